@@ -1,0 +1,40 @@
+# Each target does its own set-up: python3 (>= 3.11), pip, make and git are all a machine needs.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test slow style quality bench clean
+.DEFAULT_GOAL := demo
+
+demo: $(READY)            ## calibrate, evaluate and check a small quantized model on embedded data
+	$(BIN)/qzoo reproduce resnet8_digits
+
+test: $(READY)            ## the fast tests, offline
+	$(BIN)/python -m pytest
+
+slow: $(READY)            ## the tests that need minutes, on real data where there is any
+	$(BIN)/python -m pytest -m slow --timeout 1500
+
+style: $(READY)           ## rewrite: imports, format, generated files
+	$(BIN)/ruff check --fix qzoo tests benchmarks
+	$(BIN)/ruff format qzoo tests benchmarks
+	$(BIN)/python -m qzoo.schema.json_schema
+
+quality: $(READY)         ## check only: lint, format, types
+	$(BIN)/ruff check qzoo tests benchmarks
+	$(BIN)/ruff format --check qzoo tests benchmarks
+	$(BIN)/mypy
+
+bench: $(READY)           ## time collecting, fake-quantization, solving and creation; rewrites docs/benchmarks.md
+	$(BIN)/python -m benchmarks --write
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+
+# uv resolves and installs in seconds what plain pip takes minutes for; it lives inside the environment.
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	touch $(READY)

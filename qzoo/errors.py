@@ -1,0 +1,80 @@
+"""Every error qzoo raises on purpose.
+
+    QzooError
+    ├── UnknownNameError   (LookupError)   a name that no catalogue, registry or table holds
+    ├── RecipeError        (ValueError)    a recipe file that can't be read, parsed or validated
+    │   └── RuleError                      a rule that does not fit the model it is bound to
+    ├── DataError          (ValueError)    a dataset that is missing, empty or of the wrong kind
+    ├── WeightsError       (ValueError)    weights or ranges that are missing, corrupt or of another base
+    ├── CalibrationError   (RuntimeError)  a quantizer that can't get a range from what it saw
+    ├── NotCalibratedError (RuntimeError)  a model used before it has ranges
+    └── UnsupportedError   (RuntimeError)  a request that is valid, but which this version can't serve
+
+Each message says what was given, where, what is accepted, and what to do next.
+The command line prints the message alone and exits with 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class QzooError(Exception):
+    """The root of every error that qzoo raises on purpose."""
+
+
+class UnknownNameError(QzooError, LookupError):
+    """A name that no catalogue, registry or table holds."""
+
+
+class RecipeError(QzooError, ValueError):
+    """A recipe that can't be read, parsed or validated."""
+
+
+class RuleError(RecipeError):
+    """A rule that does not fit the model it is bound to."""
+
+
+class DataError(QzooError, ValueError):
+    """A dataset that is missing, empty or of the wrong kind."""
+
+
+class WeightsError(QzooError, ValueError):
+    """Weights or ranges that are missing, corrupt or made for another base."""
+
+
+class CalibrationError(QzooError, RuntimeError):
+    """A quantizer that can't get a range from what it saw."""
+
+
+class NotCalibratedError(QzooError, RuntimeError):
+    """A model that is used before its quantizers have ranges."""
+
+
+class UnsupportedError(QzooError, RuntimeError):
+    """A request that is valid, but which this version can't serve."""
+
+
+def nearest(given: str, known: Iterable[str], most: int = 1) -> list[str]:
+    """Returns up to ``most`` of the known names that look like the given one, best first.
+
+    Example:
+        >>> nearest("percentle", ["max", "mse", "percentile"])
+        ['percentile']
+    """
+    names = {name.lower(): name for name in known}
+    return [names[match] for match in difflib.get_close_matches(given.lower(), names, n=most, cutoff=0.5)]
+
+
+def did_you_mean(given: str, known: Iterable[str], most_listed: int = 12) -> str:
+    """Returns the sentence that ends a message about an unknown name.
+
+    Example:
+        >>> did_you_mean("percentle", ["max", "mse", "percentile"])
+        "Did you mean 'percentile'? Known: max, mse, percentile."
+    """
+    names = sorted(set(known))
+    listed = ", ".join(names[:most_listed]) + (f" and {len(names) - most_listed} more" if len(names) > most_listed else "")
+    match = nearest(given, names)
+    return (f"Did you mean '{match[0]}'? " if match else "") + f"Known: {listed}."

@@ -1,0 +1,153 @@
+"""Calibrating a model: watch its activations once, then solve every range from what was seen."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.errors import CalibrationError
+from qzoo.quant.collectors import HistogramCollector, MaxCollector
+from qzoo.quant.layers import QuantizedLayer, float_weight, output_channel_axis
+from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.ranges import quantizers
+from qzoo.quant.solvers import solve
+from qzoo.quant.weight_ranges import weight_amax
+
+Collection = dict[str, MaxCollector | HistogramCollector]
+"""What every input and output quantizer saw, by its path."""
+
+
+class DeadActivationWarning(UserWarning):
+    """A quantizer saw only zeros: its range is 0 and so is its output."""
+
+
+def activation_quantizers(model: nn.Module) -> dict[str, TensorQuantizer]:
+    """Returns every quantizer whose range has to be collected: all but those of weights."""
+    return {path: q for path, q in quantizers(model).items() if not path.endswith("weight_quantizer")}
+
+
+@contextmanager
+def collecting(model: nn.Module, binning: str = "aligned", histograms: Iterable[str] = ()) -> Iterator[Collection]:
+    """Lets the model's quantizers watch what passes, in float, for the time of the context.
+
+    Args:
+        model: a quantized model. Inside, it computes exactly what the float model does; afterwards its quantizers are
+            in the state they were in.
+        binning: `aligned` or `reference`.
+        histograms: paths that get a histogram although their own calibrator needs only the maximum.
+
+    Yields:
+        The collection, filled as tensors pass.
+    """
+    watched, states = activation_quantizers(model), {q: q.state for q in quantizers(model).values()}
+    wanted = set(histograms)
+    collection: Collection = {}
+    try:
+        for quantizer in states:
+            quantizer.state = "off"
+        for path, quantizer in watched.items():
+            need = path in wanted or quantizer.spec.calibrator.collector == "histogram"
+            collection[path] = HistogramCollector(binning) if need else MaxCollector()
+            quantizer.collector, quantizer.state = collection[path], "calibrating"
+        yield collection
+    finally:
+        for quantizer, state in states.items():
+            quantizer.collector, quantizer.state = None, state
+
+
+def check_collection(collection: Mapping[str, MaxCollector | HistogramCollector]) -> None:
+    """Refuses a collection in which a quantizer saw nothing or something that is no number.
+
+    Raises:
+        CalibrationError: names every such quantizer.
+
+    Warns:
+        DeadActivationWarning: names the quantizers that saw only zeros.
+    """
+    nothing = [path for path, seen in collection.items() if seen.empty]
+    broken = [path for path, seen in collection.items() if seen.nonfinite]
+    if broken:
+        raise CalibrationError(
+            f"NaN or Inf reached {_listed(broken)}. Look at the images, their transform and the weights; "
+            "the first module named is the first that saw them."
+        )
+    if nothing:
+        raise CalibrationError(
+            f"Nothing reached {_listed(nothing)}: no image was given, or the model never calls these layers. "
+            "Give at least one image, or leave the layers in float with a rule (input: false)."
+        )
+    dead = [path for path, seen in collection.items() if float(seen.amax) == 0 and float(seen.amin) == 0]
+    if dead:
+        warnings.warn(f"Only zeros reached {_listed(dead)}: their output will be 0.", DeadActivationWarning, stacklevel=3)
+
+
+def solve_ranges(model: nn.Module, collection: Mapping[str, MaxCollector | HistogramCollector]) -> None:
+    """Gives every quantizer of the model its range, in place: activations from the collection, weights from themselves.
+
+    Nothing changes unless every range can be solved.
+
+    Raises:
+        CalibrationError: a quantizer is not in the collection, saw nothing usable, or a weight holds NaN or Inf.
+    """
+    watched = activation_quantizers(model)
+    missing = [path for path in watched if path not in collection]
+    if missing:
+        raise CalibrationError(f"The collection lacks {_listed(missing)}. Collect on a model that has them.")
+    check_collection({path: collection[path] for path in watched})
+    solved = _solve_activations(watched, collection) | _solve_weights(model)
+    for path, quantizer in quantizers(model).items():
+        seen = collection.get(path)
+        quantizer.set_amax(solved[path].to(quantizer.amax.device), None if seen is None else float(seen.amin) >= 0)
+
+
+def calibrate_weights(model: nn.Module) -> None:
+    """Gives every weight quantizer of the model its range, in place.
+
+    Raises:
+        CalibrationError: a weight holds NaN or Inf; the message names the module.
+    """
+    for path, amax in _solve_weights(model).items():
+        module = model.get_submodule(path)
+        assert isinstance(module, TensorQuantizer)
+        module.set_amax(amax.to(module.amax.device))
+
+
+def _solve_activations(
+    watched: Mapping[str, TensorQuantizer], collection: Mapping[str, MaxCollector | HistogramCollector]
+) -> dict[str, Tensor]:
+    by_max = {path for path, quantizer in watched.items() if quantizer.spec.calibrator.method == "max"}
+    solved = {path: magnitude(collection[path]) for path in by_max}
+    rest = {path: collection[path] for path in watched if path not in by_max}
+    histograms = [seen.histogram() for seen in rest.values() if isinstance(seen, HistogramCollector)]
+    if len(histograms) != len(rest):
+        raise CalibrationError("The collection holds only maxima where a histogram is needed. Collect histograms.")
+    if histograms:
+        amax = solve(histograms, [watched[path].spec for path in rest])
+        solved |= dict(zip(rest, amax, strict=True))
+    return solved
+
+
+def magnitude(seen: MaxCollector | HistogramCollector) -> Tensor:
+    """Returns the largest absolute value seen, float32, shape `()`."""
+    return torch.maximum(seen.amax.abs(), seen.amin.abs()).float().cpu()
+
+
+def _solve_weights(model: nn.Module) -> dict[str, Tensor]:
+    solved = {}
+    for path, layer in model.named_modules():
+        if isinstance(layer, QuantizedLayer) and "weight_quantizer" in layer._modules:
+            spec = layer.weight_quantizer.spec
+            axis = output_channel_axis(layer) if spec.per == "channel" else None
+            try:
+                solved[f"{path}.weight_quantizer"] = weight_amax(float_weight(layer), spec, axis)
+            except CalibrationError as error:
+                raise CalibrationError(f"{path}.weight: {error}. Load the base weights again.") from error
+    return solved
+
+
+def _listed(paths: list[str]) -> str:
+    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")

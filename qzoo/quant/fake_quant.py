@@ -1,0 +1,112 @@
+"""Fake quantization: the only place where the arithmetic of the zoo exists.
+
+A value is scaled onto a small grid, rounded, clamped and scaled back, so that a float model computes what an
+integer (or FP8) one would. `amax` is the largest absolute value that the grid represents:
+
+    scale = bound / amax
+    int   q = clamp(round_half_even(x * scale), low, high)        y = q / scale
+    fp8   q = to_fp8(clamp(x * scale, -bound, bound))             y = q / scale
+
+Sources: the CPU path of NVIDIA pytorch-quantization 2.2.1 (`tensor_quant`), whose numbers these are, bit for bit;
+the FP8 formats of Micikevicius et al., "FP8 Formats for Deep Learning" (arXiv 2209.05433), saturating.
+The gradient is the clipped straight-through estimator of Bengio et al. 2013 (arXiv 1308.3432).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Format = Literal["int", "e4m3", "e5m2"]
+
+FP8_DTYPES = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
+
+SMALLEST_AMAX = 2.0**-24
+"""A range this small or smaller holds nothing: its output is 0 (as in the reference)."""
+
+
+class Grid(NamedTuple):
+    """The representable values, before scaling: `low .. high`, and the `bound` that `amax` is scaled to."""
+
+    low: float
+    high: float
+    bound: float
+    fp8: torch.dtype | None = None
+
+
+def grid(format: Format = "int", bits: int = 8, unsigned: bool = False, narrow: bool = False) -> Grid:
+    """Returns the grid of a number format.
+
+    Args:
+        format: `int`, or one of the FP8 formats, for which the other arguments do not matter.
+        bits: 2 to 16.
+        unsigned: from 0; the bound is `2**bits - 1` instead of `2**(bits-1) - 1`.
+        narrow: leave out the lowest signed value, so that the grid is symmetric.
+
+    Example:
+        >>> grid(bits=8)
+        Grid(low=-128, high=127, bound=127, fp8=None)
+        >>> grid("e4m3").bound
+        448.0
+    """
+    if format != "int":
+        bound = torch.finfo(FP8_DTYPES[format]).max
+        return Grid(-bound, bound, bound, FP8_DTYPES[format])
+    if unsigned:
+        return Grid(0, 2**bits - 1, 2**bits - 1)
+    bound = 2 ** (bits - 1) - 1
+    return Grid(-bound if narrow else -bound - 1, bound, bound)
+
+
+def fake_quantize(x: Tensor, amax: Tensor, on: Grid) -> Tensor:
+    """Returns `x` rounded to the grid that spans `amax`; the gradient passes inside the range and is 0 outside.
+
+    Args:
+        x: any shape, float32, float16 or bfloat16; not changed. The arithmetic is float32.
+        amax: float32, at least 0; broadcasts against `x`: `()` per tensor, `(C, 1, 1, 1)` per channel of a kernel.
+        on: what `grid` returns.
+
+    Returns:
+        Shape and dtype of `x`.
+
+    Example:
+        >>> fake_quantize(torch.tensor([0.3, 0.52, 2.0]), torch.tensor(1.0), grid(bits=2))
+        tensor([0., 1., 1.])
+    """
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _StraightThrough.apply(x, amax, on)  # type: ignore[no-untyped-call, no-any-return]
+    return _quantize_dequantize(x, amax, on)
+
+
+def quantization_scale(amax: Tensor, on: Grid) -> Tensor:
+    """Returns how many steps of the grid one unit holds, float32, shape of `amax`; 0 where the range is empty."""
+    amax = amax.float()
+    return torch.where(amax > SMALLEST_AMAX, on.bound / amax, 0.0)
+
+
+def _quantize_dequantize(x: Tensor, amax: Tensor, on: Grid) -> Tensor:
+    scale = quantization_scale(amax, on)
+    # One allocation, then in place: on a CPU memory traffic is the cost, and fresh pages are the worst of it.
+    y = x.float() * scale
+    if on.fp8 is None:
+        y.round_().clamp_(on.low, on.high)
+    else:
+        y.clamp_(on.low, on.high)
+        y = y.to(on.fp8).float()
+    return y.div_(torch.where(scale > 0, scale, 1.0)).to(x.dtype)
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, amax: Tensor, on: Grid) -> Tensor:
+        ctx.save_for_backward(x, amax)
+        ctx.unsigned = on.low == 0
+        return _quantize_dequantize(x, amax, on)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        x, amax = ctx.saved_tensors
+        inside = (x >= 0) & (x <= amax) if ctx.unsigned else x.abs() <= amax
+        return grad * inside, None, None

@@ -1,0 +1,139 @@
+"""`TensorQuantizer`: the one stateful thing in the core."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.quant.fake_quant import Grid, fake_quantize, grid
+from qzoo.schema.quantizer import QuantizerSpec
+
+State = Literal["off", "calibrating", "quantizing"]
+
+
+class UncalibratedWarning(UserWarning):
+    """A model was used before its input quantizers had ranges: they let everything pass in float."""
+
+
+class Collector(Protocol):
+    """What a calibrating quantizer shows its tensors to; see `qzoo.quant.collectors`."""
+
+    def collect(self, x: Tensor) -> None:
+        """Takes note of one tensor; does not keep it."""
+
+
+class Notice:
+    """A warning that is given once, however many quantizers share it."""
+
+    def __init__(self) -> None:
+        self.given = False
+
+    def give(self) -> None:
+        """Warns, the first time."""
+        if not self.given and not torch.compiler.is_compiling():
+            self.given = True
+            message = "This model is not calibrated: its activations stay in float. Run qzoo.calibrate on it first."
+            warnings.warn(message, UncalibratedWarning, stacklevel=6)
+
+
+class TensorQuantizer(nn.Module):
+    """Fake-quantizes one tensor of a network, or watches it, or lets it pass.
+
+    The state is `off` (x passes), `calibrating` (x passes and the collector sees it) or `quantizing`. A quantizer
+    starts `off`, without a range; it is `quantizing` from the moment it gets one, by `set_amax` or from a state dict.
+
+    Attributes:
+        spec: format, bits, signedness and calibrator.
+        amax: the one buffer; float32, shape `()` per tensor, or broadcastable against the weight per channel.
+            NaN until the quantizer has a range.
+        state: see above.
+        collector: what sees the tensors while calibrating.
+
+    Example:
+        >>> quantizer = TensorQuantizer(QuantizerSpec(bits=8))
+        >>> quantizer.set_amax(torch.tensor(1.27))
+        >>> quantizer(torch.tensor([0.004, 0.016, 9.0]))
+        tensor([0.0000, 0.0200, 1.2700])
+    """
+
+    amax: Tensor
+    unsigned: Tensor | None
+
+    def __init__(self, spec: QuantizerSpec, shape: tuple[int, ...] = (), notice: Notice | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.state: State = "off"
+        self.collector: Collector | None = None
+        self.notice = notice
+        self.register_buffer("amax", torch.full(shape, torch.nan))
+        # Whether `unsigned: auto` found negative values is a result like the range, so it travels with it.
+        auto = torch.zeros((), dtype=torch.bool) if spec.unsigned == "auto" else None
+        self.register_buffer("unsigned", auto)
+        self._on: Grid = self._grid()
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the quantizer has a range."""
+        return not bool(self.amax.isnan().any())
+
+    @property
+    def grid(self) -> Grid:
+        """The representable values, before scaling."""
+        return self._on
+
+    def set_amax(self, amax: Tensor, unsigned: bool | None = None) -> None:
+        """Gives the quantizer its range and switches it to `quantizing`.
+
+        Args:
+            amax: float32, at least 0, finite, of the shape of `self.amax`; copied.
+            unsigned: for `unsigned: auto`, what the calibration found.
+
+        Raises:
+            ValueError: the shape is another one, or a value is negative or not finite.
+        """
+        if tuple(amax.shape) != tuple(self.amax.shape):
+            raise ValueError(f"amax has shape {tuple(amax.shape)}; this quantizer's is {tuple(self.amax.shape)}")
+        if not bool((torch.isfinite(amax) & (amax >= 0)).all()):
+            raise ValueError("amax has to be finite and at least 0")
+        self.amax.copy_(amax)
+        if self.unsigned is not None and unsigned is not None:
+            self.unsigned.fill_(unsigned)
+        self._switch_on()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns `x` as the state says; shape and dtype stay."""
+        if self.state == "quantizing":
+            return fake_quantize(x, self.amax, self._on)
+        if self.state == "calibrating" and self.collector is not None:
+            self.collector.collect(x.detach())
+        elif self.notice is not None:
+            self.notice.give()
+        return x
+
+    def _switch_on(self) -> None:
+        self._on = self._grid()
+        self.state = "quantizing"
+        self.notice = None
+
+    def _grid(self) -> Grid:
+        unsigned = bool(self.unsigned) if self.unsigned is not None else self.spec.unsigned is True
+        return grid(self.spec.format, self.spec.bits, unsigned, self.spec.narrow)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        if self.calibrated:
+            self._switch_on()
+
+    def extra_repr(self) -> str:
+        """One line: format, granularity, range, calibrator, state."""
+        return f"{self.spec}, {self._range_text()}, {self.state}"
+
+    def _range_text(self) -> str:
+        if not self.calibrated:
+            return "amax=?"
+        if self.amax.numel() == 1:
+            return f"amax={self.amax.item():.4g}"
+        return f"amax={self.amax.min().item():.4g}..{self.amax.max().item():.4g} ({self.amax.numel()})"

@@ -1,0 +1,92 @@
+"""All ranges of a model at once: finding its quantizers, reading their ranges, giving them ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from qzoo.errors import NotCalibratedError, WeightsError
+from qzoo.quant.quantizer import TensorQuantizer
+
+
+def quantizers(model: nn.Module, role: str | None = None) -> dict[str, TensorQuantizer]:
+    """Returns the model's quantizers by module path, in the order of the model.
+
+    Args:
+        model: any module.
+        role: only those named `<role>_quantizer`, such as `input`.
+
+    Example:
+        >>> quantizers(nn.Linear(2, 2))
+        {}
+    """
+    suffix = "" if role is None else f"{role}_quantizer"
+    return {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, TensorQuantizer) and path.endswith(suffix)
+    }
+
+
+def uncalibrated(model: nn.Module) -> list[str]:
+    """Returns the paths of the quantizers that have no range yet."""
+    return [path for path, quantizer in quantizers(model).items() if not quantizer.calibrated]
+
+
+def require_calibrated(model: nn.Module, purpose: str) -> None:
+    """Refuses a model whose quantizers lack ranges.
+
+    Raises:
+        NotCalibratedError: names the quantizers, at most three of them.
+    """
+    missing = uncalibrated(model)
+    if missing:
+        named = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise NotCalibratedError(
+            f"Can't {purpose}: {len(missing)} quantizers have no range ({named}). "
+            "Run qzoo.calibrate(model, images) first, or create the model with pretrained=True."
+        )
+
+
+def get_ranges(model: nn.Module) -> dict[str, Tensor]:
+    """Returns a copy of every range, keyed like the state dict: `layer1.0.conv1.input_quantizer.amax`.
+
+    `...unsigned` (bool) stands beside the range of a quantizer whose recipe says `unsigned: auto`.
+    """
+    return {
+        f"{path}.{name}": buffer.detach().cpu().clone()
+        for path, quantizer in quantizers(model).items()
+        for name, buffer in quantizer.named_buffers()
+    }
+
+
+def set_ranges(model: nn.Module, ranges: Mapping[str, Tensor]) -> None:
+    """Gives every quantizer its range, in place, and switches it on.
+
+    Raises:
+        WeightsError: keys are missing or unknown, or a range has another shape or is not finite; nothing is changed.
+    """
+    found = quantizers(model)
+    expected = {f"{path}.{name}" for path, quantizer in found.items() for name, _ in quantizer.named_buffers()}
+    if expected != set(ranges):
+        missing, extra = sorted(expected - set(ranges)), sorted(set(ranges) - expected)
+        raise WeightsError(
+            f"The ranges do not fit the model: {len(missing)} missing ({', '.join(missing[:3]) or 'none'}), "
+            f"{len(extra)} unknown ({', '.join(extra[:3]) or 'none'}). They were made for another variant or recipe."
+        )
+    for path, quantizer in found.items():
+        _check(path, quantizer, ranges[f"{path}.amax"])
+    for path, quantizer in found.items():
+        unsigned = ranges.get(f"{path}.unsigned")
+        quantizer.set_amax(ranges[f"{path}.amax"], None if unsigned is None else bool(unsigned))
+
+
+def _check(path: str, quantizer: TensorQuantizer, amax: Tensor) -> None:
+    if tuple(amax.shape) != tuple(quantizer.amax.shape):
+        raise WeightsError(
+            f"The range {path}.amax has shape {tuple(amax.shape)}; "
+            f"the model's has {tuple(quantizer.amax.shape)}. It was made for another base or granularity."
+        )
+    if not bool((amax.isfinite() & (amax >= 0)).all()):
+        raise WeightsError(f"The range {path}.amax holds a value that is negative or not finite. Calibrate again.")

@@ -1,0 +1,45 @@
+"""Fixtures that every test shares: where real data lies, and a quiet, offline environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def _folder(variable: str, default: Path, what: str) -> Path:
+    path = Path(os.environ.get(variable, default)).expanduser()
+    if not path.is_dir():
+        pytest.skip(f"no {what}: set {variable} to its folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with cifar10/ and imagenet-mini/."""
+    return _folder("QZOO_DATA", SHARED / "data", "real datasets")
+
+
+@pytest.fixture(scope="session")
+def weights_dir() -> Path:
+    """The folder with the published CIFAR weights."""
+    return _folder("QZOO_WEIGHTS_DIR", SHARED / "data" / "weights", "published weights")
+
+
+@pytest.fixture(scope="session")
+def oracle_dir() -> Path:
+    """The folder with the results of the reference implementation."""
+    return _folder("QZOO_ORACLE", SHARED / "oracle", "results of the reference implementation")
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the user's recipes, cache or weights."""
+    for variable in ("QZOO_DATA", "QZOO_WEIGHTS_DIR", "QZOO_RECIPES"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("QZOO_HOME", str(tmp_path / "home"))
