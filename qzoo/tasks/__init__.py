@@ -1,0 +1,1 @@
+"""What people do with the zoo: calibrate, evaluate, reproduce. Plain arguments in, plain results out, no printing."""

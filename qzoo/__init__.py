@@ -1,0 +1,53 @@
+"""qzoo: a declarative zoo of quantized vision models in which every number can be rerun.
+
+    import qzoo
+    model = qzoo.create("resnet50_int8", pretrained="float")
+
+The names below are loaded when they are first used, so `import qzoo` does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qzoo.errors import QzooError
+    from qzoo.schema.recipe import Recipe
+    from qzoo.tasks.calibrate import calibrate
+    from qzoo.tasks.evaluate import evaluate
+    from qzoo.tasks.ranges import load, save
+    from qzoo.tasks.reproduce import reproduce
+    from qzoo.zoo import create, list_models, quantize, recipe, transform
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "QzooError", "Recipe", "calibrate", "create", "evaluate", "list_models", "load", "quantize", "recipe", "reproduce",
+    "save", "transform",
+]  # fmt: skip
+
+_HOMES = {
+    "QzooError": "qzoo.errors",
+    "Recipe": "qzoo.schema.recipe",
+    "calibrate": "qzoo.tasks.calibrate",
+    "create": "qzoo.zoo",
+    "evaluate": "qzoo.tasks.evaluate",
+    "list_models": "qzoo.zoo",
+    "load": "qzoo.tasks.ranges",
+    "quantize": "qzoo.zoo",
+    "recipe": "qzoo.zoo",
+    "reproduce": "qzoo.tasks.reproduce",
+    "save": "qzoo.tasks.ranges",
+    "transform": "qzoo.zoo",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'qzoo' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,49 @@
+"""`qzoo evaluate`: accuracy of a float base or of a calibrated variant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qzoo.cli.console import bar, stdout, write_json
+from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json
+from qzoo.schema.catalog import Catalog
+
+NAME = "evaluate"
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="A base, a variant with ranges, or a recipe file.")],
+    data: Data = None,
+    ranges: Annotated[Path | None, typer.Option("--ranges", help="A ranges file; default: those found by name.")] = None,
+    eval_images: EvalImages = None,
+    batch_size: BatchSize = None,
+    device: Device = "cpu",
+    json_file: Json = None,
+) -> None:
+    """Measure top-1 and top-5 of a model on its dataset's evaluation split.
+
+    Examples:
+
+    - `qzoo evaluate resnet8_digits_int8`
+    - `qzoo evaluate resnet20_cifar10_int8 --data /data --eval-images 1000`
+    """  # noqa: D412
+    from qzoo.tasks.evaluate_variant import evaluate_named
+
+    entry, variant = Catalog.load().find(name)
+    result = evaluate_named(
+        entry, variant, data=data, ranges=ranges, images=eval_images, batch_size=batch_size, device=device, progress=bar
+    )
+    if json_file:
+        facts = {"name": name, "images": result.images, "top1": result.top1, "top5": result.top5, "ci95": result.ci95}
+        write_json(json.dumps(facts | {"seconds": round(result.seconds, 2)}), json_file)
+        return
+    low, high = result.ci95 or (0.0, 100.0)
+    stdout.print(
+        f"{name}: top-1 {result.top1:.2f} ({low:.2f} .. {high:.2f}), top-5 {result.top5:.2f} "
+        f"on {result.images:,} images in {result.seconds:.1f} s",
+        highlight=False,
+    )

@@ -1,0 +1,51 @@
+"""The entry point: subcommands, exit codes, and one message instead of a traceback for a known mistake.
+
+Exit codes: 0 fine or matched, 1 measured but off, 2 wrong input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+import typer
+
+from qzoo.cli import calibrate, evaluate, explain, list_models, reproduce, show, validate
+from qzoo.cli.console import fail, stderr
+from qzoo.errors import QzooError
+
+app = typer.Typer(
+    name="qzoo",
+    help="A declarative zoo of quantized vision models in which every number can be rerun.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+for command in (list_models, show, explain, validate, calibrate, evaluate, reproduce):
+    app.command(name=command.NAME)(command.run)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and stop.")) -> None:
+    if version:
+        from qzoo import __version__
+
+        typer.echo(f"qzoo {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except QzooError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        stderr.print("\nInterrupted: nothing was written.", style="yellow")
+        sys.exit(130)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    stderr.print(f"[yellow]warning[/] {message}", highlight=False)

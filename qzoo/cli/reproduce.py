@@ -1,0 +1,46 @@
+"""`qzoo reproduce`: rerun every number of a recipe."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from qzoo.cli.console import bar, stdout, write_json
+from qzoo.cli.options import BatchSize, CalibImages, Data, Device, EvalImages, Json
+
+NAME = "reproduce"
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="A base, a variant, or a recipe file.")] = "resnet8_digits",
+    data: Data = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Run this variant only; may be repeated.")] = None,
+    calib_images: CalibImages = None,
+    eval_images: EvalImages = None,
+    batch_size: BatchSize = None,
+    device: Device = "cpu",
+    json_file: Json = None,
+) -> None:
+    """Calibrate and evaluate the variants of a recipe, and compare with what was published.
+
+    Exits with 1 if a published figure was not met.
+
+    Examples:
+
+    - `qzoo reproduce`  (digits, needs no data)
+    - `qzoo reproduce resnet20_cifar10 --data /data --json out.json`
+    - `qzoo reproduce resnet50 --data /data/imagenet --only int8 --eval-images 5000`
+    """  # noqa: D412
+    from qzoo.report.table import report_table
+    from qzoo.tasks.reproduce import Settings, reproduce
+
+    settings = Settings(data, calib_images, eval_images, batch_size, device, tuple(only or ()))
+    report = reproduce(name, settings, progress=bar)
+    if json_file:
+        write_json(report.to_json(), json_file)
+    if json_file != "-":
+        for part in report_table(report):
+            stdout.print(part)
+    sys.exit(1 if any(row.verdict == "fail" for row in report.rows) else 0)

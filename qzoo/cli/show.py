@@ -1,0 +1,54 @@
+"""`qzoo show`: a recipe, or one resolved variant."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.syntax import Syntax
+
+from qzoo.cli.console import stdout, write_json
+from qzoo.cli.options import Json
+from qzoo.schema.catalog import Catalog
+from qzoo.schema.resolve import resolve
+
+NAME = "show"
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="A base, a variant, or a recipe file.")],
+    json_file: Json = None,
+) -> None:
+    """Show a recipe, or what a variant comes to once scheme and `from` are resolved.
+
+    Examples:
+
+    - `qzoo show resnet50`
+    - `qzoo show resnet50_int8_entropy`
+    """  # noqa: D412
+    from qzoo.schema.loading import dump_yaml
+
+    entry, variant = Catalog.load().find(name)
+    if variant is None:
+        if json_file:
+            write_json(entry.recipe.model_dump_json(by_alias=True, exclude_none=True, indent=2), json_file)
+        else:
+            stdout.print(f"[dim]# {entry.path}[/]")
+            stdout.print(Syntax(dump_yaml(entry.recipe), "yaml", background_color="default"))
+        return
+    resolved = resolve(entry, variant)
+    if json_file:
+        write_json(resolved.to_json(), json_file)
+        return
+    stdout.print(f"[bold]{resolved.name}[/]@{resolved.version}  digest {resolved.digest[:12]}")
+    stdout.print(f"base         {resolved.base.source}/{resolved.base.architecture} {resolved.base.weights or ''}")
+    stdout.print(f"dataset      {resolved.dataset}")
+    calibration = resolved.calibration
+    stdout.print(
+        f"calibration  {calibration.images} images of {calibration.split}, seed {calibration.seed}, {calibration.binning} binning"
+    )
+    for rule in resolved.rules:
+        stdout.print(f"rule         {rule}", highlight=False, soft_wrap=True)
+    for claim in resolved.published:
+        stdout.print(f"published    {claim}", highlight=False, soft_wrap=True)
+    stdout.print(f"\nEvery quantizer with the rule that decided it: qzoo explain {resolved.name}")

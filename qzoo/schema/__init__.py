@@ -1,0 +1,1 @@
+"""Recipes: their schema, loading, catalogue and resolution. Never imports torch."""

@@ -1,0 +1,84 @@
+"""The one vocabulary of quantizers, complete (`QuantizerSpec`) and as a recipe writes it (`QuantizerPatch`)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from qzoo.schema.calibrator import Calibrator
+from qzoo.schema.model import StrictModel
+
+Format = Literal["int", "e4m3", "e5m2"]
+Granularity = Literal["tensor", "channel"]
+
+
+class QuantizerSpec(StrictModel):
+    """Everything there is to say about one quantizer.
+
+    Example:
+        >>> str(QuantizerSpec(bits=4, calibrator=Calibrator(method="mse")))
+        '4bit per-tensor mse'
+    """
+
+    format: Format = "int"
+    bits: int = Field(default=8, ge=2, le=16)
+    per: Granularity = "tensor"
+    unsigned: bool | Literal["auto"] = False
+    narrow: bool = False
+    calibrator: Calibrator = Calibrator(method="max")
+
+    def __str__(self) -> str:
+        """One line: format, granularity, calibrator."""
+        sign = {True: "unsigned ", "auto": "auto-signed ", False: ""}[self.unsigned]
+        kind = f"{sign}{'narrow ' if self.narrow else ''}{self.bits}bit" if self.format == "int" else self.format
+        return f"{kind} per-{self.per} {self.calibrator}"
+
+
+class QuantizerPatch(StrictModel):
+    """What a scheme, variant or rule says of a quantizer; what it leaves out stays as it was."""
+
+    format: Format | None = None
+    """`int`, or an FP8 format, `e4m3` or `e5m2`."""
+    bits: int | None = Field(default=None, ge=2, le=16)
+    """2 to 16; makes the format `int`."""
+    per: Granularity | None = None
+    """One range for the whole tensor, or one for each output channel (weights only)."""
+    unsigned: bool | Literal["auto"] | None = None
+    """From 0; `auto`: unsigned where calibration saw no negative value."""
+    narrow: bool | None = None
+    """Leave out the lowest signed value."""
+    calibrator: Calibrator | None = None
+    """`max`, `mse`, `entropy` or `{percentile: 99.99}`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _explain_wrong_type(cls, value: Any) -> Any:
+        if isinstance(value, str | int | float | list) or value is True:
+            raise ValueError("expected fields such as {bits: 8, calibrator: max}, or false for float")
+        return value
+
+    @model_validator(mode="after")
+    def _one_format(self) -> QuantizerPatch:
+        if self.bits is not None and self.format not in (None, "int") and self.bits != 8:
+            raise ValueError(f"{self.format} has 8 bits; leave out `bits: {self.bits}`, or say `format: int`")
+        return self
+
+    def fields(self) -> dict[str, Any]:
+        """Returns what the patch says, with what follows from it: `bits` means `int`, FP8 means 8 bits."""
+        said = {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
+        if "bits" in said and "format" not in said:
+            said["format"] = "int"
+        if said.get("format") in ("e4m3", "e5m2"):
+            said["bits"] = 8
+        return said
+
+
+def _float_or_patch(value: Any) -> str:
+    return "float" if value is False else "quantizer"
+
+
+QuantizerField = Annotated[
+    Annotated[Literal[False], Tag("float")] | Annotated[QuantizerPatch, Tag("quantizer")], Discriminator(_float_or_patch)
+]
+"""A patch, or `false` for float."""

@@ -1,0 +1,64 @@
+"""Saving the ranges of a calibrated model, and giving a model saved ones."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from torch import nn
+
+from qzoo.build.bases import base_digest
+from qzoo.build.provenance import provenance
+from qzoo.quant.ranges import get_ranges, require_calibrated, set_ranges
+from qzoo.weights.ranges import RangesInfo, check_base, load_ranges, save_ranges
+
+
+def save(model: nn.Module, path: str | Path, *, images: int = 0, sample_sha256: str = "") -> Path:
+    """Writes the ranges of a calibrated model: scales only, some KB, bound to the model's float weights.
+
+    Args:
+        model: calibrated.
+        path: of the safetensors file; replaced in one step.
+        images: how many the model was calibrated on, if known.
+        sample_sha256: digest of those images, if known.
+
+    Raises:
+        NotCalibratedError: a quantizer has no range.
+
+    Example:
+        >>> qzoo.save(model, "resnet50_int8.ranges.safetensors")  # doctest: +SKIP
+    """
+    require_calibrated(model, "save the ranges")
+    made = provenance(model)
+    info = RangesInfo(
+        name=made.variant.name if made else "",
+        version=made.variant.version if made else 0,
+        recipe_sha256=made.variant.digest if made else "",
+        base_sha256=base_digest(model),
+        calibration_images=images,
+        calibration_sha256=sample_sha256,
+        qzoo=version("qzoo"),
+        torch=version("torch"),
+    )
+    save_ranges(Path(path), get_ranges(model), info)
+    return Path(path)
+
+
+def load(model: nn.Module, path: str | Path) -> nn.Module:
+    """Gives a quantized model saved ranges, in place.
+
+    Args:
+        model: made by `qzoo.create(variant, pretrained="float")` or `qzoo.quantize`, with the weights the ranges were made for.
+        path: of a file that `save` wrote.
+
+    Raises:
+        WeightsError: the file is missing, corrupt, or made for other weights or another variant; nothing is changed.
+
+    Example:
+        >>> model = qzoo.create("resnet50_int8", pretrained="float")  # doctest: +SKIP
+        >>> qzoo.load(model, "resnet50_int8.ranges.safetensors")  # doctest: +SKIP
+    """
+    ranges, info = load_ranges(Path(path))
+    check_base(Path(path), info, base_digest(model))
+    set_ranges(model, ranges)
+    return model

@@ -1,0 +1,158 @@
+"""The composition root: from a name to a model."""
+
+from __future__ import annotations
+
+import copy
+import fnmatch
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from qzoo import environment
+from qzoo.build.bases import base_digest, base_transform, create_base
+from qzoo.build.quantize import quantize_in_place, refuse_residual
+from qzoo.errors import UnknownNameError, WeightsError
+from qzoo.quant.ranges import set_ranges
+from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.recipe import Recipe
+from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.weights.ranges import check_base, load_ranges
+
+
+def create(
+    name: str | Path | Recipe, pretrained: bool | str = False, *, variant: str | None = None, quantize: bool = False,
+    **keywords: Any,
+) -> nn.Module:  # fmt: skip
+    """Returns a model of the zoo, in evaluation mode.
+
+    Args:
+        name: a variant (`resnet50_int8`), a base (`resnet50`: the float model), a recipe file (`my.yaml`,
+            `my.yaml:int8`), or a `Recipe`.
+        pretrained: True for weights and ranges; `"float"` for the base's weights alone, to calibrate oneself; False
+            for random weights.
+        variant: of the recipe, where the name is a base, a file or a `Recipe`.
+        quantize: for a base: its `int8_residual` variant, the manual pattern of NVIDIA's tutorial.
+        keywords: passed to the base's constructor (`num_classes`, `in_chans` ...).
+
+    Returns:
+        An instance of the base's own class, with quantized layers inside.
+
+    Raises:
+        UnknownNameError: no recipe or variant has the name.
+        RecipeError: the recipe is faulty, or a rule does not fit the model.
+        WeightsError: weights or ranges are missing, corrupt, or made for one another no more.
+
+    Example:
+        >>> model = create("resnet8_digits_int8", pretrained=True)
+        >>> type(model).__name__
+        'DigitsResNet'
+    """
+    if pretrained not in (True, False, "float"):
+        raise UnknownNameError(f"pretrained={pretrained!r} means nothing here. Known: True, 'float', False.")
+    entry, chosen = _find(name, variant, quantize)
+    if chosen is None:
+        return create_base(entry.recipe.base, bool(pretrained), **keywords)
+    resolved = resolve(entry, chosen)
+    refuse_residual(resolved)
+    model = create_base(resolved.base, bool(pretrained), **keywords)
+    quantize_in_place(model, resolved)
+    if pretrained is True:
+        load_pretrained_ranges(model, entry, resolved)
+    return model
+
+
+def quantize(model: nn.Module, scheme: str | ResolvedVariant = "int8") -> nn.Module:
+    """Returns a quantized copy of a float model, to be calibrated.
+
+    Args:
+        model: any module with convolutions or linear layers; not changed.
+        scheme: the name of a scheme (`int8`, `fp8` ...) or of a variant, whose rules are taken.
+
+    Raises:
+        UnknownNameError: no scheme or variant has the name.
+
+    Example:
+        >>> print(quantize(nn.Sequential(nn.Linear(4, 2)), "int8"))  # doctest: +SKIP
+    """
+    quantized = copy.deepcopy(model)
+    quantize_in_place(quantized, resolve_scheme(scheme) if isinstance(scheme, str) else scheme)
+    return quantized
+
+
+def resolve_scheme(name: str) -> ResolvedVariant:
+    """Returns the rules of a scheme or of a variant, by name."""
+    catalog = Catalog.load()
+    if name in catalog.schemes:
+        return resolve(RecipeEntry.from_scheme(name), name)
+    entry, variant = catalog.find(name)
+    if variant is None:
+        raise UnknownNameError(f"'{name}' is a float base. Give a scheme ({', '.join(catalog.schemes)}) or a variant.")
+    return resolve(entry, variant)
+
+
+def recipe(name: str | Path) -> Recipe:
+    """Returns the recipe that a name or a path belongs to."""
+    return Catalog.load().find(str(name))[0].recipe
+
+
+def transform(name: str | Path) -> Any:
+    """Returns the evaluation transform that belongs to the base's weights."""
+    return base_transform(recipe(name).base)
+
+
+def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
+    """Returns the full names of bases and variants.
+
+    Args:
+        pattern: a glob, `resnet*_int8`.
+        pretrained: only variants whose ranges are at hand without calibrating.
+    """
+    catalog = Catalog.load()
+    names = [name for name in catalog.names() if fnmatch.fnmatch(name, pattern)]
+    return [name for name in names if _has_ranges(catalog, name)] if pretrained else names
+
+
+def ranges_file(entry: RecipeEntry, full_name: str) -> Path | None:
+    """Returns the ranges of a variant: beside its recipe, in `QZOO_WEIGHTS_DIR`, or in qzoo's cache."""
+    beside = [entry.path.parent / "ranges"] if entry.path else []
+    local = environment.weights_dir()
+    for folder in [*beside, *([local] if local else []), environment.home() / "ranges"]:
+        file = folder / f"{full_name}.ranges.safetensors"
+        if file.is_file():
+            return file
+    return None
+
+
+def load_pretrained_ranges(model: nn.Module, entry: RecipeEntry, resolved: ResolvedVariant) -> None:
+    """Gives a model the ranges that were calibrated for it, in place.
+
+    Raises:
+        WeightsError: there are none, or they were made for another base or by an older recipe.
+    """
+    file = ranges_file(entry, resolved.name)
+    if file is None:
+        raise WeightsError(
+            f"No ranges are published for {resolved.name}. Calibrate them: qzoo calibrate {resolved.name} --data PATH"
+        )
+    ranges, info = load_ranges(file)
+    check_base(file, info, base_digest(model))
+    if info.recipe_sha256 != resolved.digest:
+        raise WeightsError(
+            f"{file.name} was calibrated by another state of the recipe {resolved.name} ({info.recipe_sha256[:12]}, now "
+            f"{resolved.digest[:12]}). Calibrate again: qzoo calibrate {resolved.name} --data PATH"
+        )
+    set_ranges(model, ranges)
+
+
+def _has_ranges(catalog: Catalog, name: str) -> bool:
+    entry, variant = catalog.find(name)
+    return variant is not None and ranges_file(entry, name) is not None
+
+
+def _find(name: str | Path | Recipe, variant: str | None, quantize: bool) -> tuple[RecipeEntry, str | None]:
+    if isinstance(name, Recipe):
+        entry, found = RecipeEntry.from_recipe(name, "recipe"), None
+    else:
+        entry, found = Catalog.load().find(str(name))
+    return entry, variant or found or ("int8_residual" if quantize else None)

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from qzoo.quant.calibration import calibrate_weights
+from qzoo.quant.fake_quant import fake_quantize, grid
+from qzoo.quant.layers import channel_shape, quantize_layer
+from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.schema.quantizer import QuantizerSpec
+
+LAYERS = {
+    "conv1d": (lambda: nn.Conv1d(3, 4, 3), (2, 3, 8)),
+    "conv2d": (lambda: nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), (2, 3, 8, 8)),
+    "conv3d": (lambda: nn.Conv3d(2, 4, 3), (2, 2, 5, 5, 5)),
+    "grouped": (lambda: nn.Conv2d(4, 8, 3, groups=4), (2, 4, 8, 8)),
+    "transpose1d": (lambda: nn.ConvTranspose1d(3, 4, 3), (2, 3, 8)),
+    "transpose2d": (lambda: nn.ConvTranspose2d(4, 6, 3, groups=2), (2, 4, 8, 8)),
+    "transpose3d": (lambda: nn.ConvTranspose3d(2, 4, 3), (2, 2, 4, 4, 4)),
+    "linear": (lambda: nn.Linear(6, 5), (2, 6)),
+}
+POOLS = {
+    "avg1d": (nn.AvgPool1d(2), (1, 2, 8)), "avg2d": (nn.AvgPool2d(2), (1, 2, 8, 8)), "avg3d": (nn.AvgPool3d(2), (1, 2, 4, 4, 4)),
+    "max1d": (nn.MaxPool1d(2), (1, 2, 8)), "max2d": (nn.MaxPool2d(2), (1, 2, 8, 8)), "max3d": (nn.MaxPool3d(2), (1, 2, 4, 4, 4)),
+    "adaptive1d": (nn.AdaptiveAvgPool1d(1), (1, 2, 8)), "adaptive2d": (nn.AdaptiveAvgPool2d(1), (1, 2, 8, 8)),
+    "adaptive3d": (nn.AdaptiveAvgPool3d(1), (1, 2, 4, 4, 4)),
+}  # fmt: skip
+
+
+def quantized(layer: nn.Module, per: str = "channel") -> nn.Module:
+    shape = channel_shape(layer) if per == "channel" else ()
+    weight = TensorQuantizer(QuantizerSpec(per=per), shape)
+    quantize_layer(layer, {"input": TensorQuantizer(QuantizerSpec()), "weight": weight})
+    calibrate_weights(layer)
+    layer.input_quantizer.set_amax(torch.tensor(2.0))
+    return layer.eval()
+
+
+def expected(layer: nn.Module, x: Tensor) -> Tensor:
+    """What a float layer with hand-quantized input and weight gives."""
+    plain = copy.deepcopy(layer)
+    plain.__class__ = type(layer).float_class
+    with torch.no_grad():
+        plain.weight.copy_(fake_quantize(plain.weight, layer.weight_quantizer.amax, grid()))
+    return plain(fake_quantize(x, torch.tensor(2.0), grid()))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("per", ["tensor", "channel"])
+def test_is_the_layer_on_quantized_input_and_weight(name: str, per: str) -> None:
+    make, shape = LAYERS[name]
+    layer, x = quantized(make(), per), torch.randn(shape)
+    assert torch.equal(layer(x), expected(layer, x))
+    with torch.no_grad():
+        assert torch.equal(layer(x), expected(layer, x))
+        assert torch.equal(layer(x), expected(layer, x)), "from the cache"
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_pooling_quantizes_its_input(name: str) -> None:
+    pool, shape = POOLS[name]
+    layer, x = copy.deepcopy(pool), torch.randn(shape)
+    quantizer = TensorQuantizer(QuantizerSpec())
+    quantizer.set_amax(torch.tensor(1.5))
+    quantize_layer(layer, {"input": quantizer})
+    assert isinstance(layer, type(pool))
+    assert torch.equal(layer(x), pool(fake_quantize(x, torch.tensor(1.5), grid())))
+
+
+def test_keeps_identity_class_and_state_dict_keys() -> None:
+    layer = nn.Conv2d(3, 4, 3)
+    keys, same = set(layer.state_dict()), layer
+    quantized(layer)
+    assert layer is same
+    assert isinstance(layer, nn.Conv2d)
+    assert keys <= set(layer.state_dict())
+    assert set(layer.state_dict()) - keys == {"input_quantizer.amax", "weight_quantizer.amax"}
+    assert [name for name, _ in layer.named_parameters()] == ["weight", "bias"]
+
+
+def _init(layer: nn.Module) -> None:
+    nn.init.uniform_(layer.weight, -0.1, 0.1)
+
+
+def _load(layer: nn.Module) -> None:
+    state = {key: value * 0.5 if key == "weight" else value for key, value in layer.state_dict().items()}
+    layer.load_state_dict(state)
+
+
+def _step(layer: nn.Module) -> None:
+    layer(torch.randn(2, 3, 8, 8)).square().sum().backward()
+    torch.optim.SGD(layer.parameters(), lr=0.5).step()
+
+
+def _data(layer: nn.Module) -> None:
+    layer.weight.data = layer.weight.data * 0.3
+    layer.refresh()
+
+
+def _replace(layer: nn.Module) -> None:
+    layer.weight = nn.Parameter(torch.randn(4, 3, 3, 3))
+
+
+def _range(layer: nn.Module) -> None:
+    layer.weight_quantizer.set_amax(layer.weight_quantizer.amax * 0.5)
+
+
+def _off(layer: nn.Module) -> None:
+    layer.weight_quantizer.set_amax(torch.full((4, 1, 1, 1), 0.05))
+
+
+@pytest.mark.parametrize("change", [_init, _load, _step, _data, _replace, _range, _off])
+def test_the_cached_weight_follows_every_change(change) -> None:  # type: ignore[no-untyped-def]
+    layer, x = quantized(nn.Conv2d(3, 4, 3)), torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        before = layer(x)
+    change(layer)
+    with torch.no_grad():
+        after = layer(x)
+        assert not torch.equal(before, after)
+        assert torch.equal(after, expected(layer, x))
+
+
+def test_switching_the_quantizer_off_shows_the_float_weight() -> None:
+    layer, x = quantized(nn.Conv2d(3, 4, 3)), torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        layer(x)
+        layer.weight_quantizer.state = layer.input_quantizer.state = "off"
+        assert torch.equal(layer(x), nn.Conv2d._conv_forward(layer, x, layer.weight, layer.bias))
+
+
+def test_weight_outside_the_forward_is_the_float_parameter() -> None:
+    layer = quantized(nn.Conv2d(3, 4, 3))
+    layer(torch.randn(1, 3, 8, 8))
+    assert layer.weight is layer._parameters["weight"]
+    nn.init.zeros_(layer.weight)
+    assert layer.state_dict()["weight"].abs().sum() == 0
+
+
+def test_inference_mode_then_training_shares_nothing_wrong() -> None:
+    layer, x = quantized(nn.Linear(6, 5)), torch.randn(2, 6)
+    with torch.inference_mode():
+        inferred = layer(x).clone()
+    with torch.no_grad():
+        assert torch.equal(layer(x), inferred)
+    layer(x.requires_grad_()).sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_deepcopy_is_independent() -> None:
+    layer, x = quantized(nn.Conv2d(3, 4, 3)), torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        layer(x)
+        twin = copy.deepcopy(layer)
+        assert type(twin) is type(layer)
+        assert torch.equal(twin(x), layer(x))
+        nn.init.zeros_(twin.weight)
+        twin.bias.zero_()
+        assert twin(x).abs().sum() == 0
+        assert layer(x).abs().sum() > 0
+
+
+def test_survives_torch_save() -> None:
+    layer, x, file = quantized(nn.Conv2d(3, 4, 3)), torch.randn(2, 3, 8, 8), io.BytesIO()
+    torch.save(layer, file)
+    file.seek(0)
+    again = torch.load(file, weights_only=False)
+    assert torch.equal(again(x), layer(x))
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_compiles_without_a_graph_break(grad: bool) -> None:
+    layer, x = quantized(nn.Conv2d(3, 4, 3)), torch.randn(2, 3, 8, 8)
+    with torch.set_grad_enabled(grad):
+        compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+        assert torch.equal(compiled(x), layer(x))
+        nn.init.uniform_(layer.weight, -0.1, 0.1)
+        assert torch.equal(compiled(x), layer(x))
+
+
+def test_exports() -> None:
+    layer, x = quantized(nn.Linear(6, 5)), torch.randn(2, 6)
+    assert torch.equal(torch.export.export(layer, (x,)).module()(x), layer(x))
+
+
+class Standardized(nn.Conv2d):
+    """A weight-standardized convolution, as a user would write it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return nn.functional.conv2d(x, weight, self.bias)
+
+
+def test_a_subclass_keeps_its_own_forward() -> None:
+    layer, x = quantized(Standardized(3, 4, 3)), torch.randn(2, 3, 8, 8)
+    weight = fake_quantize(layer.weight, layer.weight_quantizer.amax, grid())
+    weight = weight - weight.mean((1, 2, 3), keepdim=True)
+    assert torch.equal(layer(x), nn.functional.conv2d(fake_quantize(x, torch.tensor(2.0), grid()), weight, layer.bias))
+
+
+def test_a_parametrized_weight_is_quantized_too() -> None:
+    layer, x = quantized(parametrizations.weight_norm(nn.Linear(6, 5))), torch.randn(2, 6)
+    with torch.no_grad():
+        first = layer(x)
+        layer.parametrizations.weight.original0.mul_(0.5)
+        assert not torch.equal(layer(x), first)
+        weight = fake_quantize(layer.weight, layer.weight_quantizer.amax, grid())
+        assert torch.equal(layer(x), nn.functional.linear(fake_quantize(x, torch.tensor(2.0), grid()), weight, layer.bias))
+
+
+def test_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(TypeError, match="BatchNorm2d can't be quantized; layers that can: convolutions, linear, pooling"):
+        quantize_layer(nn.BatchNorm2d(3), {})
+    with pytest.raises(TypeError, match="MaxPool2d has no weight to quantize"):
+        quantize_layer(nn.MaxPool2d(2), {"weight": TensorQuantizer(QuantizerSpec())})
+
+
+def test_prints_a_quantizer_in_one_line() -> None:
+    layer = quantized(nn.Conv2d(3, 4, 3))
+    lines = repr(layer).splitlines()
+    assert len(lines) == 4
+    assert lines[1].strip().startswith("(input_quantizer): TensorQuantizer(8bit per-tensor max, amax=2, quantizing)")
+    assert "8bit per-channel max, amax=0." in lines[2]
+    assert "(4), quantizing" in lines[2]
