@@ -38,3 +38,10 @@ def recipe_folders() -> list[Path]:
 def _folder(variable: str) -> Path | None:
     value = os.environ.get(variable)
     return Path(value).expanduser() if value else None
+
+
+def packaged(relative: str = "") -> Path:
+    """Returns a path among the recipes that are shipped: inside the wheel, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "recipes"
+    return (inside if inside.is_dir() else package.parent / "recipes") / relative

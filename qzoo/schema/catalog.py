@@ -1,0 +1,175 @@
+"""The catalogue: every recipe that is shipped or lies in a folder of `QZOO_RECIPES`. The file is the registration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from qzoo import environment
+from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
+from qzoo.schema.loading import load_recipe, validate
+from qzoo.schema.recipe import Recipe, Scheme
+from qzoo.schema.yaml_source import Lines, read_yaml
+
+SCHEMES = "schemes"
+
+
+@dataclass(frozen=True)
+class RecipeEntry:
+    """A recipe with its name and, if it has one, its file.
+
+    Attributes:
+        name: the base's name; the file's stem.
+        recipe: the validated recipe.
+        path: of the file; None for a recipe made in Python.
+        lines: the line of each field, for messages.
+        schemes: the schemes it can name.
+    """
+
+    name: str
+    recipe: Recipe
+    path: Path | None
+    lines: Lines = field(repr=False)
+    schemes: dict[str, SchemeEntry] = field(repr=False)
+
+    @property
+    def variants(self) -> list[str]:
+        """The names of its variants, in the order of the file."""
+        return list(self.recipe.variants)
+
+    @property
+    def where(self) -> str:
+        """The file, for messages; relative to the current folder if it lies below it."""
+        return "<recipe>" if self.path is None else short_path(self.path)
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe, name: str) -> RecipeEntry:
+        """Returns an entry for a recipe made in Python."""
+        return cls(name, recipe, None, {}, Catalog.load().schemes)
+
+
+@dataclass(frozen=True)
+class SchemeEntry:
+    """A scheme with its file and lines."""
+
+    scheme: Scheme
+    path: Path
+    lines: Lines = field(repr=False)
+
+
+class Catalog:
+    """All recipes, by name.
+
+    Example:
+        >>> entry, variant = Catalog.load().find("resnet50_int8")
+        >>> entry.name, variant
+        ('resnet50', 'int8')
+    """
+
+    def __init__(self, folders: list[Path]) -> None:
+        self.folders = folders
+
+    @classmethod
+    def load(cls) -> Catalog:
+        """Returns the catalogue of the shipped recipes and of the folders in `QZOO_RECIPES`."""
+        return cls([environment.packaged(), *environment.recipe_folders()])
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The recipe files by base name; nothing is parsed yet."""
+        files: dict[str, Path] = {}
+        for path in self._yaml_files():
+            if path.parent.name != SCHEMES:
+                _add(files, path.stem, path, "recipe")
+        return files
+
+    @cached_property
+    def schemes(self) -> dict[str, SchemeEntry]:
+        """The schemes by name."""
+        files: dict[str, Path] = {}
+        for path in self._yaml_files():
+            if path.parent.name == SCHEMES:
+                _add(files, path.stem, path, "scheme")
+        return {name: _load_scheme(path) for name, path in files.items()}
+
+    @cached_property
+    def entries(self) -> list[RecipeEntry]:
+        """Every recipe, validated, sorted by name."""
+        return [self._entry(path) for _, path in sorted(self.files.items())]
+
+    @cached_property
+    def _by_name(self) -> dict[str, tuple[RecipeEntry, str | None]]:
+        # Full names are looked up, never split: `resnet50_int8` may be a variant or a base of that name.
+        found: dict[str, tuple[RecipeEntry, str | None]] = {}
+        for entry in self.entries:
+            for variant in [None, *entry.variants]:
+                name = entry.name if variant is None else f"{entry.name}_{variant}"
+                if name in found:
+                    raise RecipeError(f"The name '{name}' stands for two: in {found[name][0].where} and in {entry.where}.")
+                found[name] = (entry, variant)
+        return found
+
+    def names(self) -> list[str]:
+        """Returns the full names of all bases and variants, sorted."""
+        return sorted(self._by_name)
+
+    def find(self, name: str) -> tuple[RecipeEntry, str | None]:
+        """Returns the recipe, and the variant if the name has one.
+
+        Args:
+            name: a base, a full variant name, `path/to/my.yaml` or `path/to/my.yaml:variant`.
+
+        Raises:
+            UnknownNameError: with the nearest names.
+            RecipeError: the file is faulty, or two recipes share a name.
+        """
+        file, _, variant = name.partition(":")
+        if file.endswith((".yaml", ".yml")):
+            entry = self._entry(Path(file).expanduser())
+            if variant:
+                self.require_variant(entry, variant)
+            return entry, variant or None
+        if name not in self._by_name:
+            raise UnknownNameError(f"Unknown model '{name}'. {did_you_mean(name, self._by_name)} `qzoo list` shows all.")
+        return self._by_name[name]
+
+    @staticmethod
+    def require_variant(entry: RecipeEntry, variant: str) -> None:
+        """Refuses a variant that the recipe does not have.
+
+        Raises:
+            UnknownNameError: with the nearest names.
+        """
+        if variant not in entry.recipe.variants:
+            raise UnknownNameError(f"{entry.where} has no variant '{variant}'. {did_you_mean(variant, entry.variants)}")
+
+    def _entry(self, path: Path) -> RecipeEntry:
+        recipe, lines = load_recipe(path)
+        return RecipeEntry(path.stem, recipe, path, lines, self.schemes)
+
+    def _yaml_files(self) -> Iterator[Path]:
+        for folder in self.folders:
+            if not folder.is_dir():
+                raise RecipeError(f"The recipe folder {folder} does not exist. Look at QZOO_RECIPES.")
+            yield from sorted(folder.rglob("*.yaml"))
+
+
+def short_path(path: Path) -> str:
+    """Returns a path relative to the current folder if it lies below it, else as it is."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _load_scheme(path: Path) -> SchemeEntry:
+    data, lines = read_yaml(path)
+    return SchemeEntry(validate(Scheme, data, lines, str(path)), path, lines)
+
+
+def _add(files: dict[str, Path], name: str, path: Path, what: str) -> None:
+    if name in files:
+        raise RecipeError(f"Two files define the {what} '{name}': {files[name]} and {path}. Rename one.")
+    files[name] = path
