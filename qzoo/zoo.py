@@ -16,7 +16,7 @@ from qzoo.errors import UnknownNameError, WeightsError
 from qzoo.quant.ranges import set_ranges
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.schema.resolve import ResolvedVariant, resolve, resolve_scheme
 from qzoo.weights.ranges import check_base, load_ranges
 
 
@@ -76,15 +76,15 @@ def quantize(model: nn.Module, scheme: str | ResolvedVariant = "int8") -> nn.Mod
         >>> print(quantize(nn.Sequential(nn.Linear(4, 2)), "int8"))  # doctest: +SKIP
     """
     quantized = copy.deepcopy(model)
-    quantize_in_place(quantized, resolve_scheme(scheme) if isinstance(scheme, str) else scheme)
+    quantize_in_place(quantized, _rules_of(scheme) if isinstance(scheme, str) else scheme)
     return quantized
 
 
-def resolve_scheme(name: str) -> ResolvedVariant:
+def _rules_of(name: str) -> ResolvedVariant:
     """Returns the rules of a scheme or of a variant, by name."""
     catalog = Catalog.load()
-    if name in catalog.schemes:
-        return resolve(RecipeEntry.from_scheme(name), name)
+    if name in catalog.schemes or name not in catalog.names():
+        return resolve_scheme(name)
     entry, variant = catalog.find(name)
     if variant is None:
         raise UnknownNameError(f"'{name}' is a float base. Give a scheme ({', '.join(catalog.schemes)}) or a variant.")

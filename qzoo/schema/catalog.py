@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from qzoo import environment
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
-from qzoo.schema.loading import load_recipe, validate
+from qzoo.schema.loading import dump_json, load_recipe, validate
 from qzoo.schema.recipe import Recipe, Scheme
 from qzoo.schema.yaml_source import Lines, read_yaml
 
@@ -43,6 +44,11 @@ class RecipeEntry:
     def where(self) -> str:
         """The file, for messages; relative to the current folder if it lies below it."""
         return "<recipe>" if self.path is None else short_path(self.path)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the recipe's content, schemes excluded."""
+        return hashlib.sha256(dump_json(self.recipe).encode()).hexdigest()
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, name: str) -> RecipeEntry:
