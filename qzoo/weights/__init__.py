@@ -1,0 +1,1 @@
+"""Weights and ranges as files: finding, checking, reading, writing. Knows no models."""
