@@ -1,0 +1,65 @@
+"""Which datasets there are, where they lie, and which split accuracy is measured on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qzoo import environment
+from qzoo.data.cifar10 import open_cifar10
+from qzoo.data.digits import open_digits
+from qzoo.data.image_folder import open_folder
+from qzoo.data.split import Split
+from qzoo.errors import DataError, UnknownNameError, did_you_mean
+
+EVALUATED_ON = {"digits": "test", "cifar10": "test", "imagenet-1k": "val"}
+SPLITS = {"digits": ("train", "test"), "cifar10": ("train", "test"), "imagenet-1k": ("train", "val")}
+
+
+def evaluation_split(dataset: str) -> str:
+    """Returns the split that published figures are measured on; `val` for a folder."""
+    return EVALUATED_ON.get(dataset, "val")
+
+
+def open_split(dataset: str, split: str, data: Path | None = None) -> Split:
+    """Returns a split of a dataset.
+
+    Args:
+        dataset: `digits`, `cifar10`, `imagenet-1k`, or the path of an image folder.
+        split: `train`, `test` ...
+        data: the dataset's folder, or a folder with one folder per dataset; default `QZOO_DATA`.
+
+    Raises:
+        UnknownNameError: no dataset or split has the name.
+        DataError: the folder is missing, empty, or of the wrong kind.
+
+    Example:
+        >>> len(open_split("digits", "test"))
+        597
+    """
+    if dataset not in SPLITS:
+        if not ("/" in dataset or Path(dataset).is_dir()):
+            raise UnknownNameError(f"Unknown dataset '{dataset}'. {did_you_mean(dataset, SPLITS)} Or give a folder's path.")
+        return open_folder(dataset, split, Path(dataset).expanduser())
+    if split not in SPLITS[dataset]:
+        raise UnknownNameError(f"{dataset} has no split '{split}'. {did_you_mean(split, SPLITS[dataset])}")
+    folder = _folder(dataset, data)
+    if dataset == "digits":
+        return open_digits(split)
+    if dataset == "cifar10":
+        return open_cifar10(split, folder)
+    if folder is None:
+        raise DataError(
+            "ImageNet-1k can't be downloaded without an account: get it from image-net.org, or from the gated hub dataset "
+            "ILSVRC/imagenet-1k, as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG. Then give --data FOLDER or set QZOO_DATA."
+        )
+    return open_folder(dataset, split, folder)
+
+
+def _folder(dataset: str, data: Path | None) -> Path | None:
+    root = data if data is not None else environment.data_root()
+    if root is None:
+        return None
+    if not root.is_dir() and dataset != "digits":
+        raise DataError(f"There is no folder {root}. Give the folder of {dataset} with --data, or set QZOO_DATA.")
+    inside = root / dataset
+    return inside if inside.is_dir() else root
