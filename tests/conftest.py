@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("qzoo", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("qzoo")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -143,7 +143,7 @@ def _solve_weights(model: nn.Module) -> dict[str, Tensor]:
             spec = layer.weight_quantizer.spec
             axis = output_channel_axis(layer) if spec.per == "channel" else None
             try:
-                solved[f"{path}.weight_quantizer"] = weight_amax(float_weight(layer), spec, axis)
+                solved[f"{path}.weight_quantizer".lstrip(".")] = weight_amax(float_weight(layer), spec, axis)
             except CalibrationError as error:
                 raise CalibrationError(f"{path}.weight: {error}. Load the base weights again.") from error
     return solved

@@ -83,7 +83,8 @@ def fake_quantize(x: Tensor, amax: Tensor, on: Grid) -> Tensor:
 def quantization_scale(amax: Tensor, on: Grid) -> Tensor:
     """Returns how many steps of the grid one unit holds, float32, shape of `amax`; 0 where the range is empty."""
     amax = amax.float()
-    return torch.where(amax > SMALLEST_AMAX, on.bound / amax, 0.0)
+    # number / tensor would be number * (1 / tensor), an ulp off at times
+    return torch.where(amax > SMALLEST_AMAX, torch.full_like(amax, on.bound) / amax, 0.0)
 
 
 def _quantize_dequantize(x: Tensor, amax: Tensor, on: Grid) -> Tensor:

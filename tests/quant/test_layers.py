@@ -223,7 +223,7 @@ def test_refuses_what_it_does_not_know() -> None:
 def test_prints_a_quantizer_in_one_line() -> None:
     layer = quantized(nn.Conv2d(3, 4, 3))
     lines = repr(layer).splitlines()
-    assert len(lines) == 4
-    assert lines[1].strip().startswith("(input_quantizer): TensorQuantizer(8bit per-tensor max, amax=2, quantizing)")
-    assert "8bit per-channel max, amax=0." in lines[2]
-    assert "(4), quantizing" in lines[2]
+    assert len(lines) == 5
+    assert lines[2].strip() == "(input_quantizer): TensorQuantizer(8bit per-tensor max, amax=2, quantizing)"
+    assert "8bit per-channel max, amax=0." in lines[3]
+    assert "(4), quantizing" in lines[3]

@@ -1,0 +1,174 @@
+"""Collectors: what a calibrating quantizer remembers of the tensors it sees. Memory does not grow with their number."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from qzoo.errors import CalibrationError
+from qzoo.quant.bin_counting import count_aligned
+from qzoo.quant.histogram import ALIGNED_BINS, Binning, Histogram, aligned_edges
+
+REFERENCE_BINS = 2048
+MOST_REFERENCE_BINS = 1_000_000
+SMALLEST_EXPONENT = -126
+"""The scale `2**126` is the largest that float32 holds; narrower bins are not needed."""
+
+
+class MaxCollector:
+    """The smallest and the largest value.
+
+    Attributes:
+        amin: float32 `()`, on the device of the tensors; +inf before the first.
+        amax: float32 `()`, -inf before the first.
+
+    Example:
+        >>> collector = MaxCollector()
+        >>> collector.collect(torch.tensor([-3.0, 2.0]))
+        >>> collector.amin.item(), collector.amax.item()
+        (-3.0, 2.0)
+    """
+
+    def __init__(self) -> None:
+        self.amin, self.amax = torch.tensor(torch.inf), torch.tensor(-torch.inf)
+
+    def collect(self, x: Tensor) -> None:
+        """Takes note of a tensor of any shape and float dtype."""
+        if x.numel():
+            low, high = torch.aminmax(x)
+            # minimum and maximum keep a NaN once it came
+            self.amin = torch.minimum(self.amin.to(low.device), low.float())
+            self.amax = torch.maximum(self.amax.to(high.device), high.float())
+
+    def merge(self, other: MaxCollector) -> None:
+        """Adds what another collector saw."""
+        self.amin = torch.minimum(self.amin, other.amin.to(self.amin.device))
+        self.amax = torch.maximum(self.amax, other.amax.to(self.amax.device))
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was seen."""
+        return bool(self.amin > self.amax)
+
+    @property
+    def nonfinite(self) -> bool:
+        """Whether a NaN or an infinity was seen."""
+        return not self.empty and not (math.isfinite(self.amin) and math.isfinite(self.amax))
+
+
+class HistogramCollector(MaxCollector):
+    """A histogram of magnitudes, beside the smallest and the largest value.
+
+    `aligned`: 4,096 half-open bins whose width is the smallest power of two that holds the largest magnitude. When
+    the range grows, the width doubles and neighbouring bins are merged, so the result is the same, bit for bit,
+    whatever the size and order of the batches.
+    `reference`: the edges of NVIDIA pytorch-quantization: 2,048 bins up to the first batch's maximum, then more of them.
+    """
+
+    def __init__(self, binning: Binning | str = "aligned") -> None:
+        super().__init__()
+        self._bins: _AlignedBins | _ReferenceBins = _AlignedBins() if binning == "aligned" else _ReferenceBins()
+
+    def collect(self, x: Tensor) -> None:
+        """Takes note of a tensor of any shape and float dtype.
+
+        Raises:
+            CalibrationError: with `reference` binning, the range outgrew a million bins.
+        """
+        if not x.numel():
+            return
+        low, high = (value.float() for value in torch.aminmax(x))
+        self.amin = torch.minimum(self.amin.to(low.device), low)
+        self.amax = torch.maximum(self.amax.to(high.device), high)
+        smallest, largest = float(low), float(high)
+        if math.isfinite(smallest) and math.isfinite(largest):
+            self._bins.add(x, max(abs(smallest), abs(largest)), signed=smallest < 0)
+
+    def merge(self, other: MaxCollector) -> None:
+        """Adds what another collector of `aligned` binning saw."""
+        super().merge(other)
+        if not isinstance(other, HistogramCollector) or not isinstance(self._bins, _AlignedBins):
+            raise CalibrationError("Only histograms of aligned binning can be merged.")
+        assert isinstance(other._bins, _AlignedBins)
+        self._bins.merge(other._bins)
+
+    def histogram(self) -> Histogram:
+        """Returns what was counted so far."""
+        counts, edges, binning = self._bins.result()
+        return Histogram(counts.clone(), edges, float(self.amin), float(self.amax), binning)
+
+
+class _AlignedBins:
+    def __init__(self) -> None:
+        self.counts = torch.zeros(ALIGNED_BINS, dtype=torch.int64)
+        self.exponent = SMALLEST_EXPONENT
+
+    def add(self, x: Tensor, magnitude: float, signed: bool) -> None:
+        self.grow(_exponent_for(magnitude))
+        self.counts += count_aligned(x, self.exponent, signed)
+
+    def merge(self, other: _AlignedBins) -> None:
+        self.grow(other.exponent)
+        self.counts += _coarser(other.counts, self.exponent - other.exponent)
+
+    def grow(self, exponent: int) -> None:
+        if exponent > self.exponent:
+            self.counts = _coarser(self.counts, exponent - self.exponent)
+            self.exponent = exponent
+
+    def result(self) -> tuple[Tensor, Tensor, Binning]:
+        return self.counts, aligned_edges(self.exponent), "aligned"
+
+
+class _ReferenceBins:
+    """As `HistogramCalibrator.collect` of pytorch-quantization 2.2.1 does with `torch_hist=True`."""
+
+    def __init__(self) -> None:
+        self.counts = torch.zeros(0)
+        self.edges = torch.zeros(1)
+
+    def add(self, x: Tensor, magnitude: float, signed: bool) -> None:
+        x = x.float().abs() if signed else x.float()
+        largest = torch.tensor(magnitude, dtype=torch.float32)
+        if len(self.counts) == 0:
+            bins = REFERENCE_BINS
+            self.edges = torch.linspace(0, magnitude, bins + 1)
+        else:
+            bins = len(self.counts)
+            if largest > self.edges[-1]:
+                width = self.edges[1] - self.edges[0]
+                bins = self._checked(float((largest / width).ceil()), magnitude)
+                self.edges = torch.arange(0, float(largest + width), float(width))
+        counts = torch.histc(x, bins=bins, min=0, max=float(self.edges[-1])).cpu()
+        counts[: len(self.counts)] += self.counts
+        self.counts = counts
+
+    def _checked(self, bins: float, magnitude: float) -> int:
+        if bins > MOST_REFERENCE_BINS:
+            raise CalibrationError(
+                f"A batch reaches {magnitude:.4g}, {bins / REFERENCE_BINS:,.0f} times the first one's maximum. With "
+                f"`binning: reference` that takes {bins:,.0f} bins, more than {MOST_REFERENCE_BINS:,}, because its bins keep "
+                "the width of the first batch. Use `binning: aligned`, or put a typical batch first."
+            )
+        return int(bins)
+
+    def result(self) -> tuple[Tensor, Tensor, Binning]:
+        return self.counts.to(torch.int64), self.edges[: len(self.counts) + 1].double(), "reference"
+
+
+def _exponent_for(magnitude: float) -> int:
+    """Returns the smallest k with `magnitude < 4096 * 2**k`."""
+    if magnitude == 0:
+        return SMALLEST_EXPONENT
+    return max(math.frexp(magnitude)[1] - 12, SMALLEST_EXPONENT)
+
+
+def _coarser(counts: Tensor, doublings: int) -> Tensor:
+    """Returns the counts of bins `2**doublings` times as wide."""
+    merged = torch.zeros_like(counts)
+    wide = min(doublings, 12)
+    sums = counts.view(-1, 1 << wide).sum(1)
+    merged[: len(sums)] = sums
+    return merged
