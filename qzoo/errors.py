@@ -75,6 +75,8 @@ def did_you_mean(given: str, known: Iterable[str], most_listed: int = 12) -> str
         "Did you mean 'percentile'? Known: max, mse, percentile."
     """
     names = sorted(set(known))
-    listed = ", ".join(names[:most_listed]) + (f" and {len(names) - most_listed} more" if len(names) > most_listed else "")
+    listed = ", ".join(names[:most_listed]) + (
+        f" and {len(names) - most_listed} more" if len(names) > most_listed else ""
+    )
     match = nearest(given, names)
     return (f"Did you mean '{match[0]}'? " if match else "") + f"Known: {listed}."

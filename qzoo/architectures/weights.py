@@ -73,7 +73,9 @@ def find_weights(architecture: str, tag: str | None = None) -> FloatWeights:
     """
     known = WEIGHTS.get(architecture, {})
     if not known:
-        raise UnknownNameError(f"There are no float weights for '{architecture}'. {did_you_mean(architecture, WEIGHTS)}")
+        raise UnknownNameError(
+            f"There are no float weights for '{architecture}'. {did_you_mean(architecture, WEIGHTS)}"
+        )
     if tag is not None and tag not in known:
         raise UnknownNameError(f"'{architecture}' has no weights '{tag}'. {did_you_mean(tag, known)}")
     return known[tag] if tag else next(iter(known.values()))
@@ -82,5 +84,9 @@ def find_weights(architecture: str, tag: str | None = None) -> FloatWeights:
 def transform_of(weights: FloatWeights) -> Any:
     """Returns the transform from uint8 images, PIL or `(N, C, H, W)`, to normalized float32 tensors."""
     return v2.Compose(
-        [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(weights.mean), list(weights.std))]
+        [
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(list(weights.mean), list(weights.std)),
+        ]
     )

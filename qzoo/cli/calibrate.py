@@ -18,7 +18,9 @@ NAME = "calibrate"
 def run(
     name: Annotated[str, typer.Argument(help="A variant, `resnet20_cifar10_int8`, or `my.yaml:int8`.")],
     data: Data = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where the ranges go; default: qzoo's cache.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the ranges go; default: qzoo's cache.")
+    ] = None,
     calib_images: CalibImages = None,
     batch_size: BatchSize = None,
     device: Device = "cpu",
@@ -36,7 +38,14 @@ def run(
 
     entry, variant = chosen(Catalog.load(), name)
     made = calibrate_variant(
-        entry, variant, data=data, images=calib_images, batch_size=batch_size, device=device, output=output, progress=bar
+        entry,
+        variant,
+        data=data,
+        images=calib_images,
+        batch_size=batch_size,
+        device=device,
+        output=output,
+        progress=bar,
     )
     size = made.path.stat().st_size / 1000
     stdout.print(

@@ -18,7 +18,9 @@ NAME = "evaluate"
 def run(
     name: Annotated[str, typer.Argument(help="A base, a variant with ranges, or a recipe file.")],
     data: Data = None,
-    ranges: Annotated[Path | None, typer.Option("--ranges", help="A ranges file; default: those found by name.")] = None,
+    ranges: Annotated[
+        Path | None, typer.Option("--ranges", help="A ranges file; default: those found by name.")
+    ] = None,
     eval_images: EvalImages = None,
     batch_size: BatchSize = None,
     device: Device = "cpu",
@@ -35,10 +37,23 @@ def run(
 
     entry, variant = Catalog.load().find(name)
     result = evaluate_named(
-        entry, variant, data=data, ranges=ranges, images=eval_images, batch_size=batch_size, device=device, progress=bar
+        entry,
+        variant,
+        data=data,
+        ranges=ranges,
+        images=eval_images,
+        batch_size=batch_size,
+        device=device,
+        progress=bar,
     )
     if json_file:
-        facts = {"name": name, "images": result.images, "top1": result.top1, "top5": result.top5, "ci95": result.ci95}
+        facts = {
+            "name": name,
+            "images": result.images,
+            "top1": result.top1,
+            "top5": result.top5,
+            "ci95": result.ci95,
+        }
         write_json(json.dumps(facts | {"seconds": round(result.seconds, 2)}), json_file)
         return
     low, high = result.ci95 or (0.0, 100.0)

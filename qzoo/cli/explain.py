@@ -41,9 +41,13 @@ def run(
     plan = plan_quantizers(model, resolved)
     if json_file:
         rows = [
-            {"module": q.module, "role": q.role, "spec": q.spec.model_dump(), "rule": str(q.origin)} for q in plan.quantizers
+            {"module": q.module, "role": q.role, "spec": q.spec.model_dump(), "rule": str(q.origin)}
+            for q in plan.quantizers
         ]
-        write_json(json.dumps({"name": resolved.name, "quantizers": rows, "float": plan.left_float}, indent=2), json_file)
+        write_json(
+            json.dumps({"name": resolved.name, "quantizers": rows, "float": plan.left_float}, indent=2),
+            json_file,
+        )
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("module", "role", "quantizer", "decided by"):
@@ -51,7 +55,9 @@ def run(
     for q in plan.quantizers:
         table.add_row(q.module, q.role, str(q.spec), str(q.origin))
     stdout.print(table)
-    counts = ", ".join(f"{sum(q.role == role for q in plan.quantizers)} {role}" for role in ("input", "weight", "output"))
+    counts = ", ".join(
+        f"{sum(q.role == role for q in plan.quantizers)} {role}" for role in ("input", "weight", "output")
+    )
     stdout.print(f"\n{resolved.name}: {counts} quantizers; {len(plan.left_float)} layers in float.")
     for layer in plan.left_float:
         stdout.print(f"  float: {layer}", highlight=False)

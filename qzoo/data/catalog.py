@@ -38,7 +38,9 @@ def open_split(dataset: str, split: str, data: Path | None = None) -> Split:
     """
     if dataset not in SPLITS:
         if not ("/" in dataset or Path(dataset).is_dir()):
-            raise UnknownNameError(f"Unknown dataset '{dataset}'. {did_you_mean(dataset, SPLITS)} Or give a folder's path.")
+            raise UnknownNameError(
+                f"Unknown dataset '{dataset}'. {did_you_mean(dataset, SPLITS)} Or give a folder's path."
+            )
         return open_folder(dataset, split, Path(dataset).expanduser())
     if split not in SPLITS[dataset]:
         raise UnknownNameError(f"{dataset} has no split '{split}'. {did_you_mean(split, SPLITS[dataset])}")
@@ -60,6 +62,8 @@ def _folder(dataset: str, data: Path | None) -> Path | None:
     if root is None:
         return None
     if not root.is_dir() and dataset != "digits":
-        raise DataError(f"There is no folder {root}. Give the folder of {dataset} with --data, or set QZOO_DATA.")
+        raise DataError(
+            f"There is no folder {root}. Give the folder of {dataset} with --data, or set QZOO_DATA."
+        )
     inside = root / dataset
     return inside if inside.is_dir() else root

@@ -30,15 +30,25 @@ def open_folder(dataset: str, split: str, data: Path) -> FileSplit:
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
     files = [file for path in classes for file in sorted(path.iterdir()) if file.suffix.lower() in EXTENSIONS]
     if not files:
-        raise DataError(f"{folder} holds no images in class folders (expected {folder}/<class>/<image>.JPEG). Look at --data.")
-    index = _imagenet_classes(folder, classes) if dataset == "imagenet-1k" else {path.name: n for n, path in enumerate(classes)}
+        raise DataError(
+            f"{folder} holds no images in class folders (expected {folder}/<class>/<image>.JPEG). Look at --data."
+        )
+    index = (
+        _imagenet_classes(folder, classes)
+        if dataset == "imagenet-1k"
+        else {path.name: n for n, path in enumerate(classes)}
+    )
     labels = torch.tensor([index[file.parent.name] for file in files])
-    return FileSplit(dataset, split, files, labels, complete=len(files) == VALIDATION_IMAGES or dataset != "imagenet-1k")
+    return FileSplit(
+        dataset, split, files, labels, complete=len(files) == VALIDATION_IMAGES or dataset != "imagenet-1k"
+    )
 
 
 def _split_folder(data: Path, split: str) -> Path:
     if not data.is_dir():
-        raise DataError(f"There is no folder {data}. Give the folder of the dataset with --data, or set QZOO_DATA.")
+        raise DataError(
+            f"There is no folder {data}. Give the folder of the dataset with --data, or set QZOO_DATA."
+        )
     names = {"val", "validation"} if split in ("val", "validation", "test") else {split}
     found = [data / name for name in [split, *sorted(names)] if (data / name).is_dir()]
     return found[0] if found else data

@@ -89,7 +89,9 @@ class FileSplit:
             with Image.open(self.files[index]) as image:
                 return image.convert("RGB")
         except (OSError, SyntaxError) as error:
-            raise DataError(f"{self.files[index]} is no image, or damaged ({error}). Remove it or fetch it again.") from error
+            raise DataError(
+                f"{self.files[index]} is no image, or damaged ({error}). Remove it or fetch it again."
+            ) from error
 
     def content(self, index: int) -> bytes:
         """Returns the bytes of the file."""

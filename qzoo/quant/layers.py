@@ -22,7 +22,15 @@ from torch import Tensor, nn
 
 from qzoo.quant.quantizer import TensorQuantizer
 
-WEIGHTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear)
+WEIGHTED = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Linear,
+)
 POOLING = (
     nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
     nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
@@ -65,7 +73,9 @@ def quantize_layer(layer: nn.Module, quantizers: dict[str, TensorQuantizer]) -> 
         TypeError: the layer is of no kind that can be quantized, or has no weight to quantize.
     """
     if not is_quantizable(layer):
-        raise TypeError(f"{type(layer).__name__} can't be quantized; layers that can: convolutions, linear, pooling")
+        raise TypeError(
+            f"{type(layer).__name__} can't be quantized; layers that can: convolutions, linear, pooling"
+        )
     if "weight" in quantizers and not has_weight(layer):
         raise TypeError(f"{type(layer).__name__} has no weight to quantize")
     if not isinstance(layer, QuantizedLayer):
@@ -171,7 +181,11 @@ def float_weight(layer: nn.Module) -> Tensor:
 
 def _can_cache(layer: nn.Module, weight: Tensor) -> bool:
     # Only a parameter of this layer has an identity and a version to go by; a parametrized weight is new each time.
-    if torch.compiler.is_compiling() or layer._parameters.get("weight") is not weight or weight.is_inference():
+    if (
+        torch.compiler.is_compiling()
+        or layer._parameters.get("weight") is not weight
+        or weight.is_inference()
+    ):
         return False
     return not (weight.requires_grad and torch.is_grad_enabled())
 

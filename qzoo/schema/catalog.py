@@ -113,7 +113,9 @@ class Catalog:
             for variant in [None, *entry.variants]:
                 name = entry.name if variant is None else f"{entry.name}_{variant}"
                 if name in found:
-                    raise RecipeError(f"The name '{name}' stands for two: in {found[name][0].where} and in {entry.where}.")
+                    raise RecipeError(
+                        f"The name '{name}' stands for two: in {found[name][0].where} and in {entry.where}."
+                    )
                 found[name] = (entry, variant)
         return found
 
@@ -138,7 +140,9 @@ class Catalog:
                 self.require_variant(entry, variant)
             return entry, variant or None
         if name not in self._by_name:
-            raise UnknownNameError(f"Unknown model '{name}'. {did_you_mean(name, self._by_name)} `qzoo list` shows all.")
+            raise UnknownNameError(
+                f"Unknown model '{name}'. {did_you_mean(name, self._by_name)} `qzoo list` shows all."
+            )
         return self._by_name[name]
 
     @staticmethod
@@ -149,7 +153,9 @@ class Catalog:
             UnknownNameError: with the nearest names.
         """
         if variant not in entry.recipe.variants:
-            raise UnknownNameError(f"{entry.where} has no variant '{variant}'. {did_you_mean(variant, entry.variants)}")
+            raise UnknownNameError(
+                f"{entry.where} has no variant '{variant}'. {did_you_mean(variant, entry.variants)}"
+            )
 
     def _entry(self, path: Path) -> RecipeEntry:
         recipe, lines = load_recipe(path)

@@ -9,5 +9,10 @@ class StrictModel(BaseModel):
     """Refuses unknown keys, wrong types, NaN and infinity; can't be changed after it is made."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, populate_by_name=True, use_attribute_docstrings=True
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
     )

@@ -69,7 +69,9 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict | Claim) else value
 
 
-Residual = Annotated[ResidualPatch, BeforeValidator(_short_residual, json_schema_input_type=str | ResidualPatch)]
+Residual = Annotated[
+    ResidualPatch, BeforeValidator(_short_residual, json_schema_input_type=str | ResidualPatch)
+]
 Claims = Annotated[list[Claim], BeforeValidator(_as_list, json_schema_input_type=Claim | list[Claim])]
 
 
@@ -132,7 +134,9 @@ class Recipe(StrictModel):
             for claim in variant.published:
                 if claim.top1_below is not None and claim.top1_below not in self.variants:
                     known = did_you_mean(claim.top1_below, self.variants)
-                    raise ValueError(f"variants.{name}.published.top1_below: unknown variant '{claim.top1_below}'. {known}")
+                    raise ValueError(
+                        f"variants.{name}.published.top1_below: unknown variant '{claim.top1_below}'. {known}"
+                    )
             self.chain(name)
         return self
 
@@ -150,6 +154,8 @@ class Recipe(StrictModel):
         chain = [name]
         while (parent := self.variants[chain[0]].from_) is not None and parent in self.variants:
             if parent in chain:
-                raise ValueError(f"variants.{name}.from: the chain {' <- '.join([parent, *chain])} never ends")
+                raise ValueError(
+                    f"variants.{name}.from: the chain {' <- '.join([parent, *chain])} never ends"
+                )
             chain.insert(0, parent)
         return chain

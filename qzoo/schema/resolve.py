@@ -108,7 +108,9 @@ class ResolvedVariant:
             "dataset": self.dataset,
             "calibration": self.calibration.model_dump(mode="json"),
             "rules": [_rule_content(rule) for rule in self.rules],
-            "residual": None if self.residual is None else [self.residual.placement, _plain(self.residual.fields)],
+            "residual": None
+            if self.residual is None
+            else [self.residual.placement, _plain(self.residual.fields)],
             "finetune": None if self.finetune is None else self.finetune.model_dump(mode="json"),
         }
 
@@ -222,11 +224,15 @@ def _residual(links: list[tuple[str, Variant]]) -> ResidualSpec | None:
 
 def _is_general(rule: BoundRule) -> bool:
     # Which calibrator a method column names: the one of layers with weights, not of pooling or of single layers.
-    return rule.top_level or (rule.names is None and any("Conv" in name or name == "Linear" for name in rule.types or ()))
+    return rule.top_level or (
+        rule.names is None and any("Conv" in name or name == "Linear" for name in rule.types or ())
+    )
 
 
 def _rule_content(rule: BoundRule) -> dict[str, Any]:
-    patches = {role: False if patch is False else _plain(patch.fields()) for role, patch in rule.patches.items()}  # type: ignore[union-attr]
+    patches = {
+        role: False if patch is False else _plain(patch.fields()) for role, patch in rule.patches.items()
+    }  # type: ignore[union-attr]
     return {"names": rule.names, "types": rule.types, "top_level": rule.top_level, **patches}
 
 

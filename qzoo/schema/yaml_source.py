@@ -33,10 +33,16 @@ for _kind, _pattern, _first in (
     ("null", r"null|Null|NULL|~|", "nN~"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
 ):
     _first_characters = [*_first, ""] if _kind == "null" else list(_first)
-    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^({_pattern})$"), _first_characters)
+    _CoreLoader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_kind}", re.compile(f"^({_pattern})$"), _first_characters
+    )
 _CoreLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
 
 
@@ -56,11 +62,15 @@ def read_yaml(path: Path) -> tuple[Any, Lines]:
         raise RecipeError(f"There is no recipe file {path}. `qzoo list` shows the recipes that are known.")
     size = path.stat().st_size
     if size > LARGEST_FILE:
-        raise RecipeError(f"{path} has {size / 1e6:.0f} MB; a recipe has at most 1 MB. Is it the file you meant?")
+        raise RecipeError(
+            f"{path} has {size / 1e6:.0f} MB; a recipe has at most 1 MB. Is it the file you meant?"
+        )
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is no text file (byte {error.start} is not UTF-8), so no recipe.") from error
+        raise RecipeError(
+            f"{path} is no text file (byte {error.start} is not UTF-8), so no recipe."
+        ) from error
 
 
 def parse_yaml(text: str, where: str) -> tuple[Any, Lines]:
@@ -85,7 +95,9 @@ def _refuse_deep(text: str, where: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             line = event.start_mark.line + 1
-            raise RecipeError(f"{where}:{line} is nested deeper than {DEEPEST} levels; a recipe needs fewer than ten.")
+            raise RecipeError(
+                f"{where}:{line} is nested deeper than {DEEPEST} levels; a recipe needs fewer than ten."
+            )
 
 
 def _reason(error: yaml.YAMLError) -> str:
@@ -107,10 +119,14 @@ class _Walk:
         self.lines.setdefault(path, line)
         self.nodes += 1
         if self.nodes > MOST_NODES or len(path) > DEEPEST:
-            raise RecipeError(f"{self.where}:{line} unfolds to more than {MOST_NODES:,} nodes; write it without aliases.")
+            raise RecipeError(
+                f"{self.where}:{line} unfolds to more than {MOST_NODES:,} nodes; write it without aliases."
+            )
         if node.tag not in _PLAIN:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            raise RecipeError(f"{self.where}:{line} holds the tag {tag}: a recipe holds plain values and names only.")
+            raise RecipeError(
+                f"{self.where}:{line} holds the tag {tag}: a recipe holds plain values and names only."
+            )
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

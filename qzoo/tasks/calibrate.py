@@ -16,7 +16,12 @@ from qzoo.tasks.progress import Progress, silent
 
 
 def calibrate(
-    model: nn.Module, images: Any, *, binning: str | None = None, progress: Progress = silent, count: int | None = None
+    model: nn.Module,
+    images: Any,
+    *,
+    binning: str | None = None,
+    progress: Progress = silent,
+    count: int | None = None,
 ) -> nn.Module:
     """Gives every quantizer of a model its range, in place, from the images it is shown.
 
@@ -40,7 +45,9 @@ def calibrate(
     made = provenance(model)
     binning = binning or (made.variant.calibration.binning if made else "aligned")
     if not quantizers(model):
-        raise ValueError("This model has no quantizers. Make it with qzoo.create(variant) or qzoo.quantize(model, scheme).")
+        raise ValueError(
+            "This model has no quantizers. Make it with qzoo.create(variant) or qzoo.quantize(model, scheme)."
+        )
     solve_ranges(model, collect(model, images, binning=binning, progress=progress, count=count))
     return model
 

@@ -70,4 +70,6 @@ def calibrate_variant(
     calibrate(model, chosen, progress=progress, count=len(chosen))
     path = output or environment.home() / "ranges" / f"{resolved.name}.ranges.safetensors"
     save(model, path, images=len(chosen), sample_sha256=chosen.digest())
-    return Calibrated(resolved.name, path, len(chosen), len(quantizers(model)), time.perf_counter() - start, chosen.short)
+    return Calibrated(
+        resolved.name, path, len(chosen), len(quantizers(model)), time.perf_counter() - start, chosen.short
+    )

@@ -34,7 +34,12 @@ def evaluate_named(
     """
     base, dataset = entry.recipe.base, entry.recipe.dataset
     chosen = evaluation_images(
-        dataset, evaluation_split(dataset), base_transform(base), data, images=images, batch_size=batch_size or 250
+        dataset,
+        evaluation_split(dataset),
+        base_transform(base),
+        data,
+        images=images,
+        batch_size=batch_size or 250,
     )
     model = create_base(base, pretrained=True)
     if variant is not None:

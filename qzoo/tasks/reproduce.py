@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from qzoo.build.bases import base_transform, create_base
@@ -120,7 +119,9 @@ class _Run:
 
     def _shortened(self) -> bool:
         """Whether fewer images were calibrated on than the recipe says."""
-        return self.settings.calib_images is not None or any(images.short for images, _ in self.collections.values())
+        return self.settings.calib_images is not None or any(
+            images.short for images, _ in self.collections.values()
+        )
 
     def _evaluate(self, model: nn.Module, images: Images, what: str) -> Evaluation:
         return evaluate(model, images, progress=self.progress, count=len(images), what=f"evaluating {what}")
@@ -178,7 +179,19 @@ def _rows(
     results: dict[str, tuple[Evaluation, float]], complete: bool, shortened: bool,
 ) -> list[ReportRow]:  # fmt: skip
     measured = {name: evaluation.top1 or 0.0 for name, (evaluation, _) in results.items()}
-    rows = [_row("float", "float", None, baseline, baseline, baseline.seconds, entry.recipe.claims, complete, measured)]
+    rows = [
+        _row(
+            "float",
+            "float",
+            None,
+            baseline,
+            baseline,
+            baseline.seconds,
+            entry.recipe.claims,
+            complete,
+            measured,
+        )
+    ]
     for variant in variants:
         evaluation, seconds = results[variant.variant]
         whole = complete and not shortened
@@ -197,5 +210,3 @@ def _row(
         ci95=evaluation.ci95 or (0.0, 100.0), agreement_with_float=round(evaluation.agreement(baseline), 4),
         published=list(claims), verdict=judge(claims, top1, complete, measured), seconds=round(seconds, 2),
     )  # fmt: skip
-
-

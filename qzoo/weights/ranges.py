@@ -74,11 +74,17 @@ def load_ranges(path: Path) -> tuple[dict[str, Tensor], RangesInfo]:
             metadata = file.metadata() or {}
             ranges = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} can't be read as safetensors ({error}). Calibrate again or copy it again.") from error
+        raise WeightsError(
+            f"{path} can't be read as safetensors ({error}). Calibrate again or copy it again."
+        ) from error
     if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{path} is no ranges file: format {metadata.get('format')!r}, expected {FORMAT!r}.")
+        raise WeightsError(
+            f"{path} is no ranges file: format {metadata.get('format')!r}, expected {FORMAT!r}."
+        )
     if metadata.get("digest") != _digest(ranges, metadata.get("info", "")):
-        raise WeightsError(f"{path} is corrupt: its digest does not fit its content. Calibrate again or copy it again.")
+        raise WeightsError(
+            f"{path} is corrupt: its digest does not fit its content. Calibrate again or copy it again."
+        )
     return ranges, _parse(path, metadata["info"])
 
 
@@ -100,7 +106,9 @@ def _parse(path: Path, text: str) -> RangesInfo:
     content = json.loads(text)
     names = {field.name for field in fields(RangesInfo)}
     if set(content) != names:
-        raise WeightsError(f"{path} was written by another version of qzoo: fields {sorted(set(content) ^ names)} differ.")
+        raise WeightsError(
+            f"{path} was written by another version of qzoo: fields {sorted(set(content) ^ names)} differ."
+        )
     return RangesInfo(**content)
 
 

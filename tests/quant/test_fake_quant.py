@@ -10,7 +10,11 @@ from hypothesis.extra import numpy as arrays
 from qzoo.quant.fake_quant import Grid, fake_quantize, grid
 
 BITS = range(2, 17)
-INT_GRIDS = [grid(bits=b, unsigned=u, narrow=n) for b in BITS for u, n in [(False, False), (False, True), (True, False)]]
+INT_GRIDS = [
+    grid(bits=b, unsigned=u, narrow=n)
+    for b in BITS
+    for u, n in [(False, False), (False, True), (True, False)]
+]
 FP8_GRIDS = [grid("e4m3"), grid("e5m2")]
 
 values = arrays.arrays(np.float32, st.integers(1, 40), elements=st.floats(-100, 100, width=32))

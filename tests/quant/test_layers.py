@@ -200,7 +200,9 @@ def test_a_subclass_keeps_its_own_forward() -> None:
     layer, x = quantized(Standardized(3, 4, 3)), torch.randn(2, 3, 8, 8)
     weight = fake_quantize(layer.weight, layer.weight_quantizer.amax, grid())
     weight = weight - weight.mean((1, 2, 3), keepdim=True)
-    assert torch.equal(layer(x), nn.functional.conv2d(fake_quantize(x, torch.tensor(2.0), grid()), weight, layer.bias))
+    assert torch.equal(
+        layer(x), nn.functional.conv2d(fake_quantize(x, torch.tensor(2.0), grid()), weight, layer.bias)
+    )
 
 
 def test_a_parametrized_weight_is_quantized_too() -> None:
@@ -210,11 +212,15 @@ def test_a_parametrized_weight_is_quantized_too() -> None:
         layer.parametrizations.weight.original0.mul_(0.5)
         assert not torch.equal(layer(x), first)
         weight = fake_quantize(layer.weight, layer.weight_quantizer.amax, grid())
-        assert torch.equal(layer(x), nn.functional.linear(fake_quantize(x, torch.tensor(2.0), grid()), weight, layer.bias))
+        assert torch.equal(
+            layer(x), nn.functional.linear(fake_quantize(x, torch.tensor(2.0), grid()), weight, layer.bias)
+        )
 
 
 def test_refuses_what_it_does_not_know() -> None:
-    with pytest.raises(TypeError, match="BatchNorm2d can't be quantized; layers that can: convolutions, linear, pooling"):
+    with pytest.raises(
+        TypeError, match="BatchNorm2d can't be quantized; layers that can: convolutions, linear, pooling"
+    ):
         quantize_layer(nn.BatchNorm2d(3), {})
     with pytest.raises(TypeError, match="MaxPool2d has no weight to quantize"):
         quantize_layer(nn.MaxPool2d(2), {"weight": TensorQuantizer(QuantizerSpec())})
