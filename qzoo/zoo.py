@@ -87,9 +87,7 @@ def _rules_of(name: str) -> ResolvedVariant:
         return resolve_scheme(name)
     entry, variant = catalog.find(name)
     if variant is None:
-        raise UnknownNameError(
-            f"'{name}' is a float base. Give a scheme ({', '.join(catalog.schemes)}) or a variant."
-        )
+        raise UnknownNameError(f"'{name}' is a float base. Give a scheme ({', '.join(catalog.schemes)}) or a variant.")
     return resolve(entry, variant)
 
 

@@ -29,10 +29,7 @@ def run(
     - `qzoo list --json -`
     """  # noqa: D412
     catalog = Catalog.load()
-    rows = [
-        (entry, [v for v in entry.variants if fnmatch(f"{entry.name}_{v}", pattern)])
-        for entry in catalog.entries
-    ]
+    rows = [(entry, [v for v in entry.variants if fnmatch(f"{entry.name}_{v}", pattern)]) for entry in catalog.entries]
     rows = [(entry, variants) for entry, variants in rows if variants or fnmatch(entry.name, pattern)]
     if json_file:
         names = {entry.name: [f"{entry.name}_{v}" for v in variants] for entry, variants in rows}

@@ -9,9 +9,7 @@ import typer
 
 Data = Annotated[
     Path | None,
-    typer.Option(
-        "--data", help="Folder of the dataset, or of all datasets.", envvar="QZOO_DATA", show_default=False
-    ),
+    typer.Option("--data", help="Folder of the dataset, or of all datasets.", envvar="QZOO_DATA", show_default=False),
 ]
 CalibImages = Annotated[
     int | None,
@@ -28,9 +26,7 @@ EvalImages = Annotated[
         show_default=False,
     ),
 ]
-BatchSize = Annotated[
-    int | None, typer.Option("--batch-size", min=1, help="Images at a time.", show_default=False)
-]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images at a time.", show_default=False)]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Json = Annotated[str | None, typer.Option("--json", help="Write the result as JSON to FILE, or - for stdout.",
                                           metavar="FILE", show_default=False)]  # fmt: skip

@@ -16,9 +16,7 @@ NAME = "reproduce"
 def run(
     name: Annotated[str, typer.Argument(help="A base, a variant, or a recipe file.")] = "resnet8_digits",
     data: Data = None,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", help="Run this variant only; may be repeated.")
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Run this variant only; may be repeated.")] = None,
     calib_images: CalibImages = None,
     eval_images: EvalImages = None,
     batch_size: BatchSize = None,

@@ -41,9 +41,7 @@ def run(
         write_json(resolved.to_json(), json_file)
         return
     stdout.print(f"[bold]{resolved.name}[/]@{resolved.version}  digest {resolved.digest[:12]}")
-    stdout.print(
-        f"base         {resolved.base.source}/{resolved.base.architecture} {resolved.base.weights or ''}"
-    )
+    stdout.print(f"base         {resolved.base.source}/{resolved.base.architecture} {resolved.base.weights or ''}")
     stdout.print(f"dataset      {resolved.dataset}")
     calibration = resolved.calibration
     stdout.print(

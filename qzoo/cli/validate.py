@@ -14,9 +14,7 @@ NAME = "validate"
 
 
 def run(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Recipe files or names; default: the whole zoo.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Recipe files or names; default: the whole zoo.")] = None,
     schema_only: Annotated[bool, typer.Option("--schema-only", help="Do not build the models.")] = False,
 ) -> None:
     """Check recipes: the schema, the `from` chains, and every rule against its model.

@@ -62,8 +62,6 @@ def _folder(dataset: str, data: Path | None) -> Path | None:
     if root is None:
         return None
     if not root.is_dir() and dataset != "digits":
-        raise DataError(
-            f"There is no folder {root}. Give the folder of {dataset} with --data, or set QZOO_DATA."
-        )
+        raise DataError(f"There is no folder {root}. Give the folder of {dataset} with --data, or set QZOO_DATA.")
     inside = root / dataset
     return inside if inside.is_dir() else root

@@ -18,9 +18,7 @@ def cifar10_from_hub(split: str, how_to: str) -> tuple[Tensor, Tensor]:
     try:
         from datasets import load_dataset
     except ImportError as error:
-        raise DataError(
-            f"No data for cifar10: QZOO_DATA is not set, and no --data is given. {how_to}"
-        ) from error
+        raise DataError(f"No data for cifar10: QZOO_DATA is not set, and no --data is given. {how_to}") from error
     try:
         loaded = load_dataset("uoft-cs/cifar10", split=split)
     except (OSError, ValueError) as error:

@@ -46,9 +46,7 @@ def open_folder(dataset: str, split: str, data: Path) -> FileSplit:
 
 def _split_folder(data: Path, split: str) -> Path:
     if not data.is_dir():
-        raise DataError(
-            f"There is no folder {data}. Give the folder of the dataset with --data, or set QZOO_DATA."
-        )
+        raise DataError(f"There is no folder {data}. Give the folder of the dataset with --data, or set QZOO_DATA.")
     names = {"val", "validation"} if split in ("val", "validation", "test") else {split}
     found = [data / name for name in [split, *sorted(names)] if (data / name).is_dir()]
     return found[0] if found else data

@@ -31,9 +31,7 @@ def activation_quantizers(model: nn.Module) -> dict[str, TensorQuantizer]:
 
 
 @contextmanager
-def collecting(
-    model: nn.Module, binning: str = "aligned", histograms: Iterable[str] = ()
-) -> Iterator[Collection]:
+def collecting(model: nn.Module, binning: str = "aligned", histograms: Iterable[str] = ()) -> Iterator[Collection]:
     """Lets the model's quantizers watch what passes, in float, for the time of the context.
 
     Args:
@@ -107,9 +105,7 @@ def solve_ranges(model: nn.Module, collection: Mapping[str, MaxCollector | Histo
     solved = _solve_activations(watched, collection) | _solve_weights(model)
     for path, quantizer in quantizers(model).items():
         seen = collection.get(path)
-        quantizer.set_amax(
-            solved[path].to(quantizer.amax.device), None if seen is None else float(seen.amin) >= 0
-        )
+        quantizer.set_amax(solved[path].to(quantizer.amax.device), None if seen is None else float(seen.amin) >= 0)
 
 
 def calibrate_weights(model: nn.Module) -> None:
@@ -132,9 +128,7 @@ def _solve_activations(
     rest = {path: collection[path] for path in watched if path not in by_max}
     histograms = [seen.histogram() for seen in rest.values() if isinstance(seen, HistogramCollector)]
     if len(histograms) != len(rest):
-        raise CalibrationError(
-            "The collection holds only maxima where a histogram is needed. Collect histograms."
-        )
+        raise CalibrationError("The collection holds only maxima where a histogram is needed. Collect histograms.")
     if histograms:
         amax = solve(histograms, [watched[path].spec for path in rest])
         solved |= dict(zip(rest, amax, strict=True))

@@ -69,9 +69,7 @@ class HistogramCollector(MaxCollector):
 
     def __init__(self, binning: Binning | str = "aligned") -> None:
         super().__init__()
-        self._bins: _AlignedBins | _ReferenceBins = (
-            _AlignedBins() if binning == "aligned" else _ReferenceBins()
-        )
+        self._bins: _AlignedBins | _ReferenceBins = _AlignedBins() if binning == "aligned" else _ReferenceBins()
 
     def collect(self, x: Tensor) -> None:
         """Takes note of a tensor of any shape and float dtype.

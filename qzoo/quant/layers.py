@@ -73,9 +73,7 @@ def quantize_layer(layer: nn.Module, quantizers: dict[str, TensorQuantizer]) -> 
         TypeError: the layer is of no kind that can be quantized, or has no weight to quantize.
     """
     if not is_quantizable(layer):
-        raise TypeError(
-            f"{type(layer).__name__} can't be quantized; layers that can: convolutions, linear, pooling"
-        )
+        raise TypeError(f"{type(layer).__name__} can't be quantized; layers that can: convolutions, linear, pooling")
     if "weight" in quantizers and not has_weight(layer):
         raise TypeError(f"{type(layer).__name__} has no weight to quantize")
     if not isinstance(layer, QuantizedLayer):
@@ -181,11 +179,7 @@ def float_weight(layer: nn.Module) -> Tensor:
 
 def _can_cache(layer: nn.Module, weight: Tensor) -> bool:
     # Only a parameter of this layer has an identity and a version to go by; a parametrized weight is new each time.
-    if (
-        torch.compiler.is_compiling()
-        or layer._parameters.get("weight") is not weight
-        or weight.is_inference()
-    ):
+    if torch.compiler.is_compiling() or layer._parameters.get("weight") is not weight or weight.is_inference():
         return False
     return not (weight.requires_grad and torch.is_grad_enabled())
 

@@ -35,9 +35,7 @@ class Notice:
         """Warns, the first time."""
         if not self.given and not torch.compiler.is_compiling():
             self.given = True
-            message = (
-                "This model is not calibrated: its activations stay in float. Run qzoo.calibrate on it first."
-            )
+            message = "This model is not calibrated: its activations stay in float. Run qzoo.calibrate on it first."
             warnings.warn(message, UncalibratedWarning, stacklevel=6)
 
 
@@ -64,9 +62,7 @@ class TensorQuantizer(nn.Module):
     amax: Tensor
     unsigned: Tensor | None
 
-    def __init__(
-        self, spec: QuantizerSpec, shape: tuple[int, ...] = (), notice: Notice | None = None
-    ) -> None:
+    def __init__(self, spec: QuantizerSpec, shape: tuple[int, ...] = (), notice: Notice | None = None) -> None:
         super().__init__()
         self.spec = spec
         self.state: State = "off"
@@ -99,9 +95,7 @@ class TensorQuantizer(nn.Module):
             ValueError: the shape is another one, or a value is negative or not finite.
         """
         if tuple(amax.shape) != tuple(self.amax.shape):
-            raise ValueError(
-                f"amax has shape {tuple(amax.shape)}; this quantizer's is {tuple(self.amax.shape)}"
-            )
+            raise ValueError(f"amax has shape {tuple(amax.shape)}; this quantizer's is {tuple(self.amax.shape)}")
         if not bool((torch.isfinite(amax) & (amax >= 0)).all()):
             raise ValueError("amax has to be finite and at least 0")
         self.amax.copy_(amax)

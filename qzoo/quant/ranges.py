@@ -68,9 +68,7 @@ def set_ranges(model: nn.Module, ranges: Mapping[str, Tensor]) -> None:
         WeightsError: keys are missing or unknown, or a range has another shape or is not finite; nothing is changed.
     """
     found = quantizers(model)
-    expected = {
-        f"{path}.{name}" for path, quantizer in found.items() for name, _ in quantizer.named_buffers()
-    }
+    expected = {f"{path}.{name}" for path, quantizer in found.items() for name, _ in quantizer.named_buffers()}
     if expected != set(ranges):
         missing, extra = sorted(expected - set(ranges)), sorted(set(ranges) - expected)
         raise WeightsError(
@@ -91,6 +89,4 @@ def _check(path: str, quantizer: TensorQuantizer, amax: Tensor) -> None:
             f"the model's has {tuple(quantizer.amax.shape)}. It was made for another base or granularity."
         )
     if not bool((amax.isfinite() & (amax >= 0)).all()):
-        raise WeightsError(
-            f"The range {path}.amax holds a value that is negative or not finite. Calibrate again."
-        )
+        raise WeightsError(f"The range {path}.amax holds a value that is negative or not finite. Calibrate again.")

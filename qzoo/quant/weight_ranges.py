@@ -74,6 +74,4 @@ def _by_histograms(rows: Tensor, spec: QuantizerSpec) -> Tensor:
     collectors = [HistogramCollector() for _ in rows]
     for collector, row in zip(collectors, rows, strict=True):
         collector.collect(row)
-    return torch.as_tensor(
-        solve([c.histogram() for c in collectors], [spec] * len(rows)), dtype=torch.float32
-    )
+    return torch.as_tensor(solve([c.histogram() for c in collectors], [spec] * len(rows)), dtype=torch.float32)

@@ -121,9 +121,7 @@ def _roles_of(rule: BoundRule, layer: Layer) -> Iterable[str]:
     return [role for role in rule.patches if role != "weight" or layer.has_weight]
 
 
-def _no_match(
-    variant: ResolvedVariant, rule: BoundRule, layers: Sequence[Layer], matched: Sequence[Layer]
-) -> str:
+def _no_match(variant: ResolvedVariant, rule: BoundRule, layers: Sequence[Layer], matched: Sequence[Layer]) -> str:
     where = f"{rule.origin.file}:{rule.origin.line}: {rule.origin.field} of {variant.name}"
     if matched:
         return f"{where} matches only layers without a weight ({matched[0].name}); say `input` or `output` of them."

@@ -153,9 +153,7 @@ class Catalog:
             UnknownNameError: with the nearest names.
         """
         if variant not in entry.recipe.variants:
-            raise UnknownNameError(
-                f"{entry.where} has no variant '{variant}'. {did_you_mean(variant, entry.variants)}"
-            )
+            raise UnknownNameError(f"{entry.where} has no variant '{variant}'. {did_you_mean(variant, entry.variants)}")
 
     def _entry(self, path: Path) -> RecipeEntry:
         recipe, lines = load_recipe(path)

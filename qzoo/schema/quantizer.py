@@ -31,9 +31,7 @@ class QuantizerSpec(StrictModel):
     def __str__(self) -> str:
         """One line: format, granularity, calibrator."""
         sign = {True: "unsigned ", "auto": "auto-signed ", False: ""}[self.unsigned]
-        kind = (
-            f"{sign}{'narrow ' if self.narrow else ''}{self.bits}bit" if self.format == "int" else self.format
-        )
+        kind = f"{sign}{'narrow ' if self.narrow else ''}{self.bits}bit" if self.format == "int" else self.format
         return f"{kind} per-{self.per} {self.calibrator}"
 
 
@@ -68,9 +66,7 @@ class QuantizerPatch(StrictModel):
 
     def fields(self) -> dict[str, Any]:
         """Returns what the patch says, with what follows from it: `bits` means `int`, FP8 means 8 bits."""
-        said = {
-            name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None
-        }
+        said = {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
         if "bits" in said and "format" not in said:
             said["format"] = "int"
         if said.get("format") in ("e4m3", "e5m2"):

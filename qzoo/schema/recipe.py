@@ -69,9 +69,7 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict | Claim) else value
 
 
-Residual = Annotated[
-    ResidualPatch, BeforeValidator(_short_residual, json_schema_input_type=str | ResidualPatch)
-]
+Residual = Annotated[ResidualPatch, BeforeValidator(_short_residual, json_schema_input_type=str | ResidualPatch)]
 Claims = Annotated[list[Claim], BeforeValidator(_as_list, json_schema_input_type=Claim | list[Claim])]
 
 
@@ -154,8 +152,6 @@ class Recipe(StrictModel):
         chain = [name]
         while (parent := self.variants[chain[0]].from_) is not None and parent in self.variants:
             if parent in chain:
-                raise ValueError(
-                    f"variants.{name}.from: the chain {' <- '.join([parent, *chain])} never ends"
-                )
+                raise ValueError(f"variants.{name}.from: the chain {' <- '.join([parent, *chain])} never ends")
             chain.insert(0, parent)
         return chain

@@ -108,9 +108,7 @@ class ResolvedVariant:
             "dataset": self.dataset,
             "calibration": self.calibration.model_dump(mode="json"),
             "rules": [_rule_content(rule) for rule in self.rules],
-            "residual": None
-            if self.residual is None
-            else [self.residual.placement, _plain(self.residual.fields)],
+            "residual": None if self.residual is None else [self.residual.placement, _plain(self.residual.fields)],
             "finetune": None if self.finetune is None else self.finetune.model_dump(mode="json"),
         }
 
@@ -230,9 +228,7 @@ def _is_general(rule: BoundRule) -> bool:
 
 
 def _rule_content(rule: BoundRule) -> dict[str, Any]:
-    patches = {
-        role: False if patch is False else _plain(patch.fields()) for role, patch in rule.patches.items()
-    }  # type: ignore[union-attr]
+    patches = {role: False if patch is False else _plain(patch.fields()) for role, patch in rule.patches.items()}  # type: ignore[union-attr]
     return {"names": rule.names, "types": rule.types, "top_level": rule.top_level, **patches}
 
 

@@ -40,9 +40,7 @@ for _kind, _pattern, _first in (
     ),
 ):
     _first_characters = [*_first, ""] if _kind == "null" else list(_first)
-    _CoreLoader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_kind}", re.compile(f"^({_pattern})$"), _first_characters
-    )
+    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^({_pattern})$"), _first_characters)
 _CoreLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
 
 
@@ -62,15 +60,11 @@ def read_yaml(path: Path) -> tuple[Any, Lines]:
         raise RecipeError(f"There is no recipe file {path}. `qzoo list` shows the recipes that are known.")
     size = path.stat().st_size
     if size > LARGEST_FILE:
-        raise RecipeError(
-            f"{path} has {size / 1e6:.0f} MB; a recipe has at most 1 MB. Is it the file you meant?"
-        )
+        raise RecipeError(f"{path} has {size / 1e6:.0f} MB; a recipe has at most 1 MB. Is it the file you meant?")
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
-        raise RecipeError(
-            f"{path} is no text file (byte {error.start} is not UTF-8), so no recipe."
-        ) from error
+        raise RecipeError(f"{path} is no text file (byte {error.start} is not UTF-8), so no recipe.") from error
 
 
 def parse_yaml(text: str, where: str) -> tuple[Any, Lines]:
@@ -95,9 +89,7 @@ def _refuse_deep(text: str, where: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             line = event.start_mark.line + 1
-            raise RecipeError(
-                f"{where}:{line} is nested deeper than {DEEPEST} levels; a recipe needs fewer than ten."
-            )
+            raise RecipeError(f"{where}:{line} is nested deeper than {DEEPEST} levels; a recipe needs fewer than ten.")
 
 
 def _reason(error: yaml.YAMLError) -> str:
@@ -124,9 +116,7 @@ class _Walk:
             )
         if node.tag not in _PLAIN:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            raise RecipeError(
-                f"{self.where}:{line} holds the tag {tag}: a recipe holds plain values and names only."
-            )
+            raise RecipeError(f"{self.where}:{line} holds the tag {tag}: a recipe holds plain values and names only.")
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):

@@ -37,9 +37,7 @@ class Evaluation:
     @property
     def ci95(self) -> tuple[float, float] | None:
         """The 95% confidence interval of top-1, in percent."""
-        return (
-            None if self.top1 is None else wilson_interval(round(self.top1 * self.images / 100), self.images)
-        )
+        return None if self.top1 is None else wilson_interval(round(self.top1 * self.images / 100), self.images)
 
     def agreement(self, other: Evaluation) -> float:
         """Returns the share of images with the same first prediction, in percent."""

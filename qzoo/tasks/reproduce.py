@@ -119,9 +119,7 @@ class _Run:
 
     def _shortened(self) -> bool:
         """Whether fewer images were calibrated on than the recipe says."""
-        return self.settings.calib_images is not None or any(
-            images.short for images, _ in self.collections.values()
-        )
+        return self.settings.calib_images is not None or any(images.short for images, _ in self.collections.values())
 
     def _evaluate(self, model: nn.Module, images: Images, what: str) -> Evaluation:
         return evaluate(model, images, progress=self.progress, count=len(images), what=f"evaluating {what}")

@@ -39,14 +39,10 @@ def read_weights(
     path = find_file(file_name, packaged) or _download(file_name, url)
     check_sha256(path, sha256)
     try:
-        content = (
-            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-        )
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
         reason = str(error).split("\n", 1)[0]
-        raise WeightsError(
-            f"{path} is damaged or no weights file ({reason}). Delete it and fetch it again."
-        ) from error
+        raise WeightsError(f"{path} is damaged or no weights file ({reason}). Delete it and fetch it again.") from error
     return content.get("state_dict", content)  # type: ignore[no-any-return]
 
 
@@ -98,9 +94,7 @@ def load_into(model: nn.Module, state: dict[str, Tensor], file_name: str, new_he
         state = {key: value for key, value in state.items() if key not in misfits}
         misfits = []
     # Old checkpoints lack batch norm's counter, which no number depends on.
-    missing = [
-        key for key in own if key not in state and not key.endswith("num_batches_tracked") and not new_head
-    ]
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked") and not new_head]
     unknown = [key for key in state if key not in own]
     if missing or unknown or misfits:
         raise WeightsError(

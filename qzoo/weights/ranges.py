@@ -78,13 +78,9 @@ def load_ranges(path: Path) -> tuple[dict[str, Tensor], RangesInfo]:
             f"{path} can't be read as safetensors ({error}). Calibrate again or copy it again."
         ) from error
     if metadata.get("format") != FORMAT:
-        raise WeightsError(
-            f"{path} is no ranges file: format {metadata.get('format')!r}, expected {FORMAT!r}."
-        )
+        raise WeightsError(f"{path} is no ranges file: format {metadata.get('format')!r}, expected {FORMAT!r}.")
     if metadata.get("digest") != _digest(ranges, metadata.get("info", "")):
-        raise WeightsError(
-            f"{path} is corrupt: its digest does not fit its content. Calibrate again or copy it again."
-        )
+        raise WeightsError(f"{path} is corrupt: its digest does not fit its content. Calibrate again or copy it again.")
     return ranges, _parse(path, metadata["info"])
 
 

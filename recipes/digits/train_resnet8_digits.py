@@ -36,17 +36,13 @@ def train() -> nn.Module:
     split = open_split("digits", "train")
     images = split.batch(range(len(split)), transform_of(find_weights("resnet8_digits")))
     model = architectures.create("resnet8_digits")
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=PEAK_LR, momentum=0.9, nesterov=True, weight_decay=5e-4
-    )
+    optimizer = torch.optim.SGD(model.parameters(), lr=PEAK_LR, momentum=0.9, nesterov=True, weight_decay=5e-4)
     steps = EPOCHS * (len(split) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=steps)
     for _ in range(EPOCHS):
         order = torch.randperm(len(split), generator=generator)[: len(split) // BATCH * BATCH]
         for batch in order.split(BATCH):
-            loss = F.cross_entropy(
-                model(shifted(images[batch], generator)), split.labels[batch], label_smoothing=0.1
-            )
+            loss = F.cross_entropy(model(shifted(images[batch], generator)), split.labels[batch], label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -65,7 +61,5 @@ def accuracy(model: nn.Module) -> float:
 if __name__ == "__main__":
     trained = train()
     file = Path(__file__).with_name("resnet8_digits.safetensors")
-    save_file(
-        trained.state_dict(), file, {"made by": Path(__file__).name, "seed": str(SEED), "epochs": str(EPOCHS)}
-    )
+    save_file(trained.state_dict(), file, {"made by": Path(__file__).name, "seed": str(SEED), "epochs": str(EPOCHS)})
     print(f"{file.name}: {file.stat().st_size / 1000:.0f} kB, top-1 {accuracy(trained):.2f}")

@@ -11,9 +11,7 @@ from qzoo.quant.fake_quant import Grid, fake_quantize, grid
 
 BITS = range(2, 17)
 INT_GRIDS = [
-    grid(bits=b, unsigned=u, narrow=n)
-    for b in BITS
-    for u, n in [(False, False), (False, True), (True, False)]
+    grid(bits=b, unsigned=u, narrow=n) for b in BITS for u, n in [(False, False), (False, True), (True, False)]
 ]
 FP8_GRIDS = [grid("e4m3"), grid("e5m2")]
 

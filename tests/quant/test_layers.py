@@ -200,9 +200,7 @@ def test_a_subclass_keeps_its_own_forward() -> None:
     layer, x = quantized(Standardized(3, 4, 3)), torch.randn(2, 3, 8, 8)
     weight = fake_quantize(layer.weight, layer.weight_quantizer.amax, grid())
     weight = weight - weight.mean((1, 2, 3), keepdim=True)
-    assert torch.equal(
-        layer(x), nn.functional.conv2d(fake_quantize(x, torch.tensor(2.0), grid()), weight, layer.bias)
-    )
+    assert torch.equal(layer(x), nn.functional.conv2d(fake_quantize(x, torch.tensor(2.0), grid()), weight, layer.bias))
 
 
 def test_a_parametrized_weight_is_quantized_too() -> None:

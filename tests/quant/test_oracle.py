@@ -22,9 +22,7 @@ ORACLE = Path(__file__).resolve().parents[3] / "shared" / "oracle"
 CASES = json.loads((ORACLE / "calibrators.json").read_text())["cases"] if ORACLE.is_dir() else []
 BITS_AND_SIGNS = [(8, False), (8, True), (4, False), (4, True)]
 
-pytestmark = pytest.mark.skipif(
-    not CASES, reason="no results of the reference implementation beside the checkout"
-)
+pytestmark = pytest.mark.skipif(not CASES, reason="no results of the reference implementation beside the checkout")
 
 
 @cache
@@ -93,9 +91,7 @@ def test_aligned_max_is_exact(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("percentile", [50, 99, 99.9, 99.99, 99.999])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["id"])
-def test_aligned_percentile_is_within_one_bin_above_the_quantile(
-    case: dict[str, Any], percentile: float
-) -> None:
+def test_aligned_percentile_is_within_one_bin_above_the_quantile(case: dict[str, Any], percentile: float) -> None:
     values = torch.cat(batches(case["id"])).abs().numpy()
     exact = float(np.quantile(values, percentile / 100, method="inverted_cdf"))
     edges = collected(case["id"], "aligned").histogram().edges
