@@ -133,7 +133,7 @@ def load_pretrained_ranges(model: nn.Module, entry: RecipeEntry, resolved: Resol
     file = ranges_file(entry, resolved.name)
     if file is None:
         raise WeightsError(
-            f"No ranges are published for {resolved.name}. Calibrate them: qzoo calibrate {resolved.name} --data PATH"
+            f"No ranges are at hand for {resolved.name}. Calibrate them: qzoo calibrate {resolved.name} --data PATH"
         )
     ranges, info = load_ranges(file)
     check_base(file, info, base_digest(model))

@@ -49,6 +49,7 @@ def run(
     )
     size = made.path.stat().st_size / 1000
     stdout.print(
-        f"{made.name}: {made.quantizers} ranges from {made.images} images in {made.seconds:.1f} s, {size:.0f} kB: {made.path}",
+        f"{made.name}: {made.quantizers} ranges from {made.images:,} images in {made.seconds:.1f} s, "
+        f"{size:.0f} kB: {made.path}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip

@@ -39,7 +39,7 @@ def run(
     for heading in ("base", "dataset", "float top-1", "variants"):
         table.add_column(heading, justify="right" if heading == "float top-1" else "left")
     for entry, variants in rows:
-        top1 = next((f"{claim.top1:g}" for claim in entry.recipe.claims if claim.top1 is not None), "")
+        top1 = next((f"{claim.top1:g}" for claim in entry.recipe.published if claim.top1 is not None), "")
         table.add_row(entry.name, entry.recipe.dataset, top1, ", ".join(variants))
     stdout.print(table)
     if not rows:

@@ -45,7 +45,8 @@ def run(
     stdout.print(f"dataset      {resolved.dataset}")
     calibration = resolved.calibration
     stdout.print(
-        f"calibration  {calibration.images} images of {calibration.split}, seed {calibration.seed}, {calibration.binning} binning"
+        f"calibration  {calibration.images:,} images of {calibration.split}, seed {calibration.seed}, "
+        f"{calibration.binning} binning"
     )
     for rule in resolved.rules:
         stdout.print(f"rule         {rule}", highlight=False, soft_wrap=True)

@@ -1,7 +1,17 @@
 """Datasets by name or path, as splits of labelled images and as batches."""
 
+from qzoo.data.augmentation import Augmentation, train_transform
 from qzoo.data.catalog import evaluation_split, open_split
 from qzoo.data.loader import loader
 from qzoo.data.split import Split, sample, sample_digest
 
-__all__ = ["Split", "evaluation_split", "loader", "open_split", "sample", "sample_digest"]
+__all__ = [
+    "Augmentation",
+    "Split",
+    "evaluation_split",
+    "loader",
+    "open_split",
+    "sample",
+    "sample_digest",
+    "train_transform",
+]

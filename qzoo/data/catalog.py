@@ -51,8 +51,9 @@ def open_split(dataset: str, split: str, data: Path | None = None) -> Split:
         return open_cifar10(split, folder)
     if folder is None:
         raise DataError(
-            "ImageNet-1k can't be downloaded without an account: get it from image-net.org, or from the gated hub dataset "
-            "ILSVRC/imagenet-1k, as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG. Then give --data FOLDER or set QZOO_DATA."
+            "ImageNet-1k can't be downloaded without an account: get it from image-net.org, or from the gated hub "
+            "dataset ILSVRC/imagenet-1k, as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG. Then give --data FOLDER "
+            "or set QZOO_DATA."
         )
     return open_folder(dataset, split, folder)
 

@@ -5,25 +5,25 @@ Source: A. Krizhevsky 2009, "Learning Multiple Layers of Features from Tiny Imag
 
 from __future__ import annotations
 
-import io
 import pickle
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from qzoo.data.encoded import EncodedImages
 from qzoo.data.split import ArraySplit
 from qzoo.errors import DataError
 
 SIZES = {"train": 50_000, "test": 10_000}
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+BATCH_FILES = "cifar-10-batches-py"
 
 HOW_TO = (
-    "Expected data/{train,test}-*.parquet (columns img, label), as in the hub dataset uoft-cs/cifar10, or torchvision's "
-    "cifar-10-batches-py. `hf download uoft-cs/cifar10 --repo-type dataset --local-dir FOLDER` fetches it; "
+    "Expected data/{train,test}-*.parquet (columns img, label), as in the hub dataset uoft-cs/cifar10, or "
+    f"torchvision's {BATCH_FILES}. `hf download uoft-cs/cifar10 --repo-type dataset --local-dir FOLDER` fetches it; "
     "then give --data FOLDER or set QZOO_DATA."
 )
 
@@ -31,31 +31,38 @@ HOW_TO = (
 def open_cifar10(split: str, data: Path | None) -> ArraySplit:
     """Returns a split, uint8 `(N, 3, 32, 32)`.
 
+    Args:
+        split: `train` or `test`.
+        data: the folder; without one the hub is asked.
+
     Raises:
         DataError: the folder is missing, empty, damaged or of the wrong kind.
     """
+    images: Tensor | EncodedImages
     if data is None:
         from qzoo.data.hub import cifar10_from_hub
 
         images, labels = cifar10_from_hub(split, HOW_TO)
     else:
         images, labels = _read(data, split)
-    return ArraySplit("cifar10", split, images, labels, complete=len(images) == SIZES[split])
+    return ArraySplit("cifar10", split, images, labels, CLASSES, complete=len(images) == SIZES[split])
 
 
+# The variants of a recipe are evaluated on the same split, one after the other.
 @lru_cache(maxsize=4)
-def _read(folder: Path, split: str) -> tuple[Tensor, Tensor]:
+def _read(folder: Path, split: str) -> tuple[Tensor | EncodedImages, Tensor]:
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}. {HOW_TO}")
-    files = sorted(folder.rglob(f"{split}-*.parquet"))
-    if files:
-        return _from_parquet(files)
-    if (folder / "cifar-10-batches-py").is_dir():
-        return _from_batches(folder, split)
+    for pattern in (f"data/{split}-*.parquet", f"{split}-*.parquet", f"*/{split}-*.parquet"):
+        if files := sorted(folder.glob(pattern)):
+            return _from_parquet(files)
+    for holder in (folder, folder.parent):
+        if (holder / BATCH_FILES).is_dir() and (holder == folder or folder.name == BATCH_FILES):
+            return _from_batches(holder, split)
     raise DataError(f"{folder} holds no CIFAR-10 {split} split. {HOW_TO}")
 
 
-def _from_parquet(files: list[Path]) -> tuple[Tensor, Tensor]:
+def _from_parquet(files: list[Path]) -> tuple[EncodedImages, Tensor]:
     import pyarrow
     from pyarrow import parquet
 
@@ -63,22 +70,21 @@ def _from_parquet(files: list[Path]) -> tuple[Tensor, Tensor]:
         table = pyarrow.concat_tables([parquet.read_table(file, columns=["img", "label"]) for file in files])
         encoded = table.column("img").combine_chunks().field("bytes").to_pylist()
         labels = torch.from_numpy(table.column("label").to_numpy().astype(np.int64))
-        with ThreadPoolExecutor() as pool:
-            pixels = np.stack(list(pool.map(_decode, encoded)))
-    except (pyarrow.ArrowException, KeyError, OSError, UnidentifiedImageError) as error:
+    except (pyarrow.ArrowException, AttributeError, KeyError, OSError, ValueError) as error:
         raise DataError(f"{files[0]} is no CIFAR-10 parquet file, or damaged ({error}). {HOW_TO}") from error
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), labels
-
-
-def _decode(encoded: bytes) -> np.ndarray:  # type: ignore[type-arg]
-    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+    if not encoded:
+        raise DataError(f"{files[0]} holds no images. {HOW_TO}")
+    if not 0 <= int(labels.min()) <= int(labels.max()) < len(CLASSES):
+        raise DataError(f"{files[0]} has labels {labels.min()} to {labels.max()}, CIFAR-10 has 0 to 9. {HOW_TO}")
+    return EncodedImages(encoded, (32, 32), str(files[0])), labels
 
 
 def _from_batches(folder: Path, split: str) -> tuple[Tensor, Tensor]:
     from torchvision.datasets import CIFAR10
 
     try:
+        # torchvision checks each file's MD5 before it unpickles it.
         data = CIFAR10(str(folder), train=split == "train")
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise DataError(f"torchvision can't read CIFAR-10 in {folder} ({error}). {HOW_TO}") from error
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
+        raise DataError(f"torchvision can't read {folder / BATCH_FILES} ({error}). {HOW_TO}") from error
     return torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets)

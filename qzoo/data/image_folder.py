@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import torch
 from qzoo.data.split import FileSplit
 from qzoo.errors import DataError
 
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff"}
-VALIDATION_IMAGES = 50_000
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+IMAGENET_SIZES = {"train": 1_281_167, "val": 50_000}
+FOLDERS = {"train": ("train",), "val": ("val", "validation", "test"), "test": ("test", "val", "validation")}
 
 
 def open_folder(dataset: str, split: str, data: Path) -> FileSplit:
@@ -19,47 +21,28 @@ def open_folder(dataset: str, split: str, data: Path) -> FileSplit:
 
     Args:
         dataset: `imagenet-1k`, or a name for messages.
-        split: a subfolder of `data`; `val` and `validation` are one. Without such a subfolder, `data` itself.
+        split: a subfolder of `data`; `val`, `validation` and `test` stand in for each other. Without any such subfolder
+            `data` itself is the evaluation split `val`, whatever is asked for, so that nobody calibrates on the images
+            that accuracy is measured on; unless it is called `train`.
         data: the folder.
 
     Raises:
-        DataError: the folder is missing, has no class folders or no images, or a class folder of ImageNet is no
-            WordNet id.
+        DataError: the folder is missing, has no class folders or no images, lacks the split, or a class folder of
+            ImageNet is no WordNet id.
     """
-    folder = _split_folder(data, split)
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
-    files = [file for path in classes for file in sorted(path.iterdir()) if file.suffix.lower() in EXTENSIONS]
+    folder, name = _find_split(data, split)
+    files = _image_files(folder)
     if not files:
         raise DataError(
-            f"{folder} holds no images in class folders (expected {folder}/<class>/<image>.JPEG). Look at --data."
+            f"{folder} holds no images in class folders (expected {folder}/<class>/<image>.JPEG or "
+            f"{folder}/{split}/<class>/<image>.JPEG). Give the folder of {dataset} with --data, or set QZOO_DATA."
         )
-    index = (
-        _imagenet_classes(folder, classes)
-        if dataset == "imagenet-1k"
-        else {path.name: n for n, path in enumerate(classes)}
-    )
-    labels = torch.tensor([index[file.parent.name] for file in files])
-    return FileSplit(
-        dataset, split, files, labels, complete=len(files) == VALIDATION_IMAGES or dataset != "imagenet-1k"
-    )
-
-
-def _split_folder(data: Path, split: str) -> Path:
-    if not data.is_dir():
-        raise DataError(f"There is no folder {data}. Give the folder of the dataset with --data, or set QZOO_DATA.")
-    names = {"val", "validation"} if split in ("val", "validation", "test") else {split}
-    found = [data / name for name in [split, *sorted(names)] if (data / name).is_dir()]
-    return found[0] if found else data
-
-
-def _imagenet_classes(folder: Path, classes: list[Path]) -> dict[str, int]:
-    known = imagenet_synsets()
-    strange = [path.name for path in classes if path.name not in known]
-    if strange:
-        raise DataError(
-            f"{folder} is no ImageNet-1k folder: '{strange[0]}' is not one of the 1,000 WordNet ids (n01440764 ...)."
-        )
-    return known
+    present = sorted({_class_of(file) for file in files})
+    classes = _imagenet_classes(folder, present) if dataset == "imagenet-1k" else _all_classes(data, present)
+    index = {wordnet_id: position for position, wordnet_id in enumerate(classes)}
+    labels = torch.tensor([index[_class_of(file)] for file in files])
+    complete = dataset != "imagenet-1k" or len(files) == IMAGENET_SIZES[name]
+    return FileSplit(dataset, name, files, labels, classes, complete)
 
 
 @cache
@@ -68,3 +51,54 @@ def imagenet_synsets() -> dict[str, int]:
     from timm.data import ImageNetInfo
 
     return {synset: index for index, synset in enumerate(ImageNetInfo().label_names())}
+
+
+def _find_split(data: Path, split: str) -> tuple[Path, str]:
+    if not data.is_dir():
+        raise DataError(f"There is no folder {data}. Give the folder of the dataset with --data, or set QZOO_DATA.")
+    found = _subfolder(data, split)
+    if found:
+        return found, "val" if found == _subfolder(data, "val") else split
+    others = sorted({name for names in FOLDERS.values() for name in names if (data / name).is_dir()})
+    if others or (data.name == "train" and split != "train"):
+        has = f"it has {', '.join(others)}" if others else "it is a train split itself"
+        raise DataError(f"{data} has no folder {split}: {has}. Give the folder that holds both with --data.")
+    return data, "train" if data.name == "train" else "val"
+
+
+def _subfolder(data: Path, split: str) -> Path | None:
+    return next((data / name for name in FOLDERS.get(split, (split,)) if (data / name).is_dir()), None)
+
+
+def _image_files(folder: Path) -> list[str]:
+    return [
+        os.path.join(folder, name, file)
+        for name in _class_folders(folder)
+        for file in sorted(os.listdir(folder / name))
+        if file.lower().endswith(EXTENSIONS) and not file.startswith(".")
+    ]
+
+
+def _class_folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _class_of(file: str) -> str:
+    return os.path.basename(os.path.dirname(file))
+
+
+def _imagenet_classes(folder: Path, present: list[str]) -> list[str]:
+    known = imagenet_synsets()
+    strange = [name for name in present if name not in known]
+    if strange:
+        raise DataError(
+            f"{folder} is no ImageNet-1k folder: '{strange[0]}' is not one of the 1,000 WordNet ids (n01440764 ...). "
+            "Give the folder with --data, or name the dataset by its path."
+        )
+    return list(known)
+
+
+def _all_classes(data: Path, present: list[str]) -> list[str]:
+    # A split may lack a class that another has: the index of a class is its place among those of all splits.
+    folders = {_subfolder(data, split) for split in FOLDERS} - {None}
+    return sorted({*present, *(name for folder in folders if folder for name in _class_folders(folder))})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -30,11 +31,13 @@ def loader(
 
     Args:
         split: the images.
-        transform: from a uint8 batch or a PIL image to float32.
+        transform: from a uint8 batch or a PIL image to float32; or an `Augmentation`.
         batch_size: images a batch; the last may be smaller.
         indices: which images, in order; default: all.
         workers: processes that decode; 0 decodes here.
     """
     order = list(range(len(split)) if indices is None else indices)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    yield from DataLoader(_Batches(split, transform, batches), batch_size=None, num_workers=workers)
+    # A generator of its own: DataLoader would otherwise draw from torch's global one, and move a training's dice.
+    own = torch.Generator()
+    yield from DataLoader(_Batches(split, transform, batches), batch_size=None, num_workers=workers, generator=own)

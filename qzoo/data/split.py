@@ -13,6 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from qzoo.data.augmentation import Augmentation
+from qzoo.data.encoded import EncodedImages
 from qzoo.errors import DataError
 
 
@@ -24,12 +26,19 @@ class Split(Protocol):
         name: of the split.
         complete: whether it holds all images that published figures are measured on.
         labels: int64 `(len,)`.
+        classes: the name of each class.
     """
 
-    dataset: str
-    name: str
-    complete: bool
-    labels: Tensor
+    @property
+    def dataset(self) -> str: ...  # noqa: D102
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def complete(self) -> bool: ...  # noqa: D102
+    @property
+    def labels(self) -> Tensor: ...  # noqa: D102
+    @property
+    def classes(self) -> Sequence[str]: ...  # noqa: D102
 
     def __len__(self) -> int: ...
 
@@ -46,8 +55,9 @@ class ArraySplit:
 
     dataset: str
     name: str
-    images: Tensor
+    images: Tensor | EncodedImages
     labels: Tensor
+    classes: Sequence[str] = ()
     complete: bool = True
 
     def __len__(self) -> int:
@@ -55,11 +65,14 @@ class ArraySplit:
 
     def batch(self, indices: Sequence[int], transform: Any) -> Tensor:
         """Returns the transformed images, float32."""
-        return transform(self.images[torch.as_tensor(indices)])  # type: ignore[no-any-return]
+        pixels = self.images[torch.as_tensor(list(indices), dtype=torch.int64)]
+        if isinstance(transform, Augmentation):
+            return torch.stack([transform(image, index) for image, index in zip(pixels, indices, strict=True)])
+        return transform(pixels)  # type: ignore[no-any-return]
 
     def content(self, index: int) -> bytes:
         """Returns the pixels."""
-        return self.images[index].numpy().tobytes()
+        return self.images[torch.tensor([index])].numpy().tobytes()
 
 
 @dataclass(frozen=True)
@@ -68,8 +81,9 @@ class FileSplit:
 
     dataset: str
     name: str
-    files: Sequence[Path]
+    files: Sequence[str]
     labels: Tensor
+    classes: Sequence[str] = ()
     complete: bool = False
 
     def __len__(self) -> int:
@@ -81,6 +95,8 @@ class FileSplit:
         Raises:
             DataError: a file can't be decoded.
         """
+        if isinstance(transform, Augmentation):
+            return torch.stack([transform(self.image(index), index) for index in indices])
         return torch.stack([transform(self.image(index)) for index in indices])
 
     def image(self, index: int) -> Image.Image:
@@ -95,22 +111,24 @@ class FileSplit:
 
     def content(self, index: int) -> bytes:
         """Returns the bytes of the file."""
-        return self.files[index].read_bytes()
+        return Path(self.files[index]).read_bytes()
 
 
 def sample(split: Split, images: int, seed: int) -> list[int]:
     """Returns the indices of a seeded sample without repetition, in random order; the same on every machine.
 
     Raises:
-        DataError: the split holds fewer images.
+        DataError: the split holds fewer images, or fewer than one is asked for.
 
     Example:
-        >>> sample(open_split("digits", "train"), 3, seed=0)  # doctest: +SKIP
-        [1002, 417, 64]
+        >>> from qzoo.data import open_split
+        >>> sample(open_split("digits", "train"), 3, seed=0)
+        [728, 797, 307]
     """
-    if images > len(split):
+    if not 1 <= images <= len(split):
         raise DataError(
-            f"{images:,} images are asked for, but {split.dataset} {split.name} holds {len(split):,}. Ask for fewer."
+            f"{images:,} images are asked for, but {split.dataset} {split.name} holds {len(split):,}. "
+            f"Ask for 1 to {len(split):,}, or give a larger folder with --data."
         )
     # A fixed bit generator and sorting keys: NumPy guarantees the stream of PCG64, not of its permutations.
     keys = np.random.PCG64(seed).random_raw(len(split))
@@ -118,8 +136,8 @@ def sample(split: Split, images: int, seed: int) -> list[int]:
 
 
 def sample_digest(split: Split, indices: Sequence[int]) -> str:
-    """Returns the SHA-256 over the images at the indices, in order."""
+    """Returns the SHA-256 over the indices and the images at them, in order."""
     digest = hashlib.sha256()
     for index in indices:
-        digest.update(hashlib.sha256(split.content(index)).digest())
+        digest.update(index.to_bytes(8, "little") + hashlib.sha256(split.content(index)).digest())
     return digest.hexdigest()

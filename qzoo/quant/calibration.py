@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from qzoo.errors import CalibrationError
 from qzoo.quant.collectors import HistogramCollector, MaxCollector
-from qzoo.quant.layers import QuantizedLayer, float_weight, output_channel_axis
+from qzoo.quant.layers import float_weight, output_channel_axis, quantizer_of
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.quant.solvers import solve
@@ -143,8 +143,9 @@ def magnitude(seen: MaxCollector | HistogramCollector) -> Tensor:
 def _solve_weights(model: nn.Module) -> dict[str, Tensor]:
     solved = {}
     for path, layer in model.named_modules():
-        if isinstance(layer, QuantizedLayer) and "weight_quantizer" in layer._modules:
-            spec = layer.weight_quantizer.spec
+        quantizer = quantizer_of(layer, "weight")
+        if quantizer is not None:
+            spec = quantizer.spec
             axis = output_channel_axis(layer) if spec.per == "channel" else None
             try:
                 solved[f"{path}.weight_quantizer".lstrip(".")] = weight_amax(float_weight(layer), spec, axis)

@@ -64,7 +64,7 @@ class HistogramCollector(MaxCollector):
     `aligned`: 4,096 half-open bins whose width is the smallest power of two that holds the largest magnitude. When
     the range grows, the width doubles and neighbouring bins are merged, so the result is the same, bit for bit,
     whatever the size and order of the batches.
-    `reference`: the edges of NVIDIA pytorch-quantization: 2,048 bins up to the first batch's maximum, then more of them.
+    `reference`: the edges of NVIDIA pytorch-quantization: 2,048 bins up to the first batch's maximum, then more.
     """
 
     def __init__(self, binning: Binning | str = "aligned") -> None:

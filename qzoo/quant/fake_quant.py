@@ -76,7 +76,7 @@ def fake_quantize(x: Tensor, amax: Tensor, on: Grid) -> Tensor:
         tensor([0., 1., 1.])
     """
     if torch.is_grad_enabled() and x.requires_grad:
-        return _StraightThrough.apply(x, amax, on)  # type: ignore[no-untyped-call, no-any-return]
+        return _StraightThrough.apply(x, amax, on)  # type: ignore[no-any-return]
     return _quantize_dequantize(x, amax, on)
 
 
@@ -107,7 +107,7 @@ class _StraightThrough(torch.autograd.Function):
         return _quantize_dequantize(x, amax, on)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         x, amax = ctx.saved_tensors
         inside = (x >= 0) & (x <= amax) if ctx.unsigned else x.abs() <= amax
         return grad * inside, None, None

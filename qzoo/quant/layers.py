@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +77,7 @@ def quantize_layer(layer: nn.Module, quantizers: dict[str, TensorQuantizer]) -> 
     if "weight" in quantizers and not has_weight(layer):
         raise TypeError(f"{type(layer).__name__} has no weight to quantize")
     if not isinstance(layer, QuantizedLayer):
-        layer.__class__ = quantized_class(type(layer))
+        layer.__class__ = quantized_class(type(layer))  # type: ignore[arg-type]
     for role, quantizer in quantizers.items():
         setattr(layer, f"{role}_quantizer", quantizer)
 
@@ -115,11 +115,12 @@ class QuantizedLayer(nn.Module):
         self.__dict__.pop("_cache", None)
 
     def _quantized(self, role: str, x: Tensor) -> Tensor:
-        quantizer = self._modules.get(f"{role}_quantizer")
+        quantizer = quantizer_of(self, role)
         return x if quantizer is None else quantizer(x)
 
     def _quantized_weight(self) -> Tensor:
-        quantizer, weight = self.weight_quantizer, float_weight(self)
+        quantizer, weight = quantizer_of(self, "weight"), float_weight(self)
+        assert quantizer is not None
         if not _can_cache(self, weight):
             return quantizer(weight)  # type: ignore[no-any-return]
         key = (quantizer.state, quantizer.grid, _identity(weight), _identity(quantizer.amax))
@@ -132,12 +133,17 @@ class QuantizedLayer(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
         self.refresh()
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # The class was made at run time, so a copy or a file is told how to make it again.
         state = {key: value for key, value in self.__dict__.items() if key != "_cache"}
         return _rebuild, (self.float_class,), state
+
+
+def quantizer_of(layer: nn.Module, role: str) -> TensorQuantizer | None:
+    """Returns the layer's quantizer of a role, or None."""
+    return cast("TensorQuantizer | None", layer._modules.get(f"{role}_quantizer"))
 
 
 class _Sight(threading.local):
@@ -160,7 +166,7 @@ def _visible(layer: nn.Module, weight: Tensor) -> Iterator[None]:
 
 
 def _rebuild(float_class: type[nn.Module]) -> nn.Module:
-    derived = quantized_class(float_class)
+    derived: type[nn.Module] = quantized_class(float_class)  # type: ignore[arg-type]
     return derived.__new__(derived)
 
 

@@ -54,4 +54,5 @@ def _remarks(report: Report) -> Iterator[str]:
     for variant, reason in report.excluded.items():
         yield f"[dim]not run: {variant} ({reason})[/]"
     if report.calibration is not None:
-        yield f"[dim]calibrated on {report.calibration.images:,} images; drop and agreement (%) are against float[/]"
+        short = " (all there are; the recipe wants more)" if report.calibration.short else ""
+        yield f"[dim]calibrated on {report.calibration.images:,} images{short}; drop and agreement (%) are against float[/]"

@@ -1,4 +1,4 @@
-"""From a YAML file to a validated recipe, and back. All problems of a file are reported together, each with its line."""
+"""From a YAML file to a validated recipe, and back. All problems of a file are reported together, with their lines."""
 
 from __future__ import annotations
 
@@ -94,9 +94,9 @@ def _message(model: type[BaseModel], path: FieldPath, problem: dict[str, Any]) -
 def _path_in(data: Any, location: tuple[str | int, ...]) -> Iterator[str | int]:
     """Yields the parts of Pydantic's location that are in the data: the tags of unions are not."""
     for part in location:
-        if (isinstance(data, dict) and part in data) or (
-            isinstance(data, list) and isinstance(part, int) and part < len(data)
-        ):
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):  # noqa: SIM114, mypy needs both
             data = data[part]
         elif part is not location[-1] or part in ("float", "quantizer", "[key]"):
             continue

@@ -95,17 +95,18 @@ class Variant(StrictModel):
     """Likewise."""
     residual: Residual | None = None
     """`skip`, `both`, `none`, or fields."""
-    rules: list[Rule] = []
+    rules: list[Rule] = Field(default_factory=list)
     calibration: CalibrationPatch | None = None
     finetune: FinetuneSpec | None = None
-    published: Claims = []
+    published: Claims = Field(default_factory=list)
 
 
 class Recipe(StrictModel):
     """A base, its dataset, and its variants. The file's stem is the base's name.
 
     Example:
-        >>> recipe = Recipe(base=Base(source="timm", architecture="resnet18"), dataset="imagenet-1k", variants={"int8": Variant()})
+        >>> base = Base(source="timm", architecture="resnet18")
+        >>> recipe = Recipe(base=base, dataset="imagenet-1k", variants={"int8": Variant()})
         >>> recipe.scheme
         'int8'
     """
@@ -116,7 +117,7 @@ class Recipe(StrictModel):
     base: Base
     dataset: str = Field(min_length=1)
     calibration: CalibrationSpec = CalibrationSpec()
-    published: Claims = []
+    published: Claims = Field(default_factory=list)
     """Of the float model."""
     scheme: str = "int8"
     """The scheme of variants that name none."""
@@ -137,11 +138,6 @@ class Recipe(StrictModel):
                     )
             self.chain(name)
         return self
-
-    @property
-    def claims(self) -> list[Claim]:
-        """What was published of the float model."""
-        return self.published
 
     def chain(self, name: str) -> list[str]:
         """Returns the variant's `from` chain, oldest first, the variant itself last.

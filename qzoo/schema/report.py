@@ -35,6 +35,9 @@ class CalibrationReport(StrictModel):
     images: int
     sample_sha256: str
     allow_leak: bool = False
+    """Some of them are of the evaluation split."""
+    short: bool = False
+    """The recipe wants more images than the split holds."""
 
 
 class Report(StrictModel):

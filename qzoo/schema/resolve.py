@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
 from qzoo.schema.catalog import Catalog, RecipeEntry, short_path
@@ -16,7 +16,7 @@ from qzoo.schema.recipe import Base, CalibrationSpec, ResidualPatch, Variant
 from qzoo.schema.rule import ROLES, Rule
 from qzoo.schema.yaml_source import FieldPath, Lines
 
-Patches = dict[str, QuantizerPatch | bool]
+Patches = dict[str, QuantizerPatch | Literal[False]]
 """By role: what a rule says of the quantizer, or False for float."""
 
 
@@ -157,7 +157,8 @@ def resolve_scheme(name: str) -> ResolvedVariant:
 
 
 def _scheme_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> list[BoundRule]:
-    name, field = entry.recipe.scheme, ("scheme",)
+    name = entry.recipe.scheme
+    field: tuple[str, ...] = ("scheme",)
     for variant, link in links:
         if link.scheme is not None:
             name, field = link.scheme, ("variants", variant, "scheme")
@@ -212,7 +213,8 @@ def _calibration(base: CalibrationSpec, links: list[tuple[str, Variant]]) -> Cal
 
 
 def _residual(links: list[tuple[str, Variant]]) -> ResidualSpec | None:
-    placement, fields = None, {}
+    placement: str | None = None
+    fields: dict[str, Any] = {}
     for _, link in links:
         if isinstance(link.residual, ResidualPatch):
             placement = link.residual.placement or placement
@@ -228,7 +230,7 @@ def _is_general(rule: BoundRule) -> bool:
 
 
 def _rule_content(rule: BoundRule) -> dict[str, Any]:
-    patches = {role: False if patch is False else _plain(patch.fields()) for role, patch in rule.patches.items()}  # type: ignore[union-attr]
+    patches = {role: patch and _plain(patch.fields()) for role, patch in rule.patches.items()}
     return {"names": rule.names, "types": rule.types, "top_level": rule.top_level, **patches}
 
 
@@ -236,7 +238,7 @@ def _plain(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: str(value) if key == "calibrator" else value for key, value in fields.items()}
 
 
-def _patch_text(patch: QuantizerPatch | bool) -> str:
+def _patch_text(patch: QuantizerPatch | Literal[False]) -> str:
     if isinstance(patch, bool):
         return "float"
     return ", ".join(f"{key} {value}" for key, value in _plain(patch.fields()).items())

@@ -88,8 +88,12 @@ def _refuse_deep(text: str, where: str) -> None:
     for event in yaml.parse(text, Loader=_CoreLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1 if event.start_mark else 0
             raise RecipeError(f"{where}:{line} is nested deeper than {DEEPEST} levels; a recipe needs fewer than ten.")
+
+
+def _line(node: yaml.Node) -> int:
+    return node.start_mark.line + 1 if node.start_mark is not None else 0
 
 
 def _reason(error: yaml.YAMLError) -> str:
@@ -107,7 +111,7 @@ class _Walk:
         self.nodes = 0
 
     def value(self, node: yaml.Node, path: FieldPath) -> Any:
-        line = node.start_mark.line + 1
+        line = _line(node)
         self.lines.setdefault(path, line)
         self.nodes += 1
         if self.nodes > MOST_NODES or len(path) > DEEPEST:
@@ -126,7 +130,7 @@ class _Walk:
     def _mapping(self, node: yaml.MappingNode, path: FieldPath) -> dict[Any, Any]:
         values: dict[Any, Any] = {}
         for key_node, value_node in node.value:
-            key, line = key_node.value, key_node.start_mark.line + 1
+            key, line = key_node.value, _line(key_node)
             if not isinstance(key_node, yaml.ScalarNode):
                 raise RecipeError(f"{self.where}:{line} has a key that is no plain word.")
             if key in values:

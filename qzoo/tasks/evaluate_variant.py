@@ -39,7 +39,7 @@ def evaluate_named(
         base_transform(base),
         data,
         images=images,
-        batch_size=batch_size or 250,
+        batch_size=batch_size,
     )
     model = create_base(base, pretrained=True)
     if variant is not None:

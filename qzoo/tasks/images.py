@@ -13,6 +13,8 @@ from qzoo.data import Split, loader, open_split, sample, sample_digest
 from qzoo.errors import DataError
 from qzoo.schema.recipe import CalibrationSpec
 
+EVAL_BATCH = 250
+
 
 @dataclass(frozen=True)
 class Images:
@@ -66,8 +68,8 @@ def calibration_images(
     split = open_split(dataset, spec.split, data)
     if split.name == evaluated_on and not spec.allow_leak:
         raise DataError(
-            f"The recipe calibrates on '{spec.split}', the split that accuracy is measured on: the figure would be too good. "
-            "Calibrate on another split, or say `allow_leak: true` under `calibration`, which every report then shows."
+            f"The recipe calibrates on '{spec.split}', the split that accuracy is measured on: the figure would be too "
+            "good. Calibrate on another split, or say `allow_leak: true` under `calibration`: every report shows it."
         )
     wanted = images if images is not None else min(spec.images, len(split))
     indices = list(sample(split, wanted, spec.seed))
@@ -76,7 +78,7 @@ def calibration_images(
 
 
 def evaluation_images(
-    dataset: str, split_name: str, transform: Any, data: Path | None, *, images: int | None = None, batch_size: int = 250,
+    dataset: str, split_name: str, transform: Any, data: Path | None, *, images: int | None = None, batch_size: int | None = None,
     seed: int = 0,
 ) -> Images:  # fmt: skip
     """Returns the images that accuracy is measured on: all of the split, or a seeded sample of it.
@@ -86,4 +88,4 @@ def evaluation_images(
     """
     split = open_split(dataset, split_name, data)
     chosen = range(len(split)) if images is None else sorted(sample(split, images, seed))
-    return Images(split, list(chosen), transform, batch_size)
+    return Images(split, list(chosen), transform, batch_size or EVAL_BATCH)

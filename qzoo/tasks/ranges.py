@@ -48,7 +48,8 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
     """Gives a quantized model saved ranges, in place.
 
     Args:
-        model: made by `qzoo.create(variant, pretrained="float")` or `qzoo.quantize`, with the weights the ranges were made for.
+        model: made by `qzoo.create(variant, pretrained="float")` or `qzoo.quantize`; with the weights that the ranges
+            were made for.
         path: of a file that `save` wrote.
 
     Raises:

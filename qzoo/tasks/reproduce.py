@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-from torch import nn
+from typing import Any, Literal
 
 from qzoo.build.bases import base_transform, create_base
-from qzoo.build.quantize import quantize_in_place
 from qzoo.data import evaluation_split
-from qzoo.quant.calibration import Collection, activation_quantizers, solve_ranges
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.published import Claim
+from qzoo.schema.recipe import CalibrationSpec
 from qzoo.schema.report import CalibrationReport, Report, ReportRow
 from qzoo.schema.resolve import ResolvedVariant, resolve
-from qzoo.tasks.calibrate import collect
 from qzoo.tasks.evaluate import Evaluation, evaluate
 from qzoo.tasks.images import Images, calibration_images, evaluation_images
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.shared_calibration import SharedCalibration
 from qzoo.tasks.verdict import judge
 
 
@@ -47,8 +44,13 @@ class Settings:
     only: Sequence[str] = ()
 
 
-def reproduce(name: str | Path = "resnet8_digits", settings: Settings | None = None, *, progress: Progress = silent,
-              **changes: object) -> Report:  # fmt: skip
+def reproduce(
+    name: str | Path = "resnet8_digits",
+    settings: Settings | None = None,
+    *,
+    progress: Progress = silent,
+    **changes: Any,
+) -> Report:
     """Calibrates and evaluates the variants of a recipe, and compares them with the published figures.
 
     Args:
@@ -69,142 +71,126 @@ def reproduce(name: str | Path = "resnet8_digits", settings: Settings | None = N
         >>> [row.variant for row in report.rows]
         ['float', 'int8']
     """
-    settings = settings or Settings(**changes)  # type: ignore[arg-type]
+    settings = settings or Settings(**changes)
     entry, variant = Catalog.load().find(str(name))
-    only = [variant] if variant and not settings.only else list(settings.only)
-    return _Run(entry, settings, progress, only).report()
+    variants, left_out = runnable(entry, [variant] if variant and not settings.only else settings.only)
+    return _run(entry, variants, left_out, settings, progress)
 
 
-def runnable(entry: RecipeEntry, only: Sequence[str]) -> tuple[list[ResolvedVariant], dict[str, str]]:
+def runnable(entry: RecipeEntry, only: Sequence[str] = ()) -> tuple[list[ResolvedVariant], dict[str, str]]:
     """Returns the variants that calibration alone makes, and why each other one is left out."""
     chosen = [resolve(entry, name) for name in only or entry.variants]
-    reasons = {}
-    for variant in chosen:
-        if variant.finetune is not None:
-            reasons[variant.variant] = "needs training"
-        elif variant.residual is not None:
-            reasons[variant.variant] = "needs residual quantizers"
-    return [variant for variant in chosen if variant.variant not in reasons], reasons
+    left_out = {v.variant: reason for v in chosen if (reason := _reason_to_leave_out(v))}
+    return [variant for variant in chosen if variant.variant not in left_out], left_out
 
 
-@dataclass
-class _Run:
-    entry: RecipeEntry
-    settings: Settings
-    progress: Progress
-    only: Sequence[str]
-    collections: dict[str, tuple[Images, Collection]] = field(default_factory=dict)
+def _reason_to_leave_out(variant: ResolvedVariant) -> str | None:
+    if variant.finetune is not None:
+        return "needs training"
+    return "needs residual quantizers" if variant.residual is not None else None
 
-    def report(self) -> Report:
-        recipe = self.entry.recipe
-        variants, left_out = runnable(self.entry, self.only)
-        transform = base_transform(recipe.base)
-        split = evaluation_split(recipe.dataset)
-        images = evaluation_images(recipe.dataset, split, transform, self.settings.data,
-                                   images=self.settings.eval_images, batch_size=self.settings.batch_size or 250)  # fmt: skip
-        float_model = create_base(recipe.base, pretrained=True).to(self.settings.device)
-        baseline = self._evaluate(float_model, images, "float")
-        results = {v.variant: self._variant(v, variants, float_model, images, transform) for v in variants}
-        calibrated = next(iter(self.collections.values()), None)
-        complete = len(images) == len(images.split) and images.split.complete
-        rows = _rows(self.entry, baseline, variants, results, complete, self._shortened())
-        return Report(
-            name=self.entry.name, version=recipe.version, dataset=recipe.dataset, split=split, images=len(images),
-            complete=complete, rows=rows, excluded=left_out,
-            calibration=None if calibrated is None else CalibrationReport(
-                images=len(calibrated[0]), sample_sha256=calibrated[0].digest(),
-                allow_leak=any(v.calibration.allow_leak for v in variants)),
-            recipe_sha256=self.entry.digest, environment=environment(self.settings.device),
-        )  # fmt: skip
 
-    def _shortened(self) -> bool:
-        """Whether fewer images were calibrated on than the recipe says."""
-        return self.settings.calib_images is not None or any(images.short for images, _ in self.collections.values())
+def _run(
+    entry: RecipeEntry,
+    variants: list[ResolvedVariant],
+    left_out: dict[str, str],
+    settings: Settings,
+    progress: Progress,
+) -> Report:
+    recipe = entry.recipe
+    transform, split = base_transform(recipe.base), evaluation_split(recipe.dataset)
+    images = evaluation_images(
+        recipe.dataset, split, transform, settings.data, images=settings.eval_images, batch_size=settings.batch_size
+    )
 
-    def _evaluate(self, model: nn.Module, images: Images, what: str) -> Evaluation:
-        return evaluate(model, images, progress=self.progress, count=len(images), what=f"evaluating {what}")
+    def images_of(spec: CalibrationSpec) -> Images:
+        return calibration_images(
+            recipe.dataset,
+            spec,
+            transform,
+            settings.data,
+            evaluated_on=split,
+            images=settings.calib_images,
+            batch_size=settings.batch_size,
+        )
 
-    def _variant(
-        self, variant: ResolvedVariant, variants: Sequence[ResolvedVariant], float_model: nn.Module, images: Images,
-        transform: object,
-    ) -> tuple[Evaluation, float]:  # fmt: skip
+    float_model = create_base(recipe.base, pretrained=True).to(settings.device)
+    baseline = evaluate(float_model, images, progress=progress, count=len(images), what="evaluating float")
+    shared = SharedCalibration(float_model, variants, images_of, progress)
+    measured: dict[str, tuple[Evaluation, float]] = {}
+    for variant in variants:
         start = time.perf_counter()
-        model = _quantized(float_model, variant)
-        solve_ranges(model, self._collection(model, variant, variants, float_model, transform))
-        evaluation = self._evaluate(model, images, variant.variant)
-        return evaluation, time.perf_counter() - start
-
-    def _collection(
-        self, model: nn.Module, variant: ResolvedVariant, variants: Sequence[ResolvedVariant], float_model: nn.Module,
-        transform: object,
-    ) -> Collection:  # fmt: skip
-        """One collection serves every variant that calibrates on the same images and has no other quantizers."""
-        key = variant.calibration.model_dump_json()
-        if key in self.collections and set(activation_quantizers(model)) <= set(self.collections[key][1]):
-            return self.collections[key][1]
-        spec = variant.calibration
-        images = calibration_images(
-            variant.dataset, spec, transform, self.settings.data, evaluated_on=evaluation_split(variant.dataset),
-            images=self.settings.calib_images, batch_size=self.settings.batch_size,
-        )  # fmt: skip
-        same = [v for v in variants if v.calibration == spec]
-        collected = collect(model, images, binning=spec.binning, histograms=_histograms(float_model, same),
-                            progress=self.progress, count=len(images))  # fmt: skip
-        self.collections[key] = (images, collected)
-        return collected
+        model = shared.calibrated(variant)
+        what = f"evaluating {variant.variant}"
+        result = evaluate(model, images, progress=progress, count=len(images), what=what)
+        measured[variant.variant] = result, time.perf_counter() - start
+    return Report(
+        name=entry.name,
+        version=recipe.version,
+        dataset=recipe.dataset,
+        split=split,
+        images=len(images),
+        complete=_complete(images),
+        rows=_rows(entry, baseline, variants, measured, _complete(images), _shortened(shared, settings)),
+        excluded=left_out,
+        calibration=_calibration_report(shared, variants),
+        recipe_sha256=entry.digest,
+        environment=environment(settings.device),
+    )
 
 
-def _quantized(float_model: nn.Module, variant: ResolvedVariant) -> nn.Module:
-    model = copy.deepcopy(float_model)
-    quantize_in_place(model, variant)
-    return model
+def _complete(images: Images) -> bool:
+    return len(images) == len(images.split) and images.split.complete
 
 
-def _histograms(float_model: nn.Module, variants: Sequence[ResolvedVariant]) -> set[str]:
-    """Returns the quantizers of which any of the variants wants a histogram."""
-    from qzoo.build.quantize import plan_quantizers
+def _shortened(shared: SharedCalibration, settings: Settings) -> bool:
+    """Whether fewer images were calibrated on than the recipe says."""
+    return settings.calib_images is not None or any(images.short for images in shared.images)
 
-    return {
-        f"{planned.module}.{planned.role}_quantizer"
-        for variant in variants
-        for planned in plan_quantizers(float_model, variant).quantizers
-        if planned.spec.calibrator.collector == "histogram"
-    }
+
+def _calibration_report(shared: SharedCalibration, variants: Sequence[ResolvedVariant]) -> CalibrationReport | None:
+    if not shared.images:
+        return None
+    images = shared.images[0]
+    leak = any(variant.calibration.allow_leak for variant in variants)
+    return CalibrationReport(images=len(images), sample_sha256=images.digest(), allow_leak=leak, short=images.short)
 
 
 def _rows(
-    entry: RecipeEntry, baseline: Evaluation, variants: Sequence[ResolvedVariant],
-    results: dict[str, tuple[Evaluation, float]], complete: bool, shortened: bool,
-) -> list[ReportRow]:  # fmt: skip
-    measured = {name: evaluation.top1 or 0.0 for name, (evaluation, _) in results.items()}
-    rows = [
-        _row(
-            "float",
-            "float",
-            None,
-            baseline,
-            baseline,
-            baseline.seconds,
-            entry.recipe.claims,
-            complete,
-            measured,
+    entry: RecipeEntry,
+    baseline: Evaluation,
+    variants: Sequence[ResolvedVariant],
+    measured: dict[str, tuple[Evaluation, float]],
+    complete: bool,
+    shortened: bool,
+) -> list[ReportRow]:
+    top1 = {name: evaluation.top1 or 0.0 for name, (evaluation, _) in measured.items()}
+
+    def row(
+        variant: str,
+        stage: Literal["float", "ptq"],
+        method: str | None,
+        result: Evaluation,
+        seconds: float,
+        claims: Sequence[Claim],
+        whole: bool,
+    ) -> ReportRow:
+        return ReportRow(
+            variant=variant,
+            stage=stage,
+            method=method,
+            top1=round(result.top1 or 0.0, 4),
+            top5=round(result.top5 or 0.0, 4),
+            ci95=result.ci95 or (0.0, 100.0),
+            agreement_with_float=round(result.agreement(baseline), 4),
+            published=list(claims),
+            verdict=judge(claims, result.top1 or 0.0, whole, top1),
+            seconds=round(seconds, 2),
         )
-    ]
+
+    rows = [row("float", "float", None, baseline, baseline.seconds, entry.recipe.published, complete)]
     for variant in variants:
-        evaluation, seconds = results[variant.variant]
+        result, seconds = measured[variant.variant]
         whole = complete and not shortened
-        rows.append(_row(variant.variant, "ptq", variant.method, evaluation, baseline, seconds, variant.published,
-                         whole, measured))  # fmt: skip
+        rows.append(row(variant.variant, "ptq", variant.method, result, seconds, variant.published, whole))
     return rows
-
-
-def _row(
-    variant: str, stage: str, method: str | None, evaluation: Evaluation, baseline: Evaluation, seconds: float,
-    claims: Sequence[Claim], complete: bool, measured: dict[str, float],
-) -> ReportRow:  # fmt: skip
-    top1 = evaluation.top1 or 0.0
-    return ReportRow(
-        variant=variant, stage=stage, method=method, top1=round(top1, 4), top5=round(evaluation.top5 or 0.0, 4),
-        ci95=evaluation.ci95 or (0.0, 100.0), agreement_with_float=round(evaluation.agreement(baseline), 4),
-        published=list(claims), verdict=judge(claims, top1, complete, measured), seconds=round(seconds, 2),
-    )  # fmt: skip

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import urllib.error
+import http.client
+import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -34,16 +34,35 @@ def read_weights(
         packaged: its path among the shipped recipes.
 
     Raises:
-        WeightsError: the file is nowhere, can't be downloaded, has another SHA-256, or is damaged.
+        WeightsError: the file is nowhere, can't be downloaded, has another SHA-256, is damaged, or holds NaN or Inf.
     """
-    path = find_file(file_name, packaged) or _download(file_name, url)
+    path = find_file(file_name, packaged) or _download(file_name, url, sha256)
     check_sha256(path, sha256)
+    state = _read(path)
+    broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise WeightsError(f"{path} holds NaN or Inf in {_first(broken)}: it is damaged. Delete it and fetch it again.")
+    return state
+
+
+def _read(path: Path) -> dict[str, Tensor]:
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError) as error:
-        reason = str(error).split("\n", 1)[0]
+        content: Any = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
+    except Exception as error:  # a truncated pickle can make the reader stumble over anything
+        reason = str(error).split("\n", 1)[0] or type(error).__name__
         raise WeightsError(f"{path} is damaged or no weights file ({reason}). Delete it and fetch it again.") from error
-    return content.get("state_dict", content)  # type: ignore[no-any-return]
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(
+            f"{path} holds no state dict: expected tensors by name, or such a dict under 'state_dict'. "
+            "Save it with torch.save(model.state_dict(), FILE)."
+        )
+    return state
+
+
+def _load_pickled(path: Path) -> Any:
+    # weights_only: a file from elsewhere must not be able to run code.
+    return torch.load(path, "cpu", weights_only=True)
 
 
 def find_file(file_name: str, packaged: str | None = None) -> Path | None:
@@ -67,8 +86,8 @@ def check_sha256(path: Path, expected: str | None) -> None:
         actual = hashlib.file_digest(file, "sha256").hexdigest()
     if not actual.startswith(expected):
         raise WeightsError(
-            f"{path} has SHA-256 {actual[:16]}..., expected {expected[:16]}...: it is truncated, corrupt or another file. "
-            "Delete it and fetch it again."
+            f"{path} has SHA-256 {actual[:16]}..., expected {expected[:16]}...: it is truncated, corrupt or another "
+            "file. Delete it and fetch it again."
         )
 
 
@@ -79,41 +98,58 @@ def load_into(model: nn.Module, state: dict[str, Tensor], file_name: str, new_he
         model: its keys have to be those of the state dict.
         state: what `read_weights` returned.
         file_name: for messages.
-        new_head: the model may have another number of classes; then weights of another shape are left out, with a warning.
+        new_head: the model may have another number of classes, or none; then the classifier's weights are left out,
+            with a warning.
 
     Raises:
         WeightsError: keys are missing or unknown, or a shape differs; names them.
     """
     own = model.state_dict()
-    misfits = [key for key in own if key in state and own[key].shape != state[key].shape]
-    if new_head and misfits:
-        import warnings
-
-        warnings.warn(f"{', '.join(misfits)} keep their random values: num_classes differs from the weights'.",
-                      NewHeadWarning, stacklevel=4)  # fmt: skip
-        state = {key: value for key, value in state.items() if key not in misfits}
-        misfits = []
+    left_out = _old_head(model, state) if new_head else []
+    if left_out:
+        warnings.warn(
+            f"{', '.join(left_out)} of {file_name} are left out: num_classes differs, so the classifier is random.",
+            NewHeadWarning,
+            stacklevel=4,
+        )
+    state = {key: value for key, value in state.items() if key not in left_out}
     # Old checkpoints lack batch norm's counter, which no number depends on.
-    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked") and not new_head]
+    missing = [key for key in own if key not in [*state, *left_out] and not key.endswith("num_batches_tracked")]
     unknown = [key for key in state if key not in own]
+    misfits = [key for key in own if key in state and own[key].shape != state[key].shape]
     if missing or unknown or misfits:
         raise WeightsError(
             f"{file_name} does not fit {type(model).__name__}: {len(missing)} keys missing ({_first(missing)}), "
-            f"{len(unknown)} unknown ({_first(unknown)}), {len(misfits)} of another shape ({_first(misfits)})."
+            f"{len(unknown)} unknown ({_first(unknown)}), {len(misfits)} of another shape ({_first(misfits)}). "
+            "Look at the recipe's base: architecture and weights belong together."
         )
     model.load_state_dict(state, strict=False)
 
 
-def _download(file_name: str, url: str | None) -> Path:
+def _old_head(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    own, modules = model.state_dict(), dict(model.named_modules())
+
+    def of_head(key: str, value: Tensor) -> bool:
+        if key not in own:
+            return isinstance(modules.get(key.rpartition(".")[0]), nn.Identity)
+        # Another number of classes changes the first dimension alone; all else is another model.
+        ours = own[key].shape
+        return value.shape != ours and value.shape[1:] == ours[1:]
+
+    return [key for key, value in state.items() if of_head(key, value)]
+
+
+def _download(file_name: str, url: str | None, sha256: str | None) -> Path:
     if url is None:
         raise WeightsError(
             f"No weights {file_name} on this machine. Put the file into a folder and set QZOO_WEIGHTS_DIR to it."
         )
     target = Path(torch.hub.get_dir()) / "checkpoints" / file_name
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        torch.hub.download_url_to_file(url, str(target), progress=True)
-    except (urllib.error.URLError, OSError) as error:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # torch writes to a temporary file and moves it only if the digest fits, so the cache never holds a half.
+        torch.hub.download_url_to_file(url, str(target), sha256, progress=True)
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise WeightsError(
             f"Can't download {file_name} from {url} ({error}). Without a network, put the file into a folder and set "
             "QZOO_WEIGHTS_DIR to it."

@@ -48,14 +48,13 @@ def solve(histograms: Sequence[Histogram], specs: Sequence[QuantizerSpec]) -> Te
         >>> solve([collector.histogram()], [QuantizerSpec()])
         tensor([1.])
     """
-    groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    groups: dict[tuple[QuantizerSpec, str, int], list[int]] = defaultdict(list)
     for position, (histogram, spec) in enumerate(zip(histograms, specs, strict=True)):
         if histogram.total == 0:
             raise CalibrationError(f"Histogram {position} counted nothing, so it has no range.")
         groups[_signed(spec, histogram), histogram.binning, len(histogram.counts)].append(position)
     amax = torch.empty(len(histograms), dtype=torch.float32)
     for (spec, *_), positions in groups.items():
-        assert isinstance(spec, QuantizerSpec)
         solved = SOLVERS[spec.calibrator.method](stack([histograms[p] for p in positions]), spec)
         amax[positions] = solved.float()
     return amax

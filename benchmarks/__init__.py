@@ -1,0 +1,1 @@
+"""Timings that a stranger can rerun: `make bench`."""

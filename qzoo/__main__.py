@@ -1,0 +1,5 @@
+"""`python -m qzoo`."""
+
+from qzoo.cli import main
+
+main()
