@@ -11,6 +11,7 @@ from torch import nn
 
 from qzoo import environment
 from qzoo.build.bases import base_digest, base_transform, create_base
+from qzoo.build.heads import fit_to_new_head
 from qzoo.build.quantize import quantize_in_place, refuse_residual
 from qzoo.errors import UnknownNameError, WeightsError
 from qzoo.quant.ranges import set_ranges
@@ -142,7 +143,7 @@ def load_pretrained_ranges(model: nn.Module, entry: RecipeEntry, resolved: Resol
             f"{file.name} was calibrated by another state of the recipe {resolved.name} ({info.recipe_sha256[:12]}, now "
             f"{resolved.digest[:12]}). Calibrate again: qzoo calibrate {resolved.name} --data PATH"
         )
-    set_ranges(model, ranges)
+    set_ranges(model, fit_to_new_head(model, ranges))
 
 
 def _has_ranges(catalog: Catalog, name: str) -> bool:

@@ -29,15 +29,12 @@ def run(
     - `qzoo explain resnet50_int8`
     - `qzoo explain resnet50_mixed_example --json -`
     """  # noqa: D412
-    import torch
-
-    from qzoo.build.bases import create_base
+    from qzoo.build.bases import skeleton
     from qzoo.build.quantize import plan_quantizers
     from qzoo.cli.variant import chosen
 
     resolved = resolve(*chosen(Catalog.load(), name))
-    with torch.device("meta"):
-        model = create_base(resolved.base)
+    model = skeleton(resolved.base)
     plan = plan_quantizers(model, resolved)
     if json_file:
         rows = [

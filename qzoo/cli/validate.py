@@ -34,12 +34,9 @@ def run(
 
 
 def _bind(variants: list) -> None:  # type: ignore[type-arg]
-    import torch
-
-    from qzoo.build.bases import create_base
+    from qzoo.build.bases import skeleton
     from qzoo.build.quantize import plan_quantizers
 
     for variant in variants:
-        with torch.device("meta"):
-            model = create_base(variant.base)
+        model = skeleton(variant.base)
         plan_quantizers(model, variant)

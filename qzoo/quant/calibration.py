@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from qzoo.errors import CalibrationError
 from qzoo.quant.collectors import HistogramCollector, MaxCollector
-from qzoo.quant.layers import float_weight, output_channel_axis, quantizer_of
+from qzoo.quant.layers import quantizer_of
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.quant.solvers import solve
-from qzoo.quant.weight_ranges import weight_amax
+from qzoo.quant.weight_ranges import layer_weight_amax
 
 Collection = dict[str, MaxCollector | HistogramCollector]
 """What every input and output quantizer saw, by its path."""
@@ -145,10 +145,8 @@ def _solve_weights(model: nn.Module) -> dict[str, Tensor]:
     for path, layer in model.named_modules():
         quantizer = quantizer_of(layer, "weight")
         if quantizer is not None:
-            spec = quantizer.spec
-            axis = output_channel_axis(layer) if spec.per == "channel" else None
             try:
-                solved[f"{path}.weight_quantizer".lstrip(".")] = weight_amax(float_weight(layer), spec, axis)
+                solved[f"{path}.weight_quantizer".lstrip(".")] = layer_weight_amax(layer, quantizer.spec)
             except CalibrationError as error:
                 raise CalibrationError(f"{path}.weight: {error}. Load the base weights again.") from error
     return solved

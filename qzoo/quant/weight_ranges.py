@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qzoo.errors import CalibrationError
 from qzoo.quant.collectors import HistogramCollector
 from qzoo.quant.fake_quant import Grid, fake_quantize, grid
+from qzoo.quant.layers import float_weight, output_channel_axis
 from qzoo.quant.solvers import solve
 from qzoo.schema.quantizer import QuantizerSpec
 
@@ -45,6 +46,16 @@ def weight_amax(weight: Tensor, spec: QuantizerSpec, axis: int | None) -> Tensor
     if axis is None:
         return amax.reshape(())
     return amax.reshape([-1 if dim == axis else 1 for dim in range(weight.dim())])
+
+
+def layer_weight_amax(layer: nn.Module, spec: QuantizerSpec) -> Tensor:
+    """Returns the range of a layer's float weight, over its output channels where the spec says `per: channel`.
+
+    Raises:
+        CalibrationError: the weight holds NaN or Inf.
+    """
+    axis = output_channel_axis(layer) if spec.per == "channel" else None
+    return weight_amax(float_weight(layer), spec, axis)
 
 
 def _solve_rows(rows: Tensor, spec: QuantizerSpec) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from qzoo.build.heads import requantize_replaced
 from qzoo.build.provenance import provenance
 from qzoo.quant.calibration import Collection, collecting, solve_ranges
 from qzoo.quant.ranges import quantizers
@@ -42,8 +43,9 @@ def calibrate(
         >>> model = qzoo.create("resnet8_digits_int8", pretrained="float")  # doctest: +SKIP
         >>> qzoo.calibrate(model, torch.rand(64, 1, 8, 8))  # doctest: +SKIP
     """
+    requantize_replaced(model)
     made = provenance(model)
-    binning = binning or (made.variant.calibration.binning if made else "aligned")
+    binning = binning or (made.variant.calibration.binning if made and made.variant else "aligned")
     if not quantizers(model):
         raise ValueError(
             "This model has no quantizers. Make it with qzoo.create(variant) or qzoo.quantize(model, scheme)."

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qzoo.build.heads import requantize_replaced
 from qzoo.errors import DataError
 from qzoo.quant.ranges import require_calibrated
 from qzoo.tasks.batches import as_batches, device_of
@@ -66,6 +67,7 @@ def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, coun
         >>> qzoo.evaluate(model, batches).top1  # doctest: +SKIP
         98.4
     """
+    requantize_replaced(model)
     require_calibrated(model, "evaluate")
     training, device, start = model.training, device_of(model), time.perf_counter()
     model.eval()

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from qzoo.build.bases import base_digest
+from qzoo.build.heads import fit_to_new_head, requantize_replaced
 from qzoo.build.provenance import provenance
 from qzoo.quant.ranges import get_ranges, require_calibrated, set_ranges
 from qzoo.weights.ranges import RangesInfo, check_base, load_ranges, save_ranges
@@ -28,12 +29,14 @@ def save(model: nn.Module, path: str | Path, *, images: int = 0, sample_sha256: 
     Example:
         >>> qzoo.save(model, "resnet50_int8.ranges.safetensors")  # doctest: +SKIP
     """
+    requantize_replaced(model)
     require_calibrated(model, "save the ranges")
     made = provenance(model)
+    variant = made.variant if made else None
     info = RangesInfo(
-        name=made.variant.name if made else "",
-        version=made.variant.version if made else 0,
-        recipe_sha256=made.variant.digest if made else "",
+        name=variant.name if variant else "",
+        version=variant.version if variant else 0,
+        recipe_sha256=variant.digest if variant else "",
         base_sha256=base_digest(model),
         calibration_images=images,
         calibration_sha256=sample_sha256,
@@ -61,5 +64,5 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
     """
     ranges, info = load_ranges(Path(path))
     check_base(Path(path), info, base_digest(model))
-    set_ranges(model, ranges)
+    set_ranges(model, fit_to_new_head(model, ranges))
     return model

@@ -91,8 +91,8 @@ def check_sha256(path: Path, expected: str | None) -> None:
         )
 
 
-def load_into(model: nn.Module, state: dict[str, Tensor], file_name: str, new_head: bool = False) -> None:
-    """Puts a state dict into a model, in place.
+def load_into(model: nn.Module, state: dict[str, Tensor], file_name: str, new_head: bool = False) -> dict[str, Tensor]:
+    """Puts a state dict into a model, in place, and returns the tensors that were left out.
 
     Args:
         model: its keys have to be those of the state dict.
@@ -105,7 +105,7 @@ def load_into(model: nn.Module, state: dict[str, Tensor], file_name: str, new_he
         WeightsError: keys are missing or unknown, or a shape differs; names them.
     """
     own = model.state_dict()
-    left_out = _old_head(model, state) if new_head else []
+    left_out = _old_head(model, state) if new_head else {}
     if left_out:
         warnings.warn(
             f"{', '.join(left_out)} of {file_name} are left out: num_classes differs, so the classifier is random.",
@@ -124,9 +124,10 @@ def load_into(model: nn.Module, state: dict[str, Tensor], file_name: str, new_he
             "Look at the recipe's base: architecture and weights belong together."
         )
     model.load_state_dict(state, strict=False)
+    return left_out
 
 
-def _old_head(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
+def _old_head(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     own, modules = model.state_dict(), dict(model.named_modules())
 
     def of_head(key: str, value: Tensor) -> bool:
@@ -136,7 +137,7 @@ def _old_head(model: nn.Module, state: dict[str, Tensor]) -> list[str]:
         ours = own[key].shape
         return value.shape != ours and value.shape[1:] == ours[1:]
 
-    return [key for key, value in state.items() if of_head(key, value)]
+    return {key: value for key, value in state.items() if of_head(key, value)}
 
 
 def _download(file_name: str, url: str | None, sha256: str | None) -> Path:

@@ -1,0 +1,76 @@
+"""Base models by source: one module a library, each with `create`, `transform` and `input_format`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import nn
+
+from qzoo.build.base_model import BaseModel
+from qzoo.build.provenance import Provenance, provenance, remember
+from qzoo.data import Augmentation, train_transform
+from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.schema.recipe import Base
+from qzoo.weights.content import combined_digest, entry_digests
+
+
+def create_base(base: Base, pretrained: bool = False, **keywords: Any) -> nn.Module:
+    """Returns the float model, in evaluation mode: the library's own class.
+
+    Args:
+        base: source, architecture and weights.
+        pretrained: load the weights; else they are random.
+        keywords: of the library's constructor (`num_classes`, `in_chans` ...).
+
+    Raises:
+        UnknownNameError: the library has no such architecture or weights; with the nearest names.
+        WeightsError: the weights are missing, can't be downloaded, are damaged, or are another file than the recipe says.
+
+    Warns:
+        NewHeadWarning: `num_classes` differs from the weights', so the classifier is random.
+    """
+    made: BaseModel = _source(base).create(base, pretrained, dict(keywords))
+    remember(made.model, Provenance(base, old_head=entry_digests(made.old_head)))
+    return made.model.eval()
+
+
+def skeleton(base: Base) -> nn.Module:
+    """Returns the float model on the meta device: names and shapes, without memory for its weights."""
+    with torch.device("meta"):
+        return create_base(base)
+
+
+def base_transform(base: Base) -> Any:
+    """Returns the evaluation transform that belongs to the base's weights: from an image to a float32 tensor."""
+    return _source(base).transform(base)
+
+
+def base_train_transform(base: Base, dataset: str, seed: int) -> Augmentation:
+    """Returns the training transform of a dataset at the input format of the base's weights, seeded per image."""
+    form = _source(base).input_format(base)
+    return train_transform(
+        dataset, size=form.size, mean=form.mean, std=form.std, interpolation=form.interpolation, seed=seed
+    )
+
+
+def base_digest(model: nn.Module) -> str:
+    """Returns the content digest of a model's float weights, quantized or not.
+
+    A classifier that was replaced when the model was made counts as the one in the weights file, so that the ranges
+    of all other layers still fit. Batch norm's counter of batches does not count: no prediction depends on it.
+    """
+    quantizers = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, TensorQuantizer))
+    state = {
+        key: value
+        for key, value in model.state_dict().items()
+        if not key.startswith(quantizers) and not key.endswith("num_batches_tracked")
+    }
+    made = provenance(model)
+    return combined_digest(entry_digests(state) | (made.old_head if made else {}))
+
+
+def _source(base: Base) -> Any:
+    # Imported when it is asked for: a digits model needs no timm.
+    return import_module(f"qzoo.build.from_{base.source}")

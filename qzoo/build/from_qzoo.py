@@ -1,0 +1,33 @@
+"""Base models of qzoo's own architectures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qzoo import architectures
+from qzoo.architectures.weights import find_weights, transform_of
+from qzoo.build.base_model import BaseModel, InputFormat
+from qzoo.schema.recipe import Base
+from qzoo.weights.base_weights import load_into, read_weights
+
+
+def create(base: Base, pretrained: bool, keywords: dict[str, Any]) -> BaseModel:
+    """Returns the architecture, with its published weights if asked for."""
+    model = architectures.create(base.architecture, **keywords)
+    if not pretrained:
+        return BaseModel(model)
+    found = find_weights(base.architecture, base.weights)
+    sha256 = base.sha256 or found.sha256
+    state = found.strip(read_weights(found.file, url=found.url, sha256=sha256, packaged=found.packaged))
+    return BaseModel(model, load_into(model, state, found.file, new_head="num_classes" in keywords))
+
+
+def transform(base: Base) -> Any:
+    """Returns the evaluation transform of the weights."""
+    return transform_of(find_weights(base.architecture, base.weights))
+
+
+def input_format(base: Base) -> InputFormat:
+    """Returns what the weights expect of an image."""
+    found = find_weights(base.architecture, base.weights)
+    return InputFormat(found.input_size[-1], found.mean, found.std)

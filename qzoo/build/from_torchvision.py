@@ -1,0 +1,71 @@
+"""Base models of torchvision: the library's own classes, weights and transforms."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlparse
+
+import torchvision
+from torchvision.models import WeightsEnum
+
+from qzoo.build.base_model import BaseModel, InputFormat
+from qzoo.errors import UnknownNameError, did_you_mean
+from qzoo.schema.recipe import Base
+from qzoo.weights.base_weights import load_into, read_weights
+
+WITH_WEIGHTS: dict[str, dict[str, Any]] = {
+    # These two were trained on differently normalized images; their builders say so only where they load weights.
+    "googlenet": {"transform_input": True},
+    "inception_v3": {"transform_input": True},
+}
+ALWAYS: dict[str, dict[str, Any]] = {
+    # Saves a warning about the default, and minutes of sampling.
+    "googlenet": {"init_weights": False},
+    "inception_v3": {"init_weights": False},
+}
+
+
+def create(base: Base, pretrained: bool, keywords: dict[str, Any]) -> BaseModel:
+    """Returns the architecture, with the library's weights if asked for."""
+    name = _known(base.architecture)
+    with_weights = WITH_WEIGHTS.get(name, {}) if pretrained else {}
+    model = torchvision.models.get_model(name, weights=None, **ALWAYS.get(name, {}) | with_weights | keywords)
+    if not pretrained:
+        return BaseModel(model)
+    weights = _weights(base)
+    file = PurePosixPath(urlparse(weights.url).path).name
+    state = read_weights(file, url=weights.url, sha256=base.sha256 or _digits_in(file))
+    return BaseModel(model, load_into(model, state, file, new_head="num_classes" in keywords))
+
+
+def transform(base: Base) -> Any:
+    """Returns the evaluation transform of the weights."""
+    return _weights(base).transforms()
+
+
+def input_format(base: Base) -> InputFormat:
+    """Returns what the weights expect of an image."""
+    preset = _weights(base).transforms()
+    return InputFormat(preset.crop_size[0], tuple(preset.mean), tuple(preset.std), preset.interpolation.value)
+
+
+def _known(name: str) -> str:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise UnknownNameError(f"torchvision has no classifier '{name}'. {did_you_mean(name, known)}")
+    return name
+
+
+def _weights(base: Base) -> WeightsEnum:
+    known = torchvision.models.get_model_weights(_known(base.architecture)).__members__
+    tag = base.weights or "DEFAULT"
+    if tag not in known:
+        raise UnknownNameError(f"{base.architecture} has no weights '{tag}'. {did_you_mean(tag, known)}")
+    return known[tag]  # type: ignore[no-any-return]
+
+
+def _digits_in(file: str) -> str | None:
+    """Returns the first digits of the SHA-256 that stand in torchvision's file names: `resnet50-0676ba61.pth`."""
+    digits = PurePosixPath(file).stem.rpartition("-")[2]
+    return digits if len(digits) == 8 else None

@@ -1,0 +1,40 @@
+"""What a model remembers of how it was made. It travels with copies and files, and is no part of the state dict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.schema.recipe import Base
+from qzoo.schema.resolve import ResolvedVariant
+
+_ATTRIBUTE = "_qzoo_provenance"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """How a model was made.
+
+    Attributes:
+        base: None for a user's own model.
+        old_head: digests of the classifier's tensors in the weights file, where the model got another classifier.
+        variant: None for a float model.
+        quantizers: of each quantized layer, by path and role.
+    """
+
+    base: Base | None = None
+    old_head: dict[str, str] = field(default_factory=dict)
+    variant: ResolvedVariant | None = None
+    quantizers: dict[str, dict[str, TensorQuantizer]] = field(default_factory=dict)
+
+
+def provenance(model: nn.Module) -> Provenance | None:
+    """Returns how a model was made, or None if qzoo did not make it."""
+    return model.__dict__.get(_ATTRIBUTE)
+
+
+def remember(model: nn.Module, made: Provenance) -> None:
+    """Notes in the model how it was made, in place."""
+    model.__dict__[_ATTRIBUTE] = made

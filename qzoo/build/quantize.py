@@ -1,0 +1,96 @@
+"""From a float model to a quantized one, in place: select layers, make quantizers, derive the layers' classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from qzoo.build.provenance import Provenance, provenance, remember
+from qzoo.errors import UnsupportedError
+from qzoo.quant.layers import channel_shape, float_weight, has_weight, is_quantizable, quantize_layer
+from qzoo.quant.quantizer import Notice, TensorQuantizer
+from qzoo.quant.ranges import quantizers
+from qzoo.schema.binding import Layer, Plan, PlannedQuantizer, bind
+from qzoo.schema.resolve import ResolvedVariant
+
+
+def quantize_in_place(model: nn.Module, variant: ResolvedVariant) -> Plan:
+    """Gives a model the quantizers that a variant's rules say, in place; they have no ranges yet.
+
+    The model keeps its class, its parameters and their names; the layers' classes are derived from their own.
+
+    Returns:
+        The plan that was carried out.
+
+    Raises:
+        RuleError: a rule written in the recipe matches nothing.
+        UnsupportedError: the variant asks for residual quantizers.
+        ValueError: the model is quantized already.
+    """
+    if quantizers(model):
+        raise ValueError("This model is quantized already. Make a float one: qzoo.create(base), without a variant.")
+    refuse_residual(variant)
+    plan, notice = plan_quantizers(model, variant), Notice()
+    made: dict[str, dict[str, TensorQuantizer]] = {}
+    for planned in plan.quantizers:
+        layer = model.get_submodule(planned.module)
+        made.setdefault(planned.module, {})[planned.role] = _quantizer(layer, planned, notice)
+    for path, by_role in made.items():
+        quantize_layer(model.get_submodule(path), by_role)
+    remember(model, replace(provenance(model) or Provenance(), variant=variant, quantizers=made))
+    return plan
+
+
+def plan_quantizers(model: nn.Module, variant: ResolvedVariant) -> Plan:
+    """Returns which quantizers a variant's rules give a model, which is not changed.
+
+    Raises:
+        RuleError: a rule written in the recipe matches nothing.
+    """
+    return bind(variant, [_described(path, layer) for path, layer in quantizable_layers(model).items()])
+
+
+def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Returns the layers that rules can speak of, by path, in the order of the model; subclasses are included."""
+    return {
+        path: layer
+        for path, layer in model.named_modules()
+        if is_quantizable(layer) and not _used_as_data(model, path)
+    }
+
+
+def refuse_residual(variant: ResolvedVariant) -> None:
+    """Refuses a variant with residual quantizers.
+
+    Raises:
+        UnsupportedError: names the variant.
+    """
+    if variant.residual is not None:
+        raise UnsupportedError(
+            f"{variant.name} asks for residual quantizers ({variant.residual.placement}), which this version can't "
+            "place yet. Take the variant that it is made from, or leave out `residual`."
+        )
+
+
+def _described(path: str, layer: nn.Module) -> Layer:
+    classes = [c for c in type(layer).__mro__ if issubclass(c, nn.Module) and c is not nn.Module]
+    names = [name for c in classes for name in (c.__name__, f"{c.__module__}.{c.__qualname__}")]
+    return Layer(path, tuple(names), has_weight(layer))
+
+
+def _used_as_data(model: nn.Module, path: str) -> bool:
+    # nn.MultiheadAttention reads its projection's weight and never calls the layer.
+    return isinstance(model.get_submodule(path.rpartition(".")[0]), nn.MultiheadAttention) if "." in path else False
+
+
+def _quantizer(layer: nn.Module, planned: PlannedQuantizer, notice: Notice) -> TensorQuantizer:
+    if planned.role != "weight":
+        return TensorQuantizer(planned.spec, notice=notice).to(_device_of(layer))
+    shape = channel_shape(layer) if planned.spec.per == "channel" else ()
+    return TensorQuantizer(planned.spec, shape).to(_device_of(layer))
+
+
+def _device_of(layer: nn.Module) -> torch.device | None:
+    return float_weight(layer).device if has_weight(layer) else None
