@@ -1,13 +1,19 @@
 """Counting values into bins of a power-of-two width, exactly and without large temporaries.
 
 `floor(|x| * 2**-k)` is exact in float32, so a value's bin does not depend on the batch it came in. On a CPU
-`torch.histc` takes about 3.5 ns a value on two cores; converting pieces that fit the cache to int16 and
-`torch.bincount`, on as many threads as torch uses, takes under 1 ns.
+`torch.histc` takes about 5 ns a value and core; pieces that fit the cache, converted to int16 and counted by
+`torch.bincount`, take under 1 ns. Two things that matter as much, both measured:
+
+- After a ReLU half of all values fall into bin 0, and each increment would wait for the one before it. So four
+  interleaved histograms are counted at once and added up.
+- After each parallel operator OpenMP's workers spin for some milliseconds, so the threads here never get whole cores.
+  They take the next piece when they are done with one, instead of half of the tensor each.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -18,6 +24,8 @@ from qzoo.quant.histogram import ALIGNED_BINS
 
 PIECE = 1 << 17
 """Values at a time: their scaled copy and their bin numbers stay in a core's cache."""
+LANES = 4
+"""Interleaved histograms; int16 holds the bin numbers of up to seven."""
 
 
 def count_aligned(x: Tensor, exponent: int, signed: bool) -> Tensor:
@@ -32,12 +40,11 @@ def count_aligned(x: Tensor, exponent: int, signed: bool) -> Tensor:
     if x.device.type != "cpu":
         scaled = (values.float() * factor).abs_() if signed else values.float() * factor
         return torch.bincount(scaled.to(torch.int32), minlength=ALIGNED_BINS).cpu()
-    threads = torch.get_num_threads()
-    if threads == 1 or values.numel() <= PIECE:
-        return _count_pieces(values, factor, signed)
-    share = -(-values.numel() // threads)
-    parts = _pool(threads).map(lambda part: _count_pieces(part, factor, signed), values.split(share))
-    return torch.stack(list(parts)).sum(0)
+    pieces, threads = deque(values.split(PIECE)), torch.get_num_threads()
+    if threads == 1 or len(pieces) < 2 * threads:
+        return _count_pieces(pieces, factor, signed)
+    workers = [_pool(threads).submit(_count_pieces, pieces, factor, signed) for _ in range(threads)]
+    return torch.stack([worker.result() for worker in workers]).sum(0)
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -47,30 +54,43 @@ def _dense(x: Tensor) -> Tensor:
     return x.reshape(-1)
 
 
-def _count_pieces(values: Tensor, factor: float, signed: bool) -> Tensor:
-    counts = torch.zeros(ALIGNED_BINS, dtype=torch.int64)
-    scaled, bins = _SCRATCH.buffers()
-    for piece in values.split(PIECE):
-        size = piece.numel()
-        part = scaled[:size].copy_(piece).mul_(factor) if piece.dtype != torch.float32 else torch.mul(
-            piece, factor, out=scaled[:size])  # fmt: skip
-        if signed:
-            part.abs_()
-        counts += torch.bincount(bins[:size].copy_(part), minlength=ALIGNED_BINS)
-    return counts
+def _count_pieces(pieces: deque[Tensor], factor: float, signed: bool) -> Tensor:
+    """Counts pieces until none is left; several threads may share the queue."""
+    counts = torch.zeros(LANES * ALIGNED_BINS, dtype=torch.int64)
+    while pieces:
+        try:
+            piece = pieces.popleft()
+        except IndexError:  # another thread took the last one
+            break
+        counts += torch.bincount(_bin_numbers(piece, factor, signed), minlength=LANES * ALIGNED_BINS)
+    return counts.view(LANES, ALIGNED_BINS).sum(0)
+
+
+def _bin_numbers(piece: Tensor, factor: float, signed: bool) -> Tensor:
+    """Returns the bin of each value, in the histogram of its lane, int16; a buffer that the next call overwrites."""
+    scaled, bins, lanes = (buffer[: piece.numel()] for buffer in _SCRATCH.buffers())
+    if piece.dtype == torch.float32:
+        torch.mul(piece, factor, out=scaled)
+    else:
+        scaled.copy_(piece).mul_(factor)
+    if signed:
+        scaled.abs_()
+    return bins.copy_(scaled).add_(lanes)
 
 
 class _Scratch(threading.local):
     """Buffers that each thread keeps: fresh memory costs more than the arithmetic on it."""
 
     def __init__(self) -> None:
-        self.pair: tuple[Tensor, Tensor] | None = None
+        self.made: tuple[Tensor, Tensor, Tensor] | None = None
 
-    def buffers(self) -> tuple[Tensor, Tensor]:
-        if self.pair is None:
+    def buffers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns scaled values, bin numbers, and what each lane adds to a bin number."""
+        if self.made is None:
             with torch.inference_mode(False):
-                self.pair = torch.empty(PIECE), torch.empty(PIECE, dtype=torch.int16)
-        return self.pair
+                lanes = torch.arange(PIECE).remainder_(LANES).mul_(ALIGNED_BINS).to(torch.int16)
+                self.made = torch.empty(PIECE), torch.empty(PIECE, dtype=torch.int16), lanes
+        return self.made
 
 
 _SCRATCH = _Scratch()
