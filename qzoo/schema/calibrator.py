@@ -58,5 +58,5 @@ class Calibrator(StrictModel):
         return "max" if self.method == "max" else "histogram"
 
     def __str__(self) -> str:
-        """`percentile 99.99`, `max`."""
-        return self.method if self.percentile is None else f"percentile {self.percentile:g}"
+        """`percentile 99.99`, `max`: every digit, since digests are made of it."""
+        return self.method if self.percentile is None else f"percentile {self.percentile!r}".removesuffix(".0")

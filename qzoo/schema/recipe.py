@@ -16,6 +16,10 @@ from qzoo.schema.rule import Rule
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 
 
+SHORTEST_SHA256 = 8
+"""Digits of a SHA-256 that pin a file."""
+
+
 class Base(StrictModel):
     """The float model: which library has it, and which weights."""
 
@@ -23,7 +27,7 @@ class Base(StrictModel):
     architecture: str = Field(min_length=1)
     weights: str | None = None
     """The library's name for the weights; default: the library's default."""
-    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{8,64}$")
+    sha256: str | None = Field(default=None, pattern=rf"^[0-9a-f]{{{SHORTEST_SHA256},64}}$")
     """Of the weights file, whole or its first digits (at least 8)."""
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
 from qzoo.schema.catalog import Catalog, RecipeEntry, short_path
+from qzoo.schema.digest import digest, plain_fields, variant_content
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import QuantizerPatch
@@ -86,7 +86,7 @@ class ResolvedVariant:
     @property
     def digest(self) -> str:
         """SHA-256 of all that can move a number: not of names, descriptions, claims or line numbers."""
-        return hashlib.sha256(json.dumps(self._content(), sort_keys=True).encode()).hexdigest()
+        return digest(variant_content(self))
 
     @property
     def method(self) -> str | None:
@@ -100,17 +100,7 @@ class ResolvedVariant:
     def to_json(self) -> str:
         """Returns the resolved content as JSON, with name and digest."""
         facts = {"name": self.name, "version": self.version, "digest": self.digest}
-        return json.dumps(facts | self._content(), indent=2)
-
-    def _content(self) -> dict[str, Any]:
-        return {
-            "base": self.base.model_dump(mode="json", exclude_none=True),
-            "dataset": self.dataset,
-            "calibration": self.calibration.model_dump(mode="json"),
-            "rules": [_rule_content(rule) for rule in self.rules],
-            "residual": None if self.residual is None else [self.residual.placement, _plain(self.residual.fields)],
-            "finetune": None if self.finetune is None else self.finetune.model_dump(mode="json"),
-        }
+        return json.dumps(facts | variant_content(self), indent=2)
 
 
 def resolve(entry: RecipeEntry, variant: str) -> ResolvedVariant:
@@ -229,16 +219,7 @@ def _is_general(rule: BoundRule) -> bool:
     )
 
 
-def _rule_content(rule: BoundRule) -> dict[str, Any]:
-    patches = {role: patch and _plain(patch.fields()) for role, patch in rule.patches.items()}
-    return {"names": rule.names, "types": rule.types, "top_level": rule.top_level, **patches}
-
-
-def _plain(fields: dict[str, Any]) -> dict[str, Any]:
-    return {key: str(value) if key == "calibrator" else value for key, value in fields.items()}
-
-
 def _patch_text(patch: QuantizerPatch | Literal[False]) -> str:
     if isinstance(patch, bool):
         return "float"
-    return ", ".join(f"{key} {value}" for key, value in _plain(patch.fields()).items())
+    return ", ".join(f"{key} {value}" for key, value in plain_fields(patch.fields()).items())

@@ -1,0 +1,79 @@
+"""What can move a variant's numbers, as plain data, and its digest. Two spellings of one thing come to one digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from qzoo.schema.quantizer import QuantizerPatch
+from qzoo.schema.recipe import SHORTEST_SHA256, Base
+
+if TYPE_CHECKING:
+    from qzoo.schema.resolve import BoundRule, ResolvedVariant
+
+
+def digest(content: dict[str, Any]) -> str:
+    """Returns the SHA-256 of plain data, whatever the order of its keys.
+
+    Example:
+        >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def variant_content(variant: ResolvedVariant) -> dict[str, Any]:
+    """Returns everything of a variant that can move a number, as JSON-ready data."""
+    residual, finetune = variant.residual, variant.finetune
+    return {
+        "base": _base(variant.base),
+        "dataset": variant.dataset,
+        # allow_leak permits a split; which one it is stands beside it.
+        "calibration": variant.calibration.model_dump(mode="json", exclude={"allow_leak"}),
+        "rules": _rules(variant.rules),
+        "residual": None if residual is None else [residual.placement, plain_fields(residual.fields)],
+        "finetune": None if finetune is None else finetune.model_dump(mode="json"),
+    }
+
+
+def plain_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Returns a patch's fields with the calibrator in words.
+
+    Example:
+        >>> plain_fields(QuantizerPatch.model_validate({"bits": 4, "calibrator": {"percentile": 99.9}}).fields())
+        {'bits': 4, 'calibrator': 'percentile 99.9', 'format': 'int'}
+    """
+    return {key: str(value) if key == "calibrator" else value for key, value in fields.items()}
+
+
+def _base(base: Base) -> dict[str, Any]:
+    # Any number of digits pins the same file, so writing more of them changes nothing.
+    content: dict[str, Any] = base.model_dump(mode="json", exclude_none=True)
+    return content | ({"sha256": base.sha256[:SHORTEST_SHA256]} if base.sha256 else {})
+
+
+def _rules(rules: Sequence[BoundRule]) -> list[dict[str, Any]]:
+    shared = [_rule(rule) for rule in rules if not rule.must_match]
+    fields = [rule for rule in rules if rule.top_level]
+    written = [_rule(rule) for rule in rules if rule.must_match and not rule.top_level]
+    return [*shared, *([_fields(fields)] if fields else []), *written]
+
+
+def _rule(rule: BoundRule) -> dict[str, Any]:
+    patches = {role: patch and plain_fields(patch.fields()) for role, patch in rule.patches.items()}
+    return {"names": _any_of(rule.names), "types": _any_of(rule.types), **patches}
+
+
+def _fields(rules: Sequence[BoundRule]) -> dict[str, Any]:
+    """Returns the fields of a `from` chain as if one variant had written them all."""
+    merged: dict[str, Any] = {}
+    for role, patch in (item for rule in rules for item in rule.patches.items()):
+        said = plain_fields(patch.fields()) if isinstance(patch, QuantizerPatch) else {}
+        merged[role] = merged.get(role, {}) | {"on": not isinstance(patch, bool)} | said
+    return {"top_level": True, **merged}
+
+
+def _any_of(names: tuple[str, ...] | None) -> list[str] | None:
+    return None if names is None else sorted(set(names))
