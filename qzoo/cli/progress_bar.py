@@ -1,0 +1,46 @@
+"""The progress bar of long work; apart from the consoles, so that short commands start without it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from qzoo.cli.console import stderr
+
+T = TypeVar("T")
+
+
+def bar(items: Iterable[T], images: int | None, what: str) -> Iterator[T]:
+    """Passes batches on under a progress bar that counts images; the bar is gone when the batches are."""
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Speed(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, transient=True) as progress:
+        task = progress.add_task(what, total=images)
+        for item in items:
+            yield item
+            progress.update(task, advance=_size(item))
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} images/s" if task.speed else "", style="dim")
+
+
+def _size(item: Any) -> int:
+    return len(item[0]) if isinstance(item, tuple) else len(item)
