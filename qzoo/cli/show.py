@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.syntax import Syntax
 
 from qzoo.cli.console import stdout, write_json
 from qzoo.cli.options import Json
@@ -26,6 +25,8 @@ def run(
     - `qzoo show resnet50`
     - `qzoo show resnet50_int8_entropy`
     """  # noqa: D412
+    from rich.syntax import Syntax
+
     from qzoo.schema.loading import dump_yaml
 
     entry, variant = Catalog.load().find(name)
