@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import torch
@@ -126,6 +127,14 @@ class TensorQuantizer(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
         if self.calibrated:
             self._switch_on()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        # `.half()` and `.to(bfloat16)` are about weights and activations: a range that lost bits is another range.
+        exact = self.amax
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.amax.dtype != exact.dtype:
+            self.amax = exact.to(self.amax.device)
+        return self
 
     def extra_repr(self) -> str:
         """One line: format, granularity, range, calibrator, state."""
