@@ -18,7 +18,7 @@ from qzoo.quant.ranges import set_ranges
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import ResolvedVariant, resolve, resolve_scheme
-from qzoo.weights.ranges import check_base, load_ranges
+from qzoo.weights.ranges import SUFFIX, check_base, load_ranges
 
 
 def create(
@@ -119,7 +119,7 @@ def ranges_file(entry: RecipeEntry, full_name: str) -> Path | None:
     beside = [entry.path.parent / "ranges"] if entry.path else []
     local = environment.weights_dir()
     for folder in [*beside, *([local] if local else []), environment.home() / "ranges"]:
-        file = folder / f"{full_name}.ranges.safetensors"
+        file = folder / f"{full_name}{SUFFIX}"
         if file.is_file():
             return file
     return None

@@ -1,4 +1,4 @@
-"""`qzoo calibrate`: ranges of a variant, from images."""
+"""`qzoo calibrate`: ranges of variants, from images."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Annotated
 
 import typer
 
-from qzoo.cli.console import bar, stdout
+from qzoo.cli.console import stdout
 from qzoo.cli.options import BatchSize, CalibImages, Data, Device
-from qzoo.cli.variant import chosen
 from qzoo.schema.catalog import Catalog
 
 NAME = "calibrate"
 
 
 def run(
-    name: Annotated[str, typer.Argument(help="A variant, `resnet20_cifar10_int8`, or `my.yaml:int8`.")],
+    name: Annotated[str, typer.Argument(help="A variant, or a base: then all its variants, in one pass.")],
     data: Data = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where the ranges go; default: qzoo's cache.")
+        Path | None,
+        typer.Option("--output", "-o", help="A file, or a folder. Default: qzoo's cache.", show_default=False),
     ] = None,
     calib_images: CalibImages = None,
     batch_size: BatchSize = None,
@@ -33,23 +33,19 @@ def run(
 
     - `qzoo calibrate resnet8_digits_int8`
     - `qzoo calibrate resnet50_int8 --data /data/imagenet -o resnet50_int8.ranges.safetensors`
+    - `qzoo calibrate my.yaml --data /data -o ranges/`
     """  # noqa: D412
-    from qzoo.tasks.calibrate_variant import calibrate_variant
+    from qzoo.cli.progress_bar import bar
+    from qzoo.tasks.calibrate_variants import calibrate_variants
+    from qzoo.tasks.settings import Settings
 
-    entry, variant = chosen(Catalog.load(), name)
-    made = calibrate_variant(
-        entry,
-        variant,
-        data=data,
-        images=calib_images,
-        batch_size=batch_size,
-        device=device,
-        output=output,
-        progress=bar,
-    )
-    size = made.path.stat().st_size / 1000
-    stdout.print(
-        f"{made.name}: {made.quantizers} ranges from {made.images:,} images in {made.seconds:.1f} s, "
-        f"{size:.0f} kB: {made.path}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    entry, variant = Catalog.load().find(name)
+    settings = Settings(data=data, calib_images=calib_images, batch_size=batch_size, device=device)
+    made = calibrate_variants(entry, [variant] if variant else [], settings, output=output, progress=bar)
+    for one in made:
+        short = f" (all there are; the recipe wants {entry.recipe.calibration.images:,})" if one.short else ""
+        stdout.print(
+            f"{one.name}: {one.quantizers} ranges from {one.images:,} images{short}, "
+            f"{one.path.stat().st_size / 1000:.0f} kB, {one.seconds:.1f} s: {one.path}",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip

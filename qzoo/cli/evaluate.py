@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from qzoo.cli.console import bar, stdout, write_json
+from qzoo.cli.console import stdout, write_json
 from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json
 from qzoo.schema.catalog import Catalog
 
@@ -33,19 +33,13 @@ def run(
     - `qzoo evaluate resnet8_digits_int8`
     - `qzoo evaluate resnet20_cifar10_int8 --data /data --eval-images 1000`
     """  # noqa: D412
-    from qzoo.tasks.evaluate_variant import evaluate_named
+    from qzoo.cli.progress_bar import bar
+    from qzoo.tasks.evaluate_named import evaluate_named
+    from qzoo.tasks.settings import Settings
 
     entry, variant = Catalog.load().find(name)
-    result = evaluate_named(
-        entry,
-        variant,
-        data=data,
-        ranges=ranges,
-        images=eval_images,
-        batch_size=batch_size,
-        device=device,
-        progress=bar,
-    )
+    settings = Settings(data=data, eval_images=eval_images, batch_size=batch_size, device=device)
+    result = evaluate_named(entry, variant, settings, ranges=ranges, progress=bar)
     if json_file:
         facts = {
             "name": name,

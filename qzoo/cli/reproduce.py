@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qzoo.cli.console import bar, stdout, write_json
+from qzoo.cli.console import stdout, write_json
 from qzoo.cli.options import BatchSize, CalibImages, Data, Device, EvalImages, Json
 
 NAME = "reproduce"
@@ -33,11 +33,13 @@ def run(
     - `qzoo reproduce resnet20_cifar10 --data /data --json out.json`
     - `qzoo reproduce resnet50 --data /data/imagenet --only int8 --eval-images 5000`
     """  # noqa: D412
+    from qzoo.cli.progress_bar import bar
     from qzoo.report.table import report_table
-    from qzoo.tasks.reproduce import Settings, reproduce
+    from qzoo.tasks.reproduce import reproduce
+    from qzoo.tasks.settings import Settings
 
-    settings = Settings(data, calib_images, eval_images, batch_size, device, tuple(only or ()))
-    report = reproduce(name, settings, progress=bar)
+    settings = Settings(data, calib_images, eval_images, batch_size, device)
+    report = reproduce(name, settings, only=only or (), progress=bar)
     if json_file:
         write_json(report.to_json(), json_file)
     if json_file != "-":

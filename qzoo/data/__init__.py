@@ -3,9 +3,10 @@
 from qzoo.data.augmentation import Augmentation, train_transform
 from qzoo.data.catalog import evaluation_split, open_split
 from qzoo.data.loader import loader
-from qzoo.data.split import Split, sample, sample_digest
+from qzoo.data.split import ArraySplit, Split, sample, sample_digest
 
 __all__ = [
+    "ArraySplit",
     "Augmentation",
     "Split",
     "evaluation_split",

@@ -9,11 +9,12 @@ from typing import Any
 
 from torch import Tensor
 
-from qzoo.data import Split, loader, open_split, sample, sample_digest
+from qzoo.build.bases import base_train_transform, base_transform
+from qzoo.data import ArraySplit, Split, evaluation_split, loader, open_split, sample, sample_digest
 from qzoo.errors import DataError
-from qzoo.schema.recipe import CalibrationSpec
+from qzoo.schema.recipe import Base, CalibrationSpec
 
-EVAL_BATCH = 250
+SMALL_IMAGES_BATCH, LARGE_IMAGES_BATCH = 250, 32
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,16 @@ class Images:
 
 
 def calibration_images(
-    dataset: str, spec: CalibrationSpec, transform: Any, data: Path | None, *, evaluated_on: str,
-    images: int | None = None, batch_size: int | None = None,
+    base: Base, dataset: str, spec: CalibrationSpec, data: Path | None = None, *, images: int | None = None,
+    batch_size: int | None = None,
 ) -> Images:  # fmt: skip
-    """Returns the images that a recipe calibrates on.
+    """Returns the images that a recipe calibrates on, in its order.
 
     Args:
+        base: its weights say what the transform is.
         dataset: its name in the recipe.
-        spec: split, number, seed.
-        transform: from image to float tensor.
+        spec: split, number, seed, transform.
         data: the folder that `--data` names.
-        evaluated_on: the split that accuracy is measured on; calibrating on it is a leak.
         images: how many, if not as the recipe says.
         batch_size: likewise.
 
@@ -66,26 +66,36 @@ def calibration_images(
             recipe calibrates on the evaluation split without `allow_leak: true`.
     """
     split = open_split(dataset, spec.split, data)
-    if split.name == evaluated_on and not spec.allow_leak:
+    if split.name == evaluation_split(dataset) and not spec.allow_leak:
         raise DataError(
             f"The recipe calibrates on '{spec.split}', the split that accuracy is measured on: the figure would be too "
             "good. Calibrate on another split, or say `allow_leak: true` under `calibration`: every report shows it."
         )
+    augmented = spec.transform == "train"
+    transform = base_train_transform(base, dataset, spec.seed) if augmented else base_transform(base)
     wanted = images if images is not None else min(spec.images, len(split))
-    indices = list(sample(split, wanted, spec.seed))
     short = images is None and spec.images > len(split)
-    return Images(split, indices, transform, batch_size or spec.batch_size, short)
+    return Images(split, sample(split, wanted, spec.seed), transform, batch_size or spec.batch_size, short)
 
 
 def evaluation_images(
-    dataset: str, split_name: str, transform: Any, data: Path | None, *, images: int | None = None, batch_size: int | None = None,
+    base: Base, dataset: str, data: Path | None = None, *, images: int | None = None, batch_size: int | None = None,
     seed: int = 0,
 ) -> Images:  # fmt: skip
-    """Returns the images that accuracy is measured on: all of the split, or a seeded sample of it.
+    """Returns the images that accuracy is measured on: all of the evaluation split, or a seeded sample of it.
+
+    Args:
+        base: its weights say what the transform is.
+        dataset: its name in the recipe.
+        data: the folder that `--data` names.
+        images: how many; default all.
+        batch_size: images at a time; default 250 small ones or 32 large ones.
+        seed: of the sample.
 
     Raises:
         DataError: the dataset is missing or of the wrong kind, or a flag asks for more images than there are.
     """
-    split = open_split(dataset, split_name, data)
+    split = open_split(dataset, evaluation_split(dataset), data)
     chosen = range(len(split)) if images is None else sorted(sample(split, images, seed))
-    return Images(split, list(chosen), transform, batch_size or EVAL_BATCH)
+    default = SMALL_IMAGES_BATCH if isinstance(split, ArraySplit) else LARGE_IMAGES_BATCH
+    return Images(split, list(chosen), base_transform(base), batch_size or default)

@@ -8,46 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from qzoo.build.bases import base_transform, create_base
-from qzoo.data import evaluation_split
+from qzoo.build.bases import create_base
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.published import Claim
-from qzoo.schema.recipe import CalibrationSpec
 from qzoo.schema.report import CalibrationReport, Report, ReportRow
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.evaluate import Evaluation, evaluate
-from qzoo.tasks.images import Images, calibration_images, evaluation_images
+from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
 from qzoo.tasks.verdict import judge
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run may change of what the recipe says. Fewer images make every verdict `partial`.
-
-    Attributes:
-        data: folder of the dataset, or of all datasets; default `QZOO_DATA`.
-        calib_images: images to calibrate on.
-        eval_images: images to evaluate on, a seeded sample.
-        batch_size: images at a time, everywhere.
-        device: `cpu`, `cuda` ...
-        only: variants to run; default: all that need no training.
-    """
-
-    data: Path | None = None
-    calib_images: int | None = None
-    eval_images: int | None = None
-    batch_size: int | None = None
-    device: str = "cpu"
-    only: Sequence[str] = ()
 
 
 def reproduce(
     name: str | Path = "resnet8_digits",
     settings: Settings | None = None,
     *,
+    only: Sequence[str] = (),
     progress: Progress = silent,
     **changes: Any,
 ) -> Report:
@@ -55,7 +34,8 @@ def reproduce(
 
     Args:
         name: a base (`resnet20_cifar10`), one of its variants, or a recipe file.
-        settings: what to change of what the recipe says.
+        settings: data, device, and what to change of what the recipe says.
+        only: variants to run; default: all that need no training.
         progress: shown the batches.
         changes: fields of `Settings`, by name: `reproduce("resnet8_digits", eval_images=100)`.
 
@@ -71,10 +51,9 @@ def reproduce(
         >>> [row.variant for row in report.rows]
         ['float', 'int8']
     """
-    settings = settings or Settings(**changes)
     entry, variant = Catalog.load().find(str(name))
-    variants, left_out = runnable(entry, [variant] if variant and not settings.only else settings.only)
-    return _run(entry, variants, left_out, settings, progress)
+    variants, left_out = runnable(entry, only or ([variant] if variant else ()))
+    return _Run(entry, variants, settings or Settings(**changes), progress).report(left_out)
 
 
 def runnable(entry: RecipeEntry, only: Sequence[str] = ()) -> tuple[list[ResolvedVariant], dict[str, str]]:
@@ -90,107 +69,93 @@ def _reason_to_leave_out(variant: ResolvedVariant) -> str | None:
     return "needs residual quantizers" if variant.residual is not None else None
 
 
-def _run(
-    entry: RecipeEntry,
-    variants: list[ResolvedVariant],
-    left_out: dict[str, str],
-    settings: Settings,
-    progress: Progress,
-) -> Report:
-    recipe = entry.recipe
-    transform, split = base_transform(recipe.base), evaluation_split(recipe.dataset)
-    images = evaluation_images(
-        recipe.dataset, split, transform, settings.data, images=settings.eval_images, batch_size=settings.batch_size
-    )
+@dataclass(frozen=True)
+class _Measured:
+    """One model's result, and what it is held against."""
 
-    def images_of(spec: CalibrationSpec) -> Images:
-        return calibration_images(
-            recipe.dataset,
-            spec,
-            transform,
-            settings.data,
-            evaluated_on=split,
-            images=settings.calib_images,
-            batch_size=settings.batch_size,
+    variant: str
+    stage: Literal["float", "ptq"]
+    method: str | None
+    result: Evaluation
+    claims: Sequence[Claim]
+    seconds: float
+
+
+class _Run:
+    def __init__(
+        self, entry: RecipeEntry, variants: list[ResolvedVariant], settings: Settings, progress: Progress
+    ) -> None:
+        self.entry, self.variants = entry, variants
+        self.settings, self.progress = settings, progress
+        device, recipe = usable_device(settings.device), entry.recipe
+        self.images = evaluation_images(
+            recipe.base, recipe.dataset, settings.data, images=settings.eval_images, batch_size=settings.batch_size
+        )
+        self.float_model = create_base(recipe.base, pretrained=True).to(device)
+        self.shared = SharedCalibration(self.float_model, variants, settings, progress)
+
+    def report(self, left_out: dict[str, str]) -> Report:
+        measured = [self._measure_float(), *(self._measure(variant) for variant in self.variants)]
+        recipe = self.entry.recipe
+        return Report(
+            name=self.entry.name,
+            version=recipe.version,
+            dataset=recipe.dataset,
+            split=self.images.split.name,
+            images=len(self.images),
+            complete=_complete(self.images),
+            rows=self._rows(measured),
+            excluded=left_out,
+            calibration=self._calibration_report(),
+            recipe_sha256=self.entry.digest,
+            environment=environment(self.settings.device),
         )
 
-    float_model = create_base(recipe.base, pretrained=True).to(settings.device)
-    baseline = evaluate(float_model, images, progress=progress, count=len(images), what="evaluating float")
-    shared = SharedCalibration(float_model, variants, images_of, progress)
-    measured: dict[str, tuple[Evaluation, float]] = {}
-    for variant in variants:
+    def _measure_float(self) -> _Measured:
+        result = self._evaluate(self.float_model, "float")
+        return _Measured("float", "float", None, result, self.entry.recipe.published, result.seconds)
+
+    def _measure(self, variant: ResolvedVariant) -> _Measured:
         start = time.perf_counter()
-        model = shared.calibrated(variant)
-        what = f"evaluating {variant.variant}"
-        result = evaluate(model, images, progress=progress, count=len(images), what=what)
-        measured[variant.variant] = result, time.perf_counter() - start
-    return Report(
-        name=entry.name,
-        version=recipe.version,
-        dataset=recipe.dataset,
-        split=split,
-        images=len(images),
-        complete=_complete(images),
-        rows=_rows(entry, baseline, variants, measured, _complete(images), _shortened(shared, settings)),
-        excluded=left_out,
-        calibration=_calibration_report(shared, variants),
-        recipe_sha256=entry.digest,
-        environment=environment(settings.device),
-    )
+        model, _ = self.shared.calibrated(variant)
+        result = self._evaluate(model, variant.variant)
+        seconds = time.perf_counter() - start
+        return _Measured(variant.variant, "ptq", variant.method, result, variant.published, seconds)
+
+    def _evaluate(self, model: Any, what: str) -> Evaluation:
+        return evaluate(
+            model, self.images, progress=self.progress, count=len(self.images), what=f"evaluating {what}"
+        )
+
+    def _rows(self, measured: list[_Measured]) -> list[ReportRow]:
+        baseline = measured[0].result
+        top1 = {one.variant: one.result.top1 or 0.0 for one in measured}
+        complete = _complete(self.images)
+        # How many images were calibrated on does not matter to the float model.
+        as_published = {"float": complete, "ptq": complete and self.shared.as_recipes_say}
+        return [
+            ReportRow(
+                variant=one.variant,
+                stage=one.stage,
+                method=one.method,
+                top1=round(one.result.top1 or 0.0, 4),
+                top5=round(one.result.top5 or 0.0, 4),
+                ci95=one.result.ci95 or (0.0, 100.0),
+                agreement_with_float=round(one.result.agreement(baseline), 4),
+                published=list(one.claims),
+                verdict=judge(one.claims, top1[one.variant], as_published[one.stage], top1),
+                seconds=round(one.seconds, 2),
+            )
+            for one in measured
+        ]
+
+    def _calibration_report(self) -> CalibrationReport | None:
+        if not self.shared.images:
+            return None
+        images = self.shared.images[0]
+        leak = any(variant.calibration.allow_leak for variant in self.variants)
+        return CalibrationReport(images=len(images), sample_sha256=images.digest(), allow_leak=leak, short=images.short)
 
 
 def _complete(images: Images) -> bool:
     return len(images) == len(images.split) and images.split.complete
-
-
-def _shortened(shared: SharedCalibration, settings: Settings) -> bool:
-    """Whether fewer images were calibrated on than the recipe says."""
-    return settings.calib_images is not None or any(images.short for images in shared.images)
-
-
-def _calibration_report(shared: SharedCalibration, variants: Sequence[ResolvedVariant]) -> CalibrationReport | None:
-    if not shared.images:
-        return None
-    images = shared.images[0]
-    leak = any(variant.calibration.allow_leak for variant in variants)
-    return CalibrationReport(images=len(images), sample_sha256=images.digest(), allow_leak=leak, short=images.short)
-
-
-def _rows(
-    entry: RecipeEntry,
-    baseline: Evaluation,
-    variants: Sequence[ResolvedVariant],
-    measured: dict[str, tuple[Evaluation, float]],
-    complete: bool,
-    shortened: bool,
-) -> list[ReportRow]:
-    top1 = {name: evaluation.top1 or 0.0 for name, (evaluation, _) in measured.items()}
-
-    def row(
-        variant: str,
-        stage: Literal["float", "ptq"],
-        method: str | None,
-        result: Evaluation,
-        seconds: float,
-        claims: Sequence[Claim],
-        whole: bool,
-    ) -> ReportRow:
-        return ReportRow(
-            variant=variant,
-            stage=stage,
-            method=method,
-            top1=round(result.top1 or 0.0, 4),
-            top5=round(result.top5 or 0.0, 4),
-            ci95=result.ci95 or (0.0, 100.0),
-            agreement_with_float=round(result.agreement(baseline), 4),
-            published=list(claims),
-            verdict=judge(claims, result.top1 or 0.0, whole, top1),
-            seconds=round(seconds, 2),
-        )
-
-    rows = [row("float", "float", None, baseline, baseline.seconds, entry.recipe.published, complete)]
-    for variant in variants:
-        result, seconds = measured[variant.variant]
-        whole = complete and not shortened
-        rows.append(row(variant.variant, "ptq", variant.method, result, seconds, variant.published, whole))
-    return rows

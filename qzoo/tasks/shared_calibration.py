@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -12,8 +13,18 @@ from qzoo.quant.calibration import Collection, activation_quantizers, solve_rang
 from qzoo.schema.recipe import CalibrationSpec
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.calibrate import collect
-from qzoo.tasks.images import Images
+from qzoo.tasks.images import Images, calibration_images
 from qzoo.tasks.progress import Progress
+from qzoo.tasks.settings import Settings
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One pass over the images of one calibration spec."""
+
+    spec: CalibrationSpec
+    images: Images
+    collection: Collection
 
 
 class SharedCalibration:
@@ -25,48 +36,58 @@ class SharedCalibration:
     Args:
         float_model: the base; not changed.
         variants: all that will be asked for; they decide of which tensors a histogram is needed.
-        images: from a calibration spec to its images.
+        settings: what the run changes of what the recipe says.
         progress: shown the batches.
     """
 
     def __init__(
-        self,
-        float_model: nn.Module,
-        variants: Sequence[ResolvedVariant],
-        images: Callable[[CalibrationSpec], Images],
-        progress: Progress,
+        self, float_model: nn.Module, variants: Sequence[ResolvedVariant], settings: Settings, progress: Progress
     ) -> None:
         self.float_model, self.variants = float_model, variants
-        self.open_images, self.progress = images, progress
-        self.images: list[Images] = []
-        self._collections: list[tuple[CalibrationSpec, Collection]] = []
+        self.settings, self.progress = settings, progress
+        self._passes: list[_Pass] = []
 
-    def calibrated(self, variant: ResolvedVariant) -> nn.Module:
-        """Returns a calibrated copy of the base.
+    @property
+    def images(self) -> list[Images]:
+        """The images of each pass that was made."""
+        return [made.images for made in self._passes]
+
+    @property
+    def as_recipes_say(self) -> bool:
+        """Whether each pass saw as many images as its recipe wants."""
+        return all(len(made.images) == made.spec.images for made in self._passes)
+
+    def calibrated(self, variant: ResolvedVariant) -> tuple[nn.Module, Images]:
+        """Returns a calibrated copy of the base, and the images it was calibrated on.
 
         Raises:
             CalibrationError: a quantizer saw nothing, NaN or Inf.
         """
         model = copy.deepcopy(self.float_model)
         quantize_in_place(model, variant)
-        solve_ranges(model, self._collection(model, variant))
-        return model
+        made = self._pass_for(model, variant)
+        solve_ranges(model, made.collection)
+        return model, made.images
 
-    def _collection(self, model: nn.Module, variant: ResolvedVariant) -> Collection:
+    def _pass_for(self, model: nn.Module, variant: ResolvedVariant) -> _Pass:
         needed = set(activation_quantizers(model))
-        for spec, collection in self._collections:
-            if spec == variant.calibration and needed <= set(collection):
-                return collection
-        return self._collect(model, variant.calibration)
+        for made in self._passes:
+            if made.spec == variant.calibration and needed <= set(made.collection):
+                return made
+        self._passes.append(self._collect(model, variant))
+        return self._passes[-1]
 
-    def _collect(self, model: nn.Module, spec: CalibrationSpec) -> Collection:
-        images, histograms = self.open_images(spec), self._wanted_histograms(spec)
+    def _collect(self, model: nn.Module, variant: ResolvedVariant) -> _Pass:
+        spec, settings = variant.calibration, self.settings
+        images = calibration_images(
+            variant.base, variant.dataset, spec, settings.data,
+            images=settings.calib_images, batch_size=settings.batch_size,
+        )  # fmt: skip
+        histograms = self._wanted_histograms(spec)
         collection = collect(
             model, images, binning=spec.binning, histograms=histograms, progress=self.progress, count=len(images)
         )
-        self.images.append(images)
-        self._collections.append((spec, collection))
-        return collection
+        return _Pass(spec, images, collection)
 
     def _wanted_histograms(self, spec: CalibrationSpec) -> set[str]:
         return {

@@ -20,6 +20,7 @@ from qzoo.errors import WeightsError
 from qzoo.weights.content import content_digest
 
 FORMAT = "qzoo-ranges/1"
+SUFFIX = ".ranges.safetensors"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,98 @@
+"""Calibrating variants by their recipe, and saving their ranges."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qzoo import environment
+from qzoo.build.bases import create_base
+from qzoo.build.quantize import refuse_residual
+from qzoo.errors import RecipeError
+from qzoo.quant.ranges import quantizers
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.ranges import save
+from qzoo.tasks.settings import Settings, usable_device
+from qzoo.tasks.shared_calibration import SharedCalibration
+from qzoo.weights.ranges import SUFFIX
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What a calibration made.
+
+    Attributes:
+        name: full name of the variant.
+        path: of the ranges file.
+        images: how many it saw.
+        quantizers: how many got a range.
+        seconds: wall time.
+        short: the recipe wanted more images than there are.
+    """
+
+    name: str
+    path: Path
+    images: int
+    quantizers: int
+    seconds: float
+    short: bool
+
+
+def calibrate_variants(
+    entry: RecipeEntry,
+    variants: Sequence[str] = (),
+    settings: Settings | None = None,
+    *,
+    output: Path | None = None,
+    progress: Progress = silent,
+) -> list[Calibrated]:
+    """Calibrates variants as their recipe says, all in one pass over the images, and writes the ranges of each.
+
+    Args:
+        entry: the recipe.
+        variants: some of its variants; default: all that calibration alone makes.
+        settings: data, device, and what to change of what the recipe says.
+        output: a ranges file for one variant, or a folder for several; default: in qzoo's cache, where
+            `create(..., pretrained=True)` finds them.
+        progress: shown the batches.
+
+    Raises:
+        DataError: the dataset is missing, of the wrong kind, or too small for `calib_images`.
+        CalibrationError: a quantizer saw nothing, NaN or Inf; nothing is written for that variant.
+        UnsupportedError: a variant has residual quantizers, or the device can't be used.
+    """
+    settings = settings or Settings()
+    chosen = [resolve(entry, name) for name in variants or calibratable(entry)]
+    for variant in chosen:
+        refuse_residual(variant)
+    paths = [_target(output, variant.name, len(chosen)) for variant in chosen]
+    float_model = create_base(entry.recipe.base, pretrained=True).to(usable_device(settings.device))
+    shared = SharedCalibration(float_model, chosen, settings, progress)
+    return [_calibrate_one(shared, variant, path) for variant, path in zip(chosen, paths, strict=True)]
+
+
+def calibratable(entry: RecipeEntry) -> list[str]:
+    """Returns the variants that this version can make by calibration alone: no training, no residual quantizers."""
+    resolved = [resolve(entry, name) for name in entry.variants]
+    return [variant.variant for variant in resolved if variant.finetune is None and variant.residual is None]
+
+
+def _calibrate_one(shared: SharedCalibration, variant: ResolvedVariant, path: Path) -> Calibrated:
+    start = time.perf_counter()
+    model, images = shared.calibrated(variant)
+    save(model, path, images=len(images), sample_sha256=images.digest())
+    seconds = time.perf_counter() - start
+    return Calibrated(variant.name, path, len(images), len(quantizers(model)), seconds, images.short)
+
+
+def _target(output: Path | None, name: str, count: int) -> Path:
+    folder = output or environment.home() / "ranges"
+    if folder.suffix != ".safetensors":
+        return folder / f"{name}{SUFFIX}"
+    if count > 1:
+        raise RecipeError(f"{output} is one file, but {count} variants are calibrated. Give a folder with -o.")
+    return folder

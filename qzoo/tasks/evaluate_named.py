@@ -1,0 +1,61 @@
+"""Evaluating a base or a variant by its recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from qzoo.build.bases import create_base
+from qzoo.build.quantize import quantize_in_place
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.resolve import resolve
+from qzoo.tasks.evaluate import Evaluation, evaluate
+from qzoo.tasks.images import evaluation_images
+from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.ranges import load
+from qzoo.tasks.settings import Settings, usable_device
+from qzoo.zoo import load_pretrained_ranges
+
+
+def evaluate_named(
+    entry: RecipeEntry,
+    variant: str | None,
+    settings: Settings | None = None,
+    *,
+    ranges: Path | None = None,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Returns the accuracy of a float base, or of a variant with the ranges found for it.
+
+    Args:
+        entry: the recipe.
+        variant: one of its variants, or None for the float base.
+        settings: data, device, number of images.
+        ranges: a ranges file; default: what `create(..., pretrained=True)` would take.
+        progress: shown the batches.
+
+    Raises:
+        WeightsError: weights or ranges are missing, corrupt or of another base.
+        DataError: the dataset is missing or of the wrong kind.
+    """
+    settings = settings or Settings()
+    device = usable_device(settings.device)
+    model = _model(entry, variant, ranges).to(device)
+    images = evaluation_images(
+        entry.recipe.base, entry.recipe.dataset, settings.data,
+        images=settings.eval_images, batch_size=settings.batch_size,
+    )  # fmt: skip
+    return evaluate(model, images, progress=progress, count=len(images))
+
+
+def _model(entry: RecipeEntry, variant: str | None, ranges: Path | None) -> nn.Module:
+    model = create_base(entry.recipe.base, pretrained=True)
+    if variant is None:
+        return model
+    resolved = resolve(entry, variant)
+    quantize_in_place(model, resolved)
+    if ranges is not None:
+        return load(model, ranges)
+    load_pretrained_ranges(model, entry, resolved)
+    return model

@@ -1,0 +1,58 @@
+"""What a run may change of what a recipe says, and what it runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from qzoo.errors import UnsupportedError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings that calibrating, evaluating and reproducing share.
+
+    Fewer images than the recipe or the published protocol says make every verdict `partial`.
+
+    Attributes:
+        data: folder of the dataset, or of all datasets; default `QZOO_DATA`.
+        calib_images: images to calibrate on, if not as the recipe says.
+        eval_images: images to evaluate on, a seeded sample; default all.
+        batch_size: images at a time, everywhere.
+        device: `cpu`, `cuda`, `cuda:1`, `mps` ...
+    """
+
+    data: Path | None = None
+    calib_images: int | None = None
+    eval_images: int | None = None
+    batch_size: int | None = None
+    device: str = "cpu"
+
+
+def usable_device(name: str) -> torch.device:
+    """Returns the device of a name.
+
+    Raises:
+        UnsupportedError: torch knows no such device, or this machine has none.
+
+    Example:
+        >>> usable_device("cpu")
+        device(type='cpu')
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise UnsupportedError(
+            f"Device '{name}' can't be used here ({reason}). Usable: {', '.join(usable_devices())}."
+        ) from error
+    return device
+
+
+def usable_devices() -> list[str]:
+    """Returns the names of the devices that this machine has."""
+    accelerators = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return ["cpu", *accelerators, *(["mps"] if torch.backends.mps.is_available() else [])]
