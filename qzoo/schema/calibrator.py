@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import Field, GetJsonSchemaHandler, model_serializer, model_validator
+from pydantic_core import CoreSchema
 
 from qzoo.errors import did_you_mean
 from qzoo.schema.model import StrictModel
@@ -36,17 +37,23 @@ class Calibrator(StrictModel):
             if value not in METHODS:
                 raise ValueError(f"unknown calibrator '{value}'. {did_you_mean(value, METHODS)}")
             return {"method": value}
-        if isinstance(value, dict) and "method" not in value and "percentile" in value:
-            number = value["percentile"]
-            exact = float(number) if isinstance(number, int) and not isinstance(number, bool) else number
-            return {**value, "method": "percentile", "percentile": exact}
-        return value
+        if not isinstance(value, dict):
+            raise ValueError(f"expected {', '.join(METHODS[:-1])} or {{percentile: 99.99}}")
+        return value if "method" in value else {"method": "percentile", **value}
 
     @model_validator(mode="after")
     def _percentile_fits(self) -> Calibrator:
         if (self.method == "percentile") != (self.percentile is not None):
             raise ValueError("the method 'percentile', and only it, has a percentile: {percentile: 99.99}")
         return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """As it is written, which Pydantic can't know."""
+        percentile = {"type": "number", "exclusiveMinimum": 0, "maximum": 100}
+        fields = {"method": {"enum": list(METHODS)}, "percentile": percentile}
+        mapping = {"type": "object", "properties": fields, "minProperties": 1, "additionalProperties": False}
+        return {"description": "How a range is found.", "anyOf": [{"enum": list(METHODS[:-1])}, mapping]}
 
     @model_serializer
     def _to_short_form(self) -> str | dict[str, float]:

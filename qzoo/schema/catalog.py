@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,7 +13,7 @@ from qzoo import environment
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
 from qzoo.schema.loading import dump_json, load_recipe, validate
 from qzoo.schema.recipe import Recipe, Scheme
-from qzoo.schema.yaml_source import Lines, read_yaml
+from qzoo.schema.yaml_source import Lines, read_yaml, short_path
 
 SCHEMES = "schemes"
 
@@ -114,7 +115,7 @@ class Catalog:
                 name = entry.name if variant is None else f"{entry.name}_{variant}"
                 if name in found:
                     raise RecipeError(
-                        f"The name '{name}' stands for two: in {found[name][0].where} and in {entry.where}."
+                        f"The name '{name}' stands for two: in {found[name][0].where} and in {entry.where}. Rename one."
                     )
                 found[name] = (entry, variant)
         return found
@@ -133,12 +134,11 @@ class Catalog:
             UnknownNameError: with the nearest names.
             RecipeError: the file is faulty, or two recipes share a name.
         """
-        file, _, variant = name.partition(":")
-        if file.endswith((".yaml", ".yml")):
-            entry = self._entry(Path(file).expanduser())
-            if variant:
+        if file := re.fullmatch(r"(.+\.ya?ml)(?::(.*))?", name):
+            entry, variant = self._entry(Path(file[1]).expanduser()), file[2]
+            if variant is not None:
                 self.require_variant(entry, variant)
-            return entry, variant or None
+            return entry, variant
         if name not in self._by_name:
             raise UnknownNameError(
                 f"Unknown model '{name}'. {did_you_mean(name, self._by_name)} `qzoo list` shows all."
@@ -156,30 +156,30 @@ class Catalog:
             raise UnknownNameError(f"{entry.where} has no variant '{variant}'. {did_you_mean(variant, entry.variants)}")
 
     def _entry(self, path: Path) -> RecipeEntry:
-        recipe, lines = load_recipe(path)
+        recipe, lines = load_recipe(path, self.schemes)
         return RecipeEntry(path.stem, recipe, path, lines, self.schemes)
 
     def _yaml_files(self) -> Iterator[Path]:
+        seen: set[Path] = set()
         for folder in self.folders:
             if not folder.is_dir():
-                raise RecipeError(f"The recipe folder {folder} does not exist. Look at QZOO_RECIPES.")
-            yield from sorted(folder.rglob("*.yaml"))
-
-
-def short_path(path: Path) -> str:
-    """Returns a path relative to the current folder if it lies below it, else as it is."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+                fault = "is no folder" if folder.exists() else "does not exist"
+                raise RecipeError(f"The recipe folder {folder} {fault}. Correct or unset QZOO_RECIPES.")
+            for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
+                # One folder may be named twice, or lie in another.
+                if path.resolve() not in seen:
+                    seen.add(path.resolve())
+                    yield path
 
 
 def _load_scheme(path: Path) -> SchemeEntry:
     data, lines = read_yaml(path)
-    return SchemeEntry(validate(Scheme, data, lines, str(path)), path, lines)
+    return SchemeEntry(validate(Scheme, data, lines, short_path(path)), path, lines)
 
 
 def _add(files: dict[str, Path], name: str, path: Path, what: str) -> None:
     if name in files:
-        raise RecipeError(f"Two files define the {what} '{name}': {files[name]} and {path}. Rename one.")
+        raise RecipeError(
+            f"Two files define the {what} '{name}': {short_path(files[name])} and {short_path(path)}. Rename one."
+        )
     files[name] = path

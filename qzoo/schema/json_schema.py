@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from qzoo import environment
 from qzoo.schema.recipe import Recipe
@@ -13,7 +14,7 @@ FILE = "recipe.schema.json"
 
 def schema_text() -> str:
     """Returns the JSON Schema of a recipe file."""
-    schema = Recipe.model_json_schema(by_alias=True, mode="validation")
+    schema = _without_examples(Recipe.model_json_schema(by_alias=True, mode="validation"))
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1) + "\n"
 
 
@@ -22,5 +23,14 @@ def schema_file() -> Path:
     return environment.packaged(FILE)
 
 
+def _without_examples(schema: Any) -> Any:
+    # A docstring's Python example says nothing to somebody who writes YAML.
+    if isinstance(schema, list):
+        return [_without_examples(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema.partition("\n\nExample:")[0] if isinstance(schema, str) else schema
+    return {key: _without_examples(value) for key, value in schema.items()}
+
+
 if __name__ == "__main__":
-    schema_file().write_text(schema_text())
+    schema_file().write_text(schema_text(), encoding="utf-8")

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import typing
-from collections.abc import Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from qzoo.errors import RecipeError, did_you_mean
+from qzoo.errors import RecipeError
 from qzoo.schema.model import StrictModel
+from qzoo.schema.problems import described, keys_of
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.yaml_source import FieldPath, Lines, parse_yaml, read_yaml
+from qzoo.schema.references import Problem, dotted, reference_problems
+from qzoo.schema.yaml_source import FieldPath, Lines, parse_yaml, read_yaml, short_path, yaml_text
+
+MOST_PROBLEMS = 30
 
 M = TypeVar("M", bound=StrictModel)
 
 
-def load_recipe(path: Path) -> tuple[Recipe, Lines]:
+def load_recipe(path: Path, schemes: Collection[str] | None = None) -> tuple[Recipe, Lines]:
     """Returns a recipe and the line of each of its fields.
+
+    Args:
+        path: of a YAML file.
+        schemes: the names of the known schemes; None: they are not looked up.
 
     Raises:
         RecipeError: the file can't be read or is no valid recipe; every problem is listed with its line.
     """
     data, lines = read_yaml(path)
-    return validate(Recipe, data, lines, str(path)), lines
+    return validate(Recipe, data, lines, short_path(path), schemes), lines
 
 
 def parse_recipe(text: str, where: str = "<text>") -> Recipe:
@@ -37,28 +45,35 @@ def parse_recipe(text: str, where: str = "<text>") -> Recipe:
         >>> parse_recipe(text).base.architecture
         'resnet18'
     """
-    data, lines = parse_yaml(text, where)
+    data, lines = _parse(text, where)
     return validate(Recipe, data, lines, where)
 
 
-def validate(model: type[M], data: Any, lines: Lines, where: str) -> M:
+def validate(model: type[M], data: Any, lines: Lines, where: str, schemes: Collection[str] | None = None) -> M:
     """Returns the validated data.
 
     Raises:
         RecipeError: lists every problem with its line, and the nearest name for an unknown key.
     """
     if not isinstance(data, dict):
-        raise RecipeError(f"{where} holds {_kind(data)}; a {model.__name__.lower()} is a mapping of fields.")
+        raise RecipeError(
+            f"{where} holds {_kind(data)}; a {model.__name__.lower()} is a mapping with some of the keys "
+            f"{', '.join(keys_of(model))}. `qzoo show resnet8_digits` shows one."
+        )
+    problems = list(reference_problems(data, schemes)) if model is Recipe else []
     try:
-        return model.model_validate(data)
+        valid = model.model_validate(data)
     except ValidationError as error:
-        problems = [_problem(model, data, lines, dict(problem)) for problem in error.errors()]
-        raise RecipeError("\n".join(f"{where}:{problem}" for problem in dict.fromkeys(problems))) from error
+        # What the recipe says of itself as a whole are the problems that are listed already.
+        problems += [described(model, data, problem) for problem in error.errors() if problem["loc"] or not problems]
+    if problems:
+        raise RecipeError(_listed(problems, lines, where))
+    return valid
 
 
 def dump_yaml(recipe: StrictModel) -> str:
     """Returns YAML that loads as an equal recipe."""
-    return yaml.safe_dump(_plain(recipe), sort_keys=False, allow_unicode=True, width=120)
+    return yaml_text(_plain(recipe))
 
 
 def dump_json(recipe: StrictModel) -> str:
@@ -70,54 +85,34 @@ def _plain(recipe: StrictModel) -> Any:
     return recipe.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
 
 
-def _problem(model: type[BaseModel], data: Any, lines: Lines, problem: dict[str, Any]) -> str:
-    path = tuple(_path_in(data, problem["loc"]))
-    line = next(lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines)
-    field = ".".join(map(str, path)) or model.__name__.lower()
-    return f"{line}: {field}: {_message(model, path, problem)}"
+def _listed(problems: list[Problem], lines: Lines, where: str) -> str:
+    ordered = sorted({(_line(lines, path), dotted(path), text) for path, text in problems})
+    shown = [f"{where}:{line}: {field}: {text}" for line, field, text in ordered[:MOST_PROBLEMS]]
+    more = len(ordered) - len(shown)
+    return "\n".join([*shown, *([f"{where}: and {more} problems more."] if more else [])])
 
 
-def _message(model: type[BaseModel], path: FieldPath, problem: dict[str, Any]) -> str:
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key '{path[-1]}'. {did_you_mean(str(path[-1]), _keys_at(model, path[:-1]))}"
-    if problem["type"] == "missing":
-        return "this field is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = problem.get("input")
-    expected = (problem.get("ctx") or {}).get("expected")
-    if expected and isinstance(given, str):
-        known = [name.strip(" '") for name in expected.replace(" or ", ", ").split(",")]
-        return f"unknown value '{given}'. {did_you_mean(given, known)}"
-    return message if problem["type"] == "value_error" else f"{message} (given: {given!r})"
+def _line(lines: Lines, path: FieldPath) -> int:
+    return next((lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines), 0)
 
 
-def _path_in(data: Any, location: tuple[str | int, ...]) -> Iterator[str | int]:
-    """Yields the parts of Pydantic's location that are in the data: the tags of unions are not."""
-    for part in location:
-        if isinstance(data, dict) and part in data:
-            data = data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):  # noqa: SIM114, mypy needs both
-            data = data[part]
-        elif part is not location[-1] or part in ("float", "quantizer", "[key]"):
-            continue
-        yield part
+def _parse(text: str, where: str) -> tuple[Any, Lines]:
+    try:
+        return parse_yaml(text, where)
+    except RecipeError as error:
+        # YAML is nearly, but not wholly, a superset of JSON: escapes of characters beyond 16 bits, tabs, long keys.
+        if isinstance(error.__cause__, yaml.YAMLError):
+            with contextlib.suppress(json.JSONDecodeError, RecursionError):
+                return json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, where)), {}
+        raise
 
 
-def _keys_at(model: type[BaseModel], path: FieldPath) -> list[str]:
-    """Returns the keys that a recipe may have at a path."""
-    classes = [model]
-    for part in path:
-        fields = {field.alias or name: field for c in classes for name, field in c.model_fields.items()}
-        if part in fields:
-            classes = list(_models_in(fields[str(part)].annotation))
-    return [field.alias or name for c in classes for name, field in c.model_fields.items()]
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in typing.get_args(annotation):
-        yield from _models_in(argument)
+def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise RecipeError(f"{where} has the key '{name}' twice. Keep one.")
+    return dict(pairs)
 
 
 def _kind(data: Any) -> str:

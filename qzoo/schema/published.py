@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from qzoo.schema.model import StrictModel
 
@@ -23,15 +23,12 @@ class Claim(StrictModel):
     own: bool = False
     """Our own earlier run is the reference; the verdict then says `own`."""
 
-    @field_validator("top1", "top1_at_least", "tolerance", mode="before")
-    @classmethod
-    def _whole_numbers(cls, value: object) -> object:
-        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
     @model_validator(mode="after")
     def _says_something(self) -> Claim:
         if self.top1 is None and self.top1_at_least is None and self.top1_below is None:
             raise ValueError("a claim needs one of top1, top1_at_least, top1_below")
+        if self.tolerance and self.top1 is None and self.top1_at_least is None:
+            raise ValueError("a tolerance goes with top1 or top1_at_least: leave it out beside top1_below")
         return self
 
     def __str__(self) -> str:

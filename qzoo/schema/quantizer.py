@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.model import StrictModel
 
 Format = Literal["int", "e4m3", "e5m2"]
 Granularity = Literal["tensor", "channel"]
+Unsigned = Literal[True, False, "auto"]
+
+
+def contradiction(fields: Mapping[str, Any]) -> tuple[tuple[str, str], str] | None:
+    """Returns two fields that can't both hold, and why; None if all go together.
+
+    Example:
+        >>> contradiction({"format": "e4m3", "narrow": True})
+        (('format', 'narrow'), 'e4m3 is symmetric by itself: leave out `narrow`')
+    """
+    kind = fields.get("format", "int")
+    if kind != "int":
+        if fields.get("bits", 8) != 8:
+            return ("format", "bits"), f"{kind} has 8 bits: leave out `bits: {fields['bits']}`, or say `format: int`"
+        if fields.get("unsigned", False) is not False:
+            return ("format", "unsigned"), f"{kind} always has a sign: leave out `unsigned`, or say `unsigned: false`"
+        if fields.get("narrow"):
+            return ("format", "narrow"), f"{kind} is symmetric by itself: leave out `narrow`"
+    elif fields.get("narrow") and fields.get("unsigned") is True:
+        return ("narrow", "unsigned"), "`narrow` leaves out the lowest signed value, which `unsigned: true` has not"
+    return None
 
 
 class QuantizerSpec(StrictModel):
@@ -24,9 +46,15 @@ class QuantizerSpec(StrictModel):
     format: Format = "int"
     bits: int = Field(default=8, ge=2, le=16)
     per: Granularity = "tensor"
-    unsigned: bool | Literal["auto"] = False
+    unsigned: Unsigned = False
     narrow: bool = False
     calibrator: Calibrator = Calibrator(method="max")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> QuantizerSpec:
+        if problem := contradiction(self.__dict__):
+            raise ValueError(problem[1])
+        return self
 
     def __str__(self) -> str:
         """One line: format, granularity, calibrator."""
@@ -44,7 +72,7 @@ class QuantizerPatch(StrictModel):
     """2 to 16; makes the format `int`."""
     per: Granularity | None = None
     """One range for the whole tensor, or one for each output channel (weights only)."""
-    unsigned: bool | Literal["auto"] | None = None
+    unsigned: Unsigned | None = None
     """From 0; `auto`: unsigned where calibration saw no negative value."""
     narrow: bool | None = None
     """Leave out the lowest signed value."""
@@ -59,19 +87,36 @@ class QuantizerPatch(StrictModel):
         return value
 
     @model_validator(mode="after")
-    def _one_format(self) -> QuantizerPatch:
-        if self.bits is not None and self.format not in (None, "int") and self.bits != 8:
-            raise ValueError(f"{self.format} has 8 bits; leave out `bits: {self.bits}`, or say `format: int`")
+    def _goes_together(self) -> QuantizerPatch:
+        if problem := contradiction(self._said()):
+            raise ValueError(problem[1])
         return self
 
     def fields(self) -> dict[str, Any]:
         """Returns what the patch says, with what follows from it: `bits` means `int`, FP8 means 8 bits."""
-        said = {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
+        said = self._said()
         if "bits" in said and "format" not in said:
             said["format"] = "int"
         if said.get("format") in ("e4m3", "e5m2"):
             said["bits"] = 8
         return said
+
+    def _said(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
+
+
+class ActivationPatch(QuantizerPatch):
+    """Of an input, an output or a skip branch: one range for the whole tensor."""
+
+    per: Literal["tensor"] | None = None
+    """One range for the whole tensor; ranges per channel exist for weights only."""
+
+    @field_validator("per", mode="before")
+    @classmethod
+    def _per_tensor(cls, value: Any) -> Any:
+        if value == "channel":
+            raise ValueError("ranges per channel exist for weights only: leave out `per`, or say `per: tensor`")
+        return value
 
 
 def _float_or_patch(value: Any) -> str:
@@ -82,4 +127,10 @@ QuantizerField = Annotated[
     Annotated[Literal[False], Tag("float")] | Annotated[QuantizerPatch, Tag("quantizer")],
     Discriminator(_float_or_patch),
 ]
-"""A patch, or `false` for float."""
+"""Of a weight: a patch, or `false` for float."""
+
+ActivationField = Annotated[
+    Annotated[Literal[False], Tag("float")] | Annotated[ActivationPatch, Tag("quantizer")],
+    Discriminator(_float_or_patch),
+]
+"""Of an input or output: a patch, or `false` for float."""

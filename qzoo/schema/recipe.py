@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -10,7 +10,8 @@ from qzoo.errors import did_you_mean
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.model import StrictModel
 from qzoo.schema.published import Claim
-from qzoo.schema.quantizer import QuantizerField, QuantizerPatch
+from qzoo.schema.quantizer import ActivationField, ActivationPatch, QuantizerField
+from qzoo.schema.references import dotted, reference_problems
 from qzoo.schema.rule import Rule
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
@@ -58,22 +59,37 @@ class CalibrationPatch(StrictModel):
     allow_leak: bool | None = None
 
 
-class ResidualPatch(QuantizerPatch):
+Placement = Literal["skip", "both", "none"]
+
+
+class ResidualPatch(ActivationPatch):
     """Quantizers of residual additions; fields left out are those of `input`."""
 
-    placement: Literal["skip", "both", "none"] | None = None
+    placement: Placement | None = None
     """`skip`: the identity or downsample branch only; `both`: both operands."""
+
+    @model_validator(mode="after")
+    def _none_says_nothing(self) -> ResidualPatch:
+        if self.placement == "none" and len(self._said()) > 1:
+            raise ValueError("`placement: none` leaves residual additions in float: drop the other fields")
+        return self
 
 
 def _short_residual(value: Any) -> Any:
-    return {"placement": value} if isinstance(value, str) else value
+    if isinstance(value, str) and value not in get_args(Placement):
+        raise ValueError(f"unknown placement '{value}'. {did_you_mean(value, get_args(Placement))}")
+    if not isinstance(value, str | dict | ResidualPatch) and value is not False:
+        raise ValueError("expected skip, both, none (or false), or fields such as {placement: skip, bits: 8}")
+    return {"placement": value or "none"} if isinstance(value, str | bool) else value
 
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict | Claim) else value
 
 
-Residual = Annotated[ResidualPatch, BeforeValidator(_short_residual, json_schema_input_type=str | ResidualPatch)]
+Residual = Annotated[
+    ResidualPatch, BeforeValidator(_short_residual, json_schema_input_type=Placement | Literal[False] | ResidualPatch)
+]
 Claims = Annotated[list[Claim], BeforeValidator(_as_list, json_schema_input_type=Claim | list[Claim])]
 
 
@@ -93,12 +109,12 @@ class Variant(StrictModel):
     scheme: str | None = None
     weight: QuantizerField | None = None
     """Of the layers that the scheme quantizes."""
-    input: QuantizerField | None = None
+    input: ActivationField | None = None
     """Likewise, for layers that have weights."""
-    output: QuantizerField | None = None
+    output: ActivationField | None = None
     """Likewise."""
     residual: Residual | None = None
-    """`skip`, `both`, `none`, or fields."""
+    """`skip`, `both`, `none` (or `false`), or fields."""
     rules: list[Rule] = Field(default_factory=list)
     calibration: CalibrationPatch | None = None
     finetune: FinetuneSpec | None = None
@@ -129,29 +145,15 @@ class Recipe(StrictModel):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Recipe:
-        for name, variant in self.variants.items():
-            if variant.from_ is not None and variant.from_ not in self.variants:
-                raise ValueError(
-                    f"variants.{name}.from: unknown variant '{variant.from_}'. {did_you_mean(variant.from_, self.variants)}"
-                )
-            for claim in variant.published:
-                if claim.top1_below is not None and claim.top1_below not in self.variants:
-                    known = did_you_mean(claim.top1_below, self.variants)
-                    raise ValueError(
-                        f"variants.{name}.published.top1_below: unknown variant '{claim.top1_below}'. {known}"
-                    )
-            self.chain(name)
+        content = self.model_dump(by_alias=True, exclude_none=True)
+        problems = [f"{dotted(path)}: {text}" for path, text in reference_problems(content)]
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
     def chain(self, name: str) -> list[str]:
-        """Returns the variant's `from` chain, oldest first, the variant itself last.
-
-        Raises:
-            ValueError: the chain bites its tail.
-        """
+        """Returns the variant's `from` chain, oldest first, the variant itself last."""
         chain = [name]
-        while (parent := self.variants[chain[0]].from_) is not None and parent in self.variants:
-            if parent in chain:
-                raise ValueError(f"variants.{name}.from: the chain {' <- '.join([parent, *chain])} never ends")
+        while (parent := self.variants[chain[0]].from_) is not None:
             chain.insert(0, parent)
         return chain

@@ -6,15 +6,15 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
-from qzoo.schema.catalog import Catalog, RecipeEntry, short_path
+from qzoo.errors import RecipeError, RuleError, UnknownNameError, did_you_mean
+from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.digest import digest, plain_fields, variant_content
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.published import Claim
-from qzoo.schema.quantizer import QuantizerPatch
+from qzoo.schema.quantizer import QuantizerPatch, contradiction
 from qzoo.schema.recipe import Base, CalibrationSpec, ResidualPatch, Variant
 from qzoo.schema.rule import ROLES, Rule
-from qzoo.schema.yaml_source import FieldPath, Lines
+from qzoo.schema.yaml_source import FieldPath, Lines, short_path
 
 Patches = dict[str, QuantizerPatch | Literal[False]]
 """By role: what a rule says of the quantizer, or False for float."""
@@ -122,7 +122,7 @@ def resolve(entry: RecipeEntry, variant: str) -> ResolvedVariant:
         dataset=recipe.dataset,
         calibration=_calibration(recipe.calibration, links),
         rules=(*_scheme_rules(entry, links), *_top_level_rules(entry, links), *_written_rules(entry, links)),
-        residual=_residual(links),
+        residual=_residual(entry, links),
         finetune=next((link.finetune for _, link in reversed(links) if link.finetune is not None), None),
         published=tuple(last.published),
     )
@@ -202,13 +202,16 @@ def _calibration(base: CalibrationSpec, links: list[tuple[str, Variant]]) -> Cal
     return base.model_copy(update=changes)
 
 
-def _residual(links: list[tuple[str, Variant]]) -> ResidualSpec | None:
+def _residual(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> ResidualSpec | None:
     placement: str | None = None
     fields: dict[str, Any] = {}
-    for _, link in links:
+    for name, link in links:
         if isinstance(link.residual, ResidualPatch):
             placement = link.residual.placement or placement
             fields |= {key: value for key, value in link.residual.fields().items() if key != "placement"}
+        if problem := contradiction(fields):
+            path = ("variants", name, "residual")
+            raise RuleError(f"{entry.where}:{_line(entry.lines, path)}: {'.'.join(path)}: {problem[1]}")
     return None if placement in (None, "none") else ResidualSpec(str(placement), fields)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from qzoo.schema.model import StrictModel
-from qzoo.schema.quantizer import QuantizerField
+from qzoo.schema.quantizer import ActivationField, QuantizerField
 
 ROLES = ("weight", "input", "output")
 
@@ -48,8 +48,8 @@ class Rule(StrictModel):
 
     match: Match
     weight: QuantizerField | None = None
-    input: QuantizerField | None = None
-    output: QuantizerField | None = None
+    input: ActivationField | None = None
+    output: ActivationField | None = None
     why: str | None = None
     """For people."""
 

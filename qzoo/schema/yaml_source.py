@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from qzoo.errors import RecipeError
+from qzoo.errors import RecipeError, nearest
 
 FieldPath = tuple[str | int, ...]
 Lines = dict[FieldPath, int]
@@ -29,6 +29,10 @@ class _CoreLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012
 
 
+class _CoreDumper(yaml.SafeDumper):
+    """The safe dumper; it quotes what YAML 1.1 or 1.2 would take for something else than text."""
+
+
 for _kind, _pattern, _first in (
     ("null", r"null|Null|NULL|~|", "nN~"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -40,7 +44,8 @@ for _kind, _pattern, _first in (
     ),
 ):
     _first_characters = [*_first, ""] if _kind == "null" else list(_first)
-    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^({_pattern})$"), _first_characters)
+    for _class in (_CoreLoader, _CoreDumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^({_pattern})$"), _first_characters)
 _CoreLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
 
 
@@ -56,15 +61,26 @@ def read_yaml(path: Path) -> tuple[Any, Lines]:
         >>> lines[("rules", 0, "match")]  # doctest: +SKIP
         3
     """
+    where = short_path(path)
     if not path.is_file():
-        raise RecipeError(f"There is no recipe file {path}. `qzoo list` shows the recipes that are known.")
+        raise RecipeError(f"There is no recipe file {where}. {_files_like(path)}`qzoo list` shows the known recipes.")
     size = path.stat().st_size
     if size > LARGEST_FILE:
-        raise RecipeError(f"{path} has {size / 1e6:.0f} MB; a recipe has at most 1 MB. Is it the file you meant?")
+        raise RecipeError(f"{where} has {size / 1e6:.1f} MB; a recipe has at most 1 MB. Is it the file you meant?")
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        return parse_yaml(path.read_text(encoding="utf-8-sig"), where)
     except UnicodeDecodeError as error:
-        raise RecipeError(f"{path} is no text file (byte {error.start} is not UTF-8), so no recipe.") from error
+        raise RecipeError(f"{where} is no text file (byte {error.start} is not UTF-8), so no recipe.") from error
+    except OSError as error:
+        raise RecipeError(f"{where} can't be read: {error.strerror}.") from error
+
+
+def short_path(path: Path) -> str:
+    """Returns a path relative to the current folder if it lies below it, else as it is."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def parse_yaml(text: str, where: str) -> tuple[Any, Lines]:
@@ -80,6 +96,16 @@ def parse_yaml(text: str, where: str) -> tuple[Any, Lines]:
             loader.dispose()
     except yaml.YAMLError as error:
         raise RecipeError(f"{where} is not YAML: {_reason(error)}.") from error
+
+
+def yaml_text(data: Any) -> str:
+    """Returns plain data as YAML that `parse_yaml` reads back."""
+    return yaml.dump(data, Dumper=_CoreDumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _files_like(path: Path) -> str:
+    near = nearest(path.name, [file.name for file in path.parent.glob("*.y*ml")])
+    return f"Did you mean '{near[0]}'? " if near else ""
 
 
 def _refuse_deep(text: str, where: str) -> None:
@@ -111,31 +137,41 @@ class _Walk:
         self.nodes = 0
 
     def value(self, node: yaml.Node, path: FieldPath) -> Any:
-        line = _line(node)
-        self.lines.setdefault(path, line)
+        self.lines.setdefault(path, _line(node))
         self.nodes += 1
         if self.nodes > MOST_NODES or len(path) > DEEPEST:
-            raise RecipeError(
-                f"{self.where}:{line} unfolds to more than {MOST_NODES:,} nodes; write it without aliases."
+            raise self._error(
+                node, f"unfolds to more than {MOST_NODES:,} nodes or without end. Write it without aliases."
             )
-        if node.tag not in _PLAIN:
-            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            raise RecipeError(f"{self.where}:{line} holds the tag {tag}: a recipe holds plain values and names only.")
+        self._refuse_tag(node)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self.value(item, (*path, index)) for index, item in enumerate(node.value)]
-        return self.loader.construct_object(node)
+        try:
+            return self.loader.construct_object(node)
+        except (ValueError, KeyError) as error:
+            kind = node.tag.rpartition(":")[2]
+            raise self._error(node, f"has the value '{node.value[:40]}', which is no {kind}.") from error
 
-    def _mapping(self, node: yaml.MappingNode, path: FieldPath) -> dict[Any, Any]:
-        values: dict[Any, Any] = {}
+    def _mapping(self, node: yaml.MappingNode, path: FieldPath) -> dict[str, Any]:
+        values: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key, line = key_node.value, _line(key_node)
             if not isinstance(key_node, yaml.ScalarNode):
-                raise RecipeError(f"{self.where}:{line} has a key that is no plain word.")
+                raise self._error(key_node, "has a key that is no plain word.")
+            self._refuse_tag(key_node)
+            key = key_node.value
             if key in values:
-                raise RecipeError(f"{self.where}:{line} has the key '{key}' twice; the first is in line "
-                                  f"{self.lines[(*path, key)]}. Keep one.")  # fmt: skip
-            self.lines[(*path, key)] = line
+                first = self.lines[(*path, key)]
+                raise self._error(key_node, f"has the key '{key}' twice; the first is in line {first}. Keep one.")
+            self.lines[(*path, key)] = _line(key_node)
             values[key] = self.value(value_node, (*path, key))
         return values
+
+    def _refuse_tag(self, node: yaml.Node) -> None:
+        if node.tag not in _PLAIN:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise self._error(node, f"holds the tag {tag}: a recipe holds plain values and names only.")
+
+    def _error(self, node: yaml.Node, fault: str) -> RecipeError:
+        return RecipeError(f"{self.where}:{_line(node)} {fault}")

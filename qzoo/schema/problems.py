@@ -1,0 +1,104 @@
+"""Pydantic's errors in the words of qzoo: which field, what is wrong with it, what is accepted."""
+
+from __future__ import annotations
+
+import json
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from qzoo.errors import did_you_mean
+from qzoo.schema.references import Problem
+from qzoo.schema.yaml_source import FieldPath
+
+LONGEST_VALUE = 60
+
+
+def described(model: type[BaseModel], data: Any, problem: Mapping[str, Any]) -> Problem:
+    """Returns the field of a problem, as a path in the data, and a message.
+
+    Args:
+        model: what the data were validated against.
+        data: as read from the file.
+        problem: one of `ValidationError.errors()`.
+    """
+    path = tuple(_path_in(data, problem["loc"], missing=problem["type"] == "missing"))
+    return path, _message(_fields_at(model, path[:-1]), path, problem)
+
+
+def keys_of(model: type[BaseModel]) -> list[str]:
+    """Returns the keys that a mapping may have.
+
+    Example:
+        >>> from qzoo.schema.rule import Match
+        >>> keys_of(Match)
+        ['name', 'type']
+    """
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _message(siblings: Mapping[str, FieldInfo], path: FieldPath, problem: Mapping[str, Any]) -> str:
+    kind, given, name = problem["type"], problem["input"], str(path[-1]) if path else ""
+    if kind in ("extra_forbidden", "missing"):
+        return _key_message(siblings, name, known=kind == "missing")
+    if kind == "value_error":
+        return str(problem["msg"]).removeprefix("Value error, ")
+    if problem["loc"][-1] == "[key]":
+        return f"'{name}' is no name: lower-case letters, digits, _ and . are, and a letter or digit comes first"
+    expected = str(problem.get("ctx", {}).get("expected", ""))
+    if kind == "literal_error" and isinstance(given, str):
+        known = [word.strip(" '") for word in expected.replace(" or ", ", ").split(",")]
+        return f"unknown value '{given}'. {did_you_mean(given, known)}"
+    if kind in ("model_type", "model_attributes_type") and name in siblings:
+        keys = [key for model in _models_in(siblings[name].annotation) for key in keys_of(model)]
+        return f"expected a mapping with some of the keys {', '.join(keys)} (given: {_shown(given)})"
+    return f"{problem['msg']} (given: {_shown(given)})"
+
+
+def _key_message(siblings: Mapping[str, FieldInfo], name: str, known: bool) -> str:
+    if known:
+        return f"this field is missing. {siblings[name].description or ''}".rstrip()
+    return f"unknown key '{name}'. {did_you_mean(name, siblings)}"
+
+
+def _shown(given: Any) -> str:
+    text = json.dumps(given, default=repr)
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + " ..."
+
+
+def _path_in(data: Any, location: tuple[str | int, ...], missing: bool) -> Iterator[str | int]:
+    """Yields the parts of Pydantic's location that are fields: the tags of unions are not."""
+    for position, part in enumerate(location):
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            if not (missing and position == len(location) - 1):
+                continue
+        yield part
+
+
+def _fields_at(model: type[BaseModel], path: FieldPath) -> dict[str, FieldInfo]:
+    """Returns the fields that a recipe may have at a path."""
+    models, parts = [model], list(path)
+    while parts:
+        field = _fields_of(models).get(str(parts.pop(0)))
+        if field is None:
+            continue
+        models = list(_models_in(field.annotation))
+        if typing.get_origin(field.annotation) is dict and parts:
+            parts.pop(0)
+    return _fields_of(models)
+
+
+def _fields_of(models: list[type[BaseModel]]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for model in models for name, field in model.model_fields.items()}
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models_in(argument)

@@ -1,0 +1,99 @@
+"""Names in a recipe that stand for something else: `from`, `scheme`, `top1_below`.
+
+They are looked up in plain data of any shape, so that they are reported together with what else is wrong in a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from qzoo.errors import did_you_mean
+from qzoo.schema.yaml_source import FieldPath
+
+Problem = tuple[FieldPath, str]
+Variants = Mapping[str, Mapping[str, Any]]
+
+
+def reference_problems(recipe: Mapping[str, Any], schemes: Collection[str] | None = None) -> Iterator[Problem]:
+    """Yields the field and the fault of every name that stands for nothing.
+
+    Args:
+        recipe: as read from a file, valid or not; what has the wrong shape is passed over.
+        schemes: the names of the known schemes; None if they are not known here.
+
+    Example:
+        >>> list(reference_problems({"variants": {"int8": {}, "qat": {"from": "int7"}}}))
+        [(('variants', 'qat', 'from'), "unknown variant 'int7'. Did you mean 'int8'? Known: int8, qat.")]
+    """
+    variants = {name: _mapping(variant) for name, variant in _mapping(recipe.get("variants")).items()}
+    yield from _claims(recipe, (), variants)
+    for name, variant in variants.items():
+        yield from _parents(name, variants)
+        yield from _placement(name, variants)
+        yield from _claims(variant, ("variants", name), variants)
+    if schemes is not None:
+        yield from _schemes(recipe, variants, schemes)
+
+
+def dotted(path: FieldPath) -> str:
+    """Returns a field as messages name it.
+
+    Example:
+        >>> dotted(("variants", "int8", "rules", 0))
+        'variants.int8.rules.0'
+    """
+    return ".".join(map(str, path))
+
+
+def _parents(name: str, variants: Variants) -> Iterator[Problem]:
+    parent, chain = variants[name].get("from"), _chain(name, variants)
+    if isinstance(parent, str) and parent not in variants:
+        yield ("variants", name, "from"), f"unknown variant '{parent}'. {did_you_mean(parent, variants)}"
+    # One message for each circle: the first of its variants in the alphabet speaks for all.
+    if chain[0] in chain[1:] and name == chain[0] == min(chain):
+        yield ("variants", name, "from"), f"the chain {' <- '.join(chain)} never ends. Drop one `from` of it."
+
+
+def _chain(name: str, variants: Variants) -> list[str]:
+    """Returns the `from` chain, oldest first, as far as it is known; a circle ends where it meets itself."""
+    chain = [name]
+    while isinstance(parent := variants[chain[0]].get("from"), str) and parent in variants:
+        chain.insert(0, parent)
+        if parent in chain[1:]:
+            break
+    return chain
+
+
+def _placement(name: str, variants: Variants) -> Iterator[Problem]:
+    said = [variants[link].get("residual") for link in _chain(name, variants)]
+    placed = any(
+        residual in (False, "skip", "both", "none") or _mapping(residual).get("placement") for residual in said
+    )
+    if _mapping(said[-1]) and not placed:
+        yield ("variants", name, "residual"), "says no placement. Add one: {placement: skip, ...}."
+
+
+def _claims(holder: Mapping[str, Any], path: FieldPath, variants: Variants) -> Iterator[Problem]:
+    published = holder.get("published")
+    numbered = enumerate(published) if isinstance(published, list) else [(None, published)]
+    for n, claim in numbered:
+        field = (*path, "published", *(() if n is None else (n,)), "top1_below")
+        other = _mapping(claim).get("top1_below")
+        if isinstance(other, str) and other not in variants:
+            yield field, f"unknown variant '{other}'. {did_you_mean(other, variants)}"
+        elif other is not None and path == ("variants", other):
+            yield field, f"'{other}' can't be below itself. Name another variant."
+
+
+def _schemes(recipe: Mapping[str, Any], variants: Variants, schemes: Collection[str]) -> Iterator[Problem]:
+    holders: dict[FieldPath, Mapping[str, Any]] = {(): recipe}
+    holders |= {("variants", name): variant for name, variant in variants.items()}
+    for path, holder in holders.items():
+        scheme = holder.get("scheme")
+        if isinstance(scheme, str) and scheme not in schemes:
+            yield (*path, "scheme"), f"unknown scheme '{scheme}'. {did_you_mean(scheme, schemes)}"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
