@@ -1,29 +1,17 @@
-"""What the commands print with: two consoles, a progress bar, JSON."""
+"""What the commands print with: two consoles, JSON."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
 
-T = TypeVar("T")
-
-stdout = Console(width=None if sys.stdout.isatty() else 150)
-stderr = Console(stderr=True)
+# Without emoji: the table of their names costs more than printing, and `:int8:` is no picture.
+stdout = Console(width=None if sys.stdout.isatty() else 150, emoji=False)
+stderr = Console(stderr=True, emoji=False)
 
 
 def fail(message: str) -> NoReturn:
@@ -42,31 +30,6 @@ def write_json(text: str, target: str) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(text + "\n")
     unfinished.replace(path)
-
-
-def bar(items: Iterable[T], images: int | None, what: str) -> Iterator[T]:
-    """Passes batches on under a progress bar that counts images; the bar is gone when the batches are."""
-    columns = (
-        TextColumn("{task.description:<24}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Speed(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=stderr, transient=True) as progress:
-        task = progress.add_task(what, total=images)
-        for item in items:
-            yield item
-            progress.update(task, advance=_size(item))
-
-
-class _Speed(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} images/s" if task.speed else "", style="dim")
-
-
-def _size(item: Any) -> int:
-    return len(item[0]) if isinstance(item, tuple) else len(item)
 
 
 def _escape(text: str) -> str:

@@ -5,8 +5,11 @@ Exit codes: 0 fine or matched, 1 measured but off, 2 wrong input, 130 interrupte
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import typer
 
@@ -22,8 +25,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+def _guarded(run: Callable[..., None]) -> Callable[..., None]:
+    """Returns the command with one message instead of a traceback for a known mistake, and for Ctrl-C."""
+
+    @functools.wraps(run)
+    def command(*arguments: Any, **options: Any) -> None:
+        try:
+            run(*arguments, **options)
+        except QzooError as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            stderr.print("Interrupted. Files that were finished are kept; nothing is half-written.", style="yellow")
+            sys.exit(130)
+
+    return command
+
+
 for command in (list_models, show, explain, validate, calibrate, evaluate, reproduce):
-    app.command(name=command.NAME)(command.run)
+    app.command(name=command.NAME)(_guarded(command.run))
 
 
 @app.callback(invoke_without_command=True)
@@ -38,13 +57,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 def main() -> None:
     """Runs the command line."""
     warnings.showwarning = _show_warning
-    try:
-        app()
-    except QzooError as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        stderr.print("\nInterrupted: nothing was written.", style="yellow")
-        sys.exit(130)
+    app()
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -22,7 +23,13 @@ T = TypeVar("T")
 
 
 def bar(items: Iterable[T], images: int | None, what: str) -> Iterator[T]:
-    """Passes batches on under a progress bar that counts images; the bar is gone when the batches are."""
+    """Passes batches on under a progress bar that counts images; the bar is gone when the batches are.
+
+    Where standard error is no terminal, a line stands for each bar, when it is full.
+    """
+    if not stderr.is_terminal:
+        yield from _logged(items, images, what)
+        return
     columns = (
         TextColumn("{task.description:<24}"),
         BarColumn(),
@@ -35,6 +42,13 @@ def bar(items: Iterable[T], images: int | None, what: str) -> Iterator[T]:
         for item in items:
             yield item
             progress.update(task, advance=_size(item))
+
+
+def _logged(items: Iterable[T], images: int | None, what: str) -> Iterator[T]:
+    start = time.perf_counter()
+    yield from items
+    count = "" if images is None else f" {images:,} images,"
+    stderr.print(f"{what}:{count} {time.perf_counter() - start:.1f} s", highlight=False, style="dim")
 
 
 class _Speed(ProgressColumn):

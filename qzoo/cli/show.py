@@ -52,5 +52,5 @@ def run(
     for rule in resolved.rules:
         stdout.print(f"rule         {rule}", highlight=False, soft_wrap=True)
     for claim in resolved.published:
-        stdout.print(f"published    {claim}", highlight=False, soft_wrap=True)
+        stdout.print(f"published    {claim}  ({claim.source})", highlight=False, soft_wrap=True)
     stdout.print(f"\nEvery quantizer with the rule that decided it: qzoo explain {resolved.name}")
