@@ -32,19 +32,19 @@ class Calibrator(StrictModel):
     @classmethod
     def _from_short_form(cls, value: Any) -> Any:
         if isinstance(value, str):
-            if value == "percentile":
-                raise ValueError("percentile needs its value: {percentile: 99.99}")
             if value not in METHODS:
                 raise ValueError(f"unknown calibrator '{value}'. {did_you_mean(value, METHODS)}")
             return {"method": value}
-        if not isinstance(value, dict):
+        if not isinstance(value, dict) or not value:
             raise ValueError(f"expected {', '.join(METHODS[:-1])} or {{percentile: 99.99}}")
         return value if "method" in value else {"method": "percentile", **value}
 
     @model_validator(mode="after")
     def _percentile_fits(self) -> Calibrator:
-        if (self.method == "percentile") != (self.percentile is not None):
-            raise ValueError("the method 'percentile', and only it, has a percentile: {percentile: 99.99}")
+        if self.method == "percentile" and self.percentile is None:
+            raise ValueError("percentile needs its value: {percentile: 99.99}")
+        if self.method != "percentile" and self.percentile is not None:
+            raise ValueError(f"{self.method} has no percentile: say `{self.method}` or {{percentile: 99.99}}")
         return self
 
     @classmethod

@@ -30,4 +30,4 @@ class FinetuneSpec(StrictModel):
     clip_gradient: float | None = Field(default=None, gt=0)
     learn_scales: bool = False
     """Learned step sizes (LSQ) instead of the calibrated ranges."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)

@@ -26,7 +26,7 @@ def described(model: type[BaseModel], data: Any, problem: Mapping[str, Any]) -> 
         problem: one of `ValidationError.errors()`.
     """
     path = tuple(_path_in(data, problem["loc"], missing=problem["type"] == "missing"))
-    return path, _message(_fields_at(model, path[:-1]), path, problem)
+    return path, _message(model, path, problem)
 
 
 def keys_of(model: type[BaseModel]) -> list[str]:
@@ -40,21 +40,23 @@ def keys_of(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _message(siblings: Mapping[str, FieldInfo], path: FieldPath, problem: Mapping[str, Any]) -> str:
+def _message(model: type[BaseModel], path: FieldPath, problem: Mapping[str, Any]) -> str:
     kind, given, name = problem["type"], problem["input"], str(path[-1]) if path else ""
     if kind in ("extra_forbidden", "missing"):
-        return _key_message(siblings, name, known=kind == "missing")
+        return _key_message(_fields_at(model, path[:-1]), name, known=kind == "missing")
     if kind == "value_error":
         return str(problem["msg"]).removeprefix("Value error, ")
     if problem["loc"][-1] == "[key]":
         return f"'{name}' is no name: lower-case letters, digits, _ and . are, and a letter or digit comes first"
     expected = str(problem.get("ctx", {}).get("expected", ""))
     if kind == "literal_error" and isinstance(given, str):
-        known = [word.strip(" '") for word in expected.replace(" or ", ", ").split(",")]
+        known = [
+            word.strip(" '") for word in expected.replace("True, False", "true, false").replace(" or ", ", ").split(",")
+        ]
         return f"unknown value '{given}'. {did_you_mean(given, known)}"
-    if kind in ("model_type", "model_attributes_type") and name in siblings:
-        keys = [key for model in _models_in(siblings[name].annotation) for key in keys_of(model)]
-        return f"expected a mapping with some of the keys {', '.join(keys)} (given: {_shown(given)})"
+    if kind in ("model_type", "model_attributes_type"):
+        keys = ", ".join(_fields_at(model, path))
+        return f"expected a mapping with some of the keys {keys}, or {{}} (given: {_shown(given)})"
     return f"{problem['msg']} (given: {_shown(given)})"
 
 

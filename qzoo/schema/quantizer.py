@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.model import StrictModel
 
 Format = Literal["int", "e4m3", "e5m2"]
 Granularity = Literal["tensor", "channel"]
-Unsigned = Literal[True, False, "auto"]
+
+
+def _no_number(value: Any) -> Any:
+    # A Literal takes 1 for True.
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"expected true, false or auto (given: {value})")
+    return value
+
+
+Unsigned = Annotated[Literal[True, False, "auto"], BeforeValidator(_no_number)]
 
 
 def contradiction(fields: Mapping[str, Any]) -> tuple[tuple[str, str], str] | None:

@@ -26,6 +26,7 @@ class Base(StrictModel):
 
     source: Literal["torchvision", "timm", "qzoo"]
     architecture: str = Field(min_length=1)
+    """The library's name for the model."""
     weights: str | None = None
     """The library's name for the weights; default: the library's default."""
     sha256: str | None = Field(default=None, pattern=rf"^[0-9a-f]{{{SHORTEST_SHA256},64}}$")
@@ -135,13 +136,16 @@ class Recipe(StrictModel):
     """Raised whenever a change can move a number."""
     description: str = ""
     base: Base
+    """The float model: {source: timm, architecture: resnet18}."""
     dataset: str = Field(min_length=1)
+    """What it is calibrated and evaluated on: imagenet-1k."""
     calibration: CalibrationSpec = CalibrationSpec()
     published: Claims = Field(default_factory=list)
     """Of the float model."""
     scheme: str = "int8"
     """The scheme of variants that name none."""
     variants: dict[Name, Variant] = Field(min_length=1)
+    """By name: {int8: {}} takes the scheme as it is."""
 
     @model_validator(mode="after")
     def _names_exist(self) -> Recipe:

@@ -95,7 +95,7 @@ def parse_yaml(text: str, where: str) -> tuple[Any, Lines]:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise RecipeError(f"{where} is not YAML: {_reason(error)}.") from error
+        raise RecipeError(f"{where}{_reason(error)}.") from error
 
 
 def yaml_text(data: Any) -> str:
@@ -124,8 +124,8 @@ def _line(node: yaml.Node) -> int:
 
 def _reason(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {error.problem}"
-    return " ".join(str(error).split())
+        return f":{error.problem_mark.line + 1} is not YAML: {error.problem}"
+    return f" is not YAML: {' '.join(str(error).split())}"
 
 
 class _Walk:
