@@ -26,7 +26,7 @@ def create_base(base: Base, pretrained: bool = False, **keywords: Any) -> nn.Mod
 
     Raises:
         UnknownNameError: the library has no such architecture or weights; with the nearest names.
-        WeightsError: the weights are missing, can't be downloaded, are damaged, or are another file than the recipe says.
+        WeightsError: the weights are missing, can't be downloaded, are damaged, or not the file that the recipe names.
 
     Warns:
         NewHeadWarning: `num_classes` differs from the weights', so the classifier is random.

@@ -14,12 +14,14 @@ from qzoo.weights.base_weights import load_into, read_weights
 def create(base: Base, pretrained: bool, keywords: dict[str, Any]) -> BaseModel:
     """Returns the architecture, with its published weights if asked for."""
     model = architectures.create(base.architecture, **keywords)
-    if not pretrained:
+    if not pretrained and base.weights is None:
         return BaseModel(model)
     found = find_weights(base.architecture, base.weights)
+    if not pretrained:
+        return BaseModel(model)
     sha256 = base.sha256 or found.sha256
     state = found.strip(read_weights(found.file, url=found.url, sha256=sha256, packaged=found.packaged))
-    return BaseModel(model, load_into(model, state, found.file, new_head="num_classes" in keywords))
+    return BaseModel(model, load_into(model, state, found.file, keywords.get("num_classes")))
 
 
 def transform(base: Base) -> Any:

@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlparse
 
 import timm
+from huggingface_hub import hf_hub_download
+from safetensors import SafetensorError
 from timm.data import create_transform, resolve_data_config
-from torch import Tensor, nn
+from torch import Tensor
 
 from qzoo.build.base_model import BaseModel, InputFormat
 from qzoo.errors import UnknownNameError, WeightsError, did_you_mean
 from qzoo.schema.recipe import Base
-from qzoo.weights.base_weights import NewHeadWarning, check_sha256, find_file
+from qzoo.weights.base_weights import NewHeadWarning, check_sha256, find_file, read_file
 
 
 def create(base: Base, pretrained: bool, keywords: dict[str, Any]) -> BaseModel:
     """Returns the architecture, with the library's weights if asked for.
 
-    The weights come through timm's own loader: from `QZOO_WEIGHTS_DIR` or torch's cache by file name, else from the hub.
+    The weights pass timm's own loader: from `QZOO_WEIGHTS_DIR` or torch's cache by file name, else from the hub.
     """
     name = _known(base)
     if not pretrained:
         return BaseModel(timm.create_model(name, pretrained=False, **keywords))
+    # The old classifier is loaded, noted and only then replaced: the identity of the weights includes it.
     classes = keywords.pop("num_classes", None)
     model = _pretrained(base, name, keywords)
-    if classes is None or classes == model.num_classes:
+    if classes is None or classes == getattr(model, "num_classes", classes):
         return BaseModel(model)
     return BaseModel(model, _replace_head(model, name, classes))
 
@@ -56,16 +59,15 @@ class EvaluationTransform:
 
 
 def _known(base: Base) -> str:
-    if not timm.is_model(base.architecture):
-        known = timm.list_models()
-        raise UnknownNameError(f"timm has no model '{base.architecture}'. {did_you_mean(base.architecture, known)}")
+    """Returns timm's name, `resnet18.a1_in1k`; the recipe's `weights` go before a tag in the architecture."""
     architecture, _, tag = base.architecture.partition(".")
-    if base.weights is None:
-        return base.architecture
+    if not timm.is_model(architecture):
+        raise UnknownNameError(f"timm has no model '{architecture}'. {did_you_mean(architecture, timm.list_models())}")
+    tag = base.weights or tag
     tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
-    if base.weights not in tags:
-        raise UnknownNameError(f"{architecture} has no weights '{base.weights}'. {did_you_mean(base.weights, tags)}")
-    return f"{architecture}.{base.weights or tag}"
+    if tag and tag not in tags:
+        raise UnknownNameError(f"{architecture} has no weights '{tag}'. {did_you_mean(tag, tags)}")
+    return f"{architecture}.{tag}" if tag else architecture
 
 
 def _data_config(base: Base) -> dict[str, Any]:
@@ -75,18 +77,34 @@ def _data_config(base: Base) -> dict[str, Any]:
 
 def _pretrained(base: Base, name: str, keywords: dict[str, Any]) -> Any:
     config = timm.get_pretrained_cfg(name, allow_unregistered=False)
-    local = next((path for file in _file_names(config) if (path := find_file(file))), None)
-    overlay = None
-    if local is not None:
-        check_sha256(local, base.sha256)
-        overlay = {"file": str(local)}
+    if not config.has_weights:
+        known = {known.partition(".")[0] for known in timm.list_pretrained()}
+        raise UnknownNameError(f"timm has no weights for '{name}'. {did_you_mean(name, known)}")
     try:
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **keywords)
-    except (OSError, RuntimeError) as error:
+        overlay = _weights_overlay(config, base.sha256)
+        model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **keywords)
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise WeightsError(
-            f"Can't load the weights of {name} from {local or config.hf_hub_id or config.url} ({error}). Without a "
+            f"Can't load the weights of {name} from {config.hf_hub_id or config.url} ({error}). Without a "
             f"network, put {' or '.join(_file_names(config))} into a folder and set QZOO_WEIGHTS_DIR to it."
         ) from error
+    # Else every copy of the model would carry its weights twice.
+    getattr(model, "pretrained_cfg", {}).pop("state_dict", None)
+    return model
+
+
+def _weights_overlay(config: Any, sha256: str | None) -> dict[str, Any] | None:
+    """Returns what makes timm load a file that was found here and checked; None leaves the download to timm."""
+    path = next((path for file in _file_names(config) if (path := find_file(file))), None)
+    if path is None and sha256 and config.hf_hub_id:
+        # timm's own download can't be held against a digest.
+        path = Path(hf_hub_download(config.hf_hub_id, config.hf_hub_filename or "model.safetensors"))
+    if path is None:
+        return None
+    if path.suffix == ".npz":
+        check_sha256(path, sha256)
+        return {"file": str(path)}
+    return {"state_dict": read_file(path, sha256)}
 
 
 def _file_names(config: Any) -> list[str]:
@@ -107,7 +125,7 @@ def _replace_head(model: Any, name: str, classes: int) -> dict[str, Tensor]:
     return before
 
 
-def _head_of(model: nn.Module) -> dict[str, Tensor]:
-    heads = model.pretrained_cfg["classifier"]  # type: ignore[index]
+def _head_of(model: Any) -> dict[str, Tensor]:
+    heads = model.pretrained_cfg.get("classifier") or ()
     prefixes = tuple(f"{head}." for head in ([heads] if isinstance(heads, str) else heads))
     return {key: value for key, value in model.state_dict().items() if key.startswith(prefixes)}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlparse
 
 import torchvision
+from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from qzoo.build.base_model import BaseModel, InputFormat
@@ -20,23 +22,22 @@ WITH_WEIGHTS: dict[str, dict[str, Any]] = {
     "inception_v3": {"transform_input": True},
 }
 ALWAYS: dict[str, dict[str, Any]] = {
-    # Saves a warning about the default, and minutes of sampling.
-    "googlenet": {"init_weights": False},
-    "inception_v3": {"init_weights": False},
+    # No sampled initialization, which takes minutes; no auxiliary classifiers, which only a training from scratch runs.
+    "googlenet": {"init_weights": False, "aux_logits": False},
+    "inception_v3": {"init_weights": False, "aux_logits": False},
 }
 
 
 def create(base: Base, pretrained: bool, keywords: dict[str, Any]) -> BaseModel:
     """Returns the architecture, with the library's weights if asked for."""
-    name = _known(base.architecture)
+    name, weights = _known(base.architecture), _weights(base)
     with_weights = WITH_WEIGHTS.get(name, {}) if pretrained else {}
     model = torchvision.models.get_model(name, weights=None, **ALWAYS.get(name, {}) | with_weights | keywords)
     if not pretrained:
         return BaseModel(model)
-    weights = _weights(base)
     file = PurePosixPath(urlparse(weights.url).path).name
-    state = read_weights(file, url=weights.url, sha256=base.sha256 or _digits_in(file))
-    return BaseModel(model, load_into(model, state, file, new_head="num_classes" in keywords))
+    state = _renamed(model, read_weights(file, url=weights.url, sha256=base.sha256 or _digits_in(file)))
+    return BaseModel(model, load_into(model, state, file, keywords.get("num_classes")))
 
 
 def transform(base: Base) -> Any:
@@ -62,7 +63,18 @@ def _weights(base: Base) -> WeightsEnum:
     tag = base.weights or "DEFAULT"
     if tag not in known:
         raise UnknownNameError(f"{base.architecture} has no weights '{tag}'. {did_you_mean(tag, known)}")
-    return known[tag]  # type: ignore[no-any-return]
+    return known[tag]
+
+
+def _renamed(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the weights under the names of today, without those of auxiliary classifiers that the model lacks."""
+    absent = tuple(f"{name}." for name in ("aux1", "aux2", "AuxLogits") if getattr(model, name, None) is None)
+    for key in list(state):
+        value = state.pop(key)
+        if not key.startswith(absent):
+            # DenseNet's files are older than its code: norm.1 is norm1 now.
+            state[re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key)] = value
+    return state
 
 
 def _digits_in(file: str) -> str | None:

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from qzoo.build.devices import device_of
 from qzoo.build.provenance import Provenance, provenance
-from qzoo.quant.layers import QuantizedLayer, channel_shape, is_quantizable, quantize_layer, quantizer_of
+from qzoo.quant.layers import QuantizedLayer, channel_shape, has_weight, is_quantizable, quantize_layer, quantizer_of
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.weight_ranges import layer_weight_amax
 
 
 class ReplacedHeadWarning(UserWarning):
-    """A layer was replaced after the model was quantized; it is quantized again."""
+    """A layer was replaced after the model was quantized; it is quantized again, or stays in float."""
 
 
 def fit_to_new_head(model: nn.Module, ranges: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -40,47 +41,68 @@ def fit_to_new_head(model: nn.Module, ranges: Mapping[str, Tensor]) -> dict[str,
 
 
 def requantize_replaced(model: nn.Module) -> list[str]:
-    """Quantizes layers that were replaced since the model was quantized, such as by timm's `reset_classifier`, in place.
+    """Quantizes layers that were replaced after the model was quantized, as by timm's `reset_classifier`, in place.
 
-    A new layer gets the input quantizer of the old one, range and all, and a weight range from its own weight.
+    A new layer gets the input quantizer of the old one, range and all, and a weight range from its own weight. What
+    is no convolution, linear or pooling layer, such as a `Sequential`, stays in float.
 
     Returns:
-        The paths of the layers.
+        The paths of the layers that are quantized anew.
 
     Warns:
-        ReplacedHeadWarning: names them.
+        ReplacedHeadWarning: names them, and those that stay in float.
     """
     made = provenance(model) or Provenance()
     replaced = {
         path: layer
         for path in made.quantizers
-        if is_quantizable(layer := _module_at(model, path)) and not isinstance(layer, QuantizedLayer)
+        if (layer := _module_at(model, path)) is not None and not isinstance(layer, QuantizedLayer)
     }
-    for path, layer in replaced.items():
-        _take_over(layer, made.quantizers[path])
-    if replaced:
+    quantized = [path for path, layer in replaced.items() if is_quantizable(layer)]
+    # timm takes a classifier away by putting an Identity in its place; nothing is left to quantize.
+    in_float = [path for path in replaced if path not in quantized and not isinstance(replaced[path], nn.Identity)]
+    for path in quantized:
+        _take_over(replaced[path], made.quantizers[path])
+    for path in in_float:
+        del made.quantizers[path]
+    _report(model, quantized, in_float)
+    return quantized
+
+
+def _report(model: nn.Module, quantized: list[str], in_float: list[str]) -> None:
+    if quantized:
         warnings.warn(
-            f"{', '.join(replaced)} was replaced after the model was quantized: the new layer is quantized like the old "
-            "one; its weight range is computed anew, its input range is kept.",
+            f"{', '.join(quantized)} was replaced after the model was quantized: the new layer is quantized like the "
+            "old one; its weight range is computed anew, its input range is kept.",
             ReplacedHeadWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    return list(replaced)
+    if in_float:
+        kinds = ", ".join(f"{path} (by {type(model.get_submodule(path)).__name__})" for path in in_float)
+        warnings.warn(
+            f"{kinds} was replaced after the model was quantized and stays in float. Replace layers in the float "
+            "model, then quantize it with qzoo.quantize.",
+            ReplacedHeadWarning,
+            stacklevel=4,
+        )
 
 
 def _take_over(layer: nn.Module, old: dict[str, TensorQuantizer]) -> None:
-    quantizers = dict(old)
-    if "weight" in old:
+    # The old ones were no part of the model meanwhile, and did not move with it.
+    quantizers = {role: quantizer.to(device_of(layer)) for role, quantizer in old.items() if role != "weight"}
+    if "weight" in old and has_weight(layer):
         spec = old["weight"].spec
-        quantizers["weight"] = TensorQuantizer(spec, channel_shape(layer) if spec.per == "channel" else ())
+        fresh = TensorQuantizer(spec, channel_shape(layer) if spec.per == "channel" else ())
+        quantizers["weight"] = fresh.to(device_of(layer))
         if old["weight"].calibrated:
-            quantizers["weight"].set_amax(layer_weight_amax(layer, spec))
+            fresh.set_amax(layer_weight_amax(layer, spec))
     quantize_layer(layer, quantizers)
+    old.clear()
     old.update(quantizers)
 
 
-def _module_at(model: nn.Module, path: str) -> nn.Module:
+def _module_at(model: nn.Module, path: str) -> nn.Module | None:
     try:
         return model.get_submodule(path)
     except AttributeError:
-        return nn.Identity()
+        return None

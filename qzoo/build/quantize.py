@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from torch import nn
 
+from qzoo.build.devices import device_of
 from qzoo.build.provenance import Provenance, provenance, remember
-from qzoo.errors import UnsupportedError
-from qzoo.quant.layers import channel_shape, float_weight, has_weight, is_quantizable, quantize_layer
+from qzoo.build.read_as_data import is_read_as_data
+from qzoo.errors import RuleError, UnsupportedError
+from qzoo.quant.layers import channel_shape, has_weight, is_quantizable, quantize_layer
 from qzoo.quant.quantizer import Notice, TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.binding import Layer, Plan, PlannedQuantizer, bind
@@ -25,7 +26,7 @@ def quantize_in_place(model: nn.Module, variant: ResolvedVariant) -> Plan:
         The plan that was carried out.
 
     Raises:
-        RuleError: a rule written in the recipe matches nothing.
+        RuleError: a rule written in the recipe matches nothing, or no layer is quantized at all.
         UnsupportedError: the variant asks for residual quantizers.
         ValueError: the model is quantized already.
     """
@@ -33,10 +34,14 @@ def quantize_in_place(model: nn.Module, variant: ResolvedVariant) -> Plan:
         raise ValueError("This model is quantized already. Make a float one: qzoo.create(base), without a variant.")
     refuse_residual(variant)
     plan, notice = plan_quantizers(model, variant), Notice()
+    if not plan.quantizers:
+        raise RuleError(
+            f"{variant.name} quantizes nothing of this {type(model).__name__}: it has "
+            f"{len(quantizable_layers(model))} layers that can be quantized (convolutions, linear, pooling)."
+        )
     made: dict[str, dict[str, TensorQuantizer]] = {}
     for planned in plan.quantizers:
-        layer = model.get_submodule(planned.module)
-        made.setdefault(planned.module, {})[planned.role] = _quantizer(layer, planned, notice)
+        made.setdefault(planned.module, {})[planned.role] = _quantizer(model, planned, notice)
     for path, by_role in made.items():
         quantize_layer(model.get_submodule(path), by_role)
     remember(model, replace(provenance(model) or Provenance(), variant=variant, quantizers=made))
@@ -57,7 +62,7 @@ def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {
         path: layer
         for path, layer in model.named_modules()
-        if is_quantizable(layer) and not _used_as_data(model, path)
+        if is_quantizable(layer) and not is_read_as_data(model, path)
     }
 
 
@@ -80,17 +85,9 @@ def _described(path: str, layer: nn.Module) -> Layer:
     return Layer(path, tuple(names), has_weight(layer))
 
 
-def _used_as_data(model: nn.Module, path: str) -> bool:
-    # nn.MultiheadAttention reads its projection's weight and never calls the layer.
-    return isinstance(model.get_submodule(path.rpartition(".")[0]), nn.MultiheadAttention) if "." in path else False
-
-
-def _quantizer(layer: nn.Module, planned: PlannedQuantizer, notice: Notice) -> TensorQuantizer:
+def _quantizer(model: nn.Module, planned: PlannedQuantizer, notice: Notice) -> TensorQuantizer:
+    layer, spec = model.get_submodule(planned.module), planned.spec
     if planned.role != "weight":
-        return TensorQuantizer(planned.spec, notice=notice).to(_device_of(layer))
-    shape = channel_shape(layer) if planned.spec.per == "channel" else ()
-    return TensorQuantizer(planned.spec, shape).to(_device_of(layer))
-
-
-def _device_of(layer: nn.Module) -> torch.device | None:
-    return float_weight(layer).device if has_weight(layer) else None
+        return TensorQuantizer(spec, notice=notice).to(device_of(layer, model))
+    shape = channel_shape(layer) if spec.per == "channel" else ()
+    return TensorQuantizer(spec, shape).to(device_of(layer, model))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import os
+import re
 import warnings
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,9 @@ from torch import Tensor, nn
 
 from qzoo import environment
 from qzoo.errors import WeightsError
+
+WRAPPERS = ("state_dict", "model")
+"""Under which keys training scripts put the state dict."""
 
 
 class NewHeadWarning(UserWarning):
@@ -36,7 +42,15 @@ def read_weights(
     Raises:
         WeightsError: the file is nowhere, can't be downloaded, has another SHA-256, is damaged, or holds NaN or Inf.
     """
-    path = find_file(file_name, packaged) or _download(file_name, url, sha256)
+    return read_file(find_file(file_name, packaged) or _download(file_name, url, sha256), sha256)
+
+
+def read_file(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """Returns the state dict of a file that is on this machine.
+
+    Raises:
+        WeightsError: the file has another SHA-256, is damaged, or holds NaN or Inf.
+    """
     check_sha256(path, sha256)
     state = _read(path)
     broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
@@ -49,15 +63,24 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         content: Any = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
     except Exception as error:  # a truncated pickle can make the reader stumble over anything
-        reason = str(error).split("\n", 1)[0] or type(error).__name__
-        raise WeightsError(f"{path} is damaged or no weights file ({reason}). Delete it and fetch it again.") from error
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
+        raise WeightsError(
+            f"{path} is damaged or no weights file ({_reason(error)}). Delete it and fetch it again."
+        ) from error
+    state = next((content[key] for key in WRAPPERS if key in content), content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(
-            f"{path} holds no state dict: expected tensors by name, or such a dict under 'state_dict'. "
+            f"{path} holds no state dict: expected tensors by name, or such a dict under 'state_dict' or 'model'. "
             "Save it with torch.save(model.state_dict(), FILE)."
         )
     return state
+
+
+def _reason(error: Exception) -> str:
+    # torch's own text advises to load the file with weights_only=False, which would run what it holds.
+    blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if blocked:
+        return f"it asks for {blocked[1]}, and code from a weights file is never run"
+    return str(error).split("\n", 1)[0] or type(error).__name__
 
 
 def _load_pickled(path: Path) -> Any:
@@ -70,7 +93,7 @@ def find_file(file_name: str, packaged: str | None = None) -> Path | None:
     candidates = [environment.packaged(packaged)] if packaged else []
     local = environment.weights_dir()
     candidates += [local / file_name] if local else []
-    candidates.append(Path(torch.hub.get_dir()) / "checkpoints" / file_name)
+    candidates.append(_hub_cache() / file_name)
     return next((path for path in candidates if path.is_file()), None)
 
 
@@ -91,43 +114,47 @@ def check_sha256(path: Path, expected: str | None) -> None:
         )
 
 
-def load_into(model: nn.Module, state: dict[str, Tensor], file_name: str, new_head: bool = False) -> dict[str, Tensor]:
+def load_into(
+    model: nn.Module, state: dict[str, Tensor], file_name: str, num_classes: int | None = None
+) -> dict[str, Tensor]:
     """Puts a state dict into a model, in place, and returns the tensors that were left out.
 
     Args:
         model: its keys have to be those of the state dict.
         state: what `read_weights` returned.
         file_name: for messages.
-        new_head: the model may have another number of classes, or none; then the classifier's weights are left out,
-            with a warning.
+        num_classes: the model was made with so many classes, 0 for none; if the weights have another number, the
+            classifier's are left out, with a warning.
 
     Raises:
         WeightsError: keys are missing or unknown, or a shape differs; names them.
     """
     own = model.state_dict()
-    left_out = _old_head(model, state) if new_head else {}
+    left_out = {} if num_classes is None else _old_head(model, state, num_classes)
     if left_out:
         warnings.warn(
             f"{', '.join(left_out)} of {file_name} are left out: num_classes differs, so the classifier is random.",
             NewHeadWarning,
             stacklevel=4,
         )
-    state = {key: value for key, value in state.items() if key not in left_out}
+    kept = OrderedDict((key, value) for key, value in state.items() if key not in left_out)
     # Old checkpoints lack batch norm's counter, which no number depends on.
-    missing = [key for key in own if key not in [*state, *left_out] and not key.endswith("num_batches_tracked")]
-    unknown = [key for key in state if key not in own]
-    misfits = [key for key in own if key in state and own[key].shape != state[key].shape]
+    missing = [key for key in own if key not in [*kept, *left_out] and not key.endswith("num_batches_tracked")]
+    unknown = [key for key in kept if key not in own]
+    misfits = [key for key in own if key in kept and own[key].shape != kept[key].shape]
     if missing or unknown or misfits:
         raise WeightsError(
             f"{file_name} does not fit {type(model).__name__}: {len(missing)} keys missing ({_first(missing)}), "
             f"{len(unknown)} unknown ({_first(unknown)}), {len(misfits)} of another shape ({_first(misfits)}). "
             "Look at the recipe's base: architecture and weights belong together."
         )
-    model.load_state_dict(state, strict=False)
+    # The versions of modules travel as an attribute of the dict; MNASNet refuses weights that have none.
+    kept._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]
+    model.load_state_dict(kept, strict=False)
     return left_out
 
 
-def _old_head(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _old_head(model: nn.Module, state: dict[str, Tensor], num_classes: int) -> dict[str, Tensor]:
     own, modules = model.state_dict(), dict(model.named_modules())
 
     def of_head(key: str, value: Tensor) -> bool:
@@ -135,27 +162,45 @@ def _old_head(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
             return isinstance(modules.get(key.rpartition(".")[0]), nn.Identity)
         # Another number of classes changes the first dimension alone; all else is another model.
         ours = own[key].shape
-        return value.shape != ours and value.shape[1:] == ours[1:]
+        return value.shape != ours and (num_classes, *value.shape[1:]) == tuple(ours)
 
     return {key: value for key, value in state.items() if of_head(key, value)}
 
 
 def _download(file_name: str, url: str | None, sha256: str | None) -> Path:
     if url is None:
-        raise WeightsError(
-            f"No weights {file_name} on this machine. Put the file into a folder and set QZOO_WEIGHTS_DIR to it."
-        )
-    target = Path(torch.hub.get_dir()) / "checkpoints" / file_name
+        raise WeightsError(f"No weights {file_name} on this machine. {_where_to_put(file_name)}")
+    target = _hub_cache() / file_name
+    # Checked under another name first, so that the cache never holds a half, nor what is no weights file.
+    unchecked = target.with_name(f".{os.getpid()}.{file_name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # torch writes to a temporary file and moves it only if the digest fits, so the cache never holds a half.
-        torch.hub.download_url_to_file(url, str(target), sha256, progress=True)
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
+        torch.hub.download_url_to_file(url, str(unchecked), progress=True)
+        check_sha256(unchecked, sha256)
+        _read(unchecked)
+        unchecked.replace(target)
+    except WeightsError as error:
         raise WeightsError(
-            f"Can't download {file_name} from {url} ({error}). Without a network, put the file into a folder and set "
-            "QZOO_WEIGHTS_DIR to it."
+            f"What {url} sends is not the file it should be: {error} {_where_to_put(file_name)}"
         ) from error
+    except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
+        raise WeightsError(
+            f"Can't download {file_name} from {url} ({error}). Without a network: {_where_to_put(file_name)}"
+        ) from error
+    finally:
+        unchecked.unlink(missing_ok=True)
     return target
+
+
+def _hub_cache() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _where_to_put(file_name: str) -> str:
+    local = environment.weights_dir()
+    if local is None:
+        return f"Put {file_name} into a folder and set QZOO_WEIGHTS_DIR to it."
+    return f"QZOO_WEIGHTS_DIR is {local}, and has no {file_name}: put it there."
 
 
 def _first(keys: list[str]) -> str:
