@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from qzoo.schema.rule import Match, Rule
+
+
+def test_one_glob_is_short_for_a_list() -> None:
+    short, long = Match.model_validate({"name": "fc"}), Match.model_validate({"name": ["fc"]})
+    assert short == long
+    assert short.model_dump(exclude_none=True) == {"name": "fc"}
+    assert Match.model_validate({"type": ["Conv2d", "Linear"]}).model_dump()["type"] == ["Conv2d", "Linear"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"match": {}, "input": False}, "a match needs `name`, `type` or both"),
+        ({"match": {"name": "fc"}}, "a rule needs one of `weight`, `input`, `output`"),
+        ({"match": {"name": "fc"}, "why": "so"}, "a rule needs one of `weight`, `input`, `output`"),
+        ({"match": {"name": []}, "input": False}, "at least 1 item"),
+        ({"match": {"name": ""}, "input": False}, "at least 1 character"),
+        ({"match": {"name": 5}, "input": False}, "valid list"),
+        ({"match": {"nmae": "fc"}, "input": False}, "match.nmae"),
+        ({"match": {"name": "fc"}, "input": {"per": "channel"}}, "ranges per channel exist for weights only"),
+        ({"match": {"name": "fc"}, "output": {"per": "channel"}}, "ranges per channel exist for weights only"),
+        ({"input": False}, "Field required"),
+    ],
+)
+def test_refuses(rule: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Rule.model_validate(rule)
+    assert message in str(caught.value)
