@@ -108,12 +108,14 @@ def _parse(text: str, where: str) -> tuple[Any, Lines]:
 
 
 def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
             raise RecipeError(f"{where} has the key '{name}' twice. Keep one.")
-    return dict(pairs)
+        values[name] = value
+    return values
 
 
 def _kind(data: Any) -> str:
-    return "nothing" if data is None else f"a {type(data).__name__}"
+    words = {type(None): "nothing", str: "a text", bool: "a truth value"}
+    return words.get(type(data), f"a {type(data).__name__}")

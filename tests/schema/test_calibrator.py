@@ -64,4 +64,6 @@ def test_refuses(value: Any, message: str) -> None:
 
 
 def test_the_known_methods_are_those_of_the_type() -> None:
-    assert {Calibrator.model_validate({"percentile": 9} if m == "percentile" else m).method for m in METHODS} == {*METHODS}
+    assert {Calibrator.model_validate({"percentile": 9} if m == "percentile" else m).method for m in METHODS} == {
+        *METHODS
+    }

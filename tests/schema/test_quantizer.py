@@ -41,7 +41,9 @@ def test_false_is_float_and_a_mapping_a_patch(adapter: TypeAdapter[Any]) -> None
 @pytest.mark.parametrize("adapter", [weight_field, activation_field])
 @pytest.mark.parametrize("value", [True, 0, 8, 1.5, "int8", "false", []])
 def test_other_values_are_told_what_is_expected(adapter: TypeAdapter[Any], value: Any) -> None:
-    with pytest.raises(ValidationError, match=r"expected fields such as \{bits: 8, calibrator: max\}, or false for float"):
+    with pytest.raises(
+        ValidationError, match=r"expected fields such as \{bits: 8, calibrator: max\}, or false for float"
+    ):
         adapter.validate_python(value)
 
 

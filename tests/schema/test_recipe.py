@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from qzoo.schema.recipe import CalibrationPatch, CalibrationSpec, Recipe, Scheme, Variant
+
+HEAD = {"base": {"source": "timm", "architecture": "resnet18"}, "dataset": "imagenet-1k"}
+
+
+def recipe(**variants: Any) -> Recipe:
+    return Recipe.model_validate({**HEAD, "variants": variants})
+
+
+def test_what_a_recipe_leaves_out() -> None:
+    made = recipe(int8={})
+    assert (made.version, made.scheme, made.published) == (1, "int8", [])
+    assert made.calibration == CalibrationSpec(split="train", images=1024, seed=0, transform="eval", binning="aligned")
+
+
+def test_the_chain_is_oldest_first() -> None:
+    made = recipe(a={}, b={"from": "a"}, c={"from": "b"})
+    assert made.chain("c") == ["a", "b", "c"]
+    assert made.chain("a") == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("residual", "same_as"),
+    [
+        ("skip", {"placement": "skip"}),
+        ("both", {"placement": "both"}),
+        ("none", {"placement": "none"}),
+        (False, {"placement": "none"}),
+    ],
+)
+def test_residual_has_short_forms(residual: Any, same_as: dict[str, str]) -> None:
+    short, long = recipe(a={"residual": residual}), recipe(a={"residual": same_as})
+    assert short == long
+    assert short.variants["a"].residual is not None
+    assert short.variants["a"].residual.placement == same_as["placement"]
+
+
+def test_one_claim_is_short_for_a_list() -> None:
+    claim = {"top1": 76.1, "source": "somebody, somewhere"}
+    assert recipe(a={"published": claim}) == recipe(a={"published": [claim]})
+
+
+def test_a_calibration_patch_has_the_fields_of_the_spec_and_says_none() -> None:
+    assert set(CalibrationPatch.model_fields) == set(CalibrationSpec.model_fields)
+    assert CalibrationPatch().model_dump(exclude_none=True) == {}
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ({"residual": "skp"}, "unknown placement 'skp'. Did you mean 'skip'? Known: both, none, skip."),
+        ({"residual": True}, "expected skip, both, none (or false), or fields such as {placement: skip, bits: 8}"),
+        ({"residual": 8}, "expected skip, both, none (or false)"),
+        ({"residual": {"bits": 4}}, "variants.a.residual: says no placement. Add one: {placement: skip, ...}."),
+        ({"residual": {"placement": "none", "bits": 4}}, "`placement: none` leaves residual additions in float"),
+        ({"residual": {"placement": "skip", "per": "channel"}}, "ranges per channel exist for weights only"),
+        ({"residual": {"placement": "skip", "format": "e4m3", "narrow": True}}, "leave out `narrow`"),
+        ({"input": {"per": "channel"}}, "ranges per channel exist for weights only"),
+        ({"output": {"per": "channel"}}, "ranges per channel exist for weights only"),
+        ({"from": "b"}, "variants.a.from: unknown variant 'b'. Known: a."),
+        ({"from": "a"}, "variants.a.from: the chain a <- a never ends"),
+        ({"published": {"top1_below": "int7", "source": "somebody"}}, "unknown variant 'int7'. Known: a."),
+        ({"published": {"top1_below": "a", "source": "somebody"}}, "'a' can't be below itself"),
+        ({"calibration": {"images": 0}}, "greater than or equal to 1"),
+        ({"calibration": {"binning": "ours"}}, "'aligned' or 'reference'"),
+        ({"calibration": {"imgs": 5}}, "Extra inputs are not permitted"),
+        ({"wieght": False}, "Extra inputs are not permitted"),
+    ],
+)
+def test_refuses_a_variant(variant: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        recipe(a=variant)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"variants": {}}, "at least 1 item"),
+        ({"variants": {"Int8": {}}}, "should match pattern"),
+        ({"variants": {"": {}}}, "should match pattern"),
+        ({"version": 0}, "greater than or equal to 1"),
+        ({"version": "1"}, "valid integer"),
+        ({"dataset": ""}, "at least 1 character"),
+        ({"base": {"source": "torchhub", "architecture": "x"}}, "'torchvision', 'timm' or 'qzoo'"),
+        ({"base": {"source": "timm", "architecture": "x", "sha256": "0676BA61"}}, "should match pattern"),
+        ({"base": {"source": "timm", "architecture": "x", "sha256": "0676ba6"}}, "should match pattern"),
+    ],
+)
+def test_refuses_a_recipe(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Recipe.model_validate({**HEAD, "variants": {"a": {}}, **change})
+    assert message in str(caught.value)
+
+
+def test_a_scheme_has_rules() -> None:
+    with pytest.raises(ValidationError, match="at least 1 item"):
+        Scheme.model_validate({"rules": []})
+
+
+def test_variants_can_be_made_in_python() -> None:
+    assert Variant(from_="int8") == Variant.model_validate({"from": "int8"})

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qzoo.schema.references import dotted, reference_problems
+
+SCHEMES = ["int8", "fp8"]
+
+
+def problems(variants: Any, **recipe: Any) -> dict[str, str]:
+    return {dotted(path): text for path, text in reference_problems({**recipe, "variants": variants}, SCHEMES)}
+
+
+def test_names_that_stand_for_something_are_fine() -> None:
+    below = {"top1_below": "a", "source": "somebody"}
+    variants = {
+        "a": {"scheme": "fp8"},
+        "b": {"from": "a", "published": [below]},
+        "c": {"from": "b", "published": below},
+    }
+    assert problems(variants, scheme="int8") == {}
+
+
+def test_all_are_found_each_at_its_field() -> None:
+    below = {"top1_below": "int9"}
+    found = problems(
+        {"int8": {"scheme": "fp9", "published": below}, "b": {"from": "int9", "published": [{}, below]}},
+        scheme="int9",
+        published=below,
+    )
+    assert found == {
+        "scheme": "unknown scheme 'int9'. Did you mean 'int8'? Known: fp8, int8.",
+        "published.top1_below": "unknown variant 'int9'. Did you mean 'int8'? Known: b, int8.",
+        "variants.int8.scheme": "unknown scheme 'fp9'. Did you mean 'fp8'? Known: fp8, int8.",
+        "variants.int8.published.top1_below": "unknown variant 'int9'. Did you mean 'int8'? Known: b, int8.",
+        "variants.b.from": "unknown variant 'int9'. Did you mean 'int8'? Known: b, int8.",
+        "variants.b.published.1.top1_below": "unknown variant 'int9'. Did you mean 'int8'? Known: b, int8.",
+    }
+
+
+def test_schemes_are_looked_up_only_where_they_are_known() -> None:
+    assert list(reference_problems({"scheme": "int9", "variants": {"a": {}}})) == []
+
+
+@pytest.mark.parametrize(
+    ("variants", "field", "chain"),
+    [
+        ({"a": {"from": "a"}}, "variants.a.from", "a <- a"),
+        ({"a": {"from": "b"}, "b": {"from": "a"}}, "variants.a.from", "a <- b <- a"),
+        ({"c": {"from": "b"}, "b": {"from": "a"}, "a": {"from": "c"}, "d": {"from": "c"}}, "variants.a.from", "a <- b <- c <- a"),
+    ],
+)  # fmt: skip
+def test_a_circle_is_reported_once(variants: Any, field: str, chain: str) -> None:
+    assert problems(variants) == {field: f"the chain {chain} never ends. Drop one `from` of it."}
+
+
+@pytest.mark.parametrize("placement", ["skip", "both", "none", False, {"placement": "skip"}])
+def test_a_residual_may_inherit_its_placement(placement: Any) -> None:
+    assert problems({"a": {"residual": placement}, "b": {"from": "a", "residual": {"bits": 4}}}) == {}
+    assert list(problems({"a": {}, "b": {"from": "a", "residual": {"bits": 4}}})) == ["variants.b.residual"]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["variants", "from", "published", "top1_below", "scheme", "residual", "a", "b"]), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(["variants", "published", "scheme"]), anything, max_size=3))
+def test_data_of_any_shape_are_passed_over(recipe: Any) -> None:
+    for path, text in reference_problems(recipe, SCHEMES):
+        assert path
+        assert text.endswith(".")
