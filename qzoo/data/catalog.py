@@ -24,7 +24,7 @@ def open_split(dataset: str, split: str, data: Path | None = None) -> Split:
     """Returns a split of a dataset.
 
     Args:
-        dataset: `digits`, `cifar10`, `imagenet-1k`, or the path of an image folder.
+        dataset: `digits`, `cifar10`, `imagenet-1k`, or an image folder: its path, or its name inside `QZOO_DATA`.
         split: `train`, `test` ...
         data: the dataset's folder, or a folder with one folder per dataset; default `QZOO_DATA`.
 
@@ -37,11 +37,7 @@ def open_split(dataset: str, split: str, data: Path | None = None) -> Split:
         597
     """
     if dataset not in SPLITS:
-        if not ("/" in dataset or Path(dataset).is_dir()):
-            raise UnknownNameError(
-                f"Unknown dataset '{dataset}'. {did_you_mean(dataset, SPLITS)} Or give a folder's path."
-            )
-        return open_folder(dataset, split, Path(dataset).expanduser())
+        return open_folder(dataset, split, _named_folder(dataset, data))
     if split not in SPLITS[dataset]:
         raise UnknownNameError(f"{dataset} has no split '{split}'. {did_you_mean(split, SPLITS[dataset])}")
     folder = _folder(dataset, data)
@@ -56,6 +52,18 @@ def open_split(dataset: str, split: str, data: Path | None = None) -> Split:
             "or set QZOO_DATA."
         )
     return open_folder(dataset, split, folder)
+
+
+def _named_folder(dataset: str, data: Path | None) -> Path:
+    root = data if data is not None else environment.data_root()
+    candidates = [Path(dataset).expanduser(), *([root / dataset] if root else [])]
+    found = next((folder for folder in candidates if folder.is_dir()), None)
+    if found is None and "/" not in dataset:
+        raise UnknownNameError(
+            f"Unknown dataset '{dataset}'. {did_you_mean(dataset, SPLITS)} Or give a folder: its path, or its name "
+            "inside QZOO_DATA."
+        )
+    return found or candidates[0]
 
 
 def _folder(dataset: str, data: Path | None) -> Path | None:

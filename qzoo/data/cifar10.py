@@ -9,7 +9,6 @@ import pickle
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,20 +62,26 @@ def _read(folder: Path, split: str) -> tuple[Tensor | EncodedImages, Tensor]:
 
 
 def _from_parquet(files: list[Path]) -> tuple[EncodedImages, Tensor]:
+    shards = [_read_parquet(file) for file in files]
+    encoded = [image for images, _ in shards for image in images]
+    if not encoded:
+        raise DataError(f"{files[0]} holds no images. {HOW_TO}")
+    return EncodedImages(encoded, (32, 32), str(files[0])), torch.cat([labels for _, labels in shards])
+
+
+def _read_parquet(file: Path) -> tuple[list[bytes], Tensor]:
     import pyarrow
     from pyarrow import parquet
 
     try:
-        table = pyarrow.concat_tables([parquet.read_table(file, columns=["img", "label"]) for file in files])
+        table = parquet.read_table(file, columns=["img", "label"])
         encoded = table.column("img").combine_chunks().field("bytes").to_pylist()
-        labels = torch.from_numpy(table.column("label").to_numpy().astype(np.int64))
-    except (pyarrow.ArrowException, AttributeError, KeyError, OSError, ValueError) as error:
-        raise DataError(f"{files[0]} is no CIFAR-10 parquet file, or damaged ({error}). {HOW_TO}") from error
-    if not encoded:
-        raise DataError(f"{files[0]} holds no images. {HOW_TO}")
-    if not 0 <= int(labels.min()) <= int(labels.max()) < len(CLASSES):
-        raise DataError(f"{files[0]} has labels {labels.min()} to {labels.max()}, CIFAR-10 has 0 to 9. {HOW_TO}")
-    return EncodedImages(encoded, (32, 32), str(files[0])), labels
+        labels = [int(label) for label in table.column("label").to_pylist()]
+    except (pyarrow.ArrowException, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        raise DataError(f"{file} is no CIFAR-10 parquet file, or damaged ({error}). {HOW_TO}") from error
+    if strange := sorted(set(labels) - set(range(len(CLASSES)))):
+        raise DataError(f"{file} has the label {strange[0]}, CIFAR-10 has 0 to 9. {HOW_TO}")
+    return encoded, torch.tensor(labels)
 
 
 def _from_batches(folder: Path, split: str) -> tuple[Tensor, Tensor]:

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from qzoo.data.decoding import decode_rgb
 from qzoo.errors import DataError
 
 
@@ -26,6 +26,7 @@ class EncodedImages:
         where: the file they are from, for messages.
 
     Example:
+        >>> from PIL import Image
         >>> buffer = io.BytesIO()
         >>> Image.new("RGB", (32, 32), "white").save(buffer, "PNG")
         >>> EncodedImages([buffer.getvalue()], (32, 32), "test.parquet")[torch.tensor([0])].shape
@@ -57,11 +58,7 @@ class EncodedImages:
         return self._pixels[indices]
 
     def _decode(self, index: int) -> np.ndarray:
-        try:
-            with Image.open(io.BytesIO(self.encoded[index])) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (OSError, SyntaxError, TypeError, UnidentifiedImageError) as error:
-            raise DataError(f"Image {index} of {self.where} is damaged ({error}). Fetch the file again.") from error
+        pixels = np.asarray(decode_rgb(io.BytesIO(self.encoded[index]), f"Image {index} of {self.where}"))
         if pixels.shape[:2] != self.size:
             height, width = pixels.shape[:2]
             raise DataError(

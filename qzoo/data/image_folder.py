@@ -1,8 +1,9 @@
-"""Folders of images, one subfolder a class; for ImageNet the class is the WordNet id, never the folder's position."""
+"""Folders of images, one subfolder a class; a WordNet id is ImageNet's class of that id, wherever its folder stands."""
 
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def open_folder(dataset: str, split: str, data: Path) -> FileSplit:
     """Returns a split of an image folder.
 
     Args:
-        dataset: `imagenet-1k`, or a name for messages.
+        dataset: `imagenet-1k`, or a name for messages. Under any name, folders that are all called by ImageNet's
+            WordNet ids are its classes.
         split: a subfolder of `data`; `val`, `validation` and `test` stand in for each other. Without any such subfolder
             `data` itself is the evaluation split `val`, whatever is asked for, so that nobody calibrates on the images
             that accuracy is measured on; unless it is called `train`.
@@ -38,10 +40,13 @@ def open_folder(dataset: str, split: str, data: Path) -> FileSplit:
             f"{folder}/{split}/<class>/<image>.JPEG). Give the folder of {dataset} with --data, or set QZOO_DATA."
         )
     present = sorted({_class_of(file) for file in files})
-    classes = _imagenet_classes(folder, present) if dataset == "imagenet-1k" else _all_classes(data, present)
+    if dataset == "imagenet-1k":
+        _refuse_strange_classes(folder, present)
+    is_imagenet = _are_imagenet(present)
+    classes = list(imagenet_synsets()) if is_imagenet else _all_classes(data, present)
     index = {wordnet_id: position for position, wordnet_id in enumerate(classes)}
     labels = torch.tensor([index[_class_of(file)] for file in files])
-    complete = dataset != "imagenet-1k" or len(files) == IMAGENET_SIZES[name]
+    complete = not is_imagenet or len(files) == IMAGENET_SIZES.get(name)
     return FileSplit(dataset, name, files, labels, classes, complete)
 
 
@@ -87,18 +92,22 @@ def _class_of(file: str) -> str:
     return os.path.basename(os.path.dirname(file))
 
 
-def _imagenet_classes(folder: Path, present: list[str]) -> list[str]:
-    known = imagenet_synsets()
-    strange = [name for name in present if name not in known]
+def _refuse_strange_classes(folder: Path, present: list[str]) -> None:
+    strange = [name for name in present if name not in imagenet_synsets()]
     if strange:
         raise DataError(
             f"{folder} is no ImageNet-1k folder: '{strange[0]}' is not one of the 1,000 WordNet ids (n01440764 ...). "
             "Give the folder with --data, or name the dataset by its path."
         )
-    return list(known)
+
+
+def _are_imagenet(present: list[str]) -> bool:
+    # The pattern first: reading timm's list imports timm, which takes seconds.
+    return all(re.fullmatch(r"n\d{8}", name) for name in present) and imagenet_synsets().keys() >= set(present)
 
 
 def _all_classes(data: Path, present: list[str]) -> list[str]:
     # A split may lack a class that another has: the index of a class is its place among those of all splits.
-    folders = {_subfolder(data, split) for split in FOLDERS} - {None}
+    root = data.parent if data.name in {name for names in FOLDERS.values() for name in names} else data
+    folders = {_subfolder(root, split) for split in FOLDERS} - {None}
     return sorted({*present, *(name for folder in folders if folder for name in _class_folders(folder))})

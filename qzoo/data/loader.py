@@ -10,18 +10,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from qzoo.data.split import Split
+from qzoo.errors import DataError
 
 
-class _Batches(Dataset[tuple[Tensor, Tensor]]):
+class _Batches(Dataset[tuple[Tensor, Tensor] | DataError]):
     def __init__(self, split: Split, transform: Any, batches: list[list[int]]) -> None:
         self.split, self.transform, self.batches = split, transform, batches
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor] | DataError:
         indices = self.batches[position]
-        return self.split.batch(indices, self.transform), self.split.labels[indices]
+        try:
+            return self.split.batch(indices, self.transform), self.split.labels[indices]
+        except DataError as error:
+            # Raised in a worker it would reach the user wrapped in the worker's traceback.
+            return error
 
 
 def loader(
@@ -35,9 +40,17 @@ def loader(
         batch_size: images a batch; the last may be smaller.
         indices: which images, in order; default: all.
         workers: processes that decode; 0 decodes here.
+
+    Raises:
+        DataError: an image is damaged, or `batch_size` is below 1.
     """
+    if batch_size < 1:
+        raise DataError(f"A batch of {batch_size} images is asked for. Give a batch size of 1 or more.")
     order = list(range(len(split)) if indices is None else indices)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     # A generator of its own: DataLoader would otherwise draw from torch's global one, and move a training's dice.
     own = torch.Generator()
-    yield from DataLoader(_Batches(split, transform, batches), batch_size=None, num_workers=workers, generator=own)
+    for batch in DataLoader(_Batches(split, transform, batches), batch_size=None, num_workers=workers, generator=own):
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from qzoo.data.augmentation import Augmentation
+from qzoo.data.decoding import decode_rgb
 from qzoo.data.encoded import EncodedImages
 from qzoo.errors import DataError
 
@@ -101,13 +102,7 @@ class FileSplit:
 
     def image(self, index: int) -> Image.Image:
         """Returns one image, RGB."""
-        try:
-            with Image.open(self.files[index]) as image:
-                return image.convert("RGB")
-        except (OSError, SyntaxError) as error:
-            raise DataError(
-                f"{self.files[index]} is no image, or damaged ({error}). Remove it or fetch it again."
-            ) from error
+        return decode_rgb(self.files[index], self.files[index])
 
     def content(self, index: int) -> bytes:
         """Returns the bytes of the file."""

@@ -58,8 +58,11 @@ def save_ranges(path: Path, ranges: dict[str, Tensor], info: RangesInfo) -> None
     metadata = {"format": FORMAT, "info": json.dumps(asdict(info), sort_keys=True)}
     metadata["digest"] = _digest(ranges, metadata["info"])
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({key: tensor.contiguous() for key, tensor in ranges.items()}, unfinished, metadata)
-    unfinished.replace(path)
+    try:
+        save_file({key: tensor.contiguous() for key, tensor in ranges.items()}, unfinished, metadata)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def load_ranges(path: Path) -> tuple[dict[str, Tensor], RangesInfo]:
@@ -79,7 +82,10 @@ def load_ranges(path: Path) -> tuple[dict[str, Tensor], RangesInfo]:
             f"{path} can't be read as safetensors ({error}). Calibrate again or copy it again."
         ) from error
     if metadata.get("format") != FORMAT:
-        raise WeightsError(f"{path} is no ranges file: format {metadata.get('format')!r}, expected {FORMAT!r}.")
+        raise WeightsError(
+            f"{path} is no ranges file: its format is {metadata.get('format')!r}, expected {FORMAT!r}. "
+            "Give a file that `qzoo calibrate NAME -o FILE` wrote."
+        )
     if metadata.get("digest") != _digest(ranges, metadata.get("info", "")):
         raise WeightsError(f"{path} is corrupt: its digest does not fit its content. Calibrate again or copy it again.")
     return ranges, _parse(path, metadata["info"])
@@ -104,7 +110,8 @@ def _parse(path: Path, text: str) -> RangesInfo:
     names = {field.name for field in fields(RangesInfo)}
     if set(content) != names:
         raise WeightsError(
-            f"{path} was written by another version of qzoo: fields {sorted(set(content) ^ names)} differ."
+            f"{path} was written by another version of qzoo ({content.get('qzoo', 'unknown')}): the fields "
+            f"{', '.join(sorted(set(content) ^ names))} differ. Use that version, or calibrate again with this one."
         )
     return RangesInfo(**content)
 
