@@ -144,7 +144,7 @@ class Recipe(StrictModel):
     """Of the float model."""
     scheme: str = "int8"
     """The scheme of variants that name none."""
-    variants: dict[Name, Variant] = Field(min_length=1)
+    variants: dict[Name, Variant] = Field(min_length=1, json_schema_extra={"additionalProperties": False})
     """By name: {int8: {}} takes the scheme as it is."""
 
     @model_validator(mode="after")

@@ -29,22 +29,46 @@ def problems(variant: Any, name: str = "a", **change: Any) -> dict[str, str]:
         ({"input": {"bitz": 8}}, "variants.a.input.bitz", "unknown key 'bitz'. Did you mean 'bits'? Known: bits,"),
         ({"residual": {"plaecment": "skip"}}, "variants.a.residual.plaecment", "Did you mean 'placement'?"),
         ({"calibration": {"imgaes": 1}}, "variants.a.calibration.imgaes", "Did you mean 'images'?"),
-        ({"rules": [{"match": {"nmae": "x"}}]}, "variants.a.rules.0.match.nmae", "Did you mean 'name'? Known: name, type."),
+        (
+            {"rules": [{"match": {"nmae": "x"}}]},
+            "variants.a.rules.0.match.nmae",
+            "Did you mean 'name'? Known: name, type.",
+        ),
         ({"finetune": {"epochs": 1}}, "variants.a.finetune.lr", "this field is missing."),
-        ({"published": {"top1": 1}}, "variants.a.published.source", "this field is missing. Who published it and where;"),
+        (
+            {"published": {"top1": 1}},
+            "variants.a.published.source",
+            "this field is missing. Who published it and where;",
+        ),
         ({"published": [{"top1": 1}]}, "variants.a.published.0.source", "this field is missing. Who published it"),
         ({"input": {"format": "e4m4"}}, "variants.a.input.format", "unknown value 'e4m4'. Did you mean 'e4m3'?"),
-        ({"input": {"unsigned": "atuo"}}, "variants.a.input.unsigned", "Did you mean 'auto'? Known: auto, false, true."),
+        (
+            {"input": {"unsigned": "atuo"}},
+            "variants.a.input.unsigned",
+            "Did you mean 'auto'? Known: auto, false, true.",
+        ),
         ({"input": {"bits": "8"}}, "variants.a.input.bits", 'Input should be a valid integer (given: "8")'),
         ({"input": {"bits": 8.5}}, "variants.a.input.bits", "Input should be a valid integer (given: 8.5)"),
-        ({"input": {"calibrator": {"percentile": 0}}}, "variants.a.input.calibrator.percentile", "greater than 0 (given: 0)"),
-        ({"input": {"calibrator": "maxx"}}, "variants.a.input.calibrator", "unknown calibrator 'maxx'. Did you mean 'max'?"),
+        (
+            {"input": {"calibrator": {"percentile": 0}}},
+            "variants.a.input.calibrator.percentile",
+            "greater than 0 (given: 0)",
+        ),
+        (
+            {"input": {"calibrator": "maxx"}},
+            "variants.a.input.calibrator",
+            "unknown calibrator 'maxx'. Did you mean 'max'?",
+        ),
         ({"input": True}, "variants.a.input", "expected fields such as {bits: 8, calibrator: max}, or false for float"),
-        ({"rules": [{"match": "fc", "input": False}]}, "variants.a.rules.0.match", "some of the keys name, type, or {}"),
+        (
+            {"rules": [{"match": "fc", "input": False}]},
+            "variants.a.rules.0.match",
+            "some of the keys name, type, or {}",
+        ),
         (None, "variants.a", "expected a mapping with some of the keys from, description, scheme,"),
         ({"rules": "x" * 500}, "variants.a.rules", "x ..."),
     ],
-)  # fmt: skip
+)
 def test_says_which_field_what_is_wrong_and_what_is_accepted(variant: Any, field: str, message: str) -> None:
     found = problems(variant)
     assert message in found[field]

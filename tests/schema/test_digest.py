@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.recipe import Recipe
+from qzoo.schema.resolve import resolve
+
+SHA256 = "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"
+BASE = {"source": "timm", "architecture": "resnet18", "sha256": SHA256}
+CLAIM = {"top1": 70, "source": "somebody, somewhere"}
+FC = {"match": {"name": "fc"}}
+TYPES = {"match": {"type": ["Conv2d", "Linear"]}}
+VARIANT: dict[str, Any] = {
+    "weight": {"bits": 4},
+    "input": {"calibrator": "mse"},
+    "residual": "skip",
+    "rules": [FC | {"input": False}, TYPES | {"output": {"bits": 8}}],
+}
+
+
+def digest(variant: Any, *, name: str = "a", others: Any = (), **recipe: Any) -> str:
+    content = {"base": BASE, "dataset": "imagenet-1k", **recipe, "variants": {**dict(others), name: variant}}
+    return resolve(RecipeEntry.from_recipe(Recipe.model_validate(content), "net"), name).digest
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        VARIANT | {"weight": {"bits": 5}},
+        VARIANT | {"weight": False},
+        VARIANT | {"weight": {"bits": 4, "narrow": True}},
+        VARIANT | {"weight": {"format": "e4m3"}},
+        VARIANT | {"input": {"calibrator": "entropy"}},
+        VARIANT | {"input": {"calibrator": {"percentile": 99.99999}}},
+        VARIANT | {"input": {"calibrator": {"percentile": 100}}},
+        VARIANT | {"input": {"calibrator": "mse", "unsigned": "auto"}},
+        VARIANT | {"input": {"calibrator": "mse", "unsigned": True}},
+        VARIANT | {"output": {}},
+        VARIANT | {"residual": "both"},
+        VARIANT | {"residual": "none"},
+        VARIANT | {"residual": {"placement": "skip", "bits": 4}},
+        VARIANT | {"rules": VARIANT["rules"][::-1]},
+        VARIANT | {"rules": VARIANT["rules"][:1]},
+        VARIANT | {"scheme": "fp8"},
+        VARIANT | {"finetune": {"epochs": 1, "lr": 0.1}},
+        VARIANT | {"finetune": {"epochs": 1, "lr": 0.1, "seed": 1}},
+        *(VARIANT | {"calibration": c} for c in [{"images": 9}, {"seed": 1}, {"split": "val"}, {"batch_size": 9}]),
+        *(VARIANT | {"calibration": c} for c in [{"transform": "train"}, {"binning": "reference"}]),
+    ],
+)  # fmt: skip
+def test_changes_with_what_can_move_a_number(variant: Any) -> None:
+    others = {digest(VARIANT), digest(VARIANT | {"weight": {"bits": 6}}), digest({})}
+    assert digest(variant) not in others
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "cifar10"},
+        {"calibration": {"images": 9}},
+        {"base": BASE | {"architecture": "resnet34"}},
+        {"base": BASE | {"source": "torchvision"}},
+        {"base": BASE | {"weights": "a1_in1k"}},
+        {"base": BASE | {"sha256": "1" + SHA256[1:]}},
+        {"scheme": "w4a4"},
+    ],
+)
+def test_changes_with_the_recipe(change: Any) -> None:
+    assert digest(VARIANT, **change) != digest(VARIANT)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        VARIANT | {"description": "words", "published": CLAIM, "scheme": "int8"},
+        VARIANT | {"weight": {"bits": 4, "format": "int"}},
+        VARIANT | {"input": {"calibrator": {"method": "mse"}}},
+        VARIANT | {"residual": {"placement": "skip"}},
+        VARIANT | {"calibration": {"allow_leak": True}},
+        VARIANT | {"rules": [FC | {"input": False, "why": "words"}, TYPES | {"output": {"bits": 8}}]},
+        VARIANT | {"rules": [{"match": {"name": ["fc"]}, "input": False}, VARIANT["rules"][1]]},
+        VARIANT | {"rules": [VARIANT["rules"][0], {"match": {"type": ["Linear", "Conv2d"]}, "output": {"bits": 8}}]},
+    ],
+)
+def test_stays_with_words_and_spelling(variant: Any) -> None:
+    assert digest(variant) == digest(VARIANT)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 7},
+        {"description": "words"},
+        {"published": CLAIM},
+        {"name": "b"},
+        {"others": {"z": {}}},
+        {"base": BASE | {"sha256": SHA256[:8]}},
+        {"scheme": "int8"},
+        {"calibration": {"images": 1024, "seed": 0}},
+    ],
+)
+def test_stays_with_the_rest_of_the_recipe(change: Any) -> None:
+    assert digest(VARIANT, **change) == digest(VARIANT)
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        {"y": VARIANT, "z": {"from": "y"}},
+        {"y": {**VARIANT, "input": {"calibrator": "max"}}, "z": {"from": "y", "input": {"calibrator": "mse"}}},
+        {"y": {**VARIANT, "input": False}, "z": {"from": "y", "input": {"calibrator": "mse"}}},
+        {"x": {"weight": {"bits": 4}}, "y": {**VARIANT, "weight": None, "from": "x"}, "z": {"from": "y"}},
+        {"y": {**VARIANT, "rules": VARIANT["rules"][:1]}, "z": {"from": "y", "rules": VARIANT["rules"][1:]}},
+        {"y": {**VARIANT, "residual": "both"}, "z": {"from": "y", "residual": "skip"}},
+    ],
+)
+def test_a_chain_comes_to_what_one_variant_says(chain: dict[str, Any]) -> None:
+    last = chain.pop("z")
+    assert digest(last, name="z", others=chain) == digest(VARIANT)
+
+
+@given(st.floats(0, 100, exclude_min=True), st.floats(0, 100, exclude_min=True))
+def test_every_digit_of_a_percentile_counts(one: float, other: float) -> None:
+    digests = {digest({"input": {"calibrator": {"percentile": p}}}) for p in (one, other)}
+    assert len(digests) == len({one, other})
+
+
+def test_lines_and_folders_do_not_count(write_recipe: Callable[[str], Path]) -> None:
+    def file_digest(text: str) -> str:
+        entry, _ = Catalog.load().find(str(write_recipe(text)))
+        return resolve(entry, "a").digest
+
+    assert file_digest("variants: {a: {input: false}}") == file_digest("\n# words\nvariants:\n  a:\n    input: false\n")
+
+
+@pytest.mark.parametrize("entry", Catalog.load().entries, ids=lambda entry: entry.name)
+def test_variants_that_differ_in_content_differ_in_digest(entry: RecipeEntry) -> None:
+    digests = [resolve(entry, variant).digest for variant in entry.variants]
+    assert len(set(digests)) == len(digests)

@@ -1,0 +1,99 @@
+"""What is in the shipped recipes, and that nobody needs torch to read them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qzoo.schema.catalog import Catalog
+from qzoo.schema.resolve import resolve
+
+CATALOG = Catalog.load()
+CIFAR = ["int8", "int8_max", "int8_p999", "int8_mse", "int8_entropy", "w8a4", "w4a8", "w4a4", "fp8"]
+DIGITS = ["int8", "int8_max", "int8_mse", "int8_entropy", "w4a8", "w4a4", "fp8"]
+RESNET50 = [
+    "int8", "int8_p999", "int8_mse", "int8_entropy", "int8_residual", "int8_qat", "int8_qat15", "w4a8", "mixed_example",
+]  # fmt: skip
+
+# NVIDIA's tutorial (bounds and rounded figures) and the logs of its notebooks.
+PUBLISHED = {
+    "int8": ["76.1 ±0.15", "76.138 ±0.15"],
+    "int8_p999": ["< int8", "75.438 ±0.2"],
+    "int8_mse": ["≥ 76", "76.186 ±0.15"],
+    "int8_entropy": ["≥ 76", "76.206 ±0.15"],
+    "int8_qat": ["≥ 76.4", "76.426 ±0.15"],
+    "int8_qat15": ["≥ 76.7"],
+}
+METHODS = {"int8": "percentile 99.99", "int8_p999": "percentile 99.9", "int8_mse": "mse", "int8_entropy": "entropy"}
+
+
+@pytest.mark.parametrize(
+    ("name", "variants"),
+    [(f"resnet{depth}_cifar10", CIFAR) for depth in (20, 32, 44, 56)]
+    + [("resnet8_digits", DIGITS), ("resnet50", RESNET50)],
+)
+def test_variants(name: str, variants: list[str]) -> None:
+    assert CATALOG.find(name)[0].variants == variants
+
+
+def test_resnet50_is_held_against_nvidias_figures() -> None:
+    entry, _ = CATALOG.find("resnet50")
+    assert {name: [*map(str, v.published)] for name, v in entry.recipe.variants.items() if v.published} == PUBLISHED
+    assert [*map(str, entry.recipe.published)] == ["76.2 ±0.1"]
+    assert {name: resolve(entry, name).method for name in METHODS} == METHODS
+
+
+def test_resnet50_is_calibrated_as_the_tutorial_does() -> None:
+    calibration = resolve(CATALOG.find("resnet50")[0], "int8").calibration
+    assert (calibration.split, calibration.images, calibration.batch_size) == ("train", 1024, 512)
+    assert (calibration.transform, calibration.binning) == ("train", "reference")
+
+
+@pytest.mark.parametrize(("depth", "top1"), [(20, 91.73), (32, 92.63), (44, 93.10), (56, 93.39)])
+def test_float_figures_of_the_cifar_weights(depth: int, top1: float) -> None:
+    claim = CATALOG.find(f"resnet{depth}_cifar10")[0].recipe.published[0]
+    assert (claim.top1, claim.own, claim.source.split()[0]) == (
+        top1,
+        False,
+        "github.com/akamaster/pytorch_resnet_cifar10,",
+    )
+
+
+@pytest.mark.parametrize("entry", CATALOG.entries, ids=lambda entry: entry.name)
+def test_own_figures_name_their_command(entry) -> None:  # type: ignore[no-untyped-def]
+    claims = [*entry.recipe.published, *(claim for v in entry.recipe.variants.values() for claim in v.published)]
+    assert all(claim.source.startswith("qzoo ") for claim in claims if claim.own)
+
+
+@pytest.mark.parametrize("name", sorted(CATALOG.schemes))
+def test_schemes_say_what_they_do_and_quantize_weights_per_channel(name: str) -> None:
+    scheme = CATALOG.schemes[name].scheme
+    assert scheme.description.endswith(".")
+    assert scheme.rules[0].weight.per == "channel"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["list"], ["show", "resnet50"], ["show", "resnet50_int8"], ["validate", "--schema-only"], ["--help"]],
+    ids=" ".join,
+)
+def test_commands_that_only_read_recipes_import_no_torch(command: list[str]) -> None:
+    assert "torch" not in modules_after(f"from qzoo.cli import main; sys.argv = {['qzoo', *command]!r}; main()")
+
+
+def test_the_schema_imports_no_torch() -> None:
+    folder = Path(sys.modules["qzoo.schema"].__path__[0])
+    names = ", ".join(f"qzoo.schema.{path.stem}" for path in folder.glob("*.py"))
+    loaded = modules_after(f"import qzoo, {names}")
+    assert "qzoo.schema.binding" in loaded
+    assert loaded.isdisjoint({"torch", "torchvision", "timm", "numpy"})
+
+
+def modules_after(code: str) -> set[str]:
+    """Returns the modules that a fresh interpreter has loaded after the code."""
+    code = f"import atexit, sys; atexit.register(lambda: print('modules', *sys.modules)); {code}"
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(result.stdout.splitlines()[-1].split()[1:])
