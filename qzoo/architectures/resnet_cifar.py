@@ -47,11 +47,16 @@ class CifarResNet(nn.Module):
         depth: `6n + 2` layers, n blocks a stage.
         num_classes: outputs; 0 leaves the classifier out.
         in_chans: channels of the image.
+
+    Raises:
+        ValueError: no n fits the depth.
     """
 
     def __init__(self, depth: int, num_classes: int = 10, in_chans: int = 3) -> None:
         super().__init__()
-        blocks = (depth - 2) // 6
+        blocks, rest = divmod(depth - 2, 6)
+        if rest or blocks < 1:
+            raise ValueError(f"a CIFAR ResNet has 6n + 2 layers (8, 14, 20 ...), not {depth}")
         self.num_classes = num_classes
         self.conv1 = nn.Conv2d(in_chans, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)

@@ -13,7 +13,7 @@ class DigitsResNet(nn.Module):
     """A convolution, three basic blocks at 16, 32 and 64 channels, a classifier.
 
     Args:
-        num_classes: outputs.
+        num_classes: outputs; 0 leaves the classifier out.
         in_chans: channels of the image.
     """
 
@@ -26,7 +26,7 @@ class DigitsResNet(nn.Module):
         self.layer2 = BasicBlock(16, 32, stride=2)
         self.layer3 = BasicBlock(32, 64, stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.linear = nn.Linear(64, num_classes)
+        self.linear = nn.Linear(64, num_classes) if num_classes else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps images `(N, in_chans, 8, 8)` to logits `(N, num_classes)`."""
