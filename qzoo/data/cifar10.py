@@ -78,7 +78,8 @@ def _read_parquet(file: Path) -> tuple[list[bytes], Tensor]:
         encoded = table.column("img").combine_chunks().field("bytes").to_pylist()
         labels = [int(label) for label in table.column("label").to_pylist()]
     except (pyarrow.ArrowException, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        raise DataError(f"{file} is no CIFAR-10 parquet file, or damaged ({error}). {HOW_TO}") from error
+        reason = str(error).split("\n", 1)[0]
+        raise DataError(f"{file} is no CIFAR-10 parquet file, or damaged ({reason}). {HOW_TO}") from error
     if strange := sorted(set(labels) - set(range(len(CLASSES)))):
         raise DataError(f"{file} has the label {strange[0]}, CIFAR-10 has 0 to 9. {HOW_TO}")
     return encoded, torch.tensor(labels)
