@@ -42,7 +42,7 @@ def create(
     Raises:
         UnknownNameError: no recipe or variant has the name.
         RecipeError: the recipe is faulty, or a rule does not fit the model.
-        WeightsError: weights or ranges are missing, corrupt, or made for one another no more.
+        WeightsError: weights or ranges are missing, corrupt, or do not belong together.
 
     Example:
         >>> model = create("resnet8_digits_int8", pretrained=True)

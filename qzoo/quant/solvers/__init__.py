@@ -43,6 +43,7 @@ def solve(histograms: Sequence[Histogram], specs: Sequence[QuantizerSpec]) -> Te
         CalibrationError: a histogram counted nothing.
 
     Example:
+        >>> from qzoo.quant.collectors import HistogramCollector
         >>> collector = HistogramCollector()
         >>> collector.collect(torch.tensor([0.5, -1.0]))
         >>> solve([collector.histogram()], [QuantizerSpec()])
