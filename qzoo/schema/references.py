@@ -13,6 +13,7 @@ from qzoo.schema.yaml_source import FieldPath
 
 Problem = tuple[FieldPath, str]
 Variants = Mapping[str, Mapping[str, Any]]
+FLOAT = "float"
 
 
 def reference_problems(recipe: Mapping[str, Any], schemes: Collection[str] | None = None) -> Iterator[Problem]:
@@ -29,6 +30,8 @@ def reference_problems(recipe: Mapping[str, Any], schemes: Collection[str] | Non
     variants = {name: _mapping(variant) for name, variant in _mapping(recipe.get("variants")).items()}
     yield from _claims(recipe, (), variants)
     for name, variant in variants.items():
+        if name == FLOAT:
+            yield ("variants", name), f"'{FLOAT}' is what reports call the base itself. Choose another name."
         yield from _parents(name, variants)
         yield from _placement(name, variants)
         yield from _claims(variant, ("variants", name), variants)

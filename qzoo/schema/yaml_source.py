@@ -68,7 +68,7 @@ def read_yaml(path: Path) -> tuple[Any, Lines]:
     if size > LARGEST_FILE:
         raise RecipeError(f"{where} has {size / 1e6:.1f} MB; a recipe has at most 1 MB. Is it the file you meant?")
     try:
-        return parse_yaml(path.read_text(encoding="utf-8-sig"), where)
+        return parse_yaml(path.read_text(encoding="utf-8"), where)
     except UnicodeDecodeError as error:
         raise RecipeError(f"{where} is no text file (byte {error.start} is not UTF-8), so no recipe.") from error
     except OSError as error:

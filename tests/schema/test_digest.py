@@ -116,6 +116,7 @@ def test_stays_with_the_rest_of_the_recipe(change: Any) -> None:
         {"y": VARIANT, "z": {"from": "y"}},
         {"y": {**VARIANT, "input": {"calibrator": "max"}}, "z": {"from": "y", "input": {"calibrator": "mse"}}},
         {"y": {**VARIANT, "input": False}, "z": {"from": "y", "input": {"calibrator": "mse"}}},
+        {"y": {**VARIANT, "weight": {"bits": 3}}, "z": {"from": "y", "weight": {"bits": 4}}},
         {"x": {"weight": {"bits": 4}}, "y": {**VARIANT, "weight": None, "from": "x"}, "z": {"from": "y"}},
         {"y": {**VARIANT, "rules": VARIANT["rules"][:1]}, "z": {"from": "y", "rules": VARIANT["rules"][1:]}},
         {"y": {**VARIANT, "residual": "both"}, "z": {"from": "y", "residual": "skip"}},
@@ -124,6 +125,18 @@ def test_stays_with_the_rest_of_the_recipe(change: Any) -> None:
 def test_a_chain_comes_to_what_one_variant_says(chain: dict[str, Any]) -> None:
     last = chain.pop("z")
     assert digest(last, name="z", others=chain) == digest(VARIANT)
+
+
+def test_fields_of_a_chain_add_up() -> None:
+    parent = {"y": {"input": {"calibrator": "mse", "bits": 6}}}
+    together = digest({"input": {"bits": 4, "calibrator": "mse"}})
+    assert digest({"from": "y", "input": {"bits": 4}}, others=parent) == together
+    assert digest({"input": {"bits": 4}}) != together
+
+
+def test_float_at_the_end_of_a_chain_is_another_thing() -> None:
+    parent = {"y": {"input": {"bits": 4}}}
+    assert digest({"from": "y", "input": False}, others=parent) != digest({"from": "y"}, others=parent)
 
 
 @given(st.floats(0, 100, exclude_min=True), st.floats(0, 100, exclude_min=True))

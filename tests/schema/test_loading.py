@@ -143,6 +143,14 @@ def test_all_problems_of_a_file_are_reported_together(write_recipe: Callable[[st
     assert "Did you mean 'version'?" in lines[0]
 
 
+def test_one_problem_is_one_line(write_recipe: Callable[[str], Path]) -> None:
+    path = write_recipe("variants: {int8: {}, b: {from: int9}}")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    known = "unknown variant 'int9'. Did you mean 'int8'? Known: b, int8."
+    assert str(caught.value) == f"my.yaml:3: variants.b.from: {known}"
+
+
 def test_a_thousand_problems_are_cut_short(write_recipe: Callable[[str], Path]) -> None:
     path = write_recipe("variants:\n" + "".join(f"  v{n}: {{bitz: 8}}\n" for n in range(1000)))
     with pytest.raises(RecipeError) as caught:

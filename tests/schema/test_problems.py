@@ -76,7 +76,7 @@ def test_says_which_field_what_is_wrong_and_what_is_accepted(variant: Any, field
 
 
 def test_a_variant_may_bear_the_name_of_a_field_or_of_a_tag() -> None:
-    for name in ("rules", "input", "quantizer", "float"):
+    for name in ("calibration", "rules", "quantizer", "float"):
         assert "Did you mean 'bits'?" in problems({"input": {"bitz": 8}}, name)[f"variants.{name}.input.bitz"]
 
 

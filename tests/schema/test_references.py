@@ -42,6 +42,11 @@ def test_all_are_found_each_at_its_field() -> None:
     }
 
 
+def test_the_name_of_the_base_row_is_taken() -> None:
+    taken = "'float' is what reports call the base itself. Choose another name."
+    assert problems({"float": {}, "int8": {}}) == {"variants.float": taken}
+
+
 def test_schemes_are_looked_up_only_where_they_are_known() -> None:
     assert list(reference_problems({"scheme": "int9", "variants": {"a": {}}})) == []
 
