@@ -87,12 +87,18 @@ class HistogramCollector(MaxCollector):
             self._bins.add(x, max(abs(smallest), abs(largest)), signed=smallest < 0)
 
     def merge(self, other: MaxCollector) -> None:
-        """Adds what another collector of `aligned` binning saw."""
+        """Adds what another collector of `aligned` binning saw.
+
+        Raises:
+            CalibrationError: either of them is of another kind; nothing is added.
+        """
+        theirs = other._bins if isinstance(other, HistogramCollector) else None
+        if not isinstance(self._bins, _AlignedBins) or not isinstance(theirs, _AlignedBins):
+            raise CalibrationError(
+                "Only histograms of aligned binning can be merged. Collect with `binning: aligned`, or in one process."
+            )
         super().merge(other)
-        if not isinstance(other, HistogramCollector) or not isinstance(self._bins, _AlignedBins):
-            raise CalibrationError("Only histograms of aligned binning can be merged.")
-        assert isinstance(other._bins, _AlignedBins)
-        self._bins.merge(other._bins)
+        self._bins.merge(theirs)
 
     def histogram(self) -> Histogram:
         """Returns what was counted so far."""
@@ -149,8 +155,8 @@ class _ReferenceBins:
         if bins > MOST_REFERENCE_BINS:
             raise CalibrationError(
                 f"A batch reaches {magnitude:.4g}, {bins / REFERENCE_BINS:,.0f} times the first one's maximum. With "
-                f"`binning: reference` that takes {bins:,.0f} bins, more than {MOST_REFERENCE_BINS:,}, because its bins keep "
-                "the width of the first batch. Use `binning: aligned`, or put a typical batch first."
+                f"`binning: reference` that takes {bins:,.0f} bins, more than {MOST_REFERENCE_BINS:,}, because its "
+                "bins keep the width of the first batch. Use `binning: aligned`, or put a typical batch first."
             )
         return int(bins)
 
