@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from qzoo.quant import fake_quant
 from qzoo.quant.fake_quant import Grid, fake_quantize, grid
 
 BITS = range(2, 17)
@@ -115,3 +116,25 @@ def test_the_input_is_not_changed() -> None:
 ])  # fmt: skip
 def test_grids(bits: int, unsigned: bool, narrow: bool, expected: tuple[int, int, int]) -> None:
     assert grid(bits=bits, unsigned=unsigned, narrow=narrow)[:3] == expected
+
+
+@pytest.mark.parametrize("change", [
+    lambda x: x, lambda x: x.to(memory_format=torch.channels_last), lambda x: x.transpose(1, 3), lambda x: x[:, ::2],
+    lambda x: x[:1].expand(4, -1, -1, -1), lambda x: x.flatten(),
+])  # fmt: skip
+@pytest.mark.parametrize("on", [grid(), grid(bits=4, unsigned=True)])
+def test_piece_by_piece_is_the_same_values_and_strides(change, on: Grid, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    x, amax = change(torch.randn(4, 6, 10, 10)), torch.tensor(1.7)
+    whole = fake_quantize(x, amax, on)
+    monkeypatch.setattr(fake_quant, "LARGE", 1)
+    monkeypatch.setattr(fake_quant, "PIECE", 77)
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context:
+            pieces = fake_quantize(x, amax, on)
+            assert torch.equal(pieces, whole)
+            assert pieces.stride() == whole.stride()
+    assert not fake_quantize(x, torch.tensor(0.0), on).any()
+    leaf = x.clone().requires_grad_()
+    fake_quantize(leaf, amax, on).sum().backward()
+    low = 0.0 if on.low == 0 else -1.7
+    assert torch.equal(leaf.grad, ((x >= low) & (x <= amax)).float())
