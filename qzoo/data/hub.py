@@ -24,4 +24,4 @@ def cifar10_from_hub(split: str, how_to: str) -> tuple[Tensor, Tensor]:
     except Exception as error:  # the library passes on whatever its network client raises
         raise DataError(f"The hub dataset uoft-cs/cifar10 can't be loaded ({error}). {how_to}") from error
     pixels = np.stack([np.asarray(image.convert("RGB")) for image in loaded["img"]])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(loaded["label"])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(list(loaded["label"]))
