@@ -98,7 +98,9 @@ def test_before_calibration_activations_pass_with_one_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model(DIGITS)
-    with pytest.raises(NotCalibratedError, match=r"Can't evaluate: 17 quantizers have no range \(conv1.input_quantizer"):
+    with pytest.raises(
+        NotCalibratedError, match=r"Can't evaluate: 17 quantizers have no range \(conv1.input_quantizer"
+    ):
         qzoo.evaluate(model, DIGITS)
     with pytest.raises(NotCalibratedError, match=r"Can't save the ranges: 17 quantizers have no range"):
         qzoo.save(model, "never.safetensors")
@@ -155,7 +157,9 @@ def test_a_recipe_may_be_a_file_or_made_in_python(tmp_path: Path) -> None:
     )
     assert len(quantizers(qzoo.create(recipe, variant="int8"))) == 17
     file = tmp_path / "mine.yaml"
-    file.write_text("base: {source: qzoo, architecture: resnet8_digits}\ndataset: digits\nvariants: {w4a8: {scheme: w4a8}}\n")
+    file.write_text(
+        "base: {source: qzoo, architecture: resnet8_digits}\ndataset: digits\nvariants: {w4a8: {scheme: w4a8}}\n"
+    )
     for model in (qzoo.create(f"{file}:w4a8"), qzoo.create(file, variant="w4a8")):
         assert quantizers(model, "weight")["conv1.weight_quantizer"].spec.bits == 4
     assert not quantizers(qzoo.create(file))
@@ -189,7 +193,7 @@ def test_quantize_copies_the_users_model() -> None:
     qzoo.calibrate(model, DIGITS)
     assert not torch.equal(model(DIGITS), mine(DIGITS))
     assert torch.equal(copy.deepcopy(model)(DIGITS), model(DIGITS))
-    with pytest.raises(UnknownNameError, match="Unknown scheme 'int9'. Did you mean 'int8'?"):
+    with pytest.raises(UnknownNameError, match=r"Unknown scheme 'int9'. Did you mean 'int8'?"):
         qzoo.quantize(mine, "int9")
     with pytest.raises(UnknownNameError, match=r"'resnet50' is a float base. Give a scheme \(fp8, int8"):
         qzoo.quantize(mine, "resnet50")

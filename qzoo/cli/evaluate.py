@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from qzoo.cli.console import stdout, write_json
 from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json
 from qzoo.schema.catalog import Catalog
+
+if TYPE_CHECKING:
+    from qzoo.tasks.evaluate import Evaluation
 
 NAME = "evaluate"
 
@@ -41,18 +44,22 @@ def run(
     settings = Settings(data=data, eval_images=eval_images, batch_size=batch_size, device=device)
     result = evaluate_named(entry, variant, settings, ranges=ranges, progress=bar)
     if json_file:
-        facts = {
-            "name": name,
-            "images": result.images,
-            "top1": result.top1,
-            "top5": result.top5,
-            "ci95": result.ci95,
-        }
-        write_json(json.dumps(facts | {"seconds": round(result.seconds, 2)}), json_file)
-        return
-    low, high = result.ci95 or (0.0, 100.0)
-    stdout.print(
-        f"{name}: top-1 {result.top1:.2f} ({low:.2f} .. {high:.2f}), top-5 {result.top5:.2f} "
-        f"on {result.images:,} images in {result.seconds:.1f} s",
-        highlight=False,
-    )
+        write_json(json.dumps(_facts(name, result)), json_file)
+    if json_file != "-":
+        low, high = result.ci95 or (0.0, 100.0)
+        stdout.print(
+            f"{name}: top-1 {result.top1:.2f} ({low:.2f} .. {high:.2f}), top-5 {result.top5:.2f} "
+            f"on {result.images:,} images in {result.seconds:.1f} s",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+
+
+def _facts(name: str, result: Evaluation) -> dict[str, Any]:
+    return {
+        "name": name,
+        "images": result.images,
+        "top1": result.top1,
+        "top5": result.top5,
+        "ci95": result.ci95,
+        "seconds": round(result.seconds, 2),
+    }

@@ -25,6 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
 def _guarded(run: Callable[..., None]) -> Callable[..., None]:
     """Returns the command with one message instead of a traceback for a known mistake, and for Ctrl-C."""
 

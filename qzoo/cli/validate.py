@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from qzoo.cli.console import stdout
-from qzoo.schema.catalog import Catalog
-from qzoo.schema.resolve import resolve
+from qzoo.errors import QzooError, RecipeError
+from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.resolve import ResolvedVariant, resolve
 
 NAME = "validate"
 
@@ -25,18 +27,40 @@ def run(
     - `qzoo validate --schema-only`
     """  # noqa: D412
     catalog = Catalog.load()
+    faulty = 0
     for name in names or [entry.name for entry in catalog.entries]:
-        entry, _ = catalog.find(name)
-        variants = [resolve(entry, variant) for variant in entry.variants]
-        if not schema_only:
-            _bind(variants)
-        stdout.print(f"[green]ok[/] {name}: {len(variants)} variants", highlight=False)
+        try:
+            count = _validate(catalog.find(name)[0], schema_only)
+        except QzooError as error:
+            faulty += 1
+            stdout.print(f"[bold red]faulty[/] {escape(name)}\n{escape(str(error))}", highlight=False, soft_wrap=True)
+        else:
+            stdout.print(f"[green]ok[/] {escape(name)}: {count} variants", highlight=False)
+    if faulty:
+        raise typer.Exit(2)
 
 
-def _bind(variants: list) -> None:  # type: ignore[type-arg]
+def _validate(entry: RecipeEntry, schema_only: bool) -> int:
+    """Returns how many variants there are.
+
+    Raises:
+        RecipeError: with the problems of all variants.
+    """
+    problems = []
+    for name in entry.variants:
+        try:
+            variant = resolve(entry, name)
+            if not schema_only:
+                _bind(variant)
+        except RecipeError as error:
+            problems.append(str(error))
+    if problems:
+        raise RecipeError("\n".join(dict.fromkeys(problems)))
+    return len(entry.variants)
+
+
+def _bind(variant: ResolvedVariant) -> None:
     from qzoo.build.bases import skeleton
     from qzoo.build.quantize import plan_quantizers
 
-    for variant in variants:
-        model = skeleton(variant.base)
-        plan_quantizers(model, variant)
+    plan_quantizers(skeleton(variant.base), variant)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import copy
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import qzoo
+from qzoo.errors import CalibrationError, DataError
+from qzoo.quant.calibration import DeadActivationWarning, collecting, solve_ranges
+from qzoo.quant.collectors import HistogramCollector, MaxCollector
+from qzoo.quant.ranges import get_ranges, uncalibrated
+from qzoo.tasks.calibrate import collect
+from qzoo.tasks.settings import Settings
+from qzoo.tasks.shared_calibration import SharedCalibration
+
+IMAGES = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def digits(variant: str) -> nn.Module:
+    return qzoo.create(f"resnet8_digits_{variant}", pretrained="float")
+
+
+@pytest.mark.parametrize("variant", ["int8", "int8_max", "int8_mse", "int8_entropy", "w4a4", "fp8"])
+def test_twice_is_bit_identical(variant: str) -> None:
+    one, other = (get_ranges(qzoo.calibrate(digits(variant), IMAGES)) for _ in range(2))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_order_of_batches_does_not_matter() -> None:
+    # The same batches, so that the convolutions round alike; only their order differs.
+    batches = list(IMAGES.split(16))
+    one, other = (get_ranges(qzoo.calibrate(digits("int8"), order)) for order in (batches, batches[::-1]))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_collecting_changes_nothing_of_the_model() -> None:
+    model = qzoo.create("resnet8_digits_int8", pretrained=True).train()
+    before, state = get_ranges(model), copy.deepcopy(model.state_dict())
+    collection = collect(model, IMAGES)
+    assert model.training
+    assert all(torch.equal(before[key], value) for key, value in get_ranges(model).items())
+    assert all(torch.equal(state[key], value) for key, value in model.state_dict().items())
+    assert set(collection) == {path.removesuffix(".amax") for path in before if "weight_quantizer" not in path}
+
+
+def test_while_collecting_the_model_is_the_float_model() -> None:
+    model, plain = digits("int8"), qzoo.create("resnet8_digits", pretrained=True)
+    with collecting(model), torch.no_grad():
+        assert torch.equal(model(IMAGES), plain(IMAGES))
+
+
+def test_one_collection_serves_every_solver() -> None:
+    every = set(collect(digits("int8"), IMAGES[:1]))
+    collection = collect(digits("int8"), IMAGES, histograms=every)
+    for variant in ("int8", "int8_max", "int8_mse", "int8_entropy", "w4a8"):
+        alone, shared = qzoo.calibrate(digits(variant), IMAGES), digits(variant)
+        solve_ranges(shared, collection)
+        assert all(torch.equal(value, get_ranges(shared)[key]) for key, value in get_ranges(alone).items()), variant
+
+
+def test_shared_calibration_makes_one_pass_for_equal_specs() -> None:
+    entry, _ = qzoo.schema.catalog.Catalog.load().find("resnet8_digits")  # type: ignore[attr-defined]
+    variants = [qzoo.schema.resolve.resolve(entry, name) for name in ("int8", "int8_max", "fp8")]  # type: ignore[attr-defined]
+    passes: list[str] = []
+
+    def counting(items, images, what):  # type: ignore[no-untyped-def]
+        passes.append(what)
+        return items
+
+    shared = SharedCalibration(
+        qzoo.create("resnet8_digits", pretrained=True), variants, Settings(calib_images=32), counting
+    )
+    models = [shared.calibrated(variant)[0] for variant in variants]
+    assert passes == ["calibrating"]
+    assert not any(uncalibrated(model) for model in models)
+    assert not shared.as_recipes_say
+
+
+class Unused(nn.Module):
+    """Has a layer that it never calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.used(x)
+
+
+def test_a_quantizer_that_saw_nothing_is_named() -> None:
+    with pytest.raises(CalibrationError, match=r"Nothing reached unused.input_quantizer: .*input: false"):
+        qzoo.calibrate(qzoo.quantize(Unused()), IMAGES)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_quantizer_that_saw_no_number_is_named_and_the_model_stays(value: float) -> None:
+    model, images = digits("int8"), IMAGES.clone()
+    images[5, 0, 3, 3] = value
+    with pytest.raises(CalibrationError, match=r"NaN or Inf reached conv1.input_quantizer.* and \d+ more"):
+        qzoo.calibrate(model, images)
+    assert len(uncalibrated(model)) == 17
+
+
+def test_only_zeros_are_reported() -> None:
+    model = qzoo.quantize(nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.ReLU(), nn.Conv2d(2, 2, 3)))
+    with pytest.warns(DeadActivationWarning, match=r"Only zeros reached 0.input_quantizer, 2.input_quantizer"):
+        qzoo.calibrate(model, torch.zeros(2, 1, 8, 8))
+    assert torch.equal(model(IMAGES)[0], model(IMAGES)[1])
+
+
+def test_nan_in_a_weight_is_named() -> None:
+    model = digits("int8")
+    with torch.no_grad():
+        model.layer2.conv1.weight[0, 0, 0, 0] = torch.nan
+    with pytest.raises(CalibrationError, match=r"NaN or Inf reached layer2.conv2.input_quantizer"):
+        qzoo.calibrate(model, IMAGES)
+
+
+def test_no_images_and_no_quantizers() -> None:
+    with pytest.raises(CalibrationError, match=r"Nothing reached conv1.input_quantizer"):
+        qzoo.calibrate(digits("int8"), [])
+    with pytest.raises(ValueError, match=r"This model has no quantizers. Make it with qzoo.create"):
+        qzoo.calibrate(nn.Linear(2, 2), IMAGES)
+    with pytest.raises(DataError, match="Item 0 of the images is int"):
+        qzoo.calibrate(digits("int8"), [1])
+
+
+def test_collectors_follow_from_the_solver() -> None:
+    with collecting(digits("int8")) as by_percentile, warnings.catch_warnings():
+        warnings.simplefilter("error")
+    assert type(by_percentile["conv1.input_quantizer"]) is HistogramCollector
+    with collecting(digits("int8_max")) as by_max:
+        assert type(by_max["conv1.input_quantizer"]) is MaxCollector

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from qzoo.errors import DataError
+from qzoo.tasks.batches import as_batches
+from qzoo.tasks.evaluate import evaluate, wilson_interval
+
+
+class Fixed(nn.Module):
+    """Passes its input on: the images are the logits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert not torch.is_grad_enabled()
+        assert not self.training
+        return x
+
+
+LOGITS = torch.tensor([[9.0, 1, 2, 3, 4, 5, 6], [1, 9, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 9, 6], [9, 8, 7, 6, 5, 4, 3]])
+LABELS = torch.tensor([0, 2, 6, 6])
+
+
+def test_counts_top1_and_top5() -> None:
+    result = evaluate(Fixed().train(), [(LOGITS[:3], LABELS[:3]), (LOGITS[3:], LABELS[3:])])
+    assert (result.images, result.top1, result.top5) == (4, 25.0, 50.0)
+    assert result.predictions.tolist() == [0, 1, 5, 0]
+    assert result.ci95 == wilson_interval(1, 4)
+
+
+def test_fewer_than_five_classes_have_a_top5_of_100() -> None:
+    assert evaluate(Fixed(), [(torch.eye(3), torch.tensor([2, 0, 1]))]).top5 == 100
+
+
+def test_without_labels_there_are_predictions_and_no_accuracy() -> None:
+    result = evaluate(Fixed(), LOGITS)
+    assert (result.images, result.top1, result.top5, result.ci95) == (4, None, None, None)
+
+
+def test_the_model_stays_in_the_mode_it_was_in() -> None:
+    model = Fixed().train()
+    evaluate(model, LOGITS)
+    assert model.training
+
+
+def test_agreement() -> None:
+    one, other = evaluate(Fixed(), LOGITS), evaluate(Fixed(), LOGITS.flip(0))
+    assert one.agreement(one) == 100
+    assert one.agreement(other) == 50
+    with pytest.raises(ValueError, match="evaluations of 4 and 2 images can't be compared"):
+        one.agreement(evaluate(Fixed(), LOGITS[:2]))
+
+
+@pytest.mark.parametrize(
+    ("images", "text"),
+    [
+        ([], "There are no images to evaluate on"),
+        (torch.full((2, 3), torch.nan), "The model's output holds NaN. Look at the images"),
+        (["a.png"], r"Item 0 of the images is str; expected tensors \(N, C, H, W\), or pairs"),
+    ],
+)
+def test_bad_images(images: object, text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        evaluate(Fixed(), images)
+
+
+@given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_holds_the_share(hits_of: tuple[int, int]) -> None:
+    hits, trials = hits_of
+    low, high = wilson_interval(hits, trials)
+    assert 0 <= low <= 100 * hits / trials + 0.005
+    assert 100 * hits / trials - 0.005 <= high <= 100
+
+
+def test_batches_take_pairs_and_longer_tuples() -> None:
+    x, y = torch.zeros(2, 1), torch.zeros(2)
+    cpu = torch.device("cpu")
+    assert [label is None for _, label in as_batches([x, (x, y), (x, y, "meta"), [x, [0, 1]]], cpu)] == [
+        True, False, False, False,
+    ]  # fmt: skip
