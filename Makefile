@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+CODE   := qzoo tests benchmarks recipes
 
 .PHONY: demo test slow style quality bench clean
 .DEFAULT_GOAL := demo
@@ -17,13 +18,14 @@ slow: $(READY)            ## the tests that need minutes, on real data where the
 	$(BIN)/python -m pytest -m slow --timeout 1500
 
 style: $(READY)           ## rewrite: imports, format, generated files
-	$(BIN)/ruff check --fix qzoo tests benchmarks
-	$(BIN)/ruff format qzoo tests benchmarks
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
 	$(BIN)/python -m qzoo.schema.json_schema
+	$(BIN)/python -m qzoo.report.zoo_page > docs/zoo.md
 
 quality: $(READY)         ## check only: lint, format, types
-	$(BIN)/ruff check qzoo tests benchmarks
-	$(BIN)/ruff format --check qzoo tests benchmarks
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 
 bench: $(READY)           ## time collecting, fake-quantization, solving and creation; rewrites docs/benchmarks.md

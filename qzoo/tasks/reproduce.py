@@ -123,9 +123,7 @@ class _Run:
         return _Measured(variant.variant, "ptq", variant.method, result, variant.published, seconds)
 
     def _evaluate(self, model: Any, what: str) -> Evaluation:
-        return evaluate(
-            model, self.images, progress=self.progress, count=len(self.images), what=f"evaluating {what}"
-        )
+        return evaluate(model, self.images, progress=self.progress, count=len(self.images), what=f"evaluating {what}")
 
     def _rows(self, measured: list[_Measured]) -> list[ReportRow]:
         baseline = measured[0].result
