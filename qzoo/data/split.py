@@ -118,7 +118,7 @@ def sample(split: Split, images: int, seed: int) -> list[int]:
     Example:
         >>> from qzoo.data import open_split
         >>> sample(open_split("digits", "train"), 3, seed=0)
-        [728, 797, 307]
+        [855, 921, 269]
     """
     if not 1 <= images <= len(split):
         raise DataError(

@@ -76,7 +76,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    # torch's own text advises to load the file with weights_only=False, which would run what it holds.
+    # torch's own text advises a less careful way of loading, which would run what the file holds.
     blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
     if blocked:
         return f"it asks for {blocked[1]}, and code from a weights file is never run"
