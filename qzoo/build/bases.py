@@ -38,8 +38,12 @@ def create_base(base: Base, pretrained: bool = False, **keywords: Any) -> nn.Mod
 
 def skeleton(base: Base) -> nn.Module:
     """Returns the float model on the meta device: names and shapes, without memory for its weights."""
-    with torch.device("meta"):
-        return create_base(base)
+    try:
+        with torch.device("meta"):
+            return create_base(base)
+    except NotImplementedError:
+        # torchvision's RegNet computes its widths with tensors, which need values.
+        return create_base(base).to("meta")
 
 
 def base_transform(base: Base) -> Any:

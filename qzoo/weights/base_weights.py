@@ -164,7 +164,13 @@ def _old_head(model: nn.Module, state: dict[str, Tensor], num_classes: int) -> d
         ours = own[key].shape
         return value.shape != ours and (num_classes, *value.shape[1:]) == tuple(ours)
 
-    return {key: value for key, value in state.items() if of_head(key, value)}
+    # In the model's dtype, as if they had been loaded: a digest must not depend on the file's.
+    dtype = next((value.dtype for value in own.values() if value.is_floating_point()), torch.float32)
+    return {
+        key: value.to(dtype) if value.is_floating_point() else value
+        for key, value in state.items()
+        if of_head(key, value)
+    }
 
 
 def _download(file_name: str, url: str | None, sha256: str | None) -> Path:

@@ -130,8 +130,9 @@ class TestTransforms:
         assert torch.equal(images(0, 40), images(0, 7))
 
 
-def test_a_skeleton_has_names_and_shapes_but_no_weights() -> None:
-    base = Base(source="timm", architecture="tf_efficientnet_lite0")
+@pytest.mark.parametrize(("source", "name"), [("timm", "tf_efficientnet_lite0"), ("torchvision", "regnet_x_400mf")])
+def test_a_skeleton_has_names_and_shapes_but_no_weights(source: str, name: str) -> None:
+    base = Base(source=source, architecture=name)
     model = skeleton(base)
     assert {p.device.type for p in model.parameters()} == {"meta"}
     assert [(k, v.shape) for k, v in model.state_dict().items()] == [

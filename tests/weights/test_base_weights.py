@@ -204,6 +204,12 @@ class TestLoading:
         with pytest.warns(NewHeadWarning):
             assert load_into(model, state, "w.pth", num_classes=0).keys() == {"1.weight", "1.bias"}
 
+    def test_what_is_left_out_has_the_models_dtype(self) -> None:
+        state = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3)).half().state_dict()
+        with pytest.warns(NewHeadWarning):
+            left_out = load_into(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 5)), state, "w.pth", num_classes=5)
+        assert {value.dtype for value in left_out.values()} == {torch.float32}
+
     def test_only_a_tensor_of_as_many_rows_as_classes_is_a_classifier(self) -> None:
         state = nn.Sequential(nn.Linear(4, 8), nn.Linear(4, 3)).state_dict()
         with (
