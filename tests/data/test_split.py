@@ -60,3 +60,8 @@ def test_a_digest_of_files_is_of_their_bytes(tmp_path: Path, image_folder: Calla
 def test_a_batch_is_the_transformed_images_in_order() -> None:
     batch = SPLIT.batch([5, 0, 5], lambda x: x.float() / 255)
     assert torch.equal(batch, IMAGES[[5, 0, 5]].float() / 255)
+
+
+def test_a_digest_tells_equal_images_at_other_places_apart() -> None:
+    split = ArraySplit("made", "train", torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.arange(3))
+    assert sample_digest(split, [0]) != sample_digest(split, [1])
