@@ -110,6 +110,15 @@ class QuantizedLayer(nn.Module):
         seen = _SIGHT.weights.get(id(self))
         return float_weight(self) if seen is None else seen
 
+    # Pruning and the older weight norm replace the parameter by a plain attribute, anew before each forward.
+    @weight.setter
+    def weight(self, value: Tensor) -> None:
+        self.__dict__["weight"] = value
+
+    @weight.deleter
+    def weight(self) -> None:
+        del self.__dict__["weight"]
+
     def refresh(self) -> None:
         """Forgets the cached quantized weight. Call it after writing through `weight.data`, which leaves no trace."""
         self.__dict__.pop("_cache", None)
@@ -121,7 +130,7 @@ class QuantizedLayer(nn.Module):
     def _quantized_weight(self) -> Tensor:
         quantizer, weight = quantizer_of(self, "weight"), float_weight(self)
         assert quantizer is not None
-        if not _can_cache(self, weight):
+        if not _can_cache(self, weight, quantizer.amax):
             return quantizer(weight)  # type: ignore[no-any-return]
         key = (quantizer.state, quantizer.grid, _identity(weight), _identity(quantizer.amax))
         cached = self.__dict__.get("_cache")
@@ -173,6 +182,7 @@ def _rebuild(float_class: type[nn.Module]) -> nn.Module:
 def float_weight(layer: nn.Module) -> Tensor:
     """Returns the layer's float weight: its parameter, or what a parametrization makes of it."""
     weight = layer._parameters.get("weight")
+    weight = layer.__dict__.get("weight") if weight is None else weight
     if weight is not None:
         return weight
     if not isinstance(layer, QuantizedLayer):
@@ -183,9 +193,12 @@ def float_weight(layer: nn.Module) -> Tensor:
     return nn.Module.__getattr__(layer, "weight")  # type: ignore[return-value]
 
 
-def _can_cache(layer: nn.Module, weight: Tensor) -> bool:
+def _can_cache(layer: nn.Module, weight: Tensor, amax: Tensor) -> bool:
     # Only a parameter of this layer has an identity and a version to go by; a parametrized weight is new each time.
-    if torch.compiler.is_compiling() or layer._parameters.get("weight") is not weight or weight.is_inference():
+    if torch.compiler.is_compiling() or layer._parameters.get("weight") is not weight:
+        return False
+    # Tensors made in inference mode count no versions.
+    if weight.is_inference() or amax.is_inference():
         return False
     return not (weight.requires_grad and torch.is_grad_enabled())
 

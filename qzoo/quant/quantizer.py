@@ -78,7 +78,7 @@ class TensorQuantizer(nn.Module):
     @property
     def calibrated(self) -> bool:
         """Whether the quantizer has a range."""
-        return not bool(self.amax.isnan().any())
+        return not self.amax.is_meta and not bool(self.amax.isnan().any())
 
     @property
     def grid(self) -> Grid:
@@ -127,6 +127,8 @@ class TensorQuantizer(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
         if self.calibrated:
             self._switch_on()
+        elif self.state == "quantizing":
+            self.state = "off"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # `.half()` and `.to(bfloat16)` are about weights and activations: a range that lost bits is another range.

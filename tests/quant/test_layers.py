@@ -6,7 +6,7 @@ import io
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 from qzoo.quant.calibration import calibrate_weights
 from qzoo.quant.fake_quant import fake_quantize, grid
@@ -25,11 +25,14 @@ LAYERS = {
     "linear": (lambda: nn.Linear(6, 5), (2, 6)),
 }
 POOLS = {
-    "avg1d": (nn.AvgPool1d(2), (1, 2, 8)), "avg2d": (nn.AvgPool2d(2), (1, 2, 8, 8)), "avg3d": (nn.AvgPool3d(2), (1, 2, 4, 4, 4)),
-    "max1d": (nn.MaxPool1d(2), (1, 2, 8)), "max2d": (nn.MaxPool2d(2), (1, 2, 8, 8)), "max3d": (nn.MaxPool3d(2), (1, 2, 4, 4, 4)),
-    "adaptive1d": (nn.AdaptiveAvgPool1d(1), (1, 2, 8)), "adaptive2d": (nn.AdaptiveAvgPool2d(1), (1, 2, 8, 8)),
-    "adaptive3d": (nn.AdaptiveAvgPool3d(1), (1, 2, 4, 4, 4)),
-}  # fmt: skip
+    f"{type(pool).__name__}": (pool, (1, 2, 8, 8, 8)[: 2 + dims])
+    for dims, pools in {
+        1: [nn.AvgPool1d(2), nn.MaxPool1d(2), nn.AdaptiveAvgPool1d(1)],
+        2: [nn.AvgPool2d(2), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1)],
+        3: [nn.AvgPool3d(2), nn.MaxPool3d(2), nn.AdaptiveAvgPool3d(1)],
+    }.items()
+    for pool in pools
+}
 
 
 def quantized(layer: nn.Module, per: str = "channel") -> nn.Module:
@@ -213,6 +216,33 @@ def test_a_parametrized_weight_is_quantized_too() -> None:
         assert torch.equal(
             layer(x), nn.functional.linear(fake_quantize(x, torch.tensor(2.0), grid()), weight, layer.bias)
         )
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["quantized-then-pruned", "pruned-then-quantized"])
+def test_a_pruned_weight_is_quantized_too(first: bool) -> None:
+    layer, x = nn.Linear(6, 5), torch.randn(2, 6)
+    if first:
+        quantized(layer)
+    prune.l1_unstructured(layer, "weight", 0.5)
+    quantized(layer)
+    with torch.no_grad():
+        weight = fake_quantize(layer.weight, layer.weight_quantizer.amax, grid())
+        assert int((weight == 0).sum()) >= 15
+        x_hat = fake_quantize(x, torch.tensor(2.0), grid())
+        assert torch.equal(layer(x), nn.functional.linear(x_hat, weight, layer.bias))
+    prune.remove(layer, "weight")
+    assert isinstance(layer._parameters["weight"], nn.Parameter)
+
+
+def test_made_in_inference_mode() -> None:
+    x = torch.randn(2, 6)
+    with torch.inference_mode():
+        layer = quantized(nn.Linear(6, 5))
+        assert torch.equal(layer(x), expected(layer, x))
+    normal = quantized(nn.Linear(6, 5))
+    with torch.inference_mode():
+        normal._apply(torch.clone)
+        assert torch.equal(normal(x), expected(normal, x))
 
 
 def test_refuses_what_it_does_not_know() -> None:

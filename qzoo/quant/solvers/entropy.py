@@ -42,7 +42,7 @@ def entropy_amax(histograms: Stack, spec: QuantizerSpec) -> Tensor:
         if faulty:
             divergence = divergence.nan_to_num(nan=-torch.inf, posinf=torch.inf)
         else:
-            divergence[_clips_most(counts)] = torch.inf
+            divergence = divergence.masked_fill(divergence.isnan() | _clips_most(counts), torch.inf)
         best = divergence <= divergence.min() + (0.0 if faulty else TIE)
         amax[n] = histograms.edges[n, FIRST_BIN + int(best.nonzero()[-1])]
     return amax if faulty else torch.minimum(amax, histograms.magnitude)

@@ -36,6 +36,10 @@ def mse_amax(histograms: Stack, spec: QuantizerSpec) -> Tensor:
     for n in range(len(amax)):
         candidates = _candidates(histograms, n)
         errors = _squared_errors(histograms.counts[n], histograms.centres[n], candidates, levels)
+        if histograms.binning == "reference":
+            # A range of 2^-24 or less gives zeros, so each costs everything; of equals the smallest wins.
+            everything = (histograms.counts[n] * histograms.centres[n].square()).sum()
+            errors = torch.where(candidates > SMALLEST_AMAX, errors, everything)
         amax[n] = candidates[errors.argmin()]
     return amax
 
@@ -78,5 +82,4 @@ def _squared_errors(counts: Tensor, centres: Tensor, candidates: Tensor, levels:
         value = part.unsqueeze(1) * levels
         inner = value * (number[last] - number[first]) - 2 * (total[last] - total[first])
         errors.append(square + (value * inner).sum(1))
-    # A range as small as that is quantized to 0, which costs everything.
-    return torch.where(candidates > SMALLEST_AMAX, torch.cat(errors), square)
+    return torch.cat(errors)

@@ -1,0 +1,116 @@
+"""Properties that hold for every solver, whatever was collected."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from qzoo.errors import CalibrationError
+from qzoo.quant.collectors import HistogramCollector
+from qzoo.quant.histogram import Histogram
+from qzoo.quant.solvers import SOLVERS, solve
+from qzoo.quant.solvers.mse import grid_levels
+from qzoo.schema.calibrator import METHODS, Calibrator
+from qzoo.schema.quantizer import QuantizerSpec
+
+SPECS = [
+    QuantizerSpec(bits=bits, unsigned=unsigned, calibrator=calibrator)
+    for bits in (2, 4, 8, 12, 16)
+    for unsigned in (False, True)
+    for calibrator in (
+        Calibrator(method="max"),
+        Calibrator(method="percentile", percentile=99.0),
+        Calibrator(method="mse"),
+        Calibrator(method="entropy"),
+    )
+] + [QuantizerSpec(format="e4m3", calibrator=Calibrator(method="mse"))]
+tensors = arrays.arrays(np.float32, st.integers(1, 300), elements=st.floats(0, 8, width=32))
+
+
+def histogram(*tensors: torch.Tensor, binning: str = "aligned") -> Histogram:
+    collector = HistogramCollector(binning)
+    for tensor in tensors:
+        collector.collect(tensor)
+    return collector.histogram()
+
+
+def test_every_method_of_the_schema_has_a_solver() -> None:
+    assert set(SOLVERS) == set(METHODS)
+
+
+@given(tensors, st.sampled_from(SPECS))
+def test_a_range_is_at_most_the_maximum_and_positive_where_there_is_data(x: np.ndarray, spec: QuantizerSpec) -> None:
+    amax = float(solve([histogram(torch.from_numpy(x))], [spec])[0])
+    assert 0 <= amax <= x.max()
+    # A percentile of mostly zeros may be the first bin's edge; all others have to keep what is there.
+    assert (amax > 0) == (x.max() > 0)
+
+
+@given(st.lists(tensors, min_size=2, max_size=5), st.sampled_from(SPECS))
+def test_all_at_once_is_one_by_one(several: list[np.ndarray], spec: QuantizerSpec) -> None:
+    histograms = [histogram(torch.from_numpy(x)) for x in several]
+    together = solve(histograms, [spec] * len(histograms))
+    assert torch.equal(together, torch.cat([solve([one], [spec]) for one in histograms]))
+
+
+@given(tensors, st.sampled_from(SPECS), st.integers(-90, 90))
+def test_scaling_by_a_power_of_two_scales_the_range(x: np.ndarray, spec: QuantizerSpec, exponent: int) -> None:
+    x = np.where(x < 1e-3, 0, x).astype(np.float32)
+    scaled = torch.from_numpy(x) * 2.0**exponent
+    one, other = (solve([histogram(tensor)], [spec])[0] for tensor in (torch.from_numpy(x), scaled))
+    torch.testing.assert_close(one * 2.0**exponent, other, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+@pytest.mark.parametrize("value", [1e-38, 1e-30, 1e-6, 1.0, 1e30])
+def test_tiny_and_huge_constants(spec: QuantizerSpec, value: float) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        amax = float(solve([histogram(torch.full((100,), value))], [spec])[0])
+    assert amax == pytest.approx(value, rel=1e-3)
+
+
+@pytest.mark.parametrize("binning", ["aligned", "reference"])
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_only_zeros_give_zero(spec: QuantizerSpec, binning: str) -> None:
+    assert solve([histogram(torch.zeros(10), binning=binning)], [spec]).item() == 0
+
+
+def test_auto_is_unsigned_where_nothing_is_negative() -> None:
+    positive, both = histogram(torch.linspace(0, 1, 999)), histogram(torch.linspace(-1, 1, 999))
+    auto, signed, unsigned = (
+        QuantizerSpec(bits=4, unsigned=sign, calibrator=Calibrator(method="mse")) for sign in ("auto", False, True)
+    )
+    assert torch.equal(solve([positive, both], [auto, auto]), solve([positive, both], [unsigned, signed]))
+
+
+def test_nothing_counted_is_refused() -> None:
+    with pytest.raises(CalibrationError, match=r"Histogram 1 counted nothing, so it has no range\."):
+        solve([histogram(torch.ones(1)), histogram()], [QuantizerSpec()] * 2)
+
+
+@pytest.mark.parametrize(
+    ("spec", "levels"),
+    [
+        (QuantizerSpec(bits=2), [0, 1]),
+        (QuantizerSpec(bits=2, unsigned=True), [0, 1 / 3, 2 / 3, 1]),
+        (QuantizerSpec(bits=4), [level / 7 for level in range(8)]),
+    ],
+)
+def test_levels_of_a_grid(spec: QuantizerSpec, levels: list[float]) -> None:
+    assert grid_levels(spec).tolist() == pytest.approx(levels)
+
+
+@pytest.mark.parametrize(("format", "count"), [("e4m3", 127), ("e5m2", 124)])
+def test_levels_of_fp8(format: str, count: int) -> None:
+    levels = grid_levels(QuantizerSpec(format=format))  # type: ignore[arg-type]
+    assert len(levels) == count
+    assert levels[0] == 0
+    assert levels[-1] == 1
+    assert bool((levels.diff() > 0).all())
