@@ -31,7 +31,7 @@ from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.quantizer import QuantizerSpec
 from qzoo.tasks.machine import cpu_name
 
-IMAGES, BATCH, THREADS, ROUNDS = 64, 8, 2, 5
+IMAGES, BATCH, THREADS, ROUNDS = 64, 32, 2, 5
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
 

@@ -140,8 +140,8 @@ def load_pretrained_ranges(model: nn.Module, entry: RecipeEntry, resolved: Resol
     check_base(file, info, base_digest(model))
     if info.recipe_sha256 != resolved.digest:
         raise WeightsError(
-            f"{file.name} was calibrated by another state of the recipe {resolved.name} ({info.recipe_sha256[:12]}, now "
-            f"{resolved.digest[:12]}). Calibrate again: qzoo calibrate {resolved.name} --data PATH"
+            f"{file.name} was calibrated by another state of the recipe {resolved.name} ({info.recipe_sha256[:12]}, "
+            f"now {resolved.digest[:12]}). Calibrate again: qzoo calibrate {resolved.name} --data PATH"
         )
     set_ranges(model, fit_to_new_head(model, ranges))
 

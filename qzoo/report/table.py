@@ -55,4 +55,5 @@ def _remarks(report: Report) -> Iterator[str]:
         yield f"[dim]not run: {variant} ({reason})[/]"
     if report.calibration is not None:
         short = " (all there are; the recipe wants more)" if report.calibration.short else ""
-        yield f"[dim]calibrated on {report.calibration.images:,} images{short}; drop and agreement (%) are against float[/]"
+        count = f"{report.calibration.images:,} images{short}"
+        yield f"[dim]calibrated on {count}; drop and agreement (%) are against float[/]"
