@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from qzoo.errors import UnknownNameError, did_you_mean
 
@@ -100,6 +99,8 @@ def find_weights(architecture: str, tag: str | None = None) -> FloatWeights:
 
 def transform_of(weights: FloatWeights) -> Any:
     """Returns the transform from uint8 images, PIL or `(N, C, H, W)`, to normalized float32 tensors."""
+    from torchvision.transforms import v2  # takes seconds, and a model alone needs no transform
+
     return v2.Compose(
         [
             v2.ToImage(),

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
 
 
 @dataclass(frozen=True)
@@ -70,6 +69,8 @@ def train_transform(
         He et al. 2015 (arXiv 1512.03385), section 4.2, for CIFAR-10; Szegedy et al. 2014 (arXiv 1409.4842), section 6,
         for the crop by area.
     """
+    from torchvision.transforms import InterpolationMode, v2  # takes seconds, and few runs augment
+
     if dataset == "digits":
         moves = [v2.RandomCrop(size, padding=1)]
     elif dataset == "cifar10":

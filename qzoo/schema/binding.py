@@ -166,7 +166,9 @@ def _nearest(rule: BoundRule, layers: Sequence[Layer]) -> list[str]:
     """Returns the three names, of layers or else of types, that look most like what the rule names."""
     given = rule.names or rule.types or ()
     known = (
-        [layer.name for layer in layers] if rule.names else [t for layer in layers for t in layer.types if "." not in t]
+        [layer.name for layer in layers]
+        if rule.names
+        else [t for layer in layers for t in layer.types if "." not in t and t[0] != "_"]
     )
     likeness = {
         name: max(SequenceMatcher(None, one.replace("*", ""), name).ratio() for one in given)

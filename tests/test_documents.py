@@ -1,0 +1,57 @@
+"""What README and docs show works as shown."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from qzoo.build.bases import skeleton
+from qzoo.build.quantize import plan_quantizers
+from qzoo.cli.main import app
+from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.loading import parse_recipe
+from qzoo.schema.resolve import resolve
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), flags=re.S | re.M)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "recipes.md"], ids=lambda page: page.name)
+def test_recipes_bind_to_their_models(page: Path) -> None:
+    (text,) = blocks(page, "yaml")
+    entry = RecipeEntry.from_recipe(parse_recipe(text), "shown")
+    for name in entry.variants:
+        variant = resolve(entry, name)
+        assert plan_quantizers(skeleton(variant.base), variant).quantizers
+
+
+def test_the_recipe_of_the_readme_has_ten_lines_or_fewer() -> None:
+    (text,) = blocks(ROOT / "README.md", "yaml")
+    assert len([line for line in text.splitlines() if not line.startswith("#")]) <= 10
+
+
+def test_the_table_of_the_demo_is_that_of_the_recipe() -> None:
+    shown = (ROOT / "README.md").read_text().partition("<!-- demo -->")[2].partition("<!-- /demo -->")[0]
+    recipe = Catalog.load().find("resnet8_digits")[0].recipe
+    rows = {words[0]: words for words in (line.split() for line in shown.splitlines()) if len(words) > 6}
+    for name, claims in [("float", recipe.published), *((n, v.published) for n, v in recipe.variants.items())]:
+        assert f"{claims[0].top1:.2f}" in rows[name], f"{name}: run `make demo` and put its table into README.md"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_exist(page: Path) -> None:
+    known = {registered.name for registered in app.registered_commands}
+    used = set(re.findall(r"^\s*qzoo (\w+)", "\n".join(blocks(page, "bash")), flags=re.M))
+    assert used <= known
