@@ -51,10 +51,14 @@ def quantize_in_place(model: nn.Module, variant: ResolvedVariant) -> Plan:
 def plan_quantizers(model: nn.Module, variant: ResolvedVariant) -> Plan:
     """Returns which quantizers a variant's rules give a model, which is not changed.
 
+    Layers whose weight is read as data count as left in float: no rule can change that.
+
     Raises:
         RuleError: a rule written in the recipe matches nothing.
     """
-    return bind(variant, [_described(path, layer) for path, layer in quantizable_layers(model).items()])
+    plan = bind(variant, [_described(path, layer) for path, layer in quantizable_layers(model).items()])
+    read = [path for path, layer in model.named_modules() if has_weight(layer) and is_read_as_data(model, path)]
+    return replace(plan, left_float=[*plan.left_float, *read])
 
 
 def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:

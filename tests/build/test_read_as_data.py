@@ -7,8 +7,9 @@ import timm
 import torchvision
 from torch import nn
 
-from qzoo.build.quantize import quantizable_layers
+from qzoo.build.quantize import plan_quantizers, quantizable_layers
 from qzoo.quant.ranges import quantizers
+from qzoo.schema.resolve import resolve_scheme
 
 Quantize = Callable[..., nn.Module]
 
@@ -23,3 +24,8 @@ def test_projections_that_are_read_as_data_are_left_alone(holder: Callable[[], n
     layers = [path for path in quantizable_layers(model) if path.endswith(("out_proj", "qkv"))]
     assert not layers
     assert "1.weight_quantizer" in quantizers(quantized(model))
+
+
+def test_what_is_read_as_data_is_listed_as_float() -> None:
+    plan = plan_quantizers(torchvision.models.vit_b_16(weights=None), resolve_scheme("int8"))
+    assert len([path for path in plan.left_float if path.endswith("self_attention.out_proj")]) == 12
