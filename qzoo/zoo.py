@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import ResolvedVariant, resolve, resolve_scheme
 from qzoo.weights.ranges import SUFFIX, check_base, load_ranges
+
+
+class OtherImagesWarning(UserWarning):
+    """Ranges were calibrated on another number of images than the recipe says."""
 
 
 def create(
@@ -76,6 +81,8 @@ def quantize(model: nn.Module, scheme: str | ResolvedVariant = "int8") -> nn.Mod
     Example:
         >>> print(quantize(nn.Sequential(nn.Linear(4, 2)), "int8"))  # doctest: +SKIP
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"qzoo.quantize takes a float module, not {model!r}. A model of the zoo: qzoo.create(name).")
     quantized = copy.deepcopy(model)
     quantize_in_place(quantized, _rules_of(scheme) if isinstance(scheme, str) else scheme)
     return quantized
@@ -84,7 +91,8 @@ def quantize(model: nn.Module, scheme: str | ResolvedVariant = "int8") -> nn.Mod
 def _rules_of(name: str) -> ResolvedVariant:
     """Returns the rules of a scheme or of a variant, by name."""
     catalog = Catalog.load()
-    if name in catalog.schemes or name not in catalog.names():
+    is_recipe = name in catalog.names() or name.partition(":")[0].endswith((".yaml", ".yml"))
+    if name in catalog.schemes or not is_recipe:
         return resolve_scheme(name)
     entry, variant = catalog.find(name)
     if variant is None:
@@ -92,12 +100,12 @@ def _rules_of(name: str) -> ResolvedVariant:
     return resolve(entry, variant)
 
 
-def recipe(name: str | Path) -> Recipe:
-    """Returns the recipe that a name or a path belongs to."""
-    return Catalog.load().find(str(name))[0].recipe
+def recipe(name: str | Path | Recipe) -> Recipe:
+    """Returns the recipe that a name or a path belongs to; a recipe itself as it is."""
+    return name if isinstance(name, Recipe) else Catalog.load().find(str(name))[0].recipe
 
 
-def transform(name: str | Path) -> Any:
+def transform(name: str | Path | Recipe) -> Any:
     """Returns the evaluation transform that belongs to the base's weights."""
     return base_transform(recipe(name).base)
 
@@ -130,14 +138,25 @@ def load_pretrained_ranges(model: nn.Module, entry: RecipeEntry, resolved: Resol
 
     Raises:
         WeightsError: there are none, or they were made for another base or by an older recipe.
+
+    Warns:
+        OtherImagesWarning: they were calibrated on another number of images than the recipe says.
     """
     file = ranges_file(entry, resolved.name)
     if file is None:
-        raise WeightsError(
-            f"No ranges are at hand for {resolved.name}. Calibrate them: qzoo calibrate {resolved.name} --data PATH"
-        )
+        command = f"qzoo calibrate {entry.address(resolved.variant)}"
+        data = "" if resolved.dataset == "digits" else " --data PATH"
+        raise WeightsError(f"No ranges are at hand for {resolved.name}. Calibrate them: {command}{data}")
     ranges, info = load_ranges(file)
     check_base(file, info, base_digest(model))
+    wanted = resolved.calibration.images
+    if info.calibration_images != wanted:
+        warnings.warn(
+            f"{file.name} was calibrated on {info.calibration_images:,} images, the recipe says {wanted:,}: figures "
+            f"may differ from the published ones. As the recipe says: qzoo calibrate {resolved.name} --data PATH",
+            OtherImagesWarning,
+            stacklevel=3,
+        )
     if info.recipe_sha256 != resolved.digest:
         raise WeightsError(
             f"{file.name} was calibrated by another state of the recipe {resolved.name} ({info.recipe_sha256[:12]}, "
@@ -156,4 +175,7 @@ def _find(name: str | Path | Recipe, variant: str | None, quantize: bool) -> tup
         entry, found = RecipeEntry.from_recipe(name, "recipe"), None
     else:
         entry, found = Catalog.load().find(str(name))
+    if found and (variant or quantize):
+        what = f"variant={variant!r}" if variant else "quantize=True"
+        raise UnknownNameError(f"'{name}' is a variant already; {what} goes with its base, '{entry.name}'.")
     return entry, variant or found or ("int8_residual" if quantize else None)

@@ -14,13 +14,14 @@ from qzoo.architectures.resnet_digits import DigitsResNet
 from qzoo.errors import NotCalibratedError, UnknownNameError, UnsupportedError, WeightsError
 from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import get_ranges, quantizers, uncalibrated
-from qzoo.schema.catalog import Catalog
+from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Base, Recipe, Variant
 from qzoo.schema.resolve import resolve
-from qzoo.tasks.calibrate_variants import calibratable
+from qzoo.tasks.calibrate_variants import calibratable, calibrate_variants
+from qzoo.tasks.settings import Settings
 from qzoo.weights.base_weights import NewHeadWarning
 from qzoo.weights.ranges import load_ranges
-from qzoo.zoo import ranges_file
+from qzoo.zoo import OtherImagesWarning, load_pretrained_ranges, ranges_file
 
 CATALOG = Catalog.load()
 CALIBRATABLE = [f"{entry.name}_{variant}" for entry in CATALOG.entries for variant in calibratable(entry)]
@@ -124,15 +125,25 @@ def test_ranges_of_another_base_are_refused_and_nothing_changes(tmp_path: Path) 
 def test_ranges_of_another_variant_are_refused(tmp_path: Path) -> None:
     file = qzoo.save(qzoo.create("resnet8_digits_int8", pretrained=True), tmp_path / "a.safetensors")
     other = qzoo.create("resnet8_digits_w4a4", pretrained="float")
-    with pytest.raises(WeightsError, match=r"ranges do not fit the model: 8 missing \(.+unsigned"):
+    with pytest.raises(
+        WeightsError, match=r"holds the ranges of resnet8_digits_int8 \(.+\); this model is resnet8_digits_w4a4"
+    ):
         qzoo.load(other, file)
 
 
 def test_without_ranges_the_message_has_the_command() -> None:
     with pytest.raises(WeightsError, match=r"No ranges are at hand for .*qzoo calibrate \S+ --data PATH"):
-        qzoo.zoo.load_pretrained_ranges(  # type: ignore[attr-defined]
-            nn.Identity(), CATALOG.find("resnet50")[0], resolve(CATALOG.find("resnet50")[0], "int8")
-        )
+        load_pretrained_ranges(nn.Identity(), CATALOG.find("resnet50")[0], resolve(CATALOG.find("resnet50")[0], "int8"))
+
+
+def test_ranges_of_fewer_images_than_the_recipe_says_are_reported(tmp_path: Path) -> None:
+    entry = CATALOG.find("resnet8_digits")[0]
+    (made,) = calibrate_variants(entry, ["int8"], Settings(calib_images=16), output=tmp_path / "ranges")
+    copy = RecipeEntry(entry.name, entry.recipe, tmp_path / "resnet8_digits.yaml", entry.lines, entry.schemes)
+    model = qzoo.create("resnet8_digits_int8", pretrained="float")
+    with pytest.warns(OtherImagesWarning, match=r"was calibrated on 16 images, the recipe says 512"):
+        load_pretrained_ranges(model, copy, resolve(copy, "int8"))
+    assert made.images == 16
 
 
 def test_another_number_of_classes_keeps_the_ranges_of_all_other_layers() -> None:
@@ -172,6 +183,8 @@ def test_a_recipe_may_be_a_file_or_made_in_python(tmp_path: Path) -> None:
         ("resnet8_digits", {"variant": "int9"}, "has no variant 'int9'. Did you mean 'int8'?"),
         ("resnet8_digits", {"pretrained": "yes"}, "pretrained='yes' means nothing here. Known: True, 'float', False."),
         ("nothing.yaml", {}, "There is no recipe file nothing.yaml"),
+        ("resnet8_digits_int8", {"variant": "w4a4"}, "is a variant already; variant='w4a4' goes with its base"),
+        ("resnet8_digits_int8", {"quantize": True}, "is a variant already; quantize=True goes with its base"),
         ("resnet8_digits", {"quantize": True}, "has no variant 'int8_residual'"),
     ],
 )

@@ -27,11 +27,10 @@ def quantize_in_place(model: nn.Module, variant: ResolvedVariant) -> Plan:
 
     Raises:
         RuleError: a rule written in the recipe matches nothing, or no layer is quantized at all.
-        UnsupportedError: the variant asks for residual quantizers.
-        ValueError: the model is quantized already.
+        UnsupportedError: the variant asks for residual quantizers, or the model is quantized already.
     """
     if quantizers(model):
-        raise ValueError("This model is quantized already. Make a float one: qzoo.create(base), without a variant.")
+        raise UnsupportedError("This model is quantized already. Start again from the float one.")
     refuse_residual(variant)
     plan, notice = plan_quantizers(model, variant), Notice()
     if not plan.quantizers:

@@ -10,14 +10,30 @@ from typing import NoReturn
 from rich.console import Console
 
 # Without emoji: the table of their names costs more than printing, and `:int8:` is no picture.
-stdout = Console(width=None if sys.stdout.isatty() else 150, emoji=False)
-stderr = Console(stderr=True, emoji=False)
+stdout = Console(width=None if sys.stdout.isatty() else 150, emoji=False, highlight=False)
+stderr = Console(stderr=True, emoji=False, highlight=False)
 
 
 def fail(message: str) -> NoReturn:
     """Prints one message for a known mistake and exits with 2."""
     stderr.print(f"[bold red]error[/] {_escape(message)}", highlight=False, soft_wrap=True)
     sys.exit(2)
+
+
+def check_target(target: str | None) -> None:
+    """Refuses a file that can't be written, before the work whose result it is for.
+
+    Raises:
+        OSError: its folder can't be made, or the file is a folder.
+    """
+    if target in (None, "-"):
+        return
+    path = Path(str(target))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(f"--json {target} is a folder, not a file")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"--json {target} can't be written")
 
 
 def write_json(text: str, target: str) -> None:

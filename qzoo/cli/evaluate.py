@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qzoo.cli.console import stdout, write_json
+from qzoo.cli.console import check_target, stdout, write_json
 from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json
 from qzoo.schema.catalog import Catalog
 
@@ -40,6 +40,7 @@ def run(
     from qzoo.tasks.evaluate_named import evaluate_named
     from qzoo.tasks.settings import Settings
 
+    check_target(json_file)
     entry, variant = Catalog.load().find(name)
     settings = Settings(data=data, eval_images=eval_images, batch_size=batch_size, device=device)
     result = evaluate_named(entry, variant, settings, ranges=ranges, progress=bar)

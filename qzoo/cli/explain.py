@@ -6,6 +6,7 @@ import json
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from qzoo.cli.console import stderr, stdout, write_json
@@ -50,7 +51,7 @@ def run(
     for heading in ("module", "role", "quantizer", "decided by"):
         table.add_column(heading, no_wrap=heading != "decided by", overflow="fold")
     for q in plan.quantizers:
-        table.add_row(q.module, q.role, str(q.spec), str(q.origin))
+        table.add_row(q.module, q.role, str(q.spec), escape(str(q.origin)))
     stdout.print(table)
     counts = ", ".join(
         f"{sum(q.role == role for q in plan.quantizers)} {role}" for role in ("input", "weight", "output")

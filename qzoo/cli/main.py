@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import functools
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import typer
+from rich.markup import escape
 
 from qzoo.cli import calibrate, evaluate, explain, list_models, reproduce, show, validate
 from qzoo.cli.console import fail, stderr
@@ -35,9 +37,18 @@ def _guarded(run: Callable[..., None]) -> Callable[..., None]:
             run(*arguments, **options)
         except QzooError as error:
             fail(str(error))
+        except OSError as error:
+            fail(f"{error}. Look at the path, its permissions and the free space.")
         except KeyboardInterrupt:
             stderr.print("Interrupted. Files that were finished are kept; nothing is half-written.", style="yellow")
             sys.exit(130)
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception:
+            # Not 1, which says that a figure was measured and is off.
+            traceback.print_exc()
+            stderr.print("This is a bug in qzoo. Please report the lines above.", style="bold red")
+            sys.exit(3)
 
     return command
 
@@ -62,4 +73,4 @@ def main() -> None:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    stderr.print(f"[yellow]warning[/] {message}", highlight=False)
+    stderr.print(f"[yellow]warning[/] {escape(str(message))}", highlight=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qzoo.cli.console import stdout, write_json
+from qzoo.cli.console import check_target, stdout, write_json
 from qzoo.cli.options import BatchSize, CalibImages, Data, Device, EvalImages, Json
 
 NAME = "reproduce"
@@ -38,6 +38,7 @@ def run(
     from qzoo.tasks.reproduce import reproduce
     from qzoo.tasks.settings import Settings
 
+    check_target(json_file)
     settings = Settings(data, calib_images, eval_images, batch_size, device)
     report = reproduce(name, settings, only=only or (), progress=bar)
     if json_file:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from qzoo.cli.console import stdout, write_json
 from qzoo.cli.options import Json
@@ -50,7 +51,7 @@ def run(
         f"{calibration.binning} binning"
     )
     for rule in resolved.rules:
-        stdout.print(f"rule         {rule}", highlight=False, soft_wrap=True)
+        stdout.print(f"rule         {escape(str(rule))}", highlight=False, soft_wrap=True)
     for claim in resolved.published:
-        stdout.print(f"published    {claim}  ({claim.source})", highlight=False, soft_wrap=True)
-    stdout.print(f"\nEvery quantizer with the rule that decided it: qzoo explain {resolved.name}")
+        stdout.print(f"published    {claim}  ({escape(claim.source)})", highlight=False, soft_wrap=True)
+    stdout.print(f"\nEvery quantizer with the rule that decided it: qzoo explain {entry.address(variant)}")

@@ -52,7 +52,7 @@ def _validate(entry: RecipeEntry, schema_only: bool) -> int:
             variant = resolve(entry, name)
             if not schema_only:
                 _bind(variant)
-        except RecipeError as error:
+        except QzooError as error:
             problems.append(str(error))
     if problems:
         raise RecipeError("\n".join(dict.fromkeys(problems)))
@@ -62,5 +62,7 @@ def _validate(entry: RecipeEntry, schema_only: bool) -> int:
 def _bind(variant: ResolvedVariant) -> None:
     from qzoo.build.bases import skeleton
     from qzoo.build.quantize import plan_quantizers
+    from qzoo.data.catalog import check_names
 
+    check_names(variant.dataset, variant.calibration.split)
     plan_quantizers(skeleton(variant.base), variant)

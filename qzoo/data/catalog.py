@@ -9,7 +9,7 @@ from qzoo.data.cifar10 import open_cifar10
 from qzoo.data.digits import open_digits
 from qzoo.data.image_folder import open_folder
 from qzoo.data.split import Split
-from qzoo.errors import DataError, UnknownNameError, did_you_mean
+from qzoo.errors import DataError, UnknownNameError, did_you_mean, nearest
 
 EVALUATED_ON = {"digits": "test", "cifar10": "test", "imagenet-1k": "val"}
 SPLITS = {"digits": ("train", "test"), "cifar10": ("train", "test"), "imagenet-1k": ("train", "val")}
@@ -38,8 +38,7 @@ def open_split(dataset: str, split: str, data: Path | None = None) -> Split:
     """
     if dataset not in SPLITS:
         return open_folder(dataset, split, _named_folder(dataset, data))
-    if split not in SPLITS[dataset]:
-        raise UnknownNameError(f"{dataset} has no split '{split}'. {did_you_mean(split, SPLITS[dataset])}")
+    check_names(dataset, split)
     folder = _folder(dataset, data)
     if dataset == "digits":
         return open_digits(split)
@@ -52,6 +51,18 @@ def open_split(dataset: str, split: str, data: Path | None = None) -> Split:
             "or set QZOO_DATA."
         )
     return open_folder(dataset, split, folder)
+
+
+def check_names(dataset: str, split: str) -> None:
+    """Refuses a misspelt dataset or split, without looking at any data.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    if dataset in SPLITS and split not in SPLITS[dataset]:
+        raise UnknownNameError(f"{dataset} has no split '{split}'. {did_you_mean(split, SPLITS[dataset])}")
+    if dataset not in SPLITS and nearest(dataset, SPLITS):
+        _named_folder(dataset, None)  # a folder may have a similar name
 
 
 def _named_folder(dataset: str, data: Path | None) -> Path:

@@ -21,6 +21,10 @@ Collection = dict[str, MaxCollector | HistogramCollector]
 """What every input and output quantizer saw, by its path."""
 
 
+class ClippedNegativesWarning(UserWarning):
+    """An unsigned quantizer saw negative values: they all become 0."""
+
+
 class DeadActivationWarning(UserWarning):
     """A quantizer saw only zeros: its range is 0 and so is its output."""
 
@@ -43,6 +47,7 @@ def collecting(model: nn.Module, binning: str = "aligned", histograms: Iterable[
     Yields:
         The collection, filled as tensors pass.
     """
+    HistogramCollector(binning)  # refuses an unknown one, even where only maxima are needed
     watched, states = activation_quantizers(model), {q: q.state for q in quantizers(model).values()}
     wanted = set(histograms)
     collection: Collection = {}
@@ -72,8 +77,7 @@ def check_collection(collection: Mapping[str, MaxCollector | HistogramCollector]
     broken = [path for path, seen in collection.items() if seen.nonfinite]
     if broken:
         raise CalibrationError(
-            f"NaN or Inf reached {_listed(broken)}. Look at the images, their transform and the weights; "
-            "the first module named is the first that saw them."
+            f"NaN or Inf reached {_listed(broken)}. Look at the images, their transform and the weights."
         )
     if nothing:
         raise CalibrationError(
@@ -102,10 +106,11 @@ def solve_ranges(model: nn.Module, collection: Mapping[str, MaxCollector | Histo
     if missing:
         raise CalibrationError(f"The collection lacks {_listed(missing)}. Collect on a model that has them.")
     check_collection({path: collection[path] for path in watched})
+    _warn_of_clipped({path: collection[path] for path, quantizer in watched.items() if quantizer.spec.unsigned is True})
     solved = _solve_activations(watched, collection) | _solve_weights(model)
     for path, quantizer in quantizers(model).items():
         seen = collection.get(path)
-        quantizer.set_amax(solved[path].to(quantizer.amax.device), None if seen is None else float(seen.amin) >= 0)
+        quantizer.set_amax(solved[path].to(quantizer.amax.device), seen is not None and float(seen.amin) >= 0)
 
 
 def calibrate_weights(model: nn.Module) -> None:
@@ -150,6 +155,16 @@ def _solve_weights(model: nn.Module) -> dict[str, Tensor]:
             except CalibrationError as error:
                 raise CalibrationError(f"{path}.weight: {error}. Load the base weights again.") from error
     return solved
+
+
+def _warn_of_clipped(unsigned: Mapping[str, MaxCollector | HistogramCollector]) -> None:
+    clipped = [path for path, seen in unsigned.items() if float(seen.amin) < 0]
+    if clipped:
+        warnings.warn(
+            f"Negative values reached {_listed(clipped)}, which are unsigned: they all become 0. Say `unsigned: auto`.",
+            ClippedNegativesWarning,
+            stacklevel=3,
+        )
 
 
 def _listed(paths: list[str]) -> str:

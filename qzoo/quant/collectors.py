@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from qzoo.errors import CalibrationError
+from qzoo.errors import CalibrationError, UnknownNameError, did_you_mean
 from qzoo.quant.bin_counting import count_aligned
 from qzoo.quant.histogram import ALIGNED_BINS, Binning, Histogram, aligned_edges
 
@@ -32,7 +32,7 @@ class MaxCollector:
     """
 
     def __init__(self) -> None:
-        self.amin, self.amax = torch.tensor(torch.inf), torch.tensor(-torch.inf)
+        self.amin, self.amax = torch.tensor(torch.inf, device="cpu"), torch.tensor(-torch.inf, device="cpu")
 
     def collect(self, x: Tensor) -> None:
         """Takes note of a tensor of any shape and float dtype."""
@@ -69,6 +69,8 @@ class HistogramCollector(MaxCollector):
 
     def __init__(self, binning: Binning | str = "aligned") -> None:
         super().__init__()
+        if binning not in ("aligned", "reference"):
+            raise UnknownNameError(f"Unknown binning '{binning}'. {did_you_mean(binning, ['aligned', 'reference'])}")
         self._bins: _AlignedBins | _ReferenceBins = _AlignedBins() if binning == "aligned" else _ReferenceBins()
 
     def collect(self, x: Tensor) -> None:
@@ -108,7 +110,7 @@ class HistogramCollector(MaxCollector):
 
 class _AlignedBins:
     def __init__(self) -> None:
-        self.counts = torch.zeros(ALIGNED_BINS, dtype=torch.int64)
+        self.counts = torch.zeros(ALIGNED_BINS, dtype=torch.int64, device="cpu")
         self.exponent = SMALLEST_EXPONENT
 
     def add(self, x: Tensor, magnitude: float, signed: bool) -> None:

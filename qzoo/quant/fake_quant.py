@@ -136,5 +136,6 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         x, amax = ctx.saved_tensors
+        x = x.float()
         inside = (x >= 0) & (x <= amax) if ctx.unsigned else x.abs() <= amax
-        return grad * inside, None, None
+        return torch.where(inside, grad, 0.0), None, None

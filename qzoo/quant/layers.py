@@ -94,9 +94,9 @@ class QuantizedLayer(nn.Module):
 
     float_class: type[nn.Module]
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Quantizes the input, runs the layer's own forward on the quantized weight, quantizes the output."""
-        x = self._quantized("input", x)
+        x = self._quantized("input", input)
         if "weight_quantizer" in self._modules:
             with _visible(self, self._quantized_weight()):
                 y = super().forward(x, *args, **kwargs)
@@ -131,6 +131,9 @@ class QuantizedLayer(nn.Module):
         quantizer, weight = quantizer_of(self, "weight"), float_weight(self)
         assert quantizer is not None
         if not _can_cache(self, weight, quantizer.amax):
+            if not torch.compiler.is_compiling():
+                # A step of a fused optimizer may follow, which leaves no trace in the weight's version.
+                self.refresh()
             return quantizer(weight)  # type: ignore[no-any-return]
         key = (quantizer.state, quantizer.grid, _identity(weight), _identity(quantizer.amax))
         cached = self.__dict__.get("_cache")

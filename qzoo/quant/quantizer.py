@@ -69,7 +69,7 @@ class TensorQuantizer(nn.Module):
         self.state: State = "off"
         self.collector: Collector | None = None
         self.notice = notice
-        self.register_buffer("amax", torch.full(shape, torch.nan))
+        self.register_buffer("amax", torch.full(shape, torch.nan, dtype=torch.float32))
         # Whether `unsigned: auto` found negative values is a result like the range, so it travels with it.
         auto = torch.zeros((), dtype=torch.bool) if spec.unsigned == "auto" else None
         self.register_buffer("unsigned", auto)
@@ -120,11 +120,15 @@ class TensorQuantizer(nn.Module):
         self.notice = None
 
     def _grid(self) -> Grid:
-        unsigned = bool(self.unsigned) if self.unsigned is not None else self.spec.unsigned is True
+        unsigned = self.spec.unsigned is True
+        if self.unsigned is not None and not self.unsigned.is_meta:
+            unsigned = bool(self.unsigned)
         return grid(self.spec.format, self.spec.bits, unsigned, self.spec.narrow)
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        if f"{prefix}amax" not in state_dict:
+            return
         if self.calibrated:
             self._switch_on()
         elif self.state == "quantizing":
@@ -134,7 +138,10 @@ class TensorQuantizer(nn.Module):
         # `.half()` and `.to(bfloat16)` are about weights and activations: a range that lost bits is another range.
         exact = self.amax
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.amax.dtype != exact.dtype:
+        if exact.is_meta and not self.amax.is_meta:
+            # Memory that was given to a skeleton holds anything; it is no range.
+            self.amax.fill_(torch.nan)
+        elif self.amax.dtype != exact.dtype:
             self.amax = exact.to(self.amax.device)
         return self
 

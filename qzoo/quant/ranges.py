@@ -49,6 +49,18 @@ def require_calibrated(model: nn.Module, purpose: str) -> None:
         )
 
 
+def require_quantizers(model: nn.Module) -> None:
+    """Refuses a model without quantizers.
+
+    Raises:
+        NotCalibratedError: says how to get some.
+    """
+    if not quantizers(model):
+        raise NotCalibratedError(
+            "This model has no quantizers. Make it with qzoo.create(variant) or qzoo.quantize(model, scheme)."
+        )
+
+
 def get_ranges(model: nn.Module) -> dict[str, Tensor]:
     """Returns a copy of every range, keyed like the state dict: `layer1.0.conv1.input_quantizer.amax`.
 

@@ -66,7 +66,7 @@ def _solve_rows(rows: Tensor, spec: QuantizerSpec) -> Tensor:
     if method == "mse":
         return _least_squares(rows, largest, grid(spec.format, spec.bits, spec.unsigned is True, spec.narrow))
     if method == "percentile":
-        rank = max(1, math.ceil(rows.shape[1] * (spec.calibrator.percentile or 100.0) / 100))
+        rank = max(1, math.ceil(rows.shape[1] * ((spec.calibrator.percentile or 100.0) / 100)))
         return magnitude.kthvalue(rank, dim=1).values
     return _by_histograms(rows, spec)
 

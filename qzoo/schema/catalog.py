@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from qzoo import environment
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
-from qzoo.schema.loading import dump_json, load_recipe, validate
+from qzoo.schema.loading import load_recipe, validate
 from qzoo.schema.recipe import Recipe, Scheme
 from qzoo.schema.yaml_source import Lines, read_yaml, short_path
 
@@ -46,10 +45,10 @@ class RecipeEntry:
         """The file, for messages; relative to the current folder if it lies below it."""
         return "<recipe>" if self.path is None else short_path(self.path)
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the recipe's content, schemes excluded."""
-        return hashlib.sha256(dump_json(self.recipe).encode()).hexdigest()
+    def address(self, variant: str) -> str:
+        """Returns what to type for a variant: its full name, or its file and name if no catalogue knows the file."""
+        known = Catalog.load().files.get(self.name) == self.path
+        return f"{self.name}_{variant}" if known else f"{self.where}:{variant}"
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, name: str) -> RecipeEntry:

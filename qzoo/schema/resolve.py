@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -126,6 +127,12 @@ def resolve(entry: RecipeEntry, variant: str) -> ResolvedVariant:
         finetune=next((link.finetune for _, link in reversed(links) if link.finetune is not None), None),
         published=tuple(last.published),
     )
+
+
+def recipe_digest(entry: RecipeEntry) -> str:
+    """Returns the SHA-256 over all that can move a number of any variant of a recipe, its schemes included."""
+    parts = [f"{name} {resolve(entry, name).digest}" for name in entry.variants]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def resolve_scheme(name: str) -> ResolvedVariant:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from qzoo import environment
 from qzoo.errors import RecipeError, nearest
 
 FieldPath = tuple[str | int, ...]
@@ -76,11 +77,12 @@ def read_yaml(path: Path) -> tuple[Any, Lines]:
 
 
 def short_path(path: Path) -> str:
-    """Returns a path relative to the current folder if it lies below it, else as it is."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+    """Returns a path relative to the current folder if it lies below it, and a shipped one as `recipes/...`."""
+    resolved = path.resolve()
+    for folder in (Path.cwd(), environment.packaged().parent):
+        if resolved.is_relative_to(folder):
+            return str(resolved.relative_to(folder))
+    return str(path)
 
 
 def parse_yaml(text: str, where: str) -> tuple[Any, Lines]:

@@ -24,12 +24,18 @@ def as_batches(images: Any, device: torch.device) -> Iterator[tuple[Tensor, Tens
     """
     items: Iterable[Any] = [images] if isinstance(images, Tensor) else images
     for position, item in enumerate(items):
-        x, y = (item[0], item[1]) if isinstance(item, (tuple, list)) and len(item) >= 2 else (item, None)
+        parts = [*item, None] if isinstance(item, (tuple, list)) and item else [item, None]
+        x, y = parts[:2]
         if not isinstance(x, Tensor):
             raise DataError(
                 f"Item {position} of the images is {type(item).__name__}; "
                 "expected tensors (N, C, H, W), or pairs of one and labels (N,)."
             )
+        if not x.is_floating_point():
+            kind = str(x.dtype).removeprefix("torch.")
+            raise DataError(f"Item {position} of the images is {kind}; expected floats, already transformed.")
+        if y is not None and len(y) != len(x):
+            raise DataError(f"Item {position} has {len(x)} images but {len(y)} labels.")
         yield x.to(device, non_blocking=True), None if y is None else torch.as_tensor(y).to(device)
 
 

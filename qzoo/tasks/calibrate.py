@@ -11,8 +11,9 @@ from torch import nn
 from qzoo.build.heads import requantize_replaced
 from qzoo.build.provenance import provenance
 from qzoo.quant.calibration import Collection, collecting, solve_ranges
-from qzoo.quant.ranges import quantizers
+from qzoo.quant.ranges import require_quantizers
 from qzoo.tasks.batches import as_batches, device_of
+from qzoo.tasks.modes import evaluation_mode
 from qzoo.tasks.progress import Progress, silent
 
 
@@ -37,6 +38,7 @@ def calibrate(
         The model itself.
 
     Raises:
+        NotCalibratedError: the model has no quantizers.
         CalibrationError: a quantizer saw nothing, NaN or Inf; the model is as it was.
 
     Example:
@@ -46,10 +48,7 @@ def calibrate(
     requantize_replaced(model)
     made = provenance(model)
     binning = binning or (made.variant.calibration.binning if made and made.variant else "aligned")
-    if not quantizers(model):
-        raise ValueError(
-            "This model has no quantizers. Make it with qzoo.create(variant) or qzoo.quantize(model, scheme)."
-        )
+    require_quantizers(model)
     solve_ranges(model, collect(model, images, binning=binning, progress=progress, count=count))
     return model
 
@@ -73,12 +72,8 @@ def collect(
         progress: shown the batches.
         count: how many images there are, for the progress.
     """
-    training, device = model.training, device_of(model)
-    model.eval()
-    try:
-        with collecting(model, binning, histograms) as collection, torch.no_grad():
-            for x, _ in progress(as_batches(images, device), count, "calibrating"):
-                model(x)
-    finally:
-        model.train(training)
+    device = device_of(model)
+    with evaluation_mode(model), collecting(model, binning, histograms) as collection, torch.no_grad():
+        for x, _ in progress(as_batches(images, device), count, "calibrating"):
+            model(x)
     return collection

@@ -91,6 +91,10 @@ def _calibrate_one(shared: SharedCalibration, variant: ResolvedVariant, path: Pa
 
 def _target(output: Path | None, name: str, count: int) -> Path:
     folder = output or environment.home() / "ranges"
+    if folder.suffix not in ("", ".safetensors") and not folder.is_dir():
+        raise RecipeError(
+            f"{output} is neither a folder nor a .safetensors file. Ranges are safetensors: -o NAME.safetensors"
+        )
     if folder.suffix != ".safetensors":
         return folder / f"{name}{SUFFIX}"
     if count > 1:

@@ -14,6 +14,7 @@ from qzoo.build.heads import requantize_replaced
 from qzoo.errors import DataError
 from qzoo.quant.ranges import require_calibrated
 from qzoo.tasks.batches import as_batches, device_of
+from qzoo.tasks.modes import evaluation_mode
 from qzoo.tasks.progress import Progress, silent
 
 
@@ -69,18 +70,16 @@ def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, coun
     """
     requantize_replaced(model)
     require_calibrated(model, "evaluate")
-    training, device, start = model.training, device_of(model), time.perf_counter()
-    model.eval()
+    device, start = device_of(model), time.perf_counter()
     first, hits = [], []
-    try:
-        with torch.inference_mode():
-            for x, y in progress(as_batches(images, device), count, what):
-                best = _best_five(model(x))
-                first.append(best[:, 0].cpu())
-                if y is not None:
-                    hits.append((best == y.unsqueeze(1)).cpu())
-    finally:
-        model.train(training)
+    with evaluation_mode(model), torch.inference_mode():
+        for x, y in progress(as_batches(images, device), count, what):
+            logits = model(x)
+            best = _best_five(logits)
+            first.append(best[:, 0].cpu())
+            if y is not None:
+                _check_labels(y, logits.shape[1])
+                hits.append((best == y.unsqueeze(1)).cpu())
     return _summary(first, hits, time.perf_counter() - start)
 
 
@@ -106,6 +105,14 @@ def _best_five(logits: Tensor) -> Tensor:
     return logits.topk(min(5, logits.shape[1]), dim=1).indices
 
 
+def _check_labels(labels: Tensor, classes: int) -> None:
+    if labels.is_floating_point() or (labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes):
+        raise DataError(
+            f"Labels are {labels.dtype}, {labels.min()} to {labels.max()}; the model has {classes} classes, so they "
+            f"have to be whole numbers from 0 to {classes - 1}. Does the model belong to this dataset?"
+        )
+
+
 def _summary(first: list[Tensor], hits: list[Tensor], seconds: float) -> Evaluation:
     if not first:
         raise DataError("There are no images to evaluate on.")
@@ -113,5 +120,11 @@ def _summary(first: list[Tensor], hits: list[Tensor], seconds: float) -> Evaluat
     if not hits:
         return Evaluation(len(predictions), None, None, predictions, seconds)
     correct = torch.cat(hits)
+    if len(correct) != len(predictions):
+        raise DataError(
+            f"Only {len(correct)} of {len(predictions)} images have labels. Give (x, y) for all batches, or x for all."
+        )
     top1, top5 = correct[:, 0].double().mean(), correct.any(1).double().mean()
-    return Evaluation(len(predictions), 100 * float(top1), 100 * float(top5), predictions, seconds)
+    # Four digits tell any two counts apart, and print the same everywhere.
+    in_percent = [round(100 * float(share), 4) for share in (top1, top5)]
+    return Evaluation(len(predictions), in_percent[0], in_percent[1], predictions, seconds)

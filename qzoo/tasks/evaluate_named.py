@@ -8,6 +8,7 @@ from torch import nn
 
 from qzoo.build.bases import create_base
 from qzoo.build.quantize import quantize_in_place
+from qzoo.errors import UnknownNameError
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import resolve
 from qzoo.tasks.evaluate import Evaluation, evaluate
@@ -40,6 +41,9 @@ def evaluate_named(
         DataError: the dataset is missing or of the wrong kind.
     """
     settings = settings or Settings()
+    if ranges is not None and variant is None:
+        known = ", ".join(entry.variants)
+        raise UnknownNameError(f"'{entry.name}' is the float base, which has no ranges. Name a variant: {known}.")
     device = usable_device(settings.device)
     model = _model(entry, variant, ranges).to(device)
     images = evaluation_images(

@@ -10,7 +10,8 @@ from torch import nn
 from qzoo.build.bases import base_digest
 from qzoo.build.heads import fit_to_new_head, requantize_replaced
 from qzoo.build.provenance import provenance
-from qzoo.quant.ranges import get_ranges, require_calibrated, set_ranges
+from qzoo.errors import WeightsError
+from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
 from qzoo.weights.ranges import RangesInfo, check_base, load_ranges, save_ranges
 
 
@@ -24,12 +25,13 @@ def save(model: nn.Module, path: str | Path, *, images: int = 0, sample_sha256: 
         sample_sha256: digest of those images, if known.
 
     Raises:
-        NotCalibratedError: a quantizer has no range.
+        NotCalibratedError: a quantizer has no range, or there are no quantizers.
 
     Example:
         >>> qzoo.save(model, "resnet50_int8.ranges.safetensors")  # doctest: +SKIP
     """
     requantize_replaced(model)
+    require_quantizers(model)
     require_calibrated(model, "save the ranges")
     made = provenance(model)
     variant = made.variant if made else None
@@ -64,5 +66,11 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
     """
     ranges, info = load_ranges(Path(path))
     check_base(Path(path), info, base_digest(model))
+    made = provenance(model)
+    if made and made.variant and info.recipe_sha256 not in ("", made.variant.digest):
+        raise WeightsError(
+            f"{path} holds the ranges of {info.name or 'another variant'} ({info.recipe_sha256[:12]}); this model is "
+            f"{made.variant.name} ({made.variant.digest[:12]}). Load the file that belongs to it, or calibrate again."
+        )
     set_ranges(model, fit_to_new_head(model, ranges))
     return model

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from qzoo.build.bases import create_base
+from qzoo.errors import UnsupportedError
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.published import Claim
 from qzoo.schema.report import CalibrationReport, Report, ReportRow
-from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
 from qzoo.tasks.evaluate import Evaluation, evaluate
 from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.machine import environment
@@ -26,7 +27,7 @@ def reproduce(
     name: str | Path = "resnet8_digits",
     settings: Settings | None = None,
     *,
-    only: Sequence[str] = (),
+    only: str | Sequence[str] = (),
     progress: Progress = silent,
     **changes: Any,
 ) -> Report:
@@ -44,6 +45,7 @@ def reproduce(
 
     Raises:
         UnknownNameError: no recipe or variant has the name.
+        UnsupportedError: a variant that is named needs training or residual quantizers, or the device can't be used.
         DataError: the dataset is missing or of the wrong kind, or holds fewer images than asked for.
 
     Example:
@@ -52,8 +54,14 @@ def reproduce(
         ['float', 'int8']
     """
     entry, variant = Catalog.load().find(str(name))
-    variants, left_out = runnable(entry, only or ([variant] if variant else ()))
-    return _Run(entry, variants, settings or Settings(**changes), progress).report(left_out)
+    named = [only] if isinstance(only, str) else only
+    named = [name.removeprefix(f"{entry.name}_") if name not in entry.variants else name for name in named]
+    named = named or ([variant] if variant else ())
+    variants, left_out = runnable(entry, named)
+    if named and left_out:
+        reasons = ", ".join(f"{one} ({reason})" for one, reason in left_out.items())
+        raise UnsupportedError(f"Not possible in this version: {reasons}. `qzoo reproduce {entry.name}` runs the rest.")
+    return _Run(entry, variants, replace(settings or Settings(), **changes), progress).report(left_out)
 
 
 def runnable(entry: RecipeEntry, only: Sequence[str] = ()) -> tuple[list[ResolvedVariant], dict[str, str]]:
@@ -107,7 +115,7 @@ class _Run:
             rows=self._rows(measured),
             excluded=left_out,
             calibration=self._calibration_report(),
-            recipe_sha256=self.entry.digest,
+            recipe_sha256=recipe_digest(self.entry),
             environment=environment(self.settings.device),
         )
 
@@ -136,8 +144,8 @@ class _Run:
                 variant=one.variant,
                 stage=one.stage,
                 method=one.method,
-                top1=round(one.result.top1 or 0.0, 4),
-                top5=round(one.result.top5 or 0.0, 4),
+                top1=one.result.top1 or 0.0,
+                top5=one.result.top5 or 0.0,
                 ci95=one.result.ci95 or (0.0, 100.0),
                 agreement_with_float=round(one.result.agreement(baseline), 4),
                 published=list(one.claims),
@@ -152,7 +160,8 @@ class _Run:
             return None
         images = self.shared.images[0]
         leak = any(variant.calibration.allow_leak for variant in self.variants)
-        return CalibrationReport(images=len(images), sample_sha256=images.digest(), allow_leak=leak, short=images.short)
+        short = any(one.short for one in self.shared.images)
+        return CalibrationReport(images=len(images), sample_sha256=images.digest(), allow_leak=leak, short=short)
 
 
 def _complete(images: Images) -> bool:

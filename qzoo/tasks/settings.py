@@ -30,6 +30,10 @@ class Settings:
     batch_size: int | None = None
     device: str = "cpu"
 
+    def __post_init__(self) -> None:
+        if self.data is not None:
+            object.__setattr__(self, "data", Path(self.data))
+
 
 def usable_device(name: str) -> torch.device:
     """Returns the device of a name.
@@ -45,10 +49,7 @@ def usable_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).split("\n", 1)[0]
-        raise UnsupportedError(
-            f"Device '{name}' can't be used here ({reason}). Usable: {', '.join(usable_devices())}."
-        ) from error
+        raise UnsupportedError(f"Device '{name}' can't be used here. Usable: {', '.join(usable_devices())}.") from error
     return device
 
 

@@ -45,6 +45,8 @@ class SharedCalibration:
     ) -> None:
         self.float_model, self.variants = float_model, variants
         self.settings, self.progress = settings, progress
+        # Opened now, so that a mistake in the data is told before anything long has run.
+        self._images = {variant.calibration: self._open(variant) for variant in variants}
         self._passes: list[_Pass] = []
 
     @property
@@ -54,8 +56,8 @@ class SharedCalibration:
 
     @property
     def as_recipes_say(self) -> bool:
-        """Whether each pass saw as many images as its recipe wants."""
-        return all(len(made.images) == made.spec.images for made in self._passes)
+        """Whether each pass saw the images that its recipe wants, and as it wants them."""
+        return all(_as_said(made.spec, made.images) for made in self._passes)
 
     def calibrated(self, variant: ResolvedVariant) -> tuple[nn.Module, Images]:
         """Returns a calibrated copy of the base, and the images it was calibrated on.
@@ -78,16 +80,19 @@ class SharedCalibration:
         return self._passes[-1]
 
     def _collect(self, model: nn.Module, variant: ResolvedVariant) -> _Pass:
-        spec, settings = variant.calibration, self.settings
-        images = calibration_images(
-            variant.base, variant.dataset, spec, settings.data,
-            images=settings.calib_images, batch_size=settings.batch_size,
-        )  # fmt: skip
+        spec, images = variant.calibration, self._images[variant.calibration]
         histograms = self._wanted_histograms(spec)
         collection = collect(
             model, images, binning=spec.binning, histograms=histograms, progress=self.progress, count=len(images)
         )
         return _Pass(spec, images, collection)
+
+    def _open(self, variant: ResolvedVariant) -> Images:
+        settings = self.settings
+        return calibration_images(
+            variant.base, variant.dataset, variant.calibration, settings.data,
+            images=settings.calib_images, batch_size=settings.batch_size,
+        )  # fmt: skip
 
     def _wanted_histograms(self, spec: CalibrationSpec) -> set[str]:
         return {
@@ -97,3 +102,9 @@ class SharedCalibration:
             for planned in plan_quantizers(self.float_model, variant).quantizers
             if planned.spec.calibrator.collector == "histogram"
         }
+
+
+def _as_said(spec: CalibrationSpec, images: Images) -> bool:
+    # The edges of reference binning depend on the first batch, so its size can move a number.
+    batches = spec.binning == "aligned" or images.batch_size == spec.batch_size
+    return batches and len(images) == spec.images and images.split.complete

@@ -18,17 +18,20 @@ def judge(claims: Sequence[Claim], top1: float, complete: bool, measured: Mappin
         measured: top-1 of the other variants of this run, for claims that compare with one.
 
     Returns:
-        `unpublished` without claims; `partial` if not complete; `fail` if a claim does not hold; `own` if all claims
-        are our own earlier runs; else `pass`.
+        `unpublished` without claims; `partial` if not complete or not checked; `fail` if a claim does not hold;
+        `own` if all claims are our own earlier runs; else `pass`.
     """
     if not claims:
         return "unpublished"
     if not complete:
         return "partial"
-    held = [_holds(claim, top1, measured) for claim in claims]
-    if not all(held):
+    # A comparison with a variant that was not run (--only) says nothing either way.
+    checked = [claim for claim in claims if claim.top1_below is None or claim.top1_below in measured]
+    if not checked:
+        return "partial"
+    if not all(_holds(claim, top1, measured) for claim in checked):
         return "fail"
-    return "own" if all(claim.own for claim in claims) else "pass"
+    return "own" if all(claim.own for claim in checked) else "pass"
 
 
 def _holds(claim: Claim, top1: float, measured: Mapping[str, float]) -> bool:
@@ -36,5 +39,4 @@ def _holds(claim: Claim, top1: float, measured: Mapping[str, float]) -> bool:
         return False
     if claim.top1_at_least is not None and top1 < claim.top1_at_least - claim.tolerance - 1e-9:
         return False
-    # A comparison with a variant that was not run (--only) says nothing against the claim.
-    return claim.top1_below is None or top1 < measured.get(claim.top1_below, float("inf"))
+    return claim.top1_below is None or top1 < measured[claim.top1_below]

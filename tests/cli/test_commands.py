@@ -196,6 +196,8 @@ def test_a_recipe_that_wants_too_many_images_says_so(mine: Path) -> None:
         (["reproduce", "resnet20_cifar10", "--data", "/nowhere"], "There is no folder /nowhere."),
         (["evaluate", "resnet8_digits_int8", "--ranges", "none.safetensors"], "No ranges file at none.safetensors."),
         (["calibrate", "resnet50_int8_residual"], "asks for residual quantizers"),
+        (["reproduce", "--json", "/proc/nowhere/out.json"], "/proc/nowhere"),
+        (["calibrate", "resnet8_digits_int8", "-o", "ranges.st"], "is neither a folder nor a .safetensors file"),
         (["show", "missing.yaml"], "There is no recipe file missing.yaml."),
     ],
 )

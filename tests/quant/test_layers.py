@@ -117,7 +117,13 @@ def _off(layer: nn.Module) -> None:
     layer.weight_quantizer.set_amax(torch.full((4, 1, 1, 1), 0.05))
 
 
-@pytest.mark.parametrize("change", [_init, _load, _step, _data, _replace, _range, _off])
+def _fused_step(layer: nn.Module) -> None:
+    optimizer = torch.optim.AdamW(layer.parameters(), lr=0.5, fused=True)
+    layer(torch.randn(2, 3, 8, 8)).square().sum().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("change", [_init, _load, _step, _fused_step, _data, _replace, _range, _off])
 def test_the_cached_weight_follows_every_change(change) -> None:  # type: ignore[no-untyped-def]
     layer, x = quantized(nn.Conv2d(3, 4, 3)), torch.randn(2, 3, 8, 8)
     with torch.no_grad():
@@ -243,6 +249,11 @@ def test_made_in_inference_mode() -> None:
     with torch.inference_mode():
         normal._apply(torch.clone)
         assert torch.equal(normal(x), expected(normal, x))
+
+
+def test_the_input_may_be_given_by_name() -> None:
+    layer, x = quantized(nn.Conv2d(3, 4, 3)), torch.randn(1, 3, 8, 8)
+    assert torch.equal(layer(input=x), layer(x))
 
 
 def test_refuses_what_it_does_not_know() -> None:

@@ -96,6 +96,30 @@ def test_the_range_stays_float32(dtype: torch.dtype) -> None:
     assert quantizer(X.to(dtype)).dtype == dtype
 
 
+def test_the_range_is_float32_whatever_the_default() -> None:
+    try:
+        torch.set_default_dtype(torch.float16)
+        assert TensorQuantizer(QuantizerSpec()).amax.dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_memory_given_to_a_skeleton_is_no_range() -> None:
+    with torch.device("meta"):
+        quantizer = TensorQuantizer(QuantizerSpec(unsigned="auto"))
+    quantizer.to_empty(device="cpu")
+    quantizer.load_state_dict({}, strict=False)
+    assert not quantizer.calibrated
+    assert quantizer.state == "off"
+
+
+def test_a_state_dict_without_its_range_leaves_the_state() -> None:
+    quantizer = calibrated()
+    quantizer.state = "off"
+    quantizer.load_state_dict({}, strict=False)
+    assert quantizer.state == "off"
+
+
 @pytest.mark.parametrize(
     ("quantizer", "text"),
     [

@@ -155,5 +155,3 @@ def test_a_recipe_made_in_python_has_an_entry(mine: Path) -> None:
     )
     entry = RecipeEntry.from_recipe(recipe, "mine")
     assert (entry.where, entry.variants, set(entry.schemes) >= {"int8", "fp8"}) == ("<recipe>", ["a"], True)
-    assert entry.digest == RecipeEntry.from_recipe(recipe.model_copy(), "other").digest
-    assert entry.digest != RecipeEntry.from_recipe(recipe.model_copy(update={"dataset": "z"}), "mine").digest

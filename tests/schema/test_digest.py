@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import resolve
+from qzoo.schema.resolve import recipe_digest, resolve
 
 SHA256 = "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"
 BASE = {"source": "timm", "architecture": "resnet18", "sha256": SHA256}
@@ -157,3 +157,15 @@ def test_lines_and_folders_do_not_count(write_recipe: Callable[[str], Path]) -> 
 def test_variants_that_differ_in_content_differ_in_digest(entry: RecipeEntry) -> None:
     digests = [resolve(entry, variant).digest for variant in entry.variants]
     assert len(set(digests)) == len(digests)
+
+
+def test_the_digest_of_a_recipe_covers_its_variants_and_nothing_said_for_people() -> None:
+    recipe = Recipe.model_validate(
+        {"base": {"source": "timm", "architecture": "x"}, "dataset": "y", "variants": {"a": {}, "b": {"scheme": "fp8"}}}
+    )
+
+    def digest(**changes: object) -> str:
+        return recipe_digest(RecipeEntry.from_recipe(recipe.model_copy(update=changes), "net"))
+
+    assert digest() == digest(description="for people")
+    assert len({digest(), digest(dataset="z"), digest(scheme="w4a4")}) == 3

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 import qzoo
-from qzoo.errors import CalibrationError, DataError
-from qzoo.quant.calibration import DeadActivationWarning, collecting, solve_ranges
+from qzoo.errors import CalibrationError, DataError, NotCalibratedError, UnknownNameError
+from qzoo.quant.calibration import ClippedNegativesWarning, DeadActivationWarning, collecting, solve_ranges
 from qzoo.quant.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.ranges import get_ranges, uncalibrated
+from qzoo.schema.quantizer import QuantizerPatch
 from qzoo.tasks.calibrate import collect
 from qzoo.tasks.settings import Settings
 from qzoo.tasks.shared_calibration import SharedCalibration
@@ -111,6 +112,14 @@ def test_only_zeros_are_reported() -> None:
     assert torch.equal(model(IMAGES)[0], model(IMAGES)[1])
 
 
+def test_negative_values_of_an_unsigned_quantizer_are_reported() -> None:
+    recipe = qzoo.recipe("resnet8_digits")
+    variant = recipe.variants["int8"].model_copy(update={"input": QuantizerPatch(unsigned=True)})
+    model = qzoo.create(recipe.model_copy(update={"variants": {"u": variant}}), "float", variant="u")
+    with pytest.warns(ClippedNegativesWarning, match=r"Negative values reached conv1.input_quantizer, which are unsig"):
+        qzoo.calibrate(model, IMAGES)
+
+
 def test_nan_in_a_weight_is_named() -> None:
     model = digits("int8")
     with torch.no_grad():
@@ -122,10 +131,22 @@ def test_nan_in_a_weight_is_named() -> None:
 def test_no_images_and_no_quantizers() -> None:
     with pytest.raises(CalibrationError, match=r"Nothing reached conv1.input_quantizer"):
         qzoo.calibrate(digits("int8"), [])
-    with pytest.raises(ValueError, match=r"This model has no quantizers. Make it with qzoo.create"):
+    with pytest.raises(NotCalibratedError, match=r"This model has no quantizers. Make it with qzoo.create"):
         qzoo.calibrate(nn.Linear(2, 2), IMAGES)
     with pytest.raises(DataError, match="Item 0 of the images is int"):
         qzoo.calibrate(digits("int8"), [1])
+
+
+def test_an_unknown_binning_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match=r"Unknown binning 'alligned'. Did you mean 'aligned'"):
+        qzoo.calibrate(digits("int8_max"), IMAGES, binning="alligned")
+
+
+def test_images_of_a_wrong_kind() -> None:
+    with pytest.raises(DataError, match=r"Item 0 of the images is uint8; expected floats, already transformed"):
+        qzoo.calibrate(digits("int8"), torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
+    with pytest.raises(DataError, match=r"Item 0 has 64 images but 60 labels"):
+        qzoo.calibrate(digits("int8"), [(IMAGES, torch.zeros(60))])
 
 
 def test_collectors_follow_from_the_solver() -> None:

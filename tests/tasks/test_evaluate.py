@@ -46,6 +46,13 @@ def test_the_model_stays_in_the_mode_it_was_in() -> None:
     assert model.training
 
 
+def test_frozen_parts_of_a_training_model_stay_frozen() -> None:
+    model = nn.Sequential(nn.Identity(), Fixed()).train()
+    model[0].eval()
+    evaluate(model, LOGITS)
+    assert [module.training for module in model.modules()] == [True, False, True]
+
+
 def test_agreement() -> None:
     one, other = evaluate(Fixed(), LOGITS), evaluate(Fixed(), LOGITS.flip(0))
     assert one.agreement(one) == 100
@@ -59,6 +66,9 @@ def test_agreement() -> None:
     [
         ([], "There are no images to evaluate on"),
         (torch.full((2, 3), torch.nan), "The model's output holds NaN. Look at the images"),
+        ([(LOGITS, LABELS), LOGITS], "Only 4 of 8 images have labels"),
+        ([(LOGITS, LABELS + 7)], r"Labels are torch.int64, 7 to 13; the model has 7 classes"),
+        ([(LOGITS, LABELS.float())], r"Labels are torch.float32.*whole numbers from 0 to 6"),
         (["a.png"], r"Item 0 of the images is str; expected tensors \(N, C, H, W\), or pairs"),
     ],
 )
@@ -78,6 +88,7 @@ def test_the_interval_holds_the_share(hits_of: tuple[int, int]) -> None:
 def test_batches_take_pairs_and_longer_tuples() -> None:
     x, y = torch.zeros(2, 1), torch.zeros(2)
     cpu = torch.device("cpu")
-    assert [label is None for _, label in as_batches([x, (x, y), (x, y, "meta"), [x, [0, 1]]], cpu)] == [
+    assert [label is None for _, label in as_batches([x, [x], (x, y), (x, y, "meta"), [x, [0, 1]]], cpu)] == [
+        True,
         True, False, False, False,
     ]  # fmt: skip

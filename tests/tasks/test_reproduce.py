@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from qzoo.errors import UnsupportedError
 from qzoo.tasks.reproduce import reproduce
 from qzoo.tasks.settings import Settings
 
@@ -20,6 +21,20 @@ def test_fewer_images_are_partial() -> None:
     report = reproduce("resnet8_digits", eval_images=100, only=["int8"])
     assert report.images == 100
     assert {row.verdict for row in report.rows} == {"partial"}
+
+
+def test_changes_go_on_top_of_settings() -> None:
+    report = reproduce("resnet8_digits", Settings(calib_images=64), eval_images=50, only=["int8"])
+    assert report.images == 50
+    assert report.calibration is not None
+    assert report.calibration.images == 64
+    with pytest.raises(TypeError, match="eval_image"):
+        reproduce("resnet8_digits", eval_image=50)
+
+
+def test_a_named_variant_that_can_not_be_made_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"int8_qat \(needs training\). `qzoo reproduce resnet50` runs the rest"):
+        reproduce("resnet50_int8_qat")
 
 
 @pytest.mark.slow

@@ -41,4 +41,6 @@ def test_fewer_images_are_partial_whatever_they_say(top1: float) -> None:
 
 
 def test_a_comparison_with_a_variant_that_was_not_run_says_nothing() -> None:
-    assert judge([BELOW], 75.0, complete=True, measured={}) == "pass"
+    assert judge([BELOW], 75.0, complete=True, measured={}) == "partial"
+    assert judge([BELOW, AT], 76.1, complete=True, measured={}) == "pass"
+    assert judge([BELOW, AT], 70.0, complete=True, measured={}) == "fail"
