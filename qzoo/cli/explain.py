@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import PurePath
 from typing import Annotated
 
 import typer
@@ -12,9 +13,11 @@ from rich.table import Table
 from qzoo.cli.console import stderr, stdout, write_json
 from qzoo.cli.options import Json
 from qzoo.schema.catalog import Catalog
-from qzoo.schema.resolve import resolve
+from qzoo.schema.resolve import Origin, resolve
 
 NAME = "explain"
+WIDE = 110
+"""Columns from which on whole paths fit."""
 
 
 def run(
@@ -51,7 +54,7 @@ def run(
     for heading in ("module", "role", "quantizer", "decided by"):
         table.add_column(heading, no_wrap=heading != "decided by", overflow="fold")
     for q in plan.quantizers:
-        table.add_row(q.module, q.role, str(q.spec), escape(str(q.origin)))
+        table.add_row(q.module, q.role, str(q.spec), escape(_where(q.origin)))
     stdout.print(table)
     counts = ", ".join(
         f"{sum(q.role == role for q in plan.quantizers)} {role}" for role in ("input", "weight", "output")
@@ -61,3 +64,9 @@ def run(
         stdout.print(f"  float: {layer}", highlight=False)
     if resolved.residual is not None:
         stderr.print("[yellow]note[/] residual quantizers are not placed by this version", highlight=False)
+
+
+def _where(origin: Origin) -> str:
+    """Returns field, file and line; in a narrow terminal the file without its folders."""
+    file = origin.file if stdout.width >= WIDE else PurePath(origin.file).name
+    return f"{origin.field} {file}:{origin.line}"
