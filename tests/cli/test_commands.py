@@ -210,12 +210,13 @@ def test_known_mistakes_print_one_message_and_exit_with_2(arguments: list[str], 
 
 def test_ctrl_c_leaves_no_report(tmp_path: Path) -> None:
     # A job in the background ignores interrupts, and so would its children; a person's shell starts it like this.
-    def interruptible() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
+    default = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+    )
     command = [sys.executable, "-m", "qzoo", "reproduce", "--json", str(tmp_path / "out.json")]
-    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, preexec_fn=interruptible, **pipes)
+    process = subprocess.Popen(
+        [sys.executable, "-c", default, *command], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stderr is not None
     first = process.stderr.readline()
     assert first.startswith("evaluating float")
