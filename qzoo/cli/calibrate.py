@@ -27,7 +27,7 @@ def run(
 ) -> None:
     """Calibrate a variant and save its ranges: a safetensors file of some KB.
 
-    `qzoo.create(NAME, pretrained=True)` finds ranges in the cache.
+    `qzoo.create(NAME, pretrained=True)` finds ranges in the cache, after those that are shipped.
 
     Examples:
 
@@ -38,6 +38,7 @@ def run(
     from qzoo.cli.progress_bar import bar
     from qzoo.tasks.calibrate_variants import calibrate_variants
     from qzoo.tasks.settings import Settings
+    from qzoo.zoo import ranges_file
 
     entry, variant = Catalog.load().find(name)
     settings = Settings(data=data, calib_images=calib_images, batch_size=batch_size, device=device)
@@ -49,3 +50,6 @@ def run(
             f"{one.path.stat().st_size / 1000:.0f} kB, {one.seconds:.1f} s: {one.path}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
+        used = ranges_file(entry, one.name)
+        if output is None and used is not None and used != one.path:
+            stdout.print(f"note: by name {used} comes first; for these say `--ranges {one.path}`.", soft_wrap=True)

@@ -132,6 +132,11 @@ def test_calibrated_ranges_are_found_in_the_cache(mine: Path) -> None:
     assert "mine.yaml:int8: top-1 9" in qzoo("evaluate", f"{mine}:int8").output
 
 
+def test_calibrating_says_where_shipped_ranges_come_first() -> None:
+    result = qzoo("calibrate", "resnet8_digits_int8_max", "--calib-images", "16")
+    assert "resnet8_digits_int8_max.ranges.safetensors comes first; for these say `--ranges" in result.output
+
+
 def test_one_file_cannot_hold_several_variants(tmp_path: Path) -> None:
     result = qzoo("calibrate", "resnet8_digits", "-o", str(tmp_path / "all.safetensors"))
     assert result.exit_code == 2
