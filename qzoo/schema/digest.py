@@ -51,7 +51,10 @@ def plain_fields(fields: dict[str, Any]) -> dict[str, Any]:
 def _base(base: Base) -> dict[str, Any]:
     # Any number of digits pins the same file, so writing more of them changes nothing.
     content: dict[str, Any] = base.model_dump(mode="json", exclude_none=True)
-    return content | ({"sha256": base.sha256[:SHORTEST_SHA256]} if base.sha256 else {})
+    for pinned in (content, content.get("package", {})):
+        if "sha256" in pinned:
+            pinned["sha256"] = pinned["sha256"][:SHORTEST_SHA256]
+    return content
 
 
 def _rules(rules: Sequence[BoundRule]) -> list[dict[str, Any]]:

