@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 import timm
+import torch
 from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from timm.data import create_transform, resolve_data_config
@@ -17,13 +18,15 @@ from torch import Tensor
 from qzoo.build.base_model import BaseModel, InputFormat
 from qzoo.errors import UnknownNameError, WeightsError, did_you_mean
 from qzoo.schema.recipe import Base
-from qzoo.weights.base_weights import NewHeadWarning, check_sha256, find_file, read_file
+from qzoo.weights.base_weights import NewHeadWarning, check_sha256, find_file, local_file, read_file
+from qzoo.weights.packages import in_order, install_command, read_package
 
 
 def create(base: Base, pretrained: bool, keywords: dict[str, Any]) -> BaseModel:
     """Returns the architecture, with the library's weights if asked for.
 
-    The weights pass timm's own loader: from `QZOO_WEIGHTS_DIR` or torch's cache by file name, else from the hub.
+    The weights pass timm's own loader: from `QZOO_WEIGHTS_DIR` by file name, else from the package that the recipe
+    names, if it is installed, else from torch's cache or the hub.
     """
     name = _known(base)
     if not pretrained:
@@ -81,30 +84,44 @@ def _pretrained(base: Base, name: str, keywords: dict[str, Any]) -> Any:
         known = {known.partition(".")[0] for known in timm.list_pretrained()}
         raise UnknownNameError(f"timm has no weights for '{name}'. {did_you_mean(name, known)}")
     try:
-        overlay = _weights_overlay(config, base.sha256)
+        overlay = _weights_overlay(config, base)
         model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **keywords)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise WeightsError(
-            f"Can't load the weights of {name} from {config.hf_hub_id or config.url} ({error}). Without a "
-            f"network, put {' or '.join(_file_names(config))} into a folder and set QZOO_WEIGHTS_DIR to it."
+            f"Can't load the weights of {name} from {config.hf_hub_id or config.url} ({error}). "
+            f"{_without_network(config, base)}"
         ) from error
     # Else every copy of the model would carry its weights twice.
     getattr(model, "pretrained_cfg", {}).pop("state_dict", None)
     return model
 
 
-def _weights_overlay(config: Any, sha256: str | None) -> dict[str, Any] | None:
-    """Returns what makes timm load a file that was found here and checked; None leaves the download to timm."""
-    path = next((path for file in _file_names(config) if (path := find_file(file))), None)
-    if path is None and sha256 and config.hf_hub_id:
+def _without_network(config: Any, base: Base) -> str:
+    put = f"put {' or '.join(_file_names(config))} into a folder and set QZOO_WEIGHTS_DIR to it."
+    return f"`{install_command(base.package)}` brings them, or {put}" if base.package else f"Without a network, {put}"
+
+
+def _weights_overlay(config: Any, base: Base) -> dict[str, Any] | None:
+    """Returns what makes timm load weights that were found here and checked; None leaves the download to timm."""
+    path = next(filter(None, map(local_file, _file_names(config))), None)
+    if path is None and base.package and (state := read_package(base.package)):
+        return {"state_dict": in_order(state, _state_on_meta(_known(base)), base.package.file)}
+    path = path or next(filter(None, map(find_file, _file_names(config))), None)
+    if path is None and base.sha256 and config.hf_hub_id:
         # timm's own download can't be held against a digest.
         path = Path(hf_hub_download(config.hf_hub_id, config.hf_hub_filename or "model.safetensors"))
     if path is None:
         return None
     if path.suffix == ".npz":
-        check_sha256(path, sha256)
+        check_sha256(path, base.sha256)
         return {"file": str(path)}
-    return {"state_dict": read_file(path, sha256)}
+    return {"state_dict": read_file(path, base.sha256)}
+
+
+def _state_on_meta(name: str) -> dict[str, Tensor]:
+    """Returns names, shapes and dtypes of a model's tensors, in order."""
+    with torch.device("meta"):
+        return timm.create_model(name).state_dict()  # type: ignore[no-any-return]
 
 
 def _file_names(config: Any) -> list[str]:

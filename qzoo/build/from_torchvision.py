@@ -80,4 +80,4 @@ def _renamed(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _digits_in(file: str) -> str | None:
     """Returns the first digits of the SHA-256 that stand in torchvision's file names: `resnet50-0676ba61.pth`."""
     digits = PurePosixPath(file).stem.rpartition("-")[2]
-    return digits if len(digits) == 8 else None
+    return digits if re.fullmatch(r"[0-9a-f]{8,64}", digits) else None

@@ -90,11 +90,14 @@ def _load_pickled(path: Path) -> Any:
 
 def find_file(file_name: str, packaged: str | None = None) -> Path | None:
     """Returns a weights file that is on this machine, or None."""
-    candidates = [environment.packaged(packaged)] if packaged else []
-    local = environment.weights_dir()
-    candidates += [local / file_name] if local else []
-    candidates.append(_hub_cache() / file_name)
-    return next((path for path in candidates if path.is_file()), None)
+    candidates = [environment.packaged(packaged) if packaged else None, local_file(file_name), _hub_cache() / file_name]
+    return next((path for path in candidates if path and path.is_file()), None)
+
+
+def local_file(file_name: str) -> Path | None:
+    """Returns a file of `QZOO_WEIGHTS_DIR`, or None."""
+    folder = environment.weights_dir()
+    return folder / file_name if folder and (folder / file_name).is_file() else None
 
 
 def check_sha256(path: Path, expected: str | None) -> None:
