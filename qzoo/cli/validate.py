@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -47,11 +49,12 @@ def _validate(entry: RecipeEntry, schema_only: bool) -> int:
         RecipeError: with the problems of all variants.
     """
     problems = []
+    bind = None if schema_only else _binder(entry)
     for name in entry.variants:
         try:
             variant = resolve(entry, name)
-            if not schema_only:
-                _bind(variant)
+            if bind is not None:
+                bind(variant)
         except QzooError as error:
             problems.append(str(error))
     if problems:
@@ -59,10 +62,16 @@ def _validate(entry: RecipeEntry, schema_only: bool) -> int:
     return len(entry.variants)
 
 
-def _bind(variant: ResolvedVariant) -> None:
+def _binder(entry: RecipeEntry) -> Callable[[ResolvedVariant], None]:
+    """Returns what binds variants of a recipe to their model; the model is built once, at the first."""
     from qzoo.build.bases import skeleton
     from qzoo.build.quantize import plan_quantizers
     from qzoo.data.catalog import check_names
 
-    check_names(variant.dataset, variant.calibration.split)
-    plan_quantizers(skeleton(variant.base), variant)
+    model = cache(lambda: skeleton(entry.recipe.base))
+
+    def bind(variant: ResolvedVariant) -> None:
+        check_names(variant.dataset, variant.calibration.split)
+        plan_quantizers(model(), variant)
+
+    return bind
