@@ -8,6 +8,7 @@ from qzoo import environment
 from qzoo.data.cifar10 import open_cifar10
 from qzoo.data.digits import open_digits
 from qzoo.data.image_folder import open_folder
+from qzoo.data.imagenet import open_imagenet
 from qzoo.data.split import Split
 from qzoo.errors import DataError, UnknownNameError, did_you_mean, nearest
 
@@ -26,7 +27,7 @@ def open_split(dataset: str, split: str, data: Path | None = None) -> Split:
     Args:
         dataset: `digits`, `cifar10`, `imagenet-1k`, or an image folder: its path, or its name inside `QZOO_DATA`.
         split: `train`, `test` ...
-        data: the dataset's folder, or a folder with one folder per dataset; default `QZOO_DATA`.
+        data: the dataset's folder, or a folder with one folder per dataset; default `QZOO_DATA`, else the hub.
 
     Raises:
         UnknownNameError: no dataset or split has the name.
@@ -44,13 +45,7 @@ def open_split(dataset: str, split: str, data: Path | None = None) -> Split:
         return open_digits(split)
     if dataset == "cifar10":
         return open_cifar10(split, folder)
-    if folder is None:
-        raise DataError(
-            "ImageNet-1k can't be downloaded without an account: get it from image-net.org, or from the gated hub "
-            "dataset ILSVRC/imagenet-1k, as train/<wnid>/*.JPEG and val/<wnid>/*.JPEG. Then give --data FOLDER "
-            "or set QZOO_DATA."
-        )
-    return open_folder(dataset, split, folder)
+    return open_imagenet(split, folder)
 
 
 def check_names(dataset: str, split: str) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
-from functools import cache
 from pathlib import Path
 
 import torch
 
 from qzoo.data.split import FileSplit
+from qzoo.data.synsets import IMAGENET, IMAGENET_SIZES, imagenet_synsets, is_wordnet_id
 from qzoo.errors import DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
-IMAGENET_SIZES = {"train": 1_281_167, "val": 50_000}
 FOLDERS = {"train": ("train",), "val": ("val", "validation", "test"), "test": ("test", "val", "validation")}
 
 
@@ -32,15 +30,16 @@ def open_folder(dataset: str, split: str, data: Path) -> FileSplit:
         DataError: the folder is missing, has no class folders or no images, lacks the split, or a class folder of
             ImageNet is no WordNet id.
     """
-    folder, name = _find_split(data, split)
+    folder, name = find_split(data, split)
     files = _image_files(folder)
     if not files:
         raise DataError(
             f"{folder} holds no images in class folders (expected {folder}/<class>/<image>.JPEG or "
-            f"{folder}/{split}/<class>/<image>.JPEG). Give the folder of {dataset} with --data, or set QZOO_DATA."
+            f"{folder}/{split}/<class>/<image>.JPEG{_other_forms(dataset, split)}). "
+            f"Give the folder of {dataset} with --data, or set QZOO_DATA."
         )
     present = sorted({_class_of(file) for file in files})
-    if dataset == "imagenet-1k":
+    if dataset == IMAGENET:
         _refuse_strange_classes(folder, present)
     is_imagenet = _are_imagenet(present)
     classes = list(imagenet_synsets()) if is_imagenet else _all_classes(data, present)
@@ -50,15 +49,12 @@ def open_folder(dataset: str, split: str, data: Path) -> FileSplit:
     return FileSplit(dataset, name, files, labels, classes, complete)
 
 
-@cache
-def imagenet_synsets() -> dict[str, int]:
-    """Returns the class index of each of the 1,000 WordNet ids, from timm's own list."""
-    from timm.data import ImageNetInfo
+def find_split(data: Path, split: str) -> tuple[Path, str]:
+    """Returns the folder of a split, and the name that the split goes by: `val` for any stand-in.
 
-    return {synset: index for index, synset in enumerate(ImageNetInfo().label_names())}
-
-
-def _find_split(data: Path, split: str) -> tuple[Path, str]:
+    Raises:
+        DataError: there is no such folder, but one of another split.
+    """
     if not data.is_dir():
         raise DataError(f"There is no folder {data}. Give the folder of the dataset with --data, or set QZOO_DATA.")
     found = _subfolder(data, split)
@@ -71,8 +67,27 @@ def _find_split(data: Path, split: str) -> tuple[Path, str]:
     return data, "train" if data.name == "train" else "val"
 
 
+def is_flat(folder: Path) -> bool:
+    """Returns whether a folder holds images themselves, not class folders of them."""
+    entries = list(os.scandir(folder))
+    has_classes = any(is_wordnet_id(entry.name) and entry.is_dir() for entry in entries)
+    return not has_classes and any(is_image(entry.name) for entry in entries)
+
+
+def is_image(file: str) -> bool:
+    """Returns whether a file's name is that of an image, and not hidden."""
+    return file.lower().endswith(EXTENSIONS) and not file.startswith(".")
+
+
 def _subfolder(data: Path, split: str) -> Path | None:
     return next((data / name for name in FOLDERS.get(split, (split,)) if (data / name).is_dir()), None)
+
+
+def _other_forms(dataset: str, split: str) -> str:
+    if dataset != IMAGENET:
+        return ""
+    parquet = "validation" if split == "val" else split
+    return f", or {split}/*.JPEG with a label file, or data/{parquet}-*.parquet"
 
 
 def _image_files(folder: Path) -> list[str]:
@@ -80,7 +95,7 @@ def _image_files(folder: Path) -> list[str]:
         os.path.join(folder, name, file)
         for name in _class_folders(folder)
         for file in sorted(os.listdir(folder / name))
-        if file.lower().endswith(EXTENSIONS) and not file.startswith(".")
+        if is_image(file)
     ]
 
 
@@ -103,7 +118,7 @@ def _refuse_strange_classes(folder: Path, present: list[str]) -> None:
 
 def _are_imagenet(present: list[str]) -> bool:
     # The pattern first: reading timm's list imports timm, which takes seconds.
-    return all(re.fullmatch(r"n\d{8}", name) for name in present) and imagenet_synsets().keys() >= set(present)
+    return all(map(is_wordnet_id, present)) and imagenet_synsets().keys() >= set(present)
 
 
 def _all_classes(data: Path, present: list[str]) -> list[str]:

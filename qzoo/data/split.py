@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,7 +69,7 @@ class ArraySplit:
         """Returns the transformed images, float32."""
         pixels = self.images[torch.as_tensor(list(indices), dtype=torch.int64)]
         if isinstance(transform, Augmentation):
-            return torch.stack([transform(image, index) for image, index in zip(pixels, indices, strict=True)])
+            return _stacked(transform, zip(indices, pixels, strict=True))
         return transform(pixels)  # type: ignore[no-any-return]
 
     def content(self, index: int) -> bytes:
@@ -96,9 +97,7 @@ class FileSplit:
         Raises:
             DataError: a file can't be decoded.
         """
-        if isinstance(transform, Augmentation):
-            return torch.stack([transform(self.image(index), index) for index in indices])
-        return torch.stack([transform(self.image(index)) for index in indices])
+        return _stacked(transform, ((index, self.image(index)) for index in indices))
 
     def image(self, index: int) -> Image.Image:
         """Returns one image, RGB."""
@@ -107,6 +106,59 @@ class FileSplit:
     def content(self, index: int) -> bytes:
         """Returns the bytes of the file."""
         return Path(self.files[index]).read_bytes()
+
+
+class Store(Protocol):
+    """Encoded images, read when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> bytes: ...
+
+    def where(self, index: int) -> str:
+        """Returns the place of an image, for messages."""
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """A split of encoded images in a store, read and decoded when they are asked for."""
+
+    dataset: str
+    name: str
+    images: Store
+    labels: Tensor
+    classes: Sequence[str] = ()
+    complete: bool = False
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, indices: Sequence[int], transform: Any) -> Tensor:
+        """Returns the transformed images, float32.
+
+        Raises:
+            DataError: an image can't be read or decoded.
+        """
+        # Read in the order of the store, which holds neighbours together.
+        encoded = {index: self.content(index) for index in sorted(set(indices))}
+        return _stacked(transform, ((index, self._decode(index, encoded[index])) for index in indices))
+
+    def image(self, index: int) -> Image.Image:
+        """Returns one image, RGB."""
+        return self._decode(index, self.content(index))
+
+    def content(self, index: int) -> bytes:
+        """Returns the bytes of the encoded image."""
+        return self.images[index]
+
+    def _decode(self, index: int, encoded: bytes) -> Image.Image:
+        return decode_rgb(io.BytesIO(encoded), self.images.where(index))
+
+
+def _stacked(transform: Any, images: Iterable[tuple[int, Any]]) -> Tensor:
+    if isinstance(transform, Augmentation):
+        return torch.stack([transform(image, index) for index, image in images])
+    return torch.stack([transform(image) for _, image in images])
 
 
 def sample(split: Split, images: int, seed: int) -> list[int]:
@@ -132,7 +184,9 @@ def sample(split: Split, images: int, seed: int) -> list[int]:
 
 def sample_digest(split: Split, indices: Sequence[int]) -> str:
     """Returns the SHA-256 over the indices and the images at them, in order."""
+    # Read in the order of the split, which on disk holds neighbours together.
+    of_image = {index: hashlib.sha256(split.content(index)).digest() for index in sorted(set(indices))}
     digest = hashlib.sha256()
     for index in indices:
-        digest.update(index.to_bytes(8, "little") + hashlib.sha256(split.content(index)).digest())
+        digest.update(index.to_bytes(8, "little") + of_image[index])
     return digest.hexdigest()

@@ -22,7 +22,7 @@ def test_a_folder_is_evaluated_on_val() -> None:
     ("cifar-10", "test", UnknownNameError, r"'cifar-10'\. Did you mean 'cifar10'\? Known: .* inside QZOO_DATA"),
     ("digits", "val", UnknownNameError, r"digits has no split 'val'\. .*Known: test, train"),
     ("imagenet-1k", "test", UnknownNameError, r"imagenet-1k has no split 'test'\. .*Known: train, val"),
-    ("imagenet-1k", "val", DataError, r"can't be downloaded without an account: .*ILSVRC/imagenet-1k.*QZOO_DATA"),
+    ("imagenet-1k", "val", DataError, r"No data for imagenet-1k.*`hf auth login`.*HF_TOKEN.*--data FOLDER"),
     ("no/such/folder", "val", DataError, r"no folder no/such/folder\. Give"),
 ])  # fmt: skip
 def test_unknown_names_are_answered(dataset: str, split: str, kind: type[QzooError], message: str) -> None:

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from qzoo.data.catalog import open_split
-from qzoo.data.image_folder import imagenet_synsets, open_folder
+from qzoo.data.image_folder import open_folder
+from qzoo.data.synsets import imagenet_synsets
 from qzoo.errors import DataError
 
 Maker = Callable[..., Path]
