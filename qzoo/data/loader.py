@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from qzoo.data.split import Split
+from qzoo.data.split import ArraySplit, Split
 from qzoo.errors import DataError
 
 
@@ -39,18 +41,50 @@ def loader(
         transform: from a uint8 batch or a PIL image to float32; or an `Augmentation`.
         batch_size: images a batch; the last may be smaller.
         indices: which images, in order; default: all.
-        workers: processes that decode; 0 decodes here.
+        workers: processes that decode; 0 decodes here, and so is a single batch. Batches are the same bit for bit.
 
     Raises:
-        DataError: an image is damaged, or `batch_size` is below 1.
+        DataError: an image is damaged, `batch_size` is below 1, or a worker died.
     """
     if batch_size < 1:
         raise DataError(f"A batch of {batch_size} images is asked for. Give a batch size of 1 or more.")
     order = list(range(len(split)) if indices is None else indices)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     # A generator of its own: DataLoader would otherwise draw from torch's global one, and move a training's dice.
-    own = torch.Generator()
-    for batch in DataLoader(_Batches(split, transform, batches), batch_size=None, num_workers=workers, generator=own):
+    batched = DataLoader(
+        _Batches(split, transform, batches), batch_size=None, generator=torch.Generator(),
+        num_workers=min(workers, len(batches)) if len(batches) > 1 else 0, worker_init_fn=_start_worker,
+    )  # fmt: skip
+    for batch in _received(batched):
         if isinstance(batch, DataError):
             raise batch
+        yield batch
+
+
+def default_workers(split: Split) -> int:
+    """Returns how many processes decode a split unless told: none for images in memory, else one a core, at most 8."""
+    return 0 if isinstance(split, ArraySplit) else min(os.cpu_count() or 1, 8)
+
+
+def _start_worker(_: int) -> None:
+    # Ctrl-C reaches every process of a terminal; the main one stops its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Workers are as many as cores: threads of their own would only wait for each other.
+    torch.set_num_threads(1)
+
+
+def _received(batches: Iterable[Any]) -> Iterator[Any]:
+    received = iter(batches)
+    while True:
+        try:
+            batch = next(received)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker (pid"):
+                raise
+            raise DataError(
+                f"A process that decodes images has died ({error}), perhaps for want of memory. Use fewer with "
+                "--workers, or --workers 0 to decode in the main process."
+            ) from error
         yield batch

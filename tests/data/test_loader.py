@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from qzoo.data import loader, open_split
 from qzoo.data.image_folder import open_folder
+from qzoo.data.loader import default_workers
 from qzoo.errors import DataError
 
 
@@ -40,3 +45,46 @@ def test_damage_reads_alike_from_workers(workers: int, tmp_path: Path, image_fol
     Path(split.files[1]).write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"^\S+ant/1\.JPEG is no image, or damaged \([^\n]+\)\. Remove it or fetch it"):
         list(loader(split, lambda image: torch.zeros(1), 1, workers=workers))
+
+
+def as_float(image: Any) -> Tensor:
+    return torch.tensor([float(os.getpid())])
+
+
+def test_workers_decode_elsewhere_and_a_single_batch_needs_none(
+    tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    split = open_folder("mine", "val", image_folder(tmp_path, {"val/ant": 4}))
+    processes = {size: {int(p) for x, _ in loader(split, as_float, size, workers=2) for p in x} for size in (1, 4)}
+    assert len(processes[1] - {os.getpid()}) == 2
+    assert processes[4] == {os.getpid()}
+
+
+def test_workers_have_one_thread_and_leave_ctrl_c_to_the_main_process(
+    tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    def state(_: Any) -> Tensor:
+        return torch.tensor([torch.get_num_threads(), signal.getsignal(signal.SIGINT) == signal.SIG_IGN])
+
+    split = open_folder("mine", "val", image_folder(tmp_path, {"val/ant": 2}))
+    assert [x.tolist() for x, _ in loader(split, state, 1, workers=2)] == [[[1, 1]], [[1, 1]]]
+
+
+def test_a_worker_that_dies_is_told(tmp_path: Path, image_folder: Callable[..., Path]) -> None:
+    def die(_: Any) -> Tensor:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return torch.zeros(1)
+
+    split = open_folder("mine", "val", image_folder(tmp_path, {"val/ant": 2}))
+    with pytest.raises(
+        DataError, match=r"process that decodes images has died \(.*Use fewer with --workers, or --work"
+    ):
+        list(loader(split, die, 1, workers=2))
+
+
+def test_by_default_a_worker_a_core_for_files_and_none_in_memory(
+    tmp_path: Path, image_folder: Callable[..., Path]
+) -> None:
+    assert default_workers(open_split("digits", "test")) == 0
+    files = open_folder("mine", "val", image_folder(tmp_path, {"val/ant": 1}))
+    assert default_workers(files) == min(os.cpu_count() or 1, 8)
