@@ -8,7 +8,8 @@
     ├── WeightsError       (ValueError)    weights or ranges that are missing, corrupt or of another base
     ├── CalibrationError   (RuntimeError)  a quantizer that can't get a range from what it saw
     ├── NotCalibratedError (RuntimeError)  a model used before it has ranges
-    └── UnsupportedError   (RuntimeError)  a request that is valid, but which this version can't serve
+    ├── UnsupportedError   (RuntimeError)  a request that is valid, but which this version can't serve
+    └── PeerError          (RuntimeError)  another process of the same run failed
 
 Each message says what was given, where, what is accepted, and what to do next.
 The command line prints the message alone and exits with 2.
@@ -54,6 +55,18 @@ class NotCalibratedError(QzooError, RuntimeError):
 
 class UnsupportedError(QzooError, RuntimeError):
     """A request that is valid, but which this version can't serve."""
+
+
+class PeerError(QzooError, RuntimeError):
+    """Another process of the same run failed.
+
+    Attributes:
+        known: it failed with a known mistake, whose message this is; if not, with a bug, whose traceback this is.
+    """
+
+    def __init__(self, message: str, known: bool = True) -> None:
+        super().__init__(message)
+        self.known = known
 
 
 def nearest(given: str, known: Iterable[str], most: int = 1) -> list[str]:

@@ -71,7 +71,7 @@ class HistogramCollector(MaxCollector):
         super().__init__()
         if binning not in ("aligned", "reference"):
             raise UnknownNameError(f"Unknown binning '{binning}'. {did_you_mean(binning, ['aligned', 'reference'])}")
-        self._bins: _AlignedBins | _ReferenceBins = _AlignedBins() if binning == "aligned" else _ReferenceBins()
+        self._bins: AlignedBins | _ReferenceBins = AlignedBins() if binning == "aligned" else _ReferenceBins()
 
     def collect(self, x: Tensor) -> None:
         """Takes note of a tensor of any shape and float dtype.
@@ -94,13 +94,23 @@ class HistogramCollector(MaxCollector):
         Raises:
             CalibrationError: either of them is of another kind; nothing is added.
         """
-        theirs = other._bins if isinstance(other, HistogramCollector) else None
-        if not isinstance(self._bins, _AlignedBins) or not isinstance(theirs, _AlignedBins):
-            raise CalibrationError(
-                "Only histograms of aligned binning can be merged. Collect with `binning: aligned`, or in one process."
-            )
+        mine, theirs = self.mergeable(), other.mergeable() if isinstance(other, HistogramCollector) else None
+        if theirs is None:
+            raise CalibrationError("A histogram can't be merged with maxima. Collect histograms in both places.")
         super().merge(other)
-        self._bins.merge(theirs)
+        mine.merge(theirs)
+
+    def mergeable(self) -> AlignedBins:
+        """Returns the bins themselves, to merge others into them.
+
+        Raises:
+            CalibrationError: with `reference` binning, where they depend on the order of the batches.
+        """
+        if isinstance(self._bins, AlignedBins):
+            return self._bins
+        raise CalibrationError(
+            "Only histograms of aligned binning can be merged. Collect with `binning: aligned`, or in one process."
+        )
 
     def histogram(self) -> Histogram:
         """Returns what was counted so far."""
@@ -108,25 +118,36 @@ class HistogramCollector(MaxCollector):
         return Histogram(counts.clone(), edges, float(self.amin), float(self.amax), binning)
 
 
-class _AlignedBins:
+class AlignedBins:
+    """Half-open bins from 0, all of them `2**exponent` wide.
+
+    Attributes:
+        counts: int64 `(4096,)`, on the CPU.
+        exponent: -126 to 116; as small as what was added allows.
+    """
+
     def __init__(self) -> None:
         self.counts = torch.zeros(ALIGNED_BINS, dtype=torch.int64, device="cpu")
         self.exponent = SMALLEST_EXPONENT
 
     def add(self, x: Tensor, magnitude: float, signed: bool) -> None:
+        """Counts finite values of at most this magnitude."""
         self.grow(_exponent_for(magnitude))
         self.counts += count_aligned(x, self.exponent, signed)
 
-    def merge(self, other: _AlignedBins) -> None:
+    def merge(self, other: AlignedBins) -> None:
+        """Adds the counts of others, in the wider bins of the two."""
         self.grow(other.exponent)
         self.counts += _coarser(other.counts, self.exponent - other.exponent)
 
     def grow(self, exponent: int) -> None:
+        """Makes the bins at least `2**exponent` wide, by adding up neighbours."""
         if exponent > self.exponent:
             self.counts = _coarser(self.counts, exponent - self.exponent)
             self.exponent = exponent
 
     def result(self) -> tuple[Tensor, Tensor, Binning]:
+        """Returns counts, edges and the name of the binning."""
         return self.counts, aligned_edges(self.exponent), "aligned"
 
 

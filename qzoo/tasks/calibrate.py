@@ -9,12 +9,15 @@ import torch
 from torch import nn
 
 from qzoo.build.heads import requantize_replaced
+from qzoo.build.modes import evaluation_mode
 from qzoo.build.provenance import provenance
 from qzoo.quant.calibration import Collection, collecting, solve_ranges
 from qzoo.quant.ranges import require_quantizers
 from qzoo.tasks.batches import as_batches, device_of
-from qzoo.tasks.modes import evaluation_mode
+from qzoo.tasks.distributed import failing_together, named_by_process, rank, world_size
+from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.reduction import reduce_collection, require_mergeable
 
 
 def calibrate(
@@ -26,6 +29,9 @@ def calibrate(
     count: int | None = None,
 ) -> nn.Module:
     """Gives every quantizer of a model its range, in place, from the images it is shown.
+
+    In a script that made a `torch.distributed` group, every process has to call this, each with its own share of the
+    images, in any number of batches, or none. The ranges are those of all shares together, the same in each process.
 
     Args:
         model: made by `qzoo.create` or `qzoo.quantize`.
@@ -39,17 +45,20 @@ def calibrate(
 
     Raises:
         NotCalibratedError: the model has no quantizers.
-        CalibrationError: a quantizer saw nothing, NaN or Inf; the model is as it was.
+        CalibrationError: a quantizer saw nothing, NaN or Inf; the model is as it was. Or several processes are to
+            bring histograms of `reference` binning together.
+        PeerError: another process failed.
 
     Example:
         >>> model = qzoo.create("resnet8_digits_int8", pretrained="float")  # doctest: +SKIP
         >>> qzoo.calibrate(model, torch.rand(64, 1, 8, 8))  # doctest: +SKIP
     """
-    requantize_replaced(model)
-    made = provenance(model)
-    binning = binning or (made.variant.calibration.binning if made and made.variant else "aligned")
-    require_quantizers(model)
-    solve_ranges(model, collect(model, images, binning=binning, progress=progress, count=count))
+    with failing_together():
+        requantize_replaced(model)
+        made = provenance(model)
+        binning = binning or (made.variant.calibration.binning if made and made.variant else "aligned")
+        require_quantizers(model)
+        solve_ranges(model, collect(model, images, binning=binning, progress=progress, count=count))
     return model
 
 
@@ -64,6 +73,8 @@ def collect(
 ) -> Collection:
     """Returns what each activation quantizer saw of the images; the model's ranges stay as they are.
 
+    Of several processes each gives its share of the images, and gets what all saw.
+
     Args:
         model: a quantized model; it runs in evaluation mode, in float.
         images: as for `calibrate`.
@@ -72,8 +83,29 @@ def collect(
         progress: shown the batches.
         count: how many images there are, for the progress.
     """
-    device = device_of(model)
-    with evaluation_mode(model), collecting(model, binning, histograms) as collection, torch.no_grad():
-        for x, _ in progress(as_batches(images, device), count, "calibrating"):
-            model(x)
+    with failing_together(), collecting(model, binning, histograms) as collection:
+        require_mergeable(collection)
+        _show(model, images, progress, count)
+        reduce_collection(collection)
     return collection
+
+
+def collect_images(
+    model: nn.Module, images: Images, *, binning: str, histograms: Iterable[str] = (), progress: Progress = silent
+) -> Collection:
+    """Returns what each activation quantizer saw of a recipe's images, of which each process takes its share.
+
+    With `reference` binning, whose bins depend on the order of all batches, each process sees all of them instead.
+    """
+    if binning == "reference":
+        with failing_together(), collecting(model, binning, histograms) as collection:
+            _show(model, images, progress, len(images))
+        return collection
+    share = images.shard(rank(), world_size())
+    return collect(model, share, binning=binning, histograms=histograms, progress=progress, count=len(share))
+
+
+def _show(model: nn.Module, images: Any, progress: Progress, count: int | None) -> None:
+    with evaluation_mode(model), torch.no_grad():
+        for x, _ in progress(as_batches(images, device_of(model)), count, named_by_process("calibrating")):
+            model(x)

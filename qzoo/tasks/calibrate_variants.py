@@ -9,11 +9,11 @@ from pathlib import Path
 
 from qzoo import environment
 from qzoo.build.bases import create_base
-from qzoo.build.quantize import refuse_residual
 from qzoo.errors import RecipeError
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.tasks.distributed import failing_together, meet, rank
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.ranges import save
 from qzoo.tasks.settings import Settings, usable_device
@@ -60,30 +60,37 @@ def calibrate_variants(
             `create(..., pretrained=True)` finds them.
         progress: shown the batches.
 
+    Returns:
+        What was written; in all but the first of several processes nothing, as only the first writes.
+
     Raises:
         DataError: the dataset is missing, of the wrong kind, or too small for `calib_images`.
         CalibrationError: a quantizer saw nothing, NaN or Inf; nothing is written for that variant.
-        UnsupportedError: a variant has residual quantizers, or the device can't be used.
+        UnsupportedError: the device can't be used.
+        PeerError: another process of the same run failed.
     """
     settings = settings or Settings()
     chosen = [resolve(entry, name) for name in variants or calibratable(entry)]
-    for variant in chosen:
-        refuse_residual(variant)
     paths = [_target(output, variant.name, len(chosen)) for variant in chosen]
-    float_model = create_base(entry.recipe.base, pretrained=True).to(usable_device(settings.device))
-    shared = SharedCalibration(float_model, chosen, settings, progress)
-    return [_calibrate_one(shared, variant, path) for variant, path in zip(chosen, paths, strict=True)]
+    with failing_together():
+        float_model = create_base(entry.recipe.base, pretrained=True).to(usable_device(settings.device))
+        shared = SharedCalibration(float_model, chosen, settings, progress)
+        made = [_calibrate_one(shared, variant, path) for variant, path in zip(chosen, paths, strict=True)]
+        meet()  # in any process the files are there when this returns
+    return [one for one in made if one is not None]
 
 
 def calibratable(entry: RecipeEntry) -> list[str]:
-    """Returns the variants that this version can make by calibration alone: no training, no residual quantizers."""
+    """Returns the variants that calibration alone makes, without training."""
     resolved = [resolve(entry, name) for name in entry.variants]
-    return [variant.variant for variant in resolved if variant.finetune is None and variant.residual is None]
+    return [variant.variant for variant in resolved if variant.finetune is None]
 
 
-def _calibrate_one(shared: SharedCalibration, variant: ResolvedVariant, path: Path) -> Calibrated:
+def _calibrate_one(shared: SharedCalibration, variant: ResolvedVariant, path: Path) -> Calibrated | None:
     start = time.perf_counter()
     model, images = shared.calibrated(variant)
+    if rank() > 0:
+        return None
     save(model, path, images=len(images), sample_sha256=images.digest())
     seconds = time.perf_counter() - start
     return Calibrated(variant.name, path, len(images), len(quantizers(model)), seconds, images.short)

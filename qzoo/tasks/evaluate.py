@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qzoo.build.heads import requantize_replaced
+from qzoo.build.modes import evaluation_mode
 from qzoo.errors import DataError
 from qzoo.quant.ranges import require_calibrated
 from qzoo.tasks.batches import as_batches, device_of
-from qzoo.tasks.modes import evaluation_mode
+from qzoo.tasks.distributed import failing_together, gathered_rows, named_by_process, rank, world_size
+from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress, silent
 
 
@@ -52,6 +54,10 @@ def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, coun
              what: str = "evaluating") -> Evaluation:  # fmt: skip
     """Returns the accuracy of a model on images.
 
+    In a script that made a `torch.distributed` group, every process has to call this, each with its own share of the
+    images, or none. The accuracy is that of all shares together; predictions stand one process after the other. A
+    `DistributedSampler` repeats images to make shares equal, and these would count twice.
+
     Args:
         model: float or quantized; runs in evaluation mode, without gradients.
         images: any iterable of `x` or `(x, y)`, `x` float `(N, C, H, W)`, already transformed.
@@ -62,25 +68,36 @@ def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, coun
     Raises:
         NotCalibratedError: a quantizer has no range.
         DataError: there are no images, or the model gives NaN.
+        PeerError: another process failed.
 
     Example:
         >>> model = qzoo.create("resnet8_digits_int8", pretrained=True)  # doctest: +SKIP
         >>> qzoo.evaluate(model, batches).top1  # doctest: +SKIP
         98.4
     """
-    requantize_replaced(model)
-    require_calibrated(model, "evaluate")
-    device, start = device_of(model), time.perf_counter()
-    first, hits = [], []
-    with evaluation_mode(model), torch.inference_mode():
-        for x, y in progress(as_batches(images, device), count, what):
-            logits = model(x)
-            best = _best_five(logits)
-            first.append(best[:, 0].cpu())
-            if y is not None:
-                _check_labels(y, logits.shape[1])
-                hits.append((best == y.unsqueeze(1)).cpu())
-    return _summary(first, hits, time.perf_counter() - start)
+    start = time.perf_counter()
+    with failing_together():
+        requantize_replaced(model)
+        require_calibrated(model, "evaluate")
+        with evaluation_mode(model), torch.inference_mode():
+            batches = progress(as_batches(images, device_of(model)), count, named_by_process(what))
+            judged = [_judge(model(x), y).cpu() for x, y in batches]
+        rows = gathered_rows(torch.cat([torch.empty(0, 3, dtype=torch.int64), *judged]))
+        return _summary(rows, time.perf_counter() - start)
+
+
+def evaluate_images(
+    model: nn.Module, images: Images, *, progress: Progress = silent, what: str = "evaluating"
+) -> Evaluation:
+    """Returns the accuracy of a model on a recipe's images, of which each process takes its share.
+
+    Predictions stand in the order of the images, however many processes there are.
+    """
+    world = world_size()
+    share = images.shard(rank(), world)
+    result = evaluate(model, share, progress=progress, count=len(share), what=what)
+    places = torch.tensor([place for one in range(world) for place in images.places(one, world)])
+    return replace(result, predictions=torch.empty_like(result.predictions).index_copy_(0, places, result.predictions))
 
 
 def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
@@ -99,10 +116,17 @@ def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
     return round(100 * (centre - half), 2), round(100 * (centre + half), 2)
 
 
-def _best_five(logits: Tensor) -> Tensor:
+def _judge(logits: Tensor, labels: Tensor | None) -> Tensor:
+    """Returns a row for each image, int64: first prediction, hit by it, hit by the best five; -1 without labels."""
     if bool(logits.isnan().any()):
         raise DataError("The model's output holds NaN. Look at the images, their transform and the weights.")
-    return logits.topk(min(5, logits.shape[1]), dim=1).indices
+    best = logits.topk(min(5, logits.shape[1]), dim=1).indices
+    if labels is None:
+        unknown = torch.full_like(best[:, 0], -1)
+        return torch.stack([best[:, 0], unknown, unknown], 1)
+    _check_labels(labels, logits.shape[1])
+    hits = best == labels.unsqueeze(1)
+    return torch.stack([best[:, 0], hits[:, 0].long(), hits.any(1).long()], 1)
 
 
 def _check_labels(labels: Tensor, classes: int) -> None:
@@ -113,18 +137,17 @@ def _check_labels(labels: Tensor, classes: int) -> None:
         )
 
 
-def _summary(first: list[Tensor], hits: list[Tensor], seconds: float) -> Evaluation:
-    if not first:
+def _summary(rows: Tensor, seconds: float) -> Evaluation:
+    if not len(rows):
         raise DataError("There are no images to evaluate on.")
-    predictions = torch.cat(first)
-    if not hits:
-        return Evaluation(len(predictions), None, None, predictions, seconds)
-    correct = torch.cat(hits)
-    if len(correct) != len(predictions):
+    predictions, hits = rows[:, 0].clone(), rows[:, 1:]
+    labelled = int((hits[:, 0] >= 0).sum())
+    if not labelled:
+        return Evaluation(len(rows), None, None, predictions, seconds)
+    if labelled != len(rows):
         raise DataError(
-            f"Only {len(correct)} of {len(predictions)} images have labels. Give (x, y) for all batches, or x for all."
+            f"Only {labelled} of {len(rows)} images have labels. Give (x, y) for all batches, or x for all."
         )
-    top1, top5 = correct[:, 0].double().mean(), correct.any(1).double().mean()
     # Four digits tell any two counts apart, and print the same everywhere.
-    in_percent = [round(100 * float(share), 4) for share in (top1, top5)]
-    return Evaluation(len(predictions), in_percent[0], in_percent[1], predictions, seconds)
+    top1, top5 = (round(100 * share, 4) for share in hits.double().mean(0).tolist())
+    return Evaluation(len(rows), top1, top5, predictions, seconds)

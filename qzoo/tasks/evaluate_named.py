@@ -11,7 +11,8 @@ from qzoo.build.quantize import quantize_in_place
 from qzoo.errors import UnknownNameError
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import resolve
-from qzoo.tasks.evaluate import Evaluation, evaluate
+from qzoo.tasks.distributed import failing_together
+from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.ranges import load
@@ -39,18 +40,20 @@ def evaluate_named(
     Raises:
         WeightsError: weights or ranges are missing, corrupt or of another base.
         DataError: the dataset is missing or of the wrong kind.
+        PeerError: another process of the same run failed.
     """
     settings = settings or Settings()
     if ranges is not None and variant is None:
         known = ", ".join(entry.variants)
         raise UnknownNameError(f"'{entry.name}' is the float base, which has no ranges. Name a variant: {known}.")
-    device = usable_device(settings.device)
-    model = _model(entry, variant, ranges).to(device)
-    images = evaluation_images(
-        entry.recipe.base, entry.recipe.dataset, settings.data,
-        images=settings.eval_images, batch_size=settings.batch_size,
-    )  # fmt: skip
-    return evaluate(model, images, progress=progress, count=len(images))
+    with failing_together():
+        device = usable_device(settings.device)
+        model = _model(entry, variant, ranges).to(device)
+        images = evaluation_images(
+            entry.recipe.base, entry.recipe.dataset, settings.data,
+            images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
+        )  # fmt: skip
+        return evaluate_images(model, images, progress=progress)
 
 
 def _model(entry: RecipeEntry, variant: str | None, ranges: Path | None) -> nn.Module:

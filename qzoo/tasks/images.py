@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from qzoo.build.bases import base_train_transform, base_transform
-from qzoo.data import ArraySplit, Split, evaluation_split, loader, open_split, sample, sample_digest
+from qzoo.data import ArraySplit, Split, default_workers, evaluation_split, loader, open_split, sample, sample_digest
 from qzoo.errors import DataError
 from qzoo.schema.recipe import Base, CalibrationSpec
 
@@ -27,6 +27,7 @@ class Images:
         transform: from image to float tensor.
         batch_size: how many at a time.
         short: the recipe wanted more images than the split holds.
+        workers: processes that decode.
     """
 
     split: Split
@@ -42,6 +43,15 @@ class Images:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         return iter(loader(self.split, self.transform, self.batch_size, self.indices, self.workers))
 
+    def shard(self, rank: int, world_size: int) -> Images:
+        """Returns the share of one of several processes: whole batches, dealt in turn, each as one process has it."""
+        return replace(self, indices=[self.indices[place] for place in self.places(rank, world_size)])
+
+    def places(self, rank: int, world_size: int) -> list[int]:
+        """Returns where the images of a share stand among all, in the order of the share."""
+        firsts = range(rank * self.batch_size, len(self), world_size * self.batch_size)
+        return [place for first in firsts for place in range(first, min(first + self.batch_size, len(self)))]
+
     def digest(self) -> str:
         """Returns the SHA-256 over the images and their order."""
         return sample_digest(self.split, self.indices)
@@ -49,7 +59,7 @@ class Images:
 
 def calibration_images(
     base: Base, dataset: str, spec: CalibrationSpec, data: Path | None = None, *, images: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | None = None, workers: int | None = None,
 ) -> Images:  # fmt: skip
     """Returns the images that a recipe calibrates on, in its order.
 
@@ -60,6 +70,7 @@ def calibration_images(
         data: the folder that `--data` names.
         images: how many, if not as the recipe says.
         batch_size: likewise.
+        workers: processes that decode; default: as many as suit the split.
 
     Raises:
         DataError: the dataset is missing or of the wrong kind; a flag asks for more images than there are; or the
@@ -75,12 +86,13 @@ def calibration_images(
     transform = base_train_transform(base, dataset, spec.seed) if augmented else base_transform(base)
     wanted = images if images is not None else min(spec.images, len(split))
     short = images is None and spec.images > len(split)
-    return Images(split, sample(split, wanted, spec.seed), transform, batch_size or spec.batch_size, short)
+    chosen, batch_size = sample(split, wanted, spec.seed), batch_size or spec.batch_size
+    return Images(split, chosen, transform, batch_size, short, _workers(split, workers))
 
 
 def evaluation_images(
     base: Base, dataset: str, data: Path | None = None, *, images: int | None = None, batch_size: int | None = None,
-    seed: int = 0,
+    seed: int = 0, workers: int | None = None,
 ) -> Images:  # fmt: skip
     """Returns the images that accuracy is measured on: all of the evaluation split, or a seeded sample of it.
 
@@ -91,6 +103,7 @@ def evaluation_images(
         images: how many; default all.
         batch_size: images at a time; default 250 small ones or 32 large ones.
         seed: of the sample.
+        workers: processes that decode; default: as many as suit the split.
 
     Raises:
         DataError: the dataset is missing or of the wrong kind, or a flag asks for more images than there are.
@@ -98,4 +111,8 @@ def evaluation_images(
     split = open_split(dataset, evaluation_split(dataset), data)
     chosen = range(len(split)) if images is None else sorted(sample(split, images, seed))
     default = SMALL_IMAGES_BATCH if isinstance(split, ArraySplit) else LARGE_IMAGES_BATCH
-    return Images(split, list(chosen), base_transform(base), batch_size or default)
+    return Images(split, list(chosen), base_transform(base), batch_size or default, workers=_workers(split, workers))
+
+
+def _workers(split: Split, asked: int | None) -> int:
+    return default_workers(split) if asked is None else asked

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import torch
 
+from qzoo.tasks.distributed import world_size
+
 
 def environment(device: str) -> dict[str, str | int]:
     """Returns versions, processor and threads, as they stand in a report."""
     facts: dict[str, str | int] = {name: version(name) for name in ("qzoo", "torch", "torchvision", "timm", "numpy")}
     facts |= {"python": platform.python_version(), "cpu": cpu_name(), "threads": torch.get_num_threads()}
+    facts["processes"] = world_size()
     facts["device"] = torch.cuda.get_device_name(device) if device.startswith("cuda") else torch.device(device).type
     return facts
 

@@ -14,9 +14,11 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.published import Claim
 from qzoo.schema.report import CalibrationReport, Report, ReportRow
 from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
-from qzoo.tasks.evaluate import Evaluation, evaluate
+from qzoo.tasks.distributed import failing_together
+from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.machine import environment
+from qzoo.tasks.paired import compare
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
@@ -45,8 +47,9 @@ def reproduce(
 
     Raises:
         UnknownNameError: no recipe or variant has the name.
-        UnsupportedError: a variant that is named needs training or residual quantizers, or the device can't be used.
+        UnsupportedError: a variant that is named needs training, or the device can't be used.
         DataError: the dataset is missing or of the wrong kind, or holds fewer images than asked for.
+        PeerError: another process of the same run failed.
 
     Example:
         >>> report = reproduce("resnet8_digits", only=["int8"])
@@ -61,7 +64,8 @@ def reproduce(
     if named and left_out:
         reasons = ", ".join(f"{one} ({reason})" for one, reason in left_out.items())
         raise UnsupportedError(f"Not possible in this version: {reasons}. `qzoo reproduce {entry.name}` runs the rest.")
-    return _Run(entry, variants, replace(settings or Settings(), **changes), progress).report(left_out)
+    with failing_together():
+        return _Run(entry, variants, replace(settings or Settings(), **changes), progress).report(left_out)
 
 
 def runnable(entry: RecipeEntry, only: Sequence[str] = ()) -> tuple[list[ResolvedVariant], dict[str, str]]:
@@ -72,9 +76,7 @@ def runnable(entry: RecipeEntry, only: Sequence[str] = ()) -> tuple[list[Resolve
 
 
 def _reason_to_leave_out(variant: ResolvedVariant) -> str | None:
-    if variant.finetune is not None:
-        return "needs training"
-    return "needs residual quantizers" if variant.residual is not None else None
+    return None if variant.finetune is None else "needs training"
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,9 @@ class _Run:
         self.settings, self.progress = settings, progress
         device, recipe = usable_device(settings.device), entry.recipe
         self.images = evaluation_images(
-            recipe.base, recipe.dataset, settings.data, images=settings.eval_images, batch_size=settings.batch_size
-        )
+            recipe.base, recipe.dataset, settings.data,
+            images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
+        )  # fmt: skip
         self.float_model = create_base(recipe.base, pretrained=True).to(device)
         self.shared = SharedCalibration(self.float_model, variants, settings, progress)
 
@@ -131,7 +134,7 @@ class _Run:
         return _Measured(variant.variant, "ptq", variant.method, result, variant.published, seconds)
 
     def _evaluate(self, model: Any, what: str) -> Evaluation:
-        return evaluate(model, self.images, progress=self.progress, count=len(self.images), what=f"evaluating {what}")
+        return evaluate_images(model, self.images, progress=self.progress, what=f"evaluating {what}")
 
     def _rows(self, measured: list[_Measured]) -> list[ReportRow]:
         baseline = measured[0].result

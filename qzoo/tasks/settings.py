@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from qzoo.errors import UnsupportedError
+from qzoo.tasks.distributed import own_device
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Settings:
         eval_images: images to evaluate on, a seeded sample; default all.
         batch_size: images at a time, everywhere.
         device: `cpu`, `cuda`, `cuda:1`, `mps` ...
+        workers: processes that decode images; default: none for images in memory, else one a core, at most 8.
     """
 
     data: Path | None = None
@@ -29,6 +31,7 @@ class Settings:
     eval_images: int | None = None
     batch_size: int | None = None
     device: str = "cpu"
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         if self.data is not None:
@@ -36,10 +39,10 @@ class Settings:
 
 
 def usable_device(name: str) -> torch.device:
-    """Returns the device of a name.
+    """Returns the device of a name; of several processes each gets its own GPU for `cuda`.
 
     Raises:
-        UnsupportedError: torch knows no such device, or this machine has none.
+        UnsupportedError: torch knows no such device, or this machine has none, or too few for the processes.
 
     Example:
         >>> usable_device("cpu")
@@ -50,7 +53,7 @@ def usable_device(name: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UnsupportedError(f"Device '{name}' can't be used here. Usable: {', '.join(usable_devices())}.") from error
-    return device
+    return own_device(device)
 
 
 def usable_devices() -> list[str]:

@@ -12,7 +12,7 @@ from qzoo.build.quantize import plan_quantizers, quantize_in_place
 from qzoo.quant.calibration import Collection, activation_quantizers, solve_ranges
 from qzoo.schema.recipe import CalibrationSpec
 from qzoo.schema.resolve import ResolvedVariant
-from qzoo.tasks.calibrate import collect
+from qzoo.tasks.calibrate import collect_images
 from qzoo.tasks.images import Images, calibration_images
 from qzoo.tasks.progress import Progress
 from qzoo.tasks.settings import Settings
@@ -82,16 +82,14 @@ class SharedCalibration:
     def _collect(self, model: nn.Module, variant: ResolvedVariant) -> _Pass:
         spec, images = variant.calibration, self._images[variant.calibration]
         histograms = self._wanted_histograms(spec)
-        collection = collect(
-            model, images, binning=spec.binning, histograms=histograms, progress=self.progress, count=len(images)
-        )
+        collection = collect_images(model, images, binning=spec.binning, histograms=histograms, progress=self.progress)
         return _Pass(spec, images, collection)
 
     def _open(self, variant: ResolvedVariant) -> Images:
         settings = self.settings
         return calibration_images(
             variant.base, variant.dataset, variant.calibration, settings.data,
-            images=settings.calib_images, batch_size=settings.batch_size,
+            images=settings.calib_images, batch_size=settings.batch_size, workers=settings.workers,
         )  # fmt: skip
 
     def _wanted_histograms(self, spec: CalibrationSpec) -> set[str]:
