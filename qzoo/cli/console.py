@@ -12,6 +12,18 @@ from rich.console import Console
 # Without emoji: the table of their names costs more than printing, and `:int8:` is no picture.
 stdout = Console(width=None if sys.stdout.isatty() else 150, emoji=False, highlight=False)
 stderr = Console(stderr=True, emoji=False, highlight=False)
+_quiet: list[bool] = []
+
+
+def mute() -> None:
+    """From now on this process neither prints nor writes results: another one does."""
+    sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+    _quiet.append(True)
+
+
+def muted() -> bool:
+    """Whether another process prints and writes."""
+    return bool(_quiet)
 
 
 def fail(message: str) -> NoReturn:
@@ -26,7 +38,7 @@ def check_target(target: str | None) -> None:
     Raises:
         OSError: its folder can't be made, or the file is a folder.
     """
-    if target in (None, "-"):
+    if target in (None, "-") or muted():
         return
     path = Path(str(target))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +50,8 @@ def check_target(target: str | None) -> None:
 
 def write_json(text: str, target: str) -> None:
     """Writes JSON to a file, in one step, or to standard output for `-`."""
+    if muted():
+        return
     if target == "-":
         print(text)
         return

@@ -10,14 +10,15 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from rich.markup import escape
 
 from qzoo.cli import calibrate, evaluate, explain, list_models, reproduce, show, validate
 from qzoo.cli.console import fail, stderr
-from qzoo.errors import QzooError
+from qzoo.cli.processes import INTERRUPTED, in_each_process, leave, mute_all_but_the_first
+from qzoo.errors import PeerError, QzooError
 
 app = typer.Typer(
     name="qzoo",
@@ -35,26 +36,36 @@ def _guarded(run: Callable[..., None]) -> Callable[..., None]:
     def command(*arguments: Any, **options: Any) -> None:
         try:
             run(*arguments, **options)
+        except PeerError as error:
+            if error.known:
+                fail(str(error))
+            _report_bug(str(error))
         except QzooError as error:
             fail(str(error))
         except OSError as error:
             fail(f"{error}. Look at the path, its permissions and the free space.")
         except KeyboardInterrupt:
             stderr.print("Interrupted. Files that were finished are kept; nothing is half-written.", style="yellow")
-            sys.exit(130)
+            sys.exit(INTERRUPTED)
         except (typer.Exit, typer.Abort):
             raise
         except Exception:
-            # Not 1, which says that a figure was measured and is off.
-            traceback.print_exc()
-            stderr.print("This is a bug in qzoo. Please report the lines above.", style="bold red")
-            sys.exit(3)
+            _report_bug(traceback.format_exc())
 
     return command
 
 
-for command in (list_models, show, explain, validate, calibrate, evaluate, reproduce):
+def _report_bug(text: str) -> NoReturn:
+    print(text.rstrip(), file=sys.stderr)
+    stderr.print("This is a bug in qzoo. Please report the lines above.", style="bold red")
+    # Not 1, which says that a figure was measured and is off.
+    sys.exit(3)
+
+
+for command in (list_models, show, explain, validate):
     app.command(name=command.NAME)(_guarded(command.run))
+for command in (calibrate, evaluate, reproduce):
+    app.command(name=command.NAME)(_guarded(in_each_process(command.run)))
 
 
 @app.callback(invoke_without_command=True)
@@ -69,7 +80,12 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 def main() -> None:
     """Runs the command line."""
     warnings.showwarning = _show_warning
-    app()
+    mute_all_but_the_first()
+    try:
+        app()
+    except SystemExit as end:
+        leave(end.code)
+        raise
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
