@@ -105,6 +105,12 @@ def yaml_text(data: Any) -> str:
     return yaml.dump(data, Dumper=_CoreDumper, sort_keys=False, allow_unicode=True, width=120)
 
 
+def yaml_line(data: Any) -> str:
+    """Returns plain data as YAML on one line, `{match: {name: fc}, input: false}`."""
+    text = yaml.dump(data, Dumper=_CoreDumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=9999)
+    return text.rstrip("\n")
+
+
 def _files_like(path: Path) -> str:
     near = nearest(path.name, [file.name for file in path.parent.glob("*.y*ml")])
     return f"Did you mean '{near[0]}'? " if near else ""

@@ -81,7 +81,7 @@ def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, coun
         require_calibrated(model, "evaluate")
         with evaluation_mode(model), torch.inference_mode():
             batches = progress(as_batches(images, device_of(model)), count, named_by_process(what))
-            judged = [_judge(model(x), y).cpu() for x, y in batches]
+            judged = [judged(model(x), y).cpu() for x, y in batches]
         rows = gathered_rows(torch.cat([torch.empty(0, 3, dtype=torch.int64), *judged]))
         return _summary(rows, time.perf_counter() - start)
 
@@ -116,7 +116,7 @@ def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
     return round(100 * (centre - half), 2), round(100 * (centre + half), 2)
 
 
-def _judge(logits: Tensor, labels: Tensor | None) -> Tensor:
+def judged(logits: Tensor, labels: Tensor | None) -> Tensor:
     """Returns a row for each image, int64: first prediction, hit by it, hit by the best five; -1 without labels."""
     if bool(logits.isnan().any()):
         raise DataError("The model's output holds NaN. Look at the images, their transform and the weights.")

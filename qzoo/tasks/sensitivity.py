@@ -1,0 +1,186 @@
+"""Which layers suffer from quantization: each quantized alone, and each left out alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.build.heads import requantize_replaced
+from qzoo.build.modes import evaluation_mode
+from qzoo.build.provenance import provenance
+from qzoo.errors import DataError
+from qzoo.quant.quantizer import State
+from qzoo.quant.ranges import require_calibrated, require_quantizers
+from qzoo.schema.sensitivity import LayerSensitivity, Mended, SensitivityReport
+from qzoo.tasks.batches import as_batches, device_of
+from qzoo.tasks.deviation import Tally, gained, noise_of
+from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.replay import Replay
+from qzoo.tasks.units import Unit, states_restored, units_of, with_equal_rules
+
+Run = tuple[str, str]
+"""Which way of quantizing: `("float", "")`, `("quantized", "")`, `("alone", layer)`, `("left out", layer)`."""
+Runs = Callable[[Tensor], Iterator[tuple[Run, Tensor]]]
+"""Yields a batch's logits for each way, float first."""
+FLOAT, QUANTIZED = ("float", ""), ("quantized", "")
+
+
+def sensitivity(
+    model: nn.Module,
+    images: Any,
+    *,
+    mend: int = 3,
+    progress: Progress = silent,
+    count: int | None = None,
+) -> SensitivityReport:
+    """Returns what quantizing each layer does to the model: alone, and when all others are quantized.
+
+    A layer has all its quantizers switched together; a quantizer that belongs to no layer, such as that of a residual
+    addition, counts as one. Nothing is rebuilt or calibrated, and what runs before a layer is not computed again.
+
+    Args:
+        model: calibrated; afterwards its quantizers are in the state they were in. Those that are off stay off.
+        images: any iterable of `x` or `(x, y)`, `x` float `(N, C, H, W)`, already transformed. A batch's activations
+            are kept: 16 large images, or 250 small ones, fit 1 GB.
+        mend: how many of the worst layers to leave out together, one after the other; this takes a second pass over
+            the images. 0: none.
+        progress: shown the batches.
+        count: how many images there are, for the progress.
+
+    Raises:
+        NotCalibratedError: a quantizer has no range, or there are none that are on.
+        DataError: there are no images, the model gives NaN, or the images can be gone through only once.
+
+    Example:
+        >>> model = qzoo.create("resnet8_digits_int8", pretrained=True)  # doctest: +SKIP
+        >>> qzoo.sensitivity(model, batches).layers[0].name  # doctest: +SKIP
+        'conv1'
+    """
+    requantize_replaced(model)
+    require_quantizers(model)
+    require_calibrated(model, "measure its sensitivity")
+    if mend and isinstance(images, Iterator):
+        raise DataError(
+            f"The images are {type(images).__name__}, which can be gone through once; leaving out the {mend} worst "
+            "layers together takes a second pass. Give a list, or say mend=0."
+        )
+    start = time.perf_counter()
+    analysis = _Analysis(model, images, progress, count)
+    with evaluation_mode(model), torch.inference_mode(False), torch.no_grad():
+        tallies = analysis.measure()
+        layers = ranked([_layer(unit, tallies) for unit in analysis.units])
+        mended = analysis.mend([layer.name for layer in layers[:mend]], tallies)
+    return SensitivityReport(
+        name=_name(model),
+        images=tallies[FLOAT].images,
+        float_top1=tallies[FLOAT].top1,
+        quantized=tallies[QUANTIZED].deviation(),
+        layers=layers,
+        mended=mended,
+        seconds=round(time.perf_counter() - start, 2),
+    )
+
+
+def ranked(layers: Sequence[LayerSensitivity]) -> list[LayerSensitivity]:
+    """Returns the layers, worst noise alone first, with both ranks set."""
+    by_noise = sorted(layers, key=lambda layer: noise_of(layer.alone))
+    by_drop = sorted(by_noise, key=lambda layer: (-(layer.drop or 0.0), -layer.alone.flips))
+    ranks = {layer.name: rank for rank, layer in enumerate(by_drop, 1)}
+    return [
+        layer.model_copy(update={"rank_by_sqnr": rank, "rank_by_drop": ranks[layer.name]})
+        for rank, layer in enumerate(by_noise, 1)
+    ]
+
+
+class _Analysis:
+    def __init__(self, model: nn.Module, images: Any, progress: Progress, count: int | None) -> None:
+        self.model, self.images, self.progress, self.count = model, images, progress, count
+        self.units = units_of(model)
+        self.replay = Replay(model)
+
+    def measure(self) -> dict[Run, Tally]:
+        """Returns a tally for each way of quantizing, float first."""
+        return self._tallied(self._single, 2 * len(self.units) + 2, "one layer at a time")
+
+    def mend(self, worst: list[str], tallies: dict[Run, Tally]) -> list[Mended]:
+        """Returns what leaving out the worst, the worst two ... brings."""
+        groups = [worst[:n] for n in range(1, len(worst) + 1)]
+        if not groups:
+            return []
+        found = self._tallied(lambda x: self._together(x, groups), len(groups) + 2, "the worst left out")
+        before = tallies[QUANTIZED].top1
+        made = [found["together", " ".join(group)] for group in groups]
+        return [
+            Mended(layers=group, deviation=tally.deviation(), gain=gained(before, tally.top1))
+            for group, tally in zip(groups, made, strict=True)
+        ]
+
+    def _tallied(self, runs: Runs, runs_per_batch: int, what: str) -> dict[Run, Tally]:
+        tallies: dict[Run, Tally] = {}
+        reference = torch.empty(0)
+        total = None if self.count is None else self.count * runs_per_batch
+        with self.replay.installed(), states_restored(self.model):
+            for logits, labels, run in self.progress(self._outputs(runs), total, what):
+                reference = logits if run == FLOAT else reference
+                tallies.setdefault(run, Tally()).add(logits, labels, reference)
+        if not tallies:
+            raise DataError("There are no images to measure sensitivity on.")
+        return tallies
+
+    def _outputs(self, runs: Runs) -> Iterator[tuple[Tensor, Tensor | None, Run]]:
+        for x, labels in as_batches(self.images, device_of(self.model)):
+            # A copy, as tensors of inference mode count no versions.
+            for run, logits in runs(x.clone()):
+                yield logits, labels, run
+
+    def _single(self, x: Tensor) -> Iterator[tuple[Run, Tensor]]:
+        yield FLOAT, self._record(x, "off")
+        for unit in self.units:
+            yield ("alone", unit.name), self._rerun(x, [unit], "quantizing")
+        yield QUANTIZED, self._record(x, "quantizing")
+        for unit in self.units:
+            yield ("left out", unit.name), self._rerun(x, [unit], "off")
+
+    def _together(self, x: Tensor, groups: list[list[str]]) -> Iterator[tuple[Run, Tensor]]:
+        yield FLOAT, self._record(x, "off")
+        yield QUANTIZED, self._record(x, "quantizing")
+        for group in groups:
+            chosen = with_equal_rules([unit for unit in self.units if unit.name in group], self.units)
+            yield ("together", " ".join(group)), self._rerun(x, chosen, "off")
+
+    def _record(self, x: Tensor, state: State) -> Tensor:
+        for unit in self.units:
+            unit.switch(state)
+        return self.replay.record(x)  # type: ignore[no-any-return]
+
+    def _rerun(self, x: Tensor, units: list[Unit], state: State) -> Tensor:
+        before = units[0].quantizers[0].state
+        for unit in units:
+            unit.switch(state)
+        logits = self.replay.rerun(x, {unit.module for unit in units})
+        for unit in units:
+            unit.switch(before)
+        return logits  # type: ignore[no-any-return]
+
+
+def _layer(unit: Unit, tallies: dict[Run, Tally]) -> LayerSensitivity:
+    alone, left_out = tallies["alone", unit.name], tallies["left out", unit.name]
+    return LayerSensitivity(
+        name=unit.name,
+        alone=alone.deviation(),
+        left_out=left_out.deviation(),
+        drop=gained(alone.top1, tallies[FLOAT].top1),
+        gain=gained(tallies[QUANTIZED].top1, left_out.top1),
+        rank_by_sqnr=0,
+        rank_by_drop=0,
+        rule=unit.rule,
+    )
+
+
+def _name(model: nn.Module) -> str:
+    made = provenance(model)
+    return made.variant.name if made and made.variant else type(model).__name__
