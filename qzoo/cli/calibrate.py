@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qzoo.cli.console import stdout
-from qzoo.cli.options import BatchSize, CalibImages, Data, Device
+from qzoo.cli.options import BatchSize, CalibImages, Data, Device, Workers
 from qzoo.schema.catalog import Catalog
 
 NAME = "calibrate"
@@ -24,6 +24,7 @@ def run(
     calib_images: CalibImages = None,
     batch_size: BatchSize = None,
     device: Device = "cpu",
+    workers: Workers = None,
 ) -> None:
     """Calibrate a variant and save its ranges: a safetensors file of some KB.
 
@@ -41,7 +42,7 @@ def run(
     from qzoo.zoo import ranges_file
 
     entry, variant = Catalog.load().find(name)
-    settings = Settings(data=data, calib_images=calib_images, batch_size=batch_size, device=device)
+    settings = Settings(data=data, calib_images=calib_images, batch_size=batch_size, device=device, workers=workers)
     made = calibrate_variants(entry, [variant] if variant else [], settings, output=output, progress=bar)
     for one in made:
         short = f" (all there are; the recipe wants {entry.recipe.calibration.images:,})" if one.short else ""

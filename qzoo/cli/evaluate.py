@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qzoo.cli.console import check_target, stdout, write_json
-from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json
+from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json, Workers
 from qzoo.schema.catalog import Catalog
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def run(
     eval_images: EvalImages = None,
     batch_size: BatchSize = None,
     device: Device = "cpu",
+    workers: Workers = None,
     json_file: Json = None,
 ) -> None:
     """Measure top-1 and top-5 of a model on its dataset's evaluation split.
@@ -42,7 +43,7 @@ def run(
 
     check_target(json_file)
     entry, variant = Catalog.load().find(name)
-    settings = Settings(data=data, eval_images=eval_images, batch_size=batch_size, device=device)
+    settings = Settings(data=data, eval_images=eval_images, batch_size=batch_size, device=device, workers=workers)
     result = evaluate_named(entry, variant, settings, ranges=ranges, progress=bar)
     if json_file:
         write_json(json.dumps(_facts(name, result)), json_file)

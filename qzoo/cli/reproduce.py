@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from qzoo.cli.console import check_target, stdout, write_json
-from qzoo.cli.options import BatchSize, CalibImages, Data, Device, EvalImages, Json
+from qzoo.cli.options import BatchSize, CalibImages, Data, Device, EvalImages, Json, Workers
 
 NAME = "reproduce"
 
@@ -21,6 +21,7 @@ def run(
     eval_images: EvalImages = None,
     batch_size: BatchSize = None,
     device: Device = "cpu",
+    workers: Workers = None,
     json_file: Json = None,
 ) -> None:
     """Calibrate and evaluate the variants of a recipe, and compare with what was published.
@@ -39,7 +40,7 @@ def run(
     from qzoo.tasks.settings import Settings
 
     check_target(json_file)
-    settings = Settings(data, calib_images, eval_images, batch_size, device)
+    settings = Settings(data, calib_images, eval_images, batch_size, device, workers)
     report = reproduce(name, settings, only=only or (), progress=bar)
     if json_file:
         write_json(report.to_json(), json_file)

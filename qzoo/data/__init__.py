@@ -2,13 +2,14 @@
 
 from qzoo.data.augmentation import Augmentation, train_transform
 from qzoo.data.catalog import evaluation_split, open_split
-from qzoo.data.loader import loader
+from qzoo.data.loader import default_workers, loader
 from qzoo.data.split import ArraySplit, Split, sample, sample_digest
 
 __all__ = [
     "ArraySplit",
     "Augmentation",
     "Split",
+    "default_workers",
     "evaluation_split",
     "loader",
     "open_split",
