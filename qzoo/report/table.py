@@ -1,8 +1,9 @@
-"""A report as a table for the terminal."""
+"""A report as a table for the terminal: one layout for a run like the published one, another for a partial one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -12,51 +13,78 @@ from qzoo.schema.report import Report, ReportRow
 STYLES = {"pass": "green", "own": "green", "fail": "bold red", "partial": "yellow", "unpublished": "dim"}
 
 
+class _Column(NamedTuple):
+    heading: str
+    cell: Callable[[Report, ReportRow], str]
+    left: bool = False
+    of_float: bool = True
+    """Whether the float model's row has it."""
+
+
 def report_table(report: Report) -> Iterator[RenderableType]:
     """Yields what to print of a report: its table, and the lines that keep a reader from misreading it."""
     table = Table(
         title=f"{report.name}@{report.version} on {report.dataset} {report.split}, {report.images:,} images",
         title_justify="left", box=None, header_style="bold", pad_edge=False,
     )  # fmt: skip
-    for heading in ("variant", "method"):
-        table.add_column(heading)
-    for heading in ("top-1", "top-5", "drop", "agree", "published"):
-        table.add_column(heading, justify="right")
-    table.add_column("verdict")
-    table.add_column("seconds", justify="right")
+    columns = PARTIAL if report.partial else COMPLETE
+    for column in columns:
+        table.add_column(column.heading, justify="left" if column.left else "right")
     for row in report.rows:
-        table.add_row(*_cells(row, report.rows[0]), style="bold" if row.stage == "float" else None)
+        is_float = row is report.rows[0]
+        cells = [column.cell(report, row) if column.of_float or not is_float else "" for column in columns]
+        table.add_row(*cells, style="bold" if is_float else None)
     yield table
     yield from _remarks(report)
 
 
-def _cells(row: ReportRow, baseline: ReportRow) -> list[str]:
-    return [
-        row.variant,
-        row.method or "",
-        f"{row.top1:.2f}",
-        f"{row.top5:.2f}",
-        "" if row is baseline else f"{baseline.top1 - row.top1:+.2f}",
-        "" if row is baseline else f"{row.agreement_with_float:.2f}",
-        row.published_text(),
-        f"[{STYLES[row.verdict]}]{row.verdict}[/]",
-        f"{row.seconds:.1f}",
-    ]
+def _published_drop(report: Report, row: ReportRow) -> str:
+    drop = report.published_drop(row)
+    return "" if drop is None else f"{drop:+.2f}"
+
+
+def _flips(_: Report, row: ReportRow) -> str:
+    return "" if row.mcnemar_p is None else f"-{row.lost} +{row.gained} p={_rounded(row.mcnemar_p)}"
+
+
+def _rounded(p: float) -> str:
+    # The eye should not take 0.004 for nothing, nor 0.00000001 for a figure.
+    return f"{p:.2f}" if p >= 0.095 else f"{p:.3f}" if p >= 0.001 else "<.001"
+
+
+VARIANT = _Column("variant", lambda _, row: row.variant, left=True)
+METHOD = _Column("method", lambda _, row: row.method or "", left=True)
+TOP1 = _Column("top-1", lambda _, row: f"{row.top1:.2f}")
+INTERVAL = _Column("95%", lambda _, row: f"{row.ci95[0]:.1f}–{row.ci95[1]:.1f}")
+TOP5 = _Column("top-5", lambda _, row: f"{row.top5:.2f}")
+DROP = _Column("drop", lambda report, row: f"{report.drop(row):+.2f}", of_float=False)
+FLIPS = _Column("flips", _flips, of_float=False)
+AGREE = _Column("agree", lambda _, row: f"{row.agreement_with_float:.2f}", of_float=False)
+PUBLISHED = _Column("published", lambda _, row: row.published_text())
+PUBLISHED_DROP = _Column("published\ndrop", _published_drop, of_float=False)
+VERDICT = _Column("verdict", lambda _, row: f"[{STYLES[row.verdict]}]{row.verdict}[/]", left=True)
+
+COMPLETE = (VARIANT, METHOD, TOP1, TOP5, DROP, FLIPS, AGREE, PUBLISHED, VERDICT)
+PARTIAL = (VARIANT, METHOD, TOP1, INTERVAL, DROP, PUBLISHED_DROP, FLIPS, PUBLISHED, VERDICT)
 
 
 def _remarks(report: Report) -> Iterator[str]:
     yield ""
-    if not report.complete or any(row.verdict == "partial" for row in report.rows):
-        widest = max((row.ci95[1] - row.ci95[0]) / 2 for row in report.rows)
-        yield f"partial: fewer images than the published protocol; top-1 is known to about ±{widest:.1f} points (95%)."
+    if report.partial:
+        yield (
+            "partial: fewer images than the published protocol; 95%: the confidence interval of top-1. All rows are of "
+            "the same images, so drop and flips are surer than top-1."
+        )
     if report.calibration is not None and report.calibration.allow_leak:
         yield "[bold red]allow_leak: calibrated on images of the evaluation split; the figures are too good.[/]"
     for variant, reason in report.excluded.items():
         yield f"[dim]not run: {variant} ({reason})[/]"
+    if len(report.rows) > 1:
+        yield (
+            "[dim]drop, flips and agreement (%) are against float; flips: images lost and gained, with the p-value "
+            "of McNemar's exact test[/]"
+        )
     if report.calibration is not None:
         short = " (all there are; the recipe wants more)" if report.calibration.short else ""
-        count = f"{report.calibration.images:,} images{short}"
-        yield (
-            f"[dim]calibrated on {count}; drop and agreement (%) are against float; seconds: collecting where it was "
-            "needed, solving, evaluating[/]"
-        )
+        seconds = sum(row.seconds for row in report.rows)
+        yield f"[dim]calibrated on {report.calibration.images:,} images{short}; {seconds:,.1f} s in all[/]"

@@ -20,13 +20,23 @@ class ReportRow(StrictModel):
     top5: float
     ci95: tuple[float, float]
     agreement_with_float: float
+    lost: int | None = None
+    """Images that float gets right and this model wrong."""
+    gained: int | None = None
+    """Images that float gets wrong and this model right."""
+    mcnemar_p: float | None = None
+    """Of McNemar's exact test of these two, two-sided."""
     published: list[Claim]
     verdict: Verdict
     seconds: float
 
     def published_text(self) -> str:
-        """Returns the claims in a few characters."""
-        return "; ".join(map(str, self.published))
+        """Returns the claims in a few characters, one a line."""
+        return "\n".join(map(str, self.published))
+
+    def published_top1(self) -> float | None:
+        """Returns the first claim's top-1, if one names a figure."""
+        return next((claim.top1 for claim in self.published if claim.top1 is not None), None)
 
 
 class CalibrationReport(StrictModel):
@@ -55,6 +65,20 @@ class Report(StrictModel):
     calibration: CalibrationReport | None
     recipe_sha256: str
     environment: dict[str, str | int]
+
+    @property
+    def partial(self) -> bool:
+        """Whether some row could not be held against what was published."""
+        return not self.complete or any(row.verdict == "partial" for row in self.rows)
+
+    def drop(self, row: ReportRow) -> float:
+        """Returns how far a row's top-1 lies below that of float, in points."""
+        return self.rows[0].top1 - row.top1
+
+    def published_drop(self, row: ReportRow) -> float | None:
+        """Returns the same of the published figures; None where one of the two claims names none."""
+        before, after = self.rows[0].published_top1(), row.published_top1()
+        return None if before is None or after is None else before - after
 
     def to_json(self) -> str:
         """Returns the JSON, with `published` as one object, as a list where there are several claims, or null."""

@@ -52,6 +52,11 @@ class Images:
         firsts = range(rank * self.batch_size, len(self), world_size * self.batch_size)
         return [place for first in firsts for place in range(first, min(first + self.batch_size, len(self)))]
 
+    @property
+    def labels(self) -> Tensor:
+        """The label of each image, int64 `(len,)`."""
+        return self.split.labels[self.indices]
+
     def digest(self) -> str:
         """Returns the SHA-256 over the images and their order."""
         return sample_digest(self.split, self.indices)

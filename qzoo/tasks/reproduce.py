@@ -137,7 +137,6 @@ class _Run:
         return evaluate_images(model, self.images, progress=self.progress, what=f"evaluating {what}")
 
     def _rows(self, measured: list[_Measured]) -> list[ReportRow]:
-        baseline = measured[0].result
         top1 = {one.variant: one.result.top1 or 0.0 for one in measured}
         complete = _complete(self.images)
         # How many images were calibrated on does not matter to the float model.
@@ -147,16 +146,23 @@ class _Run:
                 variant=one.variant,
                 stage=one.stage,
                 method=one.method,
-                top1=one.result.top1 or 0.0,
+                top1=top1[one.variant],
                 top5=one.result.top5 or 0.0,
                 ci95=one.result.ci95 or (0.0, 100.0),
-                agreement_with_float=round(one.result.agreement(baseline), 4),
+                **self._beside_float(one, measured[0]),
                 published=list(one.claims),
                 verdict=judge(one.claims, top1[one.variant], as_published[one.stage], top1),
                 seconds=round(one.seconds, 2),
             )
             for one in measured
         ]
+
+    def _beside_float(self, one: _Measured, baseline: _Measured) -> dict[str, Any]:
+        facts: dict[str, Any] = {"agreement_with_float": round(one.result.agreement(baseline.result), 4)}
+        if one is baseline:
+            return facts
+        flips = compare(baseline.result, one.result, self.images.labels)
+        return facts | {"lost": flips.lost, "gained": flips.gained, "mcnemar_p": flips.mcnemar_p}
 
     def _calibration_report(self) -> CalibrationReport | None:
         if not self.shared.images:

@@ -57,7 +57,7 @@ def test_list_shows_every_recipe() -> None:
     names = json.loads(qzoo("list", "resnet20_*_int8*", "--json", "-").output)
     assert list(names) == ["resnet20_cifar10"]
     assert len(names["resnet20_cifar10"]) == 5
-    assert "Nothing matches 'vgg*'" in qzoo("list", "vgg*").output
+    assert "Nothing matches 'yolo*'" in qzoo("list", "yolo*").output
 
 
 @pytest.mark.parametrize("command", [["list"], ["show", "resnet50_int8"], ["validate", "--schema-only"]])
@@ -157,9 +157,11 @@ def test_reproduce_writes_the_report_and_exits_with_0() -> None:
     assert [row["verdict"] for row in report["rows"]] == ["own", "own"]
     row = report["rows"][1]
     assert set(row) == {
-        "variant", "stage", "method", "top1", "top5", "ci95", "agreement_with_float", "published", "verdict", "seconds",
+        "variant", "stage", "method", "top1", "top5", "ci95", "agreement_with_float", "lost", "gained",
+        "mcnemar_p", "published", "verdict", "seconds",
     }  # fmt: skip
     assert row["ci95"][0] < row["top1"] < row["ci95"][1]
+    assert (report["rows"][0]["mcnemar_p"], row["lost"], row["gained"], row["mcnemar_p"]) == (None, 0, 0, 1.0)
     assert set(row["published"]) >= {"top1", "tolerance", "source"}
     assert len(report["calibration"]["sample_sha256"]) == len(report["recipe_sha256"]) == 64
     assert {"torch", "cpu", "threads"} <= set(report["environment"])
