@@ -28,7 +28,7 @@ def bar(items: Iterable[T], images: int | None, what: str) -> Iterator[T]:
     Where standard error is no terminal, a line stands for each bar, when it is full.
     """
     if not stderr.is_terminal:
-        yield from _logged(items, images, what)
+        yield from _logged(items, what)
         return
     columns = (
         TextColumn("{task.description:<24}"),
@@ -44,11 +44,14 @@ def bar(items: Iterable[T], images: int | None, what: str) -> Iterator[T]:
             progress.update(task, advance=_size(item))
 
 
-def _logged(items: Iterable[T], images: int | None, what: str) -> Iterator[T]:
-    start = time.perf_counter()
-    yield from items
-    count = "" if images is None else f" {images:,} images,"
-    stderr.print(f"{what}:{count} {time.perf_counter() - start:.1f} s", highlight=False, style="dim")
+def _logged(items: Iterable[T], what: str) -> Iterator[T]:
+    start, seen = time.perf_counter(), 0
+    for item in items:
+        yield item
+        seen += _size(item)
+    seconds = time.perf_counter() - start
+    speed = f"{seen / seconds:,.0f} images/s"
+    stderr.print(f"{what}: {seen:,} images, {seconds:.1f} s, {speed}", highlight=False, style="dim")
 
 
 class _Speed(ProgressColumn):
