@@ -1,0 +1,190 @@
+"""Rerunning gives what computing everything gives, bit for bit, whatever the model does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+import qzoo
+from qzoo.quant.ranges import quantizers
+from qzoo.tasks.replay import Replay
+from qzoo.tasks.units import Unit, units_of
+
+
+def images(size: int, channels: int = 3) -> Tensor:
+    return torch.randn(4, channels, size, size, generator=torch.Generator().manual_seed(2))
+
+
+def calibrated(model: nn.Module, x: Tensor) -> nn.Module:
+    return qzoo.calibrate(qzoo.quantize(model.eval(), "int8"), x)
+
+
+class Awkward(nn.Module):
+    """Does what a recording must not be misled by."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.twice, self.counting = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 1), Counting()
+        self.relu, self.pair, self.after = nn.ReLU(inplace=True), Pair(), Activated()
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.mul_(0.5)
+        kept = self.stem(x)
+        # The activation also changes `kept`, which is used again.
+        y = self.relu(kept)
+        y = self.twice(y) + self.twice(kept)
+        y = self.counting(y)
+        left, right = self.pair(y)
+        left.add_(right)
+        shortcut = self.counting(left)
+        y = self.after(shortcut)
+        return self.head((y + shortcut).mean((2, 3)))
+
+
+class Counting(nn.Module):
+    """Counts its calls, and computes something else in each second one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.calls = nn.Conv2d(8, 8, 1), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.conv(x) if self.calls % 2 else -self.conv(x)
+
+
+class Pair(nn.Module):
+    """Returns two views of one tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 16, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.conv(x).chunk(2, dim=1)
+
+
+class Activated(nn.Module):
+    """Begins by writing into its argument, as blocks with activation first do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relu, self.conv = nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.relu(x))
+
+
+def awkward() -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    return Awkward(), images(8)
+
+
+def digits() -> tuple[nn.Module, Tensor]:
+    return qzoo.create("resnet8_digits", pretrained=True), images(8, channels=1)
+
+
+def from_timm(name: str, size: int) -> Callable[[], tuple[nn.Module, Tensor]]:
+    def make() -> tuple[nn.Module, Tensor]:
+        torch.manual_seed(0)
+        return timm.create_model(name, num_classes=10), images(size)
+
+    return make
+
+
+# Additions in place, squeeze-excite with activations in place, concatenation, attention.
+MODELS = {
+    "awkward": awkward,
+    "digits": digits,
+    "resnet": from_timm("test_resnet", 64),
+    "squeeze-excite": from_timm("test_efficientnet", 64),
+    "mobilenetv3": from_timm("mobilenetv3_small_050", 64),
+    "densenet": from_timm("densenet121", 32),
+    "vit": from_timm("test_vit", 160),
+}
+
+
+@pytest.mark.parametrize("base", ["off", "quantizing"])
+@pytest.mark.parametrize("name", MODELS)
+def test_equals_the_naive_way(name: str, base: str) -> None:
+    model, x = MODELS[name]()
+    model = calibrated(model, x)
+    units = units_of(model)
+    units = units[:: max(1, len(units) // 7)]
+    for quantizer in quantizers(model).values():
+        quantizer.state = base  # type: ignore[assignment]
+    naive = [_switched(unit, lambda: model(x.clone())) for unit in units]
+    replay = Replay(model)
+    with torch.no_grad(), replay.installed():
+        assert torch.equal(replay.record(x), model(x.clone()))
+        rerun = [_switched(unit, lambda u=unit: replay.rerun(x, [u.module])) for unit in units]
+        assert torch.equal(replay.rerun(x, []), model(x.clone()))
+    assert all(torch.equal(one, other) for one, other in zip(naive, rerun, strict=True))
+    assert not any(torch.equal(rerun[0], other) for other in rerun[1:])
+
+
+@torch.no_grad()
+def _switched(unit: Unit, compute: Callable[[], Tensor]) -> Tensor:
+    before = unit.quantizers[0].state
+    unit.switch("off" if before == "quantizing" else "quantizing")
+    logits = compute()
+    unit.switch(before)
+    return logits
+
+
+def test_several_changes_at_once() -> None:
+    model, x = digits()
+    model = calibrated(model, x)
+    units = units_of(model)[3:7:3]
+    replay = Replay(model)
+    with torch.no_grad(), replay.installed():
+        replay.record(x)
+        for unit in units:
+            unit.switch("off")
+        rerun = replay.rerun(x, {unit.module for unit in units})
+        naive = model(x.clone())
+    assert torch.equal(rerun, naive)
+
+
+def test_what_came_before_is_not_computed_again() -> None:
+    model, x = digits()
+    model = calibrated(model, x)
+    ran: list[nn.Module] = []
+    last = units_of(model)[-1].module
+    replay = Replay(model)
+    # Inside a layer nothing is looked up, so its input quantizer tells that the layer ran.
+    for quantizer in quantizers(model, "input").values():
+        quantizer.register_forward_hook(lambda module, *_: ran.append(module))
+    with torch.no_grad(), replay.installed():
+        replay.record(x)
+        assert len(ran) == len(quantizers(model, "input"))
+        ran.clear()
+        replay.rerun(x, [last])
+    assert ran == [last.input_quantizer]
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model, x = digits()
+    model = calibrated(model, x)
+    model.layer1.forward = original = model.layer1.forward  # an attribute of the instance, as some tools leave
+    before = {module: dict(module.__dict__) for module in model.modules()}
+    with pytest.raises(RuntimeError, match="stopped"), Replay(model).installed():
+        raise RuntimeError("stopped")
+    assert model.layer1.__dict__["forward"] is original
+    assert all("forward" not in m.__dict__ for m in model.modules() if m is not model.layer1)
+    assert all(set(module.__dict__) == set(before[module]) for module in model.modules())
+
+
+def test_inputs_are_not_changed() -> None:
+    model, x = awkward()
+    model, before = calibrated(model, x.clone()), x.clone()
+    replay = Replay(model)
+    with torch.no_grad(), replay.installed():
+        replay.record(x)
+        replay.rerun(x, [model.head])
+    assert torch.equal(x, before)
