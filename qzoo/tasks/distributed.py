@@ -164,7 +164,7 @@ def _broadcast(error: Exception | None, first: int) -> PeerError:
         content = torch.empty(int(header[0]), dtype=torch.uint8, device=_meeting_place())
     dist.broadcast(content, first)
     message = bytes(content.tolist()).decode()
-    return PeerError(f"Process {first} of 0 to {world_size() - 1}: {message}", known=bool(header[1]))
+    return PeerError(f"The process of rank {first} failed: {message}", known=bool(header[1]))
 
 
 def _meeting_place() -> torch.device:

@@ -81,8 +81,8 @@ def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, coun
         require_calibrated(model, "evaluate")
         with evaluation_mode(model), torch.inference_mode():
             batches = progress(as_batches(images, device_of(model)), count, named_by_process(what))
-            judged = [judged(model(x), y).cpu() for x, y in batches]
-        rows = gathered_rows(torch.cat([torch.empty(0, 3, dtype=torch.int64), *judged]))
+            parts = [judged(model(x), y).cpu() for x, y in batches]
+        rows = gathered_rows(torch.cat([torch.empty(0, 3, dtype=torch.int64), *parts]))
         return _summary(rows, time.perf_counter() - start)
 
 
