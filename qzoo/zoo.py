@@ -13,7 +13,7 @@ from torch import nn
 from qzoo import environment
 from qzoo.build.bases import base_digest, base_transform, create_base
 from qzoo.build.heads import fit_to_new_head
-from qzoo.build.quantize import quantize_in_place, refuse_residual
+from qzoo.build.quantize import quantize_in_place
 from qzoo.errors import UnknownNameError, WeightsError
 from qzoo.quant.ranges import set_ranges
 from qzoo.schema.catalog import Catalog, RecipeEntry
@@ -60,7 +60,6 @@ def create(
     if chosen is None:
         return create_base(entry.recipe.base, bool(pretrained), **keywords)
     resolved = resolve(entry, chosen)
-    refuse_residual(resolved)
     model = create_base(resolved.base, bool(pretrained), **keywords)
     quantize_in_place(model, resolved)
     if pretrained is True:

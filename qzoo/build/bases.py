@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from qzoo.build.base_model import BaseModel
+from qzoo.build.base_model import BaseModel, InputFormat
 from qzoo.build.provenance import Provenance, provenance, remember
 from qzoo.data import Augmentation, train_transform
 from qzoo.quant.quantizer import TensorQuantizer
@@ -57,6 +57,12 @@ def base_train_transform(base: Base, dataset: str, seed: int) -> Augmentation:
     return train_transform(
         dataset, size=form.size, mean=form.mean, std=form.std, interpolation=form.interpolation, seed=seed
     )
+
+
+def input_size(base: Base) -> int:
+    """Returns height and width of the images that the base's weights expect."""
+    form: InputFormat = _source(base).input_format(base)
+    return form.size
 
 
 def base_digest(model: nn.Module) -> str:

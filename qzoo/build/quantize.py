@@ -1,61 +1,95 @@
-"""From a float model to a quantized one, in place: select layers, make quantizers, derive the layers' classes."""
+"""From a float model to a quantized one, in place: select layers and operators, make quantizers, derive classes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
 from qzoo.build.devices import device_of
+from qzoo.build.operators import class_names, find_operators
 from qzoo.build.provenance import Provenance, provenance, remember
 from qzoo.build.read_as_data import is_read_as_data
 from qzoo.errors import RuleError, UnsupportedError
+from qzoo.quant.blocks import Places, quantize_operators
 from qzoo.quant.layers import channel_shape, has_weight, is_quantizable, quantize_layer
 from qzoo.quant.quantizer import Notice, TensorQuantizer
 from qzoo.quant.ranges import quantizers
-from qzoo.schema.binding import Layer, Plan, PlannedQuantizer, bind
+from qzoo.schema.binding import bind
+from qzoo.schema.plan import Layer, Plan, PlannedQuantizer
 from qzoo.schema.resolve import ResolvedVariant
 
 
-def quantize_in_place(model: nn.Module, variant: ResolvedVariant) -> Plan:
+def quantize_in_place(model: nn.Module, variant: ResolvedVariant, example: Any = None) -> Plan:
     """Gives a model the quantizers that a variant's rules say, in place; they have no ranges yet.
 
-    The model keeps its class, its parameters and their names; the layers' classes are derived from their own.
+    The model keeps its class, its parameters and their names; the classes of layers, and of blocks with residual or
+    other operator quantizers, are derived from their own.
+
+    Args:
+        model: float.
+        variant: resolved.
+        example: an input, to find residual additions and other operators with; default: one of the likely size.
 
     Returns:
         The plan that was carried out.
 
     Raises:
         RuleError: a rule written in the recipe matches nothing, or no layer is quantized at all.
-        UnsupportedError: the variant asks for residual quantizers, or the model is quantized already.
+        UnsupportedError: the model is quantized already, or can't be run to find its operators.
     """
-    if quantizers(model):
-        raise UnsupportedError("This model is quantized already. Start again from the float one.")
-    refuse_residual(variant)
-    plan, notice = plan_quantizers(model, variant), Notice()
+    plan = plan_quantizers(model, variant, example)
     if not plan.quantizers:
         raise RuleError(
             f"{variant.name} quantizes nothing of this {type(model).__name__}: it has "
             f"{len(quantizable_layers(model))} layers that can be quantized (convolutions, linear, pooling)."
         )
-    made: dict[str, dict[str, TensorQuantizer]] = {}
-    for planned in plan.quantizers:
-        made.setdefault(planned.module, {})[planned.role] = _quantizer(model, planned, notice)
-    for path, by_role in made.items():
-        quantize_layer(model.get_submodule(path), by_role)
-    remember(model, replace(provenance(model) or Provenance(), variant=variant, quantizers=made))
+    carry_out(model, plan)
+    remember(model, replace(provenance(model) or Provenance(), variant=variant))
     return plan
 
 
-def plan_quantizers(model: nn.Module, variant: ResolvedVariant) -> Plan:
+def carry_out(model: nn.Module, plan: Plan) -> None:
+    """Gives a model the quantizers of a plan, in place.
+
+    Raises:
+        UnsupportedError: the model is quantized already.
+    """
+    _refuse_quantized(model)
+    notice = Notice()
+    made: dict[str, dict[str, TensorQuantizer]] = {}
+    at_operators: dict[str, list[PlannedQuantizer]] = {}
+    for planned in plan.quantizers:
+        if planned.site is None:
+            made.setdefault(planned.module, {})[planned.role] = _quantizer(model, planned, notice)
+        else:
+            at_operators.setdefault(planned.module, []).append(planned)
+    for path, by_role in made.items():
+        quantize_layer(model.get_submodule(path), by_role)
+    for path, planned_here in at_operators.items():
+        _quantize_operators(model, path, planned_here, notice)
+    remember(model, replace(provenance(model) or Provenance(), quantizers=made))
+
+
+def plan_quantizers(model: nn.Module, variant: ResolvedVariant, example: Any = None, *, whole: bool = False) -> Plan:
     """Returns which quantizers a variant's rules give a model, which is not changed.
 
     Layers whose weight is read as data count as left in float: no rule can change that.
 
+    Args:
+        model: float.
+        variant: resolved.
+        example: an input, to find operators with; default: one of the likely size.
+        whole: look for operators even where the variant does not speak of them, to tell what stays in float.
+
     Raises:
         RuleError: a rule written in the recipe matches nothing.
+        UnsupportedError: the model is quantized already, or can't be run to find its operators.
     """
-    plan = bind(variant, [_described(path, layer) for path, layer in quantizable_layers(model).items()])
+    _refuse_quantized(model)
+    operators = find_operators(model, example) if whole or variant.speaks_of_operators else []
+    plan = bind(variant, [_described(path, layer) for path, layer in quantizable_layers(model).items()], operators)
     read = [path for path, layer in model.named_modules() if has_weight(layer) and is_read_as_data(model, path)]
     return replace(plan, left_float=[*plan.left_float, *read])
 
@@ -69,23 +103,22 @@ def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def refuse_residual(variant: ResolvedVariant) -> None:
-    """Refuses a variant with residual quantizers.
-
-    Raises:
-        UnsupportedError: names the variant.
-    """
-    if variant.residual is not None:
-        raise UnsupportedError(
-            f"{variant.name} asks for residual quantizers ({variant.residual.placement}), which this version can't "
-            "place yet. Take the variant that it is made from, or leave out `residual`."
-        )
+def _refuse_quantized(model: nn.Module) -> None:
+    if quantizers(model):
+        raise UnsupportedError("This model is quantized already. Start again from the float one.")
 
 
 def _described(path: str, layer: nn.Module) -> Layer:
-    classes = [c for c in type(layer).__mro__ if issubclass(c, nn.Module) and c is not nn.Module]
-    names = [name for c in classes for name in (c.__name__, f"{c.__module__}.{c.__qualname__}")]
-    return Layer(path, tuple(names), has_weight(layer))
+    return Layer(path, class_names(layer), has_weight(layer))
+
+
+def _quantize_operators(model: nn.Module, path: str, planned: list[PlannedQuantizer], notice: Notice) -> None:
+    places: Places = {}
+    for one in planned:
+        assert one.site is not None and one.operand is not None
+        places.setdefault(one.site, {})[one.operand] = one.name
+    made = {one.name: _quantizer(model, one, notice) for one in planned}
+    quantize_operators(model.get_submodule(path), made, places, calls=planned[0].calls)
 
 
 def _quantizer(model: nn.Module, planned: PlannedQuantizer, notice: Notice) -> TensorQuantizer:

@@ -14,12 +14,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from qzoo.quant.derived import Derived, derive
 from qzoo.quant.quantizer import TensorQuantizer
 
 WEIGHTED = (
@@ -76,23 +76,15 @@ def quantize_layer(layer: nn.Module, quantizers: dict[str, TensorQuantizer]) -> 
         raise TypeError(f"{type(layer).__name__} can't be quantized; layers that can: convolutions, linear, pooling")
     if "weight" in quantizers and not has_weight(layer):
         raise TypeError(f"{type(layer).__name__} has no weight to quantize")
-    if not isinstance(layer, QuantizedLayer):
-        layer.__class__ = quantized_class(type(layer))  # type: ignore[arg-type]
+    derive(layer, QuantizedLayer)
     for role, quantizer in quantizers.items():
         setattr(layer, f"{role}_quantizer", quantizer)
 
 
-@cache
-def quantized_class(float_class: type[nn.Module]) -> type[nn.Module]:
-    """Returns the quantized subclass of a layer class: `Quant` + its name."""
-    name = f"Quant{float_class.__name__}"
-    return type(name, (QuantizedLayer, float_class), {"float_class": float_class, "__module__": __name__})
-
-
-class QuantizedLayer(nn.Module):
+class QuantizedLayer(Derived):
     """What is added to a layer's own class. Made by `quantize_layer`, never by hand."""
 
-    float_class: type[nn.Module]
+    not_copied = ("_cache",)
 
     def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Quantizes the input, runs the layer's own forward on the quantized weight, quantizes the output."""
@@ -147,11 +139,6 @@ class QuantizedLayer(nn.Module):
         self.refresh()
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        # The class was made at run time, so a copy or a file is told how to make it again.
-        state = {key: value for key, value in self.__dict__.items() if key != "_cache"}
-        return _rebuild, (self.float_class,), state
-
 
 def quantizer_of(layer: nn.Module, role: str) -> TensorQuantizer | None:
     """Returns the layer's quantizer of a role, or None."""
@@ -175,11 +162,6 @@ def _visible(layer: nn.Module, weight: Tensor) -> Iterator[None]:
         yield
     finally:
         del _SIGHT.weights[id(layer)]
-
-
-def _rebuild(float_class: type[nn.Module]) -> nn.Module:
-    derived: type[nn.Module] = quantized_class(float_class)  # type: ignore[arg-type]
-    return derived.__new__(derived)
 
 
 def float_weight(layer: nn.Module) -> Tensor:

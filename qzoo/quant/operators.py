@@ -1,57 +1,164 @@
-"""Quantizers for operators that are no layers: both operands of an addition, a product, a matrix product."""
+"""Functional operators by name: `a + b`, `torch.add(a, b)` and `a.add_(b)` are all `add`.
+
+What `torch.overrides` hands to a mode is one of many spellings of an operator. This table says which are one, and
+which of their arguments are operands.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
-from qzoo.quant.quantizer import TensorQuantizer
+ARITHMETIC = ("add", "sub", "mul", "div")
+UNARY = (("input", "input"),)
+BINARY = (("left", "input"), ("right", "other"))
+ATTENTION = (("query", "query"), ("key", "key"), ("value", "value"))
+
+SPELLINGS: dict[str, tuple[Any, ...]] = {
+    "add": (torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__),
+    "sub": (torch.sub, torch.subtract, Tensor.sub, Tensor.sub_, Tensor.__sub__, Tensor.__rsub__, Tensor.__isub__),
+    "mul": (torch.mul, torch.multiply, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__),
+    "div": (torch.div, torch.divide, Tensor.div, Tensor.div_, Tensor.__truediv__, Tensor.__itruediv__),
+    "matmul": (
+        torch.matmul, torch.mm, torch.bmm, Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.__matmul__, Tensor.__rmatmul__,
+    ),
+    "einsum": (torch.einsum,),
+    "cat": (torch.cat, torch.concat, torch.concatenate),
+    "stack": (torch.stack,),
+    "softmax": (torch.softmax, Tensor.softmax, F.softmax),
+    "scaled_dot_product_attention": (F.scaled_dot_product_attention,),
+    "layer_norm": (torch.layer_norm, F.layer_norm),
+    "group_norm": (torch.group_norm, F.group_norm),
+    "batch_norm": (torch.batch_norm, F.batch_norm),
+    "relu": (torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu),
+    "sigmoid": (torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_, F.sigmoid),
+    "mean": (torch.mean, Tensor.mean),
+}  # fmt: skip
+_NAMES: dict[Any, str] = {function: name for name, functions in SPELLINGS.items() for function in functions}
+REFLECTED = (Tensor.__radd__, Tensor.__rsub__, Tensor.__rmul__, Tensor.__rmatmul__)
+"""Spellings that are called with the right operand first."""
+IN_PLACE = (
+    Tensor.add_, Tensor.sub_, Tensor.mul_, Tensor.div_,
+    Tensor.__iadd__, Tensor.__isub__, Tensor.__imul__, Tensor.__itruediv__,
+)  # fmt: skip
+"""Spellings that write to the left operand, which others may hold."""
+
+MOVES = frozenset({
+    "chunk", "clone", "contiguous", "detach", "dropout", "expand", "expand_as", "flatten", "flip", "gather", "getitem",
+    "index_select", "movedim", "narrow", "pad", "permute", "pixel_shuffle", "pixel_unshuffle", "repeat", "reshape",
+    "reshape_as", "roll", "select", "split", "squeeze", "swapaxes", "t", "T", "mT", "tile", "to", "transpose", "type",
+    "type_as", "unbind", "unflatten", "unfold", "unsqueeze", "view", "view_as", "float", "half", "setitem",
+    "broadcast_to", "split_with_sizes", "tensor_split", "masked_fill", "empty_like", "ones_like", "zeros_like",
+    "new_empty", "new_zeros", "new_ones", "new_full", "channel_shuffle", "native_channel_shuffle", "data", "H", "mH",
+    "dropout2d", "alpha_dropout", "rot90", "meshgrid", "take_along_dim", "scatter", "scatter_", "where",
+})  # fmt: skip
+"""Operators that move values and compute none: what is quantized stays so."""
 
 
-class QuantizedOperator(nn.Module):
-    """An operator of two tensors whose operands, and result if wanted, are quantized.
+def operator_name(function: Callable[..., Any]) -> str:
+    """Returns the name of an operator, whatever its spelling.
 
     Example:
-        >>> from qzoo.schema.quantizer import QuantizerSpec
-        >>> add = QuantizedAdd(TensorQuantizer(QuantizerSpec()), TensorQuantizer(QuantizerSpec()))
-        >>> add(torch.ones(2), torch.ones(2))
-        tensor([2., 2.])
+        >>> operator_name(torch.Tensor.__iadd__), operator_name(torch.nn.functional.gelu)
+        ('add', 'gelu')
+    """
+    known = _NAMES.get(function)
+    if known is not None:
+        return known
+    name = getattr(function, "__name__", type(function).__name__)
+    if name in ("__get__", "__set__"):
+        name = getattr(getattr(function, "__self__", None), "__name__", name)
+    return name.strip("_")
+
+
+class Operand(NamedTuple):
+    """Where an operand stands among the arguments.
+
+    Attributes:
+        name: `input`, `left`, `right`, `query` ...
+        argument: position, or keyword.
+        item: place in the argument, where that is a list of tensors.
     """
 
-    operator: Callable[[Tensor, Tensor], Tensor]
-
-    def __init__(
-        self,
-        left: TensorQuantizer | None = None,
-        right: TensorQuantizer | None = None,
-        output: TensorQuantizer | None = None,
-    ) -> None:
-        super().__init__()
-        self.left_quantizer = left or nn.Identity()
-        self.right_quantizer = right or nn.Identity()
-        self.output_quantizer = output or nn.Identity()
-
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """Returns the operator's result on the quantized operands; shapes broadcast as the operator's do."""
-        result = type(self).operator(self.left_quantizer(left), self.right_quantizer(right))
-        return self.output_quantizer(result)  # type: ignore[no-any-return]
+    name: str
+    argument: int | str
+    item: int | None = None
 
 
-class QuantizedAdd(QuantizedOperator):
-    """`left + right` on quantized operands."""
+def operands(function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[Operand, Any]]:
+    """Yields the operands that are tensors, in the order in which they are passed.
 
-    operator = staticmethod(torch.add)
+    All tensors of `cat` and `stack` are one operand, `input`: what is put together shares its range.
+
+    Args:
+        function: a spelling.
+        name: what `operator_name` says of it.
+        args: of the call.
+        kwargs: of the call.
+    """
+    if name in ("cat", "stack"):
+        where, values = (0, args[0]) if args else ("tensors", kwargs["tensors"])
+        yield from _items(["input"] * len(values), where, values)
+    elif name == "einsum":
+        yield from _operands_of_einsum(args)
+    else:
+        for position, (operand, keyword) in enumerate(_parameters(function, name)):
+            value = args[position] if position < len(args) else kwargs.get(keyword)
+            if isinstance(value, Tensor):
+                yield Operand(operand, position if position < len(args) else keyword), value
 
 
-class QuantizedMul(QuantizedOperator):
-    """`left * right` on quantized operands."""
+def counts(found: list[tuple[Operand, Any]]) -> bool:
+    """Whether an evaluation is one that rules can speak of: of floating-point tensors only.
 
-    operator = staticmethod(torch.mul)
+    Batch norm's counter of batches is an integer: it counts in training alone, and would shift all numbers.
+    """
+    return bool(found) and all(value.is_floating_point() for _, value in found)
 
 
-class QuantizedMatMul(QuantizedOperator):
-    """`left @ right` on quantized operands."""
+def with_operand(
+    args: tuple[Any, ...], kwargs: dict[str, Any], operand: Operand, value: Tensor
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Returns the arguments with an operand replaced."""
+    if isinstance(operand.argument, str):
+        return args, {**kwargs, operand.argument: _with_item(kwargs[operand.argument], operand.item, value)}
+    changed = list(args)
+    changed[operand.argument] = _with_item(args[operand.argument], operand.item, value)
+    return tuple(changed), kwargs
 
-    operator = staticmethod(torch.matmul)
+
+def _parameters(function: Any, name: str) -> tuple[tuple[str, str], ...]:
+    """Returns name and keyword of each operand, in the order of the arguments."""
+    if name in (*ARITHMETIC, "matmul"):
+        return BINARY[::-1] if function in REFLECTED else BINARY
+    return ATTENTION if name == "scaled_dot_product_attention" else UNARY
+
+
+def _operands_of_einsum(args: tuple[Any, ...]) -> Iterator[tuple[Operand, Any]]:
+    names = ["left", "right", *(f"operand{position}" for position in range(2, 26))]
+    if len(args) == 2 and isinstance(args[1], (list, tuple)):
+        yield from _items(names, 1, args[1])
+    else:
+        yield from (
+            (Operand(name, position + 1), value)
+            for position, (name, value) in enumerate(zip(names, args[1:], strict=False))
+            if isinstance(value, Tensor)
+        )
+
+
+def _items(names: list[str], argument: int | str, values: Any) -> Iterator[tuple[Operand, Any]]:
+    for item, (name, value) in enumerate(zip(names, values, strict=False)):
+        if isinstance(value, Tensor):
+            yield Operand(name, argument, item), value
+
+
+def _with_item(argument: Any, item: int | None, value: Tensor) -> Any:
+    if item is None:
+        return value
+    changed = list(argument)
+    changed[item] = value
+    return changed

@@ -1,83 +1,49 @@
-"""Binding rules to the layers of a model: which quantizers it gets, and which rule decided each.
+"""Binding rules to a model: which quantizers its layers and operators get, and which rule decided each.
 
-Field by field the last matching rule wins. Knows layers only by name and type, so it needs no torch.
+Field by field the last matching rule wins. Knows layers and operators only by name and type, so it needs no torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
-from fnmatch import fnmatchcase
 from typing import Any
 
 from qzoo.errors import RuleError
-from qzoo.schema.quantizer import QuantizerSpec, contradiction
-from qzoo.schema.resolve import BoundRule, Origin, ResolvedVariant
-from qzoo.schema.rule import ROLES
+from qzoo.schema.bound_rule import BoundRule, Origin
+from qzoo.schema.matching import matches, no_match
+from qzoo.schema.plan import Layer, Operator, Plan, PlannedQuantizer
+from qzoo.schema.quantizer import QuantizerPatch, QuantizerSpec, contradiction
+from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.rule import RESIDUAL, ROLES
 
 IN_ORDER = ("input", "weight", "output")
 """As a layer calls them."""
 
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer that rules can speak of.
-
-    Attributes:
-        name: module path, `layer1.0.conv1`.
-        types: names of its class and of the classes it derives from, plain and with module.
-        has_weight: whether there is a weight to quantize.
-    """
-
-    name: str
-    types: tuple[str, ...]
-    has_weight: bool
+Target = Layer | Operator
 
 
-@dataclass(frozen=True)
-class PlannedQuantizer:
-    """A quantizer to be made, and why.
+def bind(variant: ResolvedVariant, layers: Sequence[Layer], operators: Sequence[Operator] = ()) -> Plan:
+    """Returns the quantizers that a variant's rules give a model's layers and operators.
 
-    Attributes:
-        module: path of the layer.
-        role: `input`, `weight` or `output`.
-        spec: complete.
-        origin: the rule that spoke last.
-        field_origins: for each field that a rule set, the rule that set it.
-    """
-
-    module: str
-    role: str
-    spec: QuantizerSpec
-    origin: Origin
-    field_origins: dict[str, Origin]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Every quantizer of a model, in the order of the model, and the layers that stay in float."""
-
-    quantizers: list[PlannedQuantizer]
-    left_float: list[str]
-
-
-def bind(variant: ResolvedVariant, layers: Sequence[Layer]) -> Plan:
-    """Returns the quantizers that a variant's rules give a model's layers.
+    Args:
+        variant: resolved.
+        layers: all that rules can speak of, in the order of the model.
+        operators: likewise, in the order of evaluation; needed only where the variant speaks of operators.
 
     Raises:
         RuleError: a rule written in the recipe matches nothing (with its file, line and the three nearest names), or
             rules say what can't both hold of one quantizer.
     """
-    drafts = _drafted(variant, layers)
-    planned = [
-        PlannedQuantizer(layer.name, role, draft.spec(layer.name, role), draft.origin, draft.origins)
-        for layer in layers
-        for role in IN_ORDER
-        if (draft := drafts[layer.name][role]).on and draft.origin is not None
-    ]
-    quantized = {q.module for q in planned}
-    return Plan(planned, [layer.name for layer in layers if layer.has_weight and layer.name not in quantized])
+    drafts = _Drafts(variant, layers, operators)
+    planned = [*drafts.of_layers(), *drafts.of_operators()]
+    quantized = {q.module for q in planned if q.site is None}
+    sites = {(q.module, q.site) for q in planned}
+    return Plan(
+        planned,
+        [layer.name for layer in layers if layer.has_weight and layer.name not in quantized],
+        [operator for operator in operators if (operator.module, operator.site) not in sites],
+    )
 
 
 @dataclass
@@ -92,86 +58,115 @@ class _Draft:
     def say(self, rule: BoundRule, role: str) -> None:
         patch = rule.patches[role]
         self.origin = rule.origin
-        self.on = not isinstance(patch, bool)
-        if not isinstance(patch, bool):
+        self.on = isinstance(patch, QuantizerPatch)
+        if isinstance(patch, QuantizerPatch):
             said = patch.fields()
             self.fields |= said
             self.origins |= dict.fromkeys(said, rule.origin)
 
-    def spec(self, layer: str, role: str) -> QuantizerSpec:
-        if problem := contradiction(self.fields):
-            rules = " and ".join(f"{name}: {self.fields[name]} ({self.origins[name]})" for name in problem[0])
-            raise RuleError(f"{layer}.{role}: {problem[1]}. It comes from {rules}.")
-        return QuantizerSpec(**self.fields)
+    def over(self, other: _Draft) -> _Draft:
+        """Returns this draft with the other's fields where it says nothing itself."""
+        return _Draft(self.on, other.fields | self.fields, other.origins | self.origins, self.origin)
+
+    def planned(self, module: str, role: str, **place: Any) -> PlannedQuantizer:
+        fields = {name: value for name, value in self.fields.items() if name != "placement"}
+        if problem := contradiction(fields):
+            rules = " and ".join(f"{name}: {fields[name]} ({self.origins[name]})" for name in problem[0])
+            raise RuleError(f"{module}.{role}: {problem[1]}. It comes from {rules}.")
+        assert self.origin is not None
+        origins = {name: origin for name, origin in self.origins.items() if name != "placement"}
+        return PlannedQuantizer(module, role, QuantizerSpec(**fields), self.origin, origins, **place)
 
 
-Drafts = dict[str, dict[str, _Draft]]
+class _Drafts:
+    """All that the rules say, by target and role."""
+
+    def __init__(self, variant: ResolvedVariant, layers: Sequence[Layer], operators: Sequence[Operator]) -> None:
+        self.variant, self.layers, self.operators = variant, layers, operators
+        self.drafts: dict[tuple[str, str], _Draft] = {}
+        self.residual_base = _Draft()
+        for rule in variant.rules:
+            if not rule.must_match:
+                self._apply(rule)
+        # A variant's own fields speak of the layers with weights that its scheme quantizes, not of all.
+        self.own = [layer for layer in layers if layer.has_weight and any(self._of(layer, role).on for role in ROLES)]
+        self._apply_written()
+
+    def of_layers(self) -> Iterator[PlannedQuantizer]:
+        for layer in self.layers:
+            for role in IN_ORDER:
+                draft = self._of(layer, role)
+                if draft.on:
+                    yield draft.planned(layer.name, role)
+
+    def of_operators(self) -> Iterator[PlannedQuantizer]:
+        for operator in self.operators:
+            residual = list(self._residual(operator))
+            operands = list(self._operands(operator))
+            if residual and operands:
+                raise RuleError(
+                    f"{operator.name} is a residual addition, and both `residual` ({residual[0].origin}) and `op` "
+                    f"({operands[0].origin}) quantize it. Say one: `residual: none`, or `input: false` for the op."
+                )
+            yield from residual or operands
+
+    def _apply_written(self) -> None:
+        faults = []
+        for rule in self.variant.rules:
+            if rule.must_match and not self._apply(rule) and not self._is_idle(rule):
+                faults.append(no_match(self.variant.name, rule, self.layers, self.operators))
+        if faults:
+            raise RuleError("\n".join(faults))
+
+    def _apply(self, rule: BoundRule) -> bool:
+        """Returns whether the rule spoke of any quantizer."""
+        if rule.is_general and "input" in rule.patches:
+            self.residual_base.say(rule, "input")
+        targets: list[Target] = [*self.layers, *self.operators]
+        spoken = [(target, role) for target in targets for role in self._roles(rule, target)]
+        for target, role in spoken:
+            self.drafts.setdefault(_key(target, role), _Draft()).say(rule, role)
+        return bool(spoken)
+
+    def _roles(self, rule: BoundRule, target: Target) -> list[str]:
+        """Returns the roles of a target that a rule speaks of."""
+        if isinstance(target, Operator):
+            known: tuple[str, ...] = ("input", "output") if rule.ops else (RESIDUAL,) if target.skip else ()
+        else:
+            known = () if rule.ops else ROLES if target.has_weight else ("input", "output")
+        speaks = (isinstance(target, Operator) or target in self.own) if rule.top_level else matches(rule, target)
+        return [role for role in known if role in rule.patches] if speaks else []
+
+    def _is_idle(self, rule: BoundRule) -> bool:
+        # Without operators nothing tells whether there are residual additions; leaving them in float is then no fault.
+        return set(rule.patches) == {RESIDUAL} and not rule.places_residuals and not self.operators
+
+    def _of(self, target: Target, role: str) -> _Draft:
+        return self.drafts.get(_key(target, role), _Draft())
+
+    def _residual(self, operator: Operator) -> Iterator[PlannedQuantizer]:
+        draft = self._of(operator, RESIDUAL)
+        placement = draft.fields.get("placement") if draft.on else "none"
+        if placement is None:
+            raise RuleError(f"{draft.origin}: says no placement. Add one: {{placement: skip, ...}}.")
+        branches = {"skip": (operator.skip,), "both": (operator.skip, operator.main)}.get(placement, ())
+        for branch, role in zip(branches, (RESIDUAL, f"{RESIDUAL}_main"), strict=False):
+            whole = draft.over(self.residual_base)
+            yield whole.planned(
+                operator.module, role, site=operator.site, operand=branch,
+                number=operator.residual_number, calls=operator.calls,
+            )  # fmt: skip
+
+    def _operands(self, operator: Operator) -> Iterator[PlannedQuantizer]:
+        for role, operands in (("input", operator.operands), ("output", ("output",))):
+            draft = self._of(operator, role)
+            for operand in operands if draft.on else ():
+                yield draft.planned(
+                    operator.module, f"{operator.site.op}_{operand}",
+                    site=operator.site, operand=operand, number=operator.number, calls=operator.calls,
+                )  # fmt: skip
 
 
-def _drafted(variant: ResolvedVariant, layers: Sequence[Layer]) -> Drafts:
-    drafts = {layer.name: {role: _Draft() for role in ROLES} for layer in layers}
-    for rule in variant.rules:
-        if not rule.must_match:
-            _apply(rule, [layer for layer in layers if _matches(rule, layer)], drafts)
-    # A variant's own fields speak of the layers with weights that its scheme quantizes, not of all.
-    own = [layer for layer in layers if layer.has_weight and any(draft.on for draft in drafts[layer.name].values())]
-    faults = []
-    for rule in variant.rules:
-        if rule.must_match:
-            matched = own if rule.top_level else [layer for layer in layers if _matches(rule, layer)]
-            faults += [] if _apply(rule, matched, drafts) else [_no_match(variant, rule, layers, matched)]
-    if faults:
-        raise RuleError("\n".join(faults))
-    return drafts
-
-
-def _apply(rule: BoundRule, matched: Iterable[Layer], drafts: Drafts) -> bool:
-    """Returns whether the rule spoke of any quantizer."""
-    spoken = [(layer, role) for layer in matched for role in rule.patches if role != "weight" or layer.has_weight]
-    for layer, role in spoken:
-        drafts[layer.name][role].say(rule, role)
-    return bool(spoken)
-
-
-def _matches(rule: BoundRule, layer: Layer) -> bool:
-    return _is_named(rule, layer) and _is_typed(rule, layer)
-
-
-def _is_named(rule: BoundRule, layer: Layer) -> bool:
-    return rule.names is None or any(fnmatchcase(layer.name, glob) for glob in rule.names)
-
-
-def _is_typed(rule: BoundRule, layer: Layer) -> bool:
-    return rule.types is None or any(name in layer.types for name in rule.types)
-
-
-def _no_match(variant: ResolvedVariant, rule: BoundRule, layers: Sequence[Layer], matched: Sequence[Layer]) -> str:
-    where = f"{rule.origin.file}:{rule.origin.line}: {rule.origin.field} of {variant.name}"
-    if matched:
-        return f"{where} matches only layers without a weight ({matched[0].name}); say `input` or `output` of them."
-    if rule.top_level:
-        return f"{where} speaks of layers with weights, and the scheme quantizes none."
-    named = next((layer for layer in layers if rule.names and _is_named(rule, layer)), None)
-    if named is not None:
-        return f"{where} matches nothing: {named.name} is a {named.types[0]}, no {' or '.join(rule.types or ())}."
-    given = ", ".join(map(repr, [*(rule.names or ()), *(rule.types or ())]))
-    near = ", ".join(map(repr, _nearest(rule, layers)))
-    return (
-        f"{where} matches nothing: {given}. Nearest: {near}. "
-        f"`qzoo explain` of a variant without this rule shows all {len(layers)} layers."
-    )
-
-
-def _nearest(rule: BoundRule, layers: Sequence[Layer]) -> list[str]:
-    """Returns the three names, of layers or else of types, that look most like what the rule names."""
-    given = rule.names or rule.types or ()
-    known = (
-        [layer.name for layer in layers]
-        if rule.names
-        else [t for layer in layers for t in layer.types if "." not in t and t[0] != "_"]
-    )
-    likeness = {
-        name: max(SequenceMatcher(None, one.replace("*", ""), name).ratio() for one in given)
-        for name in sorted(set(known))
-    }
-    return sorted(likeness, key=lambda name: -likeness[name])[:3]
+def _key(target: Target, role: str) -> tuple[str, str]:
+    name = target.name if isinstance(target, Layer) else f"{target.module} {target.site}"
+    return name, role

@@ -11,7 +11,8 @@ from qzoo.schema.quantizer import QuantizerPatch
 from qzoo.schema.recipe import SHORTEST_SHA256, Base
 
 if TYPE_CHECKING:
-    from qzoo.schema.resolve import BoundRule, ResolvedVariant
+    from qzoo.schema.bound_rule import BoundRule
+    from qzoo.schema.resolve import ResolvedVariant
 
 
 def digest(content: dict[str, Any]) -> str:
@@ -58,15 +59,17 @@ def _base(base: Base) -> dict[str, Any]:
 
 
 def _rules(rules: Sequence[BoundRule]) -> list[dict[str, Any]]:
-    shared = [_rule(rule) for rule in rules if not rule.must_match]
-    fields = [rule for rule in rules if rule.top_level]
+    shared = [_rule(rule) for rule in rules if not rule.must_match and not rule.top_level]
+    # What is said of residual additions in general has a place of its own.
+    fields = [rule for rule in rules if rule.top_level and "residual" not in rule.patches]
     written = [_rule(rule) for rule in rules if rule.must_match and not rule.top_level]
     return [*shared, *([_fields(fields)] if fields else []), *written]
 
 
 def _rule(rule: BoundRule) -> dict[str, Any]:
     patches = {role: patch and plain_fields(patch.fields()) for role, patch in rule.patches.items()}
-    return {"names": _any_of(rule.names), "types": _any_of(rule.types), **patches}
+    ops = {} if rule.ops is None else {"ops": _any_of(rule.ops)}
+    return {"names": _any_of(rule.names), "types": _any_of(rule.types), **ops, **patches}
 
 
 def _fields(rules: Sequence[BoundRule]) -> dict[str, Any]:

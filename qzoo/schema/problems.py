@@ -35,7 +35,7 @@ def keys_of(model: type[BaseModel]) -> list[str]:
     Example:
         >>> from qzoo.schema.rule import Match
         >>> keys_of(Match)
-        ['name', 'type']
+        ['name', 'type', 'op']
     """
     return [field.alias or name for name, field in model.model_fields.items()]
 

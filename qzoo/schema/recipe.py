@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from qzoo.errors import did_you_mean
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.model import StrictModel
 from qzoo.schema.published import Claim
-from qzoo.schema.quantizer import ActivationField, ActivationPatch, QuantizerField
+from qzoo.schema.quantizer import ActivationField, QuantizerField
 from qzoo.schema.references import dotted, reference_problems
+from qzoo.schema.residual import Residual
 from qzoo.schema.rule import Rule
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
@@ -81,37 +81,10 @@ class CalibrationPatch(StrictModel):
     allow_leak: bool | None = None
 
 
-Placement = Literal["skip", "both", "none"]
-
-
-class ResidualPatch(ActivationPatch):
-    """Quantizers of residual additions; fields left out are those of `input`."""
-
-    placement: Placement | None = None
-    """`skip`: the identity or downsample branch only; `both`: both operands."""
-
-    @model_validator(mode="after")
-    def _none_says_nothing(self) -> ResidualPatch:
-        if self.placement == "none" and len(self._said()) > 1:
-            raise ValueError("`placement: none` leaves residual additions in float: drop the other fields")
-        return self
-
-
-def _short_residual(value: Any) -> Any:
-    if isinstance(value, str) and value not in get_args(Placement):
-        raise ValueError(f"unknown placement '{value}'. {did_you_mean(value, get_args(Placement))}")
-    if not isinstance(value, str | dict | ResidualPatch) and value is not False:
-        raise ValueError("expected skip, both, none (or false), or fields such as {placement: skip, bits: 8}")
-    return {"placement": value or "none"} if isinstance(value, str | bool) else value
-
-
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict | Claim) else value
 
 
-Residual = Annotated[
-    ResidualPatch, BeforeValidator(_short_residual, json_schema_input_type=Placement | Literal[False] | ResidualPatch)
-]
 Claims = Annotated[list[Claim], BeforeValidator(_as_list, json_schema_input_type=Claim | list[Claim])]
 
 
@@ -119,6 +92,8 @@ class Scheme(StrictModel):
     """A named, shared set of rules that variants start from."""
 
     description: str = ""
+    residual: Residual | None = None
+    """Of residual additions; a variant may say otherwise."""
     rules: list[Rule] = Field(min_length=1)
 
 

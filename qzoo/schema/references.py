@@ -33,7 +33,6 @@ def reference_problems(recipe: Mapping[str, Any], schemes: Collection[str] | Non
         if name == FLOAT:
             yield ("variants", name), f"'{FLOAT}' is what reports call the base itself. Choose another name."
         yield from _parents(name, variants)
-        yield from _placement(name, variants)
         yield from _claims(variant, ("variants", name), variants)
     if schemes is not None:
         yield from _schemes(recipe, variants, schemes)
@@ -66,15 +65,6 @@ def _chain(name: str, variants: Variants) -> list[str]:
         if parent in chain[1:]:
             break
     return chain
-
-
-def _placement(name: str, variants: Variants) -> Iterator[Problem]:
-    said = [variants[link].get("residual") for link in _chain(name, variants)]
-    placed = any(
-        residual in (False, "skip", "both", "none") or _mapping(residual).get("placement") for residual in said
-    )
-    if _mapping(said[-1]) and not placed:
-        yield ("variants", name, "residual"), "says no placement. Add one: {placement: skip, ...}."
 
 
 def _claims(holder: Mapping[str, Any], path: FieldPath, variants: Variants) -> Iterator[Problem]:

@@ -4,69 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from qzoo.errors import RecipeError, RuleError, UnknownNameError, did_you_mean
-from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.digest import digest, plain_fields, variant_content
+from qzoo.schema.bound_rule import BoundRule, ResidualSpec, bound, general_residual, line_of, origin_of
+from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
+from qzoo.schema.digest import digest, variant_content
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import QuantizerPatch, contradiction
-from qzoo.schema.recipe import Base, CalibrationSpec, ResidualPatch, Variant
-from qzoo.schema.rule import ROLES, Rule
-from qzoo.schema.yaml_source import FieldPath, Lines, short_path
-
-Patches = dict[str, QuantizerPatch | Literal[False]]
-"""By role: what a rule says of the quantizer, or False for float."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a decision was written: file, line and field."""
-
-    file: str
-    line: int
-    field: str
-
-    def __str__(self) -> str:
-        """`scheme int8 rules.0  recipes/schemes/int8.yaml:4`."""
-        return f"{self.field}  {self.file}:{self.line}" if self.line else f"{self.field}  {self.file}"
-
-
-@dataclass(frozen=True)
-class BoundRule:
-    """A rule with its origin.
-
-    Attributes:
-        names: globs over module paths; None for all.
-        types: class names; None for all.
-        patches: by role.
-        origin: where it was written.
-        must_match: it was written in the recipe, so matching nothing is a mistake.
-        top_level: it is a field of a variant, which speaks only of the layers with weights that the scheme quantizes.
-    """
-
-    names: tuple[str, ...] | None
-    types: tuple[str, ...] | None
-    patches: Patches
-    origin: Origin
-    must_match: bool = False
-    top_level: bool = False
-
-    def __str__(self) -> str:
-        """What it matches, what it says, and where it stands."""
-        match = ", ".join([*(self.types or ()), *(self.names or ())]) or "layers with weights"
-        said = ", ".join(f"{role} {_patch_text(patch)}" for role, patch in self.patches.items())
-        return f"{match}: {said}  ({self.origin})"
-
-
-@dataclass(frozen=True)
-class ResidualSpec:
-    """Residual quantizers: where, and what they say beyond the fields of `input`."""
-
-    placement: str
-    fields: dict[str, Any]
+from qzoo.schema.recipe import Base, CalibrationSpec, Variant
+from qzoo.schema.rule import RESIDUAL, ROLES
+from qzoo.schema.yaml_source import short_path
 
 
 @dataclass(frozen=True)
@@ -80,7 +31,6 @@ class ResolvedVariant:
     dataset: str
     calibration: CalibrationSpec
     rules: tuple[BoundRule, ...]
-    residual: ResidualSpec | None
     finetune: FinetuneSpec | None
     published: tuple[Claim, ...]
 
@@ -90,13 +40,29 @@ class ResolvedVariant:
         return digest(variant_content(self))
 
     @property
+    def residual(self) -> ResidualSpec | None:
+        """What it says of residual additions in general; rules may say otherwise of single ones."""
+        return general_residual(self.rules)
+
+    @property
+    def speaks_of_operators(self) -> bool:
+        """Whether any quantizer may stand at an operator that is no layer: a model then has to be traced."""
+        return any(rule.ops is not None or rule.places_residuals for rule in self.rules)
+
+    @property
     def method(self) -> str | None:
         """How input ranges are found, `percentile 99.99`: what the last general word on inputs says."""
-        for rule in reversed(self.rules):
+        calibrator = self.general_input().get("calibrator")
+        return None if calibrator is None else str(calibrator)
+
+    def general_input(self) -> dict[str, Any]:
+        """Returns the fields of `input` that scheme and variant give to layers with weights in general."""
+        fields: dict[str, Any] = {}
+        for rule in self.rules:
             patch = rule.patches.get("input")
-            if isinstance(patch, QuantizerPatch) and patch.calibrator is not None and _is_general(rule):
-                return str(patch.calibrator)
-        return None
+            if rule.is_general and isinstance(patch, QuantizerPatch):
+                fields |= patch.fields()
+        return fields
 
     def to_json(self) -> str:
         """Returns the resolved content as JSON, with name and digest."""
@@ -115,6 +81,8 @@ def resolve(entry: RecipeEntry, variant: str) -> ResolvedVariant:
     recipe, chain = entry.recipe, entry.recipe.chain(variant)
     links = [(name, recipe.variants[name]) for name in chain]
     last = links[-1][1]
+    rules = (*_scheme_rules(entry, links), *_top_level_rules(entry, links), *_written_rules(entry, links))
+    _check_residual(rules)
     return ResolvedVariant(
         name=f"{entry.name}_{variant}",
         variant=variant,
@@ -122,8 +90,7 @@ def resolve(entry: RecipeEntry, variant: str) -> ResolvedVariant:
         base=recipe.base,
         dataset=recipe.dataset,
         calibration=_calibration(recipe.calibration, links),
-        rules=(*_scheme_rules(entry, links), *_top_level_rules(entry, links), *_written_rules(entry, links)),
-        residual=_residual(entry, links),
+        rules=rules,
         finetune=next((link.finetune for _, link in reversed(links) if link.finetune is not None), None),
         published=tuple(last.published),
     )
@@ -145,12 +112,8 @@ def resolve_scheme(name: str) -> ResolvedVariant:
     if name not in schemes:
         raise UnknownNameError(f"Unknown scheme '{name}'. {did_you_mean(name, schemes)}")
     base = Base(source="qzoo", architecture="user")
-    scheme = schemes[name]
-    rules = tuple(
-        _bound(rule, short_path(scheme.path), scheme.lines, ("rules", n), f"scheme {name}", must_match=False)
-        for n, rule in enumerate(scheme.scheme.rules)
-    )
-    return ResolvedVariant(name, name, 1, base, "user", CalibrationSpec(), rules, None, None, ())
+    rules = tuple(_rules_of(name, schemes[name]))
+    return ResolvedVariant(name, name, 1, base, "user", CalibrationSpec(), rules, None, ())
 
 
 def _scheme_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> list[BoundRule]:
@@ -160,45 +123,50 @@ def _scheme_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> list[
         if link.scheme is not None:
             name, field = link.scheme, ("variants", variant, "scheme")
     if name not in entry.schemes:
-        where = f"{entry.where}:{_line(entry.lines, field)}: {'.'.join(field)}"
+        where = f"{entry.where}:{line_of(entry.lines, field)}: {'.'.join(field)}"
         raise RecipeError(f"{where}: unknown scheme '{name}'. {did_you_mean(name, entry.schemes)}")
-    scheme = entry.schemes[name]
-    return [
-        _bound(rule, short_path(scheme.path), scheme.lines, ("rules", n), f"scheme {name}", must_match=False)
-        for n, rule in enumerate(scheme.scheme.rules)
-    ]
+    return list(_rules_of(name, entry.schemes[name]))
+
+
+def _rules_of(name: str, scheme: SchemeEntry) -> Iterator[BoundRule]:
+    file, prefix = short_path(scheme.path), f"scheme {name}"
+    if scheme.scheme.residual is not None:
+        origin = origin_of(file, scheme.lines, (RESIDUAL,), prefix)
+        yield BoundRule(None, None, {RESIDUAL: scheme.scheme.residual}, origin, top_level=True)
+    for n, rule in enumerate(scheme.scheme.rules):
+        yield bound(rule, file, scheme.lines, ("rules", n), prefix, must_match=False)
 
 
 def _top_level_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> list[BoundRule]:
     rules = []
     for variant, link in links:
-        for role in ROLES:
+        for role in (*ROLES, RESIDUAL):
             patch = getattr(link, role)
             if patch is not None:
-                path = ("variants", variant, role)
-                origin = Origin(entry.where, _line(entry.lines, path), ".".join(path))
+                origin = origin_of(entry.where, entry.lines, ("variants", variant, role))
                 rules.append(BoundRule(None, None, {role: patch}, origin, must_match=True, top_level=True))
     return rules
 
 
 def _written_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> list[BoundRule]:
     return [
-        _bound(rule, entry.where, entry.lines, ("variants", variant, "rules", n), "", must_match=True)
+        bound(rule, entry.where, entry.lines, ("variants", variant, "rules", n), "", must_match=True)
         for variant, link in links
         for n, rule in enumerate(link.rules)
     ]
 
 
-def _bound(rule: Rule, file: str, lines: Lines, path: FieldPath, prefix: str, must_match: bool) -> BoundRule:
-    field = f"{prefix} {'.'.join(map(str, path))}".strip()
-    patches: Patches = {role: getattr(rule, role) for role in ROLES if getattr(rule, role) is not None}
-    names = None if rule.match.name is None else tuple(rule.match.name)
-    types = None if rule.match.type is None else tuple(rule.match.type)
-    return BoundRule(names, types, patches, Origin(file, _line(lines, path), field), must_match)
-
-
-def _line(lines: Lines, path: FieldPath) -> int:
-    return next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), 0)
+def _check_residual(rules: tuple[BoundRule, ...]) -> None:
+    said: dict[str, Any] = {}
+    for rule in rules:
+        patch = rule.patches.get(RESIDUAL)
+        if rule.top_level and isinstance(patch, QuantizerPatch):
+            said |= patch.fields()
+            where = f"{rule.origin.file}:{rule.origin.line}: {rule.origin.field}"
+            if "placement" not in said:
+                raise RuleError(f"{where}: says no placement. Add one: {{placement: skip, ...}}.")
+            if problem := contradiction(said):
+                raise RuleError(f"{where}: {problem[1]}")
 
 
 def _calibration(base: CalibrationSpec, links: list[tuple[str, Variant]]) -> CalibrationSpec:
@@ -207,29 +175,3 @@ def _calibration(base: CalibrationSpec, links: list[tuple[str, Variant]]) -> Cal
         if link.calibration is not None:
             changes |= link.calibration.model_dump(exclude_none=True)
     return base.model_copy(update=changes)
-
-
-def _residual(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> ResidualSpec | None:
-    placement: str | None = None
-    fields: dict[str, Any] = {}
-    for name, link in links:
-        if isinstance(link.residual, ResidualPatch):
-            placement = link.residual.placement or placement
-            fields |= {key: value for key, value in link.residual.fields().items() if key != "placement"}
-        if problem := contradiction(fields):
-            path = ("variants", name, "residual")
-            raise RuleError(f"{entry.where}:{_line(entry.lines, path)}: {'.'.join(path)}: {problem[1]}")
-    return None if placement in (None, "none") else ResidualSpec(str(placement), fields)
-
-
-def _is_general(rule: BoundRule) -> bool:
-    # Which calibrator a method column names: the one of layers with weights, not of pooling or of single layers.
-    return rule.top_level or (
-        rule.names is None and any("Conv" in name or name == "Linear" for name in rule.types or ())
-    )
-
-
-def _patch_text(patch: QuantizerPatch | Literal[False]) -> str:
-    if isinstance(patch, bool):
-        return "float"
-    return ", ".join(f"{key} {value}" for key, value in plain_fields(patch.fields()).items())

@@ -1,4 +1,4 @@
-"""Rules: which layers, and what to do with their quantizers."""
+"""Rules: which layers, functional operators or residual additions, and what to do with their quantizers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from qzoo.schema.model import StrictModel
 from qzoo.schema.quantizer import ActivationField, QuantizerField
+from qzoo.schema.residual import Residual
 
 ROLES = ("weight", "input", "output")
+"""Of a layer."""
+RESIDUAL = "residual"
+"""Of the additions in a module's own forward."""
 
 
 def _as_list(value: Any) -> Any:
@@ -29,17 +33,20 @@ Globs = Annotated[
 
 
 class Match(StrictModel):
-    """Which layers a rule speaks of: all that satisfy both fields."""
+    """What a rule speaks of: all that satisfies each field that is given."""
 
     name: Globs | None = None
     """Globs over module paths; `*` crosses dots: `layer4.*.conv3`."""
     type: Globs | None = None
     """Class names, subclasses included: `Conv2d`, `timm.layers.conv2d_same.Conv2dSame`."""
+    op: Globs | None = None
+    """Functional operators, no layers: `matmul`, `softmax`, `scaled_dot_product_attention`, `layer_norm`, `cat` ...;
+    `name` and `type` are then those of the module whose forward calls the operator."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Match:
-        if self.name is None and self.type is None:
-            raise ValueError("a match needs `name`, `type` or both")
+        if self.name is None and self.type is None and self.op is None:
+            raise ValueError("a match needs one of `name`, `type`, `op`")
         return self
 
 
@@ -49,12 +56,18 @@ class Rule(StrictModel):
     match: Match
     weight: QuantizerField | None = None
     input: ActivationField | None = None
+    """Of an operator: of each operand that is an activation."""
     output: ActivationField | None = None
+    residual: Residual | None = None
+    """Of the residual additions in the forward of the modules that match."""
     why: str | None = None
     """For people."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Rule:
-        if all(getattr(self, role) is None for role in ROLES):
-            raise ValueError("a rule needs one of `weight`, `input`, `output`")
+        if all(getattr(self, role) is None for role in (*ROLES, RESIDUAL)):
+            raise ValueError("a rule needs one of `weight`, `input`, `output`, `residual`")
+        if self.match.op is not None and (self.weight is not None or self.residual is not None):
+            said = "weight" if self.weight is not None else RESIDUAL
+            raise ValueError(f"an operator has inputs and an output: leave out `{said}`, or match modules without `op`")
         return self

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from qzoo.errors import RuleError
-from qzoo.schema.binding import Layer, Plan, bind
+from qzoo.schema.binding import bind
 from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.plan import Layer, Plan
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import resolve, resolve_scheme
 

@@ -32,7 +32,7 @@ def problems(variant: Any, name: str = "a", **change: Any) -> dict[str, str]:
         (
             {"rules": [{"match": {"nmae": "x"}}]},
             "variants.a.rules.0.match.nmae",
-            "Did you mean 'name'? Known: name, type.",
+            "Did you mean 'name'? Known: name, op, type.",
         ),
         ({"finetune": {"epochs": 1}}, "variants.a.finetune.lr", "this field is missing."),
         (
@@ -63,7 +63,7 @@ def problems(variant: Any, name: str = "a", **change: Any) -> dict[str, str]:
         (
             {"rules": [{"match": "fc", "input": False}]},
             "variants.a.rules.0.match",
-            "some of the keys name, type, or {}",
+            "some of the keys name, type, op, or {}",
         ),
         (None, "variants.a", "expected a mapping with some of the keys from, description, scheme,"),
         ({"rules": "x" * 500}, "variants.a.rules", "x ..."),
@@ -93,5 +93,5 @@ def test_missing_parts_say_what_they_are() -> None:
 
 
 def test_the_keys_are_those_one_writes() -> None:
-    assert keys_of(Match) == ["name", "type"]
+    assert keys_of(Match) == ["name", "type", "op"]
     assert "from" in keys_of(Recipe.model_fields["variants"].annotation.__args__[1])  # type: ignore[union-attr]

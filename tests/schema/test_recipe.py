@@ -60,7 +60,6 @@ def test_a_calibration_patch_has_the_fields_of_the_spec_and_says_none() -> None:
         ({"residual": "skp"}, "unknown placement 'skp'. Did you mean 'skip'? Known: both, none, skip."),
         ({"residual": True}, "expected skip, both, none (or false), or fields such as {placement: skip, bits: 8}"),
         ({"residual": 8}, "expected skip, both, none (or false)"),
-        ({"residual": {"bits": 4}}, "variants.a.residual: says no placement. Add one: {placement: skip, ...}."),
         ({"residual": {"placement": "none", "bits": 4}}, "`placement: none` leaves residual additions in float"),
         ({"residual": {"placement": "skip", "per": "channel"}}, "ranges per channel exist for weights only"),
         ({"residual": {"placement": "skip", "format": "e4m3", "narrow": True}}, "leave out `narrow`"),

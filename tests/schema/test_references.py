@@ -64,12 +64,6 @@ def test_a_circle_is_reported_once(parents: dict[str, str], chain: str) -> None:
     assert problems(variants) == {"variants.a.from": f"the chain {chain} never ends. Drop one `from` of it."}
 
 
-@pytest.mark.parametrize("placement", ["skip", "both", "none", False, {"placement": "skip"}])
-def test_a_residual_may_inherit_its_placement(placement: Any) -> None:
-    assert problems({"a": {"residual": placement}, "b": {"from": "a", "residual": {"bits": 4}}}) == {}
-    assert list(problems({"a": {}, "b": {"from": "a", "residual": {"bits": 4}}})) == ["variants.b.residual"]
-
-
 keys = st.sampled_from(["variants", "from", "published", "top1_below", "scheme", "residual", "a", "b"])
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | keys,

@@ -81,6 +81,46 @@ def test_residual_merges_field_by_field_and_none_ends_it() -> None:
     assert resolve(entry(variants), "d").residual is None
 
 
+@pytest.mark.parametrize("placement", ["skip", "both", {"placement": "skip"}])
+def test_a_residual_may_inherit_its_placement_and_needs_one(placement: Any) -> None:
+    inherited = resolve(
+        entry({"a": {"residual": placement}, "b": {"from": "a", "residual": {"bits": 4}}}), "b"
+    ).residual
+    assert inherited is not None
+    assert inherited.fields["bits"] == 4
+    with pytest.raises(RuleError, match=r"variants\.b\.residual: says no placement\. Add one: \{placement: skip, "):
+        resolve(entry({"a": {}, "b": {"from": "a", "residual": {"bits": 4}}}), "b")
+
+
+def test_a_scheme_may_place_residual_quantizers() -> None:
+    ort = entry({"a": {"scheme": "int8_ort", "residual": {"bits": 4}}, "b": {"from": "a", "residual": "none"}})
+    residual = resolve(ort, "a").residual
+    assert residual is not None
+    assert (residual.placement, residual.fields["bits"]) == ("both", 4)
+    assert resolve(ort, "b").residual is None
+
+
+@pytest.mark.parametrize(
+    ("variant", "speaks"),
+    [
+        ({}, False),
+        ({"residual": "skip"}, True),
+        ({"residual": "none"}, False),
+        ({"rules": [{"match": {"name": "layer1.*"}, "residual": "both"}]}, True),
+        ({"rules": [{"match": {"op": "matmul"}, "input": {}}]}, True),
+        ({"rules": [{"match": {"name": "fc"}, "input": False}]}, False),
+    ],
+)
+def test_a_model_is_traced_only_where_a_variant_speaks_of_operators(variant: Any, speaks: bool) -> None:
+    assert resolve(entry({"a": variant}), "a").speaks_of_operators is speaks
+
+
+def test_the_general_input_is_that_of_layers_with_weights() -> None:
+    rules = [{"match": {"type": "AdaptiveAvgPool2d"}, "input": {"bits": 16}}, {"match": {"name": "fc"}, "input": False}]
+    fields = resolve(entry({"a": {"input": {"calibrator": "mse"}, "rules": rules}}), "a").general_input()
+    assert (fields["bits"], str(fields["calibrator"])) == (8, "mse")
+
+
 def test_a_residual_that_contradicts_itself_by_merging() -> None:
     variants = {
         "a": {"residual": {"placement": "skip", "unsigned": True}},

@@ -18,7 +18,7 @@ def test_one_glob_is_short_for_a_list() -> None:
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"match": {}, "input": False}, "a match needs `name`, `type` or both"),
+        ({"match": {}, "input": False}, "a match needs one of `name`, `type`, `op`"),
         ({"match": {"name": "fc"}}, "a rule needs one of `weight`, `input`, `output`"),
         ({"match": {"name": "fc"}, "why": "so"}, "a rule needs one of `weight`, `input`, `output`"),
         ({"match": {"name": []}, "input": False}, "at least 1 item"),
@@ -28,6 +28,8 @@ def test_one_glob_is_short_for_a_list() -> None:
         ({"match": {"name": "fc"}, "input": {"per": "channel"}}, "ranges per channel exist for weights only"),
         ({"match": {"name": "fc"}, "output": {"per": "channel"}}, "ranges per channel exist for weights only"),
         ({"input": False}, "Field required"),
+        ({"match": {"op": "add"}, "weight": {"bits": 4}}, "leave out `weight`, or match modules without `op`"),
+        ({"match": {"op": "add"}, "residual": "skip"}, "leave out `residual`, or match modules without `op`"),
     ],
 )
 def test_refuses(rule: dict[str, Any], message: str) -> None:

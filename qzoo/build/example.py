@@ -1,0 +1,55 @@
+"""An input for a model that nobody gave one: of the size that the model is made for, as far as it can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.build.bases import input_size
+from qzoo.build.provenance import provenance
+from qzoo.quant.layers import WEIGHTED
+
+COMMON_SIZES = (224, 299, 256, 64, 32)
+
+
+def example_inputs(model: nn.Module, images: int = 1) -> Iterator[Tensor]:
+    """Yields inputs that the model may take, the likeliest first: normal random values, always the same.
+
+    Channels are those of its first layer. Height and width are what timm says of the model (`pretrained_cfg`), what
+    the weights of its base want, or sizes that are common.
+
+    Args:
+        model: any.
+        images: in the batch.
+    """
+    first = next((layer for layer in model.modules() if isinstance(layer, WEIGHTED)), None)
+    if isinstance(first, nn.Linear):
+        yield _random(model, (images, first.in_features))
+    elif first is not None:
+        channels, dims = int(first.in_channels), _dims(first)
+        for size in dict.fromkeys(chain(_sizes(model), COMMON_SIZES)):
+            yield _random(model, (images, channels, *(size,) * dims))
+
+
+def _dims(layer: nn.Module) -> int:
+    return len(layer.kernel_size)  # type: ignore[arg-type]
+
+
+def _sizes(model: nn.Module) -> Iterator[int]:
+    for config in (getattr(model, "pretrained_cfg", None), getattr(model, "default_cfg", None)):
+        if config and config.get("input_size"):
+            yield int(config["input_size"][-1])
+    made = provenance(model)
+    if made is not None and made.base is not None:
+        yield input_size(made.base)
+
+
+def _random(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    like = next((t for t in chain(model.parameters(), model.buffers()) if t.is_floating_point()), torch.empty(0))
+    if like.is_meta:
+        return torch.empty(shape, dtype=like.dtype, device="meta")
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(shape, generator=generator).to(like.device, like.dtype)

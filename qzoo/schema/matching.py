@@ -1,0 +1,84 @@
+"""Whether a rule matches a layer or an operator, and what to say of a rule that matches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import SequenceMatcher
+from fnmatch import fnmatchcase
+
+from qzoo.schema.bound_rule import BoundRule
+from qzoo.schema.plan import Layer, Operator
+from qzoo.schema.rule import RESIDUAL
+
+
+def matches(rule: BoundRule, target: Layer | Operator) -> bool:
+    """Whether the target satisfies every field of the rule's match."""
+    module = target.name if isinstance(target, Layer) else target.module
+    op = None if isinstance(target, Layer) else target.site.op
+    return (
+        _any_glob(rule.names, module)
+        and (rule.types is None or any(name in target.types for name in rule.types))
+        and (op is None or _any_glob(rule.ops, op))
+    )
+
+
+def no_match(name: str, rule: BoundRule, layers: Sequence[Layer], operators: Sequence[Operator]) -> str:
+    """Returns the message on a rule of the variant `name` that speaks of no quantizer."""
+    where = f"{rule.origin.file}:{rule.origin.line}: {rule.origin.field} of {name}"
+    if rule.ops is not None:
+        return _no_operator(where, rule, operators)
+    if set(rule.patches) == {RESIDUAL}:
+        return _no_residual(where, rule, operators)
+    if rule.top_level:
+        return f"{where} speaks of layers with weights, and the scheme quantizes none."
+    matched = [layer for layer in layers if matches(rule, layer)]
+    if matched:
+        return f"{where} matches only layers without a weight ({matched[0].name}); say `input` or `output` of them."
+    named = next((layer for layer in layers if rule.names and _any_glob(rule.names, layer.name)), None)
+    if named is not None:
+        return f"{where} matches nothing: {named.name} is a {named.types[0]}, no {' or '.join(rule.types or ())}."
+    given = ", ".join(map(repr, [*(rule.names or ()), *(rule.types or ())]))
+    near = ", ".join(map(repr, _nearest(rule, layers)))
+    return (
+        f"{where} matches nothing: {given}. Nearest: {near}. "
+        f"`qzoo explain` of a variant without this rule shows all {len(layers)} layers."
+    )
+
+
+def _no_operator(where: str, rule: BoundRule, operators: Sequence[Operator]) -> str:
+    here = [operator for operator in operators if _any_glob(rule.ops, operator.site.op)]
+    if here:
+        modules = {operator.module: None for operator in here}
+        near = ", ".join(map(repr, _likest(rule.names or rule.types or (), modules)))
+        return f"{where} matches nothing: this model has {rule.ops[0] if rule.ops else ''}, but in {near} ..."
+    known = ", ".join(sorted({operator.site.op for operator in operators}))
+    return f"{where} matches nothing: no operator {' or '.join(map(repr, rule.ops or ()))}. The model's: {known}."
+
+
+def _no_residual(where: str, rule: BoundRule, operators: Sequence[Operator]) -> str:
+    sites = [operator.module or "the model itself" for operator in operators if operator.skip]
+    if not sites:
+        return f"{where} speaks of residual additions, and this model has none. Leave out `residual`."
+    given = ", ".join(map(repr, [*(rule.names or ()), *(rule.types or ())]))
+    near = ", ".join(map(repr, _likest(rule.names or (), sites)))
+    return f"{where} matches no residual addition: {given}. They are in the forward of {near} ..."
+
+
+def _any_glob(globs: Iterable[str] | None, name: str) -> bool:
+    return globs is None or any(fnmatchcase(name, glob) for glob in globs)
+
+
+def _nearest(rule: BoundRule, layers: Sequence[Layer]) -> list[str]:
+    """Returns the three names, of layers or else of types, that look most like what the rule names."""
+    known = (
+        [layer.name for layer in layers]
+        if rule.names
+        else [t for layer in layers for t in layer.types if "." not in t and t[0] != "_"]
+    )
+    return _likest(rule.names or rule.types or (), known)
+
+
+def _likest(given: Iterable[str], known: Iterable[str]) -> list[str]:
+    wanted = [one.replace("*", "") for one in given] or [""]
+    likeness = {name: max(SequenceMatcher(None, one, name).ratio() for one in wanted) for name in sorted(set(known))}
+    return sorted(likeness, key=lambda name: -likeness[name])[:3]
