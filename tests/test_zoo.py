@@ -11,6 +11,7 @@ from torch import nn
 
 import qzoo
 from qzoo.architectures.resnet_digits import DigitsResNet
+from qzoo.build.bases import skeleton
 from qzoo.errors import NotCalibratedError, UnknownNameError, UnsupportedError, WeightsError
 from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import get_ranges, quantizers, uncalibrated
@@ -29,14 +30,22 @@ SHIPPED = [name for name in CALIBRATABLE if ranges_file(*CATALOG.find(name)[:1],
 DIGITS = torch.rand(32, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-@pytest.mark.parametrize("name", CALIBRATABLE)
-def test_every_variant_is_its_bases_class_with_quantizers_inside(name: str) -> None:
-    entry, variant = CATALOG.find(name)
-    assert variant is not None
+@pytest.mark.parametrize("entry", CATALOG.entries, ids=lambda entry: entry.name)
+def test_every_variant_is_its_bases_class_with_quantizers_inside(entry: RecipeEntry) -> None:
+    base = skeleton(entry.recipe.base)
+    for variant in calibratable(entry):
+        model = qzoo.quantize(base, resolve(entry, variant))
+        assert type(model) is type(base)
+        assert not model.training
+        assert quantizers(model, "input")
+        assert uncalibrated(model) == list(quantizers(model))
+
+
+@pytest.mark.parametrize("name", [name for name in CALIBRATABLE if name.startswith("resnet20_cifar10")])
+def test_create_makes_a_variant_of_its_base(name: str) -> None:
     model = qzoo.create(name)
-    assert type(model) is type(qzoo.create(entry.name))
-    assert not model.training
-    assert quantizers(model, "input")
+    assert type(model) is type(qzoo.create("resnet20_cifar10"))
+    assert {p.device.type for p in model.parameters()} == {"cpu"}
     assert uncalibrated(model) == list(quantizers(model))
 
 
@@ -47,7 +56,7 @@ def test_the_tutorials_resnet50_has_55_input_and_54_weight_quantizers() -> None:
     assert str(quantizers(model)["avgpool.input_quantizer"].spec) == "8bit per-tensor max"
 
 
-@pytest.mark.parametrize("base", [entry.name for entry in CATALOG.entries if entry.name != "resnet50"])
+@pytest.mark.parametrize("base", [entry.name for entry in CATALOG.entries if entry.recipe.dataset != "imagenet-1k"])
 def test_ranges_are_shipped_for_every_variant_of_a_public_dataset(base: str) -> None:
     entry, _ = CATALOG.find(base)
     missing = [name for name in calibratable(entry) if f"{base}_{name}" not in SHIPPED]

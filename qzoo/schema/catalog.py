@@ -10,6 +10,7 @@ from pathlib import Path
 
 from qzoo import environment
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean, nearest
+from qzoo.schema.library import is_library_name, library_recipe
 from qzoo.schema.loading import load_recipe, validate
 from qzoo.schema.recipe import Recipe, Scheme
 from qzoo.schema.yaml_source import Lines, read_yaml, short_path
@@ -27,6 +28,7 @@ class RecipeEntry:
         path: of the file; None for a recipe made in Python.
         lines: the line of each field, for messages.
         schemes: the schemes it can name.
+        library_name: what to type for it, `timm/resnet18`, where no file holds it.
     """
 
     name: str
@@ -34,6 +36,7 @@ class RecipeEntry:
     path: Path | None
     lines: Lines = field(repr=False)
     schemes: dict[str, SchemeEntry] = field(repr=False)
+    library_name: str | None = None
 
     @property
     def variants(self) -> list[str]:
@@ -43,11 +46,13 @@ class RecipeEntry:
     @property
     def where(self) -> str:
         """The file, for messages; relative to the current folder if it lies below it."""
-        return "<recipe>" if self.path is None else short_path(self.path)
+        if self.path is None:
+            return self.library_name or "<recipe>"
+        return short_path(self.path)
 
     def address(self, variant: str) -> str:
         """Returns what to type for a variant: its full name, or its file and name if no catalogue knows the file."""
-        known = Catalog.load().files.get(self.name) == self.path
+        known = self.path is not None and Catalog.load().files.get(self.name) == self.path
         return f"{self.name}_{variant}" if known else f"{self.where}:{variant}"
 
     @classmethod
@@ -127,7 +132,8 @@ class Catalog:
         """Returns the recipe, and the variant if the name has one.
 
         Args:
-            name: a base, a full variant name, `path/to/my.yaml` or `path/to/my.yaml:variant`.
+            name: a base, a full variant name, `path/to/my.yaml` or `path/to/my.yaml:variant`, or any model of a
+                library, `timm/resnet18` or `timm/resnet18:int8`.
 
         Raises:
             UnknownNameError: with the nearest names.
@@ -138,6 +144,8 @@ class Catalog:
             if variant is not None:
                 self.require_variant(entry, variant)
             return entry, variant
+        if is_library_name(name):
+            return self._library_entry(name)
         if name not in self._by_name:
             raise UnknownNameError(f"Unknown model '{name}'. {self._like(name)} `qzoo list` shows all.")
         return self._by_name[name]
@@ -162,6 +170,15 @@ class Catalog:
     def _entry(self, path: Path) -> RecipeEntry:
         recipe, lines = load_recipe(path, self.schemes)
         return RecipeEntry(path.stem, recipe, path, lines, self.schemes)
+
+    def _library_entry(self, name: str) -> tuple[RecipeEntry, str | None]:
+        model, _, variant = name.partition(":")
+        recipe = library_recipe(model, self.schemes)
+        # A slash in a name would make folders of the ranges' file names.
+        entry = RecipeEntry(model.replace("/", "."), recipe, None, {}, self.schemes, library_name=model)
+        if variant:
+            self.require_variant(entry, variant)
+        return entry, variant or None
 
     def _yaml_files(self) -> Iterator[Path]:
         seen: set[Path] = set()

@@ -50,9 +50,9 @@ def in_order(state: Mapping[str, Tensor], model: Mapping[str, Tensor], where: st
     for place, (theirs, ours) in enumerate(zip_longest(state.items(), model.items())):
         if theirs is None or ours is None or not _fits(theirs, ours):
             raise WeightsError(
-                f"{where} does not fit the model: tensor {place} of {len(state)} is {_said(theirs)}, where the model "
-                f"has {_said(ours)}, of {len(model)}. Look at the recipe's base: architecture and package belong "
-                "together."
+                f"{where} does not fit the model: of its {len(state)} tensors, number {place + 1} is {_said(theirs)}; "
+                f"of the model's {len(model)} it is {_said(ours)}. Look at the recipe's base: architecture and package "
+                "belong together."
             )
     return dict(zip(model, state.values(), strict=True))
 
@@ -112,7 +112,7 @@ def _fits(theirs: tuple[str, Tensor], ours: tuple[str, Tensor]) -> bool:
 
 def _said(item: tuple[str, Tensor] | None) -> str:
     if item is None:
-        return "missing"
+        return "not there"
     return f"{item[0]} {tuple(item[1].shape)} {str(item[1].dtype).removeprefix('torch.')}"
 
 

@@ -13,12 +13,15 @@ import torchvision
 from torch import nn
 
 from qzoo.build.bases import base_digest, create_base
+from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Base
 from qzoo.weights.base_weights import NewHeadWarning
 
 WEIGHTS_OF = {
     "resnet18": {}, "mnasnet0_5": {}, "densenet121": {}, "googlenet": {"aux_logits": True}, "squeezenet1_1": {},
 }  # fmt: skip
+
+TORCHVISION = [entry for entry in Catalog.load().entries if entry.recipe.base.source == "torchvision"]
 
 
 @pytest.fixture
@@ -67,3 +70,12 @@ def test_another_number_of_classes(name: str, torchvision_weights: Callable[[str
         model = create_base(base, pretrained=True, num_classes=7)
     assert model(torch.rand(2, 3, 64, 64)).shape == (2, 7)
     assert base_digest(model) == base_digest(create_base(base, pretrained=True))
+
+
+@pytest.mark.parametrize("entry", TORCHVISION, ids=lambda entry: entry.name)
+def test_recipes_pin_the_weights_and_quote_their_metadata(entry: RecipeEntry) -> None:
+    base = entry.recipe.base
+    weights = torchvision.models.get_model_weights(base.architecture)[base.weights]
+    assert base.sha256 == weights.url.rpartition("-")[2].removesuffix(".pth")
+    figure = weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    assert all(claim.top1 == figure for claim in entry.recipe.published if "weights metadata" in claim.source)

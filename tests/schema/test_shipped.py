@@ -68,6 +68,12 @@ def test_own_figures_name_their_command(entry) -> None:  # type: ignore[no-untyp
     assert all(claim.source.startswith("qzoo ") for claim in claims if claim.own)
 
 
+@pytest.mark.parametrize("entry", CATALOG.entries, ids=lambda entry: entry.name)
+def test_bases_name_their_weights_and_recipes_say_what_they_are(entry) -> None:  # type: ignore[no-untyped-def]
+    assert entry.recipe.base.weights
+    assert entry.recipe.description.endswith(".")
+
+
 @pytest.mark.parametrize("name", sorted(CATALOG.schemes))
 def test_schemes_say_what_they_do_and_quantize_weights_per_channel(name: str) -> None:
     scheme = CATALOG.schemes[name].scheme
