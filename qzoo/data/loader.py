@@ -62,8 +62,12 @@ def loader(
 
 
 def default_workers(split: Split) -> int:
-    """Returns how many processes decode a split unless told: none for images in memory, else one a core, at most 8."""
-    return 0 if isinstance(split, ArraySplit) else min(os.cpu_count() or 1, 8)
+    """Returns how many processes decode a split unless told: none for images in memory, else one a core, at most 8.
+
+    Processes that `torchrun` started on this machine share its cores.
+    """
+    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return 0 if isinstance(split, ArraySplit) else min(max(cores, 1), 8)
 
 
 def _start_worker(_: int) -> None:

@@ -83,8 +83,11 @@ def test_a_worker_that_dies_is_told(tmp_path: Path, image_folder: Callable[..., 
 
 
 def test_by_default_a_worker_a_core_for_files_and_none_in_memory(
-    tmp_path: Path, image_folder: Callable[..., Path]
+    tmp_path: Path, image_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert default_workers(open_split("digits", "test")) == 0
     files = open_folder("mine", "val", image_folder(tmp_path, {"val/ant": 1}))
-    assert default_workers(files) == min(os.cpu_count() or 1, 8)
+    assert default_workers(files) == 6
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert default_workers(files) == 3, "the processes of this machine share its cores"
