@@ -17,8 +17,9 @@ from qzoo.build.quantize import quantize_in_place
 from qzoo.errors import UnknownNameError, WeightsError
 from qzoo.quant.ranges import set_ranges
 from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.library import RESIDUAL_VARIANT, is_library_name
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import ResolvedVariant, resolve, resolve_scheme
+from qzoo.schema.resolve import ResolvedVariant, resolve, resolve_scheme, with_residual
 from qzoo.weights.ranges import SUFFIX, check_base, load_ranges
 
 
@@ -27,17 +28,18 @@ class OtherImagesWarning(UserWarning):
 
 
 def create(
-    name: str | Path | Recipe, pretrained: bool | str = False, *, variant: str | None = None, quantize: bool = False,
-    **keywords: Any,
+    name: str | Path | Recipe, pretrained: bool | str = False, *, variant: str | None = None, scheme: str | None = None,
+    quantize: bool = False, **keywords: Any,
 ) -> nn.Module:  # fmt: skip
     """Returns a model of the zoo, in evaluation mode.
 
     Args:
         name: a variant (`resnet50_int8`), a base (`resnet50`: the float model), a recipe file (`my.yaml`,
-            `my.yaml:int8`), or a `Recipe`.
+            `my.yaml:int8`), any model of a library (`timm/resnet18`, `torchvision/resnet18`), or a `Recipe`.
         pretrained: True for weights and ranges; `"float"` for the base's weights alone, to calibrate oneself; False
             for random weights.
         variant: of the recipe, where the name is a base, a file or a `Recipe`.
+        scheme: for a library's model: how to quantize it, `int8`, `int8_ort`, `fp8` ...
         quantize: for a base: its `int8_residual` variant, the manual pattern of NVIDIA's tutorial.
         keywords: passed to the base's constructor (`num_classes`, `in_chans` ...).
 
@@ -56,7 +58,7 @@ def create(
     """
     if pretrained not in (True, False, "float"):
         raise UnknownNameError(f"pretrained={pretrained!r} means nothing here. Known: True, 'float', False.")
-    entry, chosen = _find(name, variant, quantize)
+    entry, chosen = _find(name, variant, scheme, quantize)
     if chosen is None:
         return create_base(entry.recipe.base, bool(pretrained), **keywords)
     resolved = resolve(entry, chosen)
@@ -67,30 +69,40 @@ def create(
     return model
 
 
-def quantize(model: nn.Module, scheme: str | ResolvedVariant = "int8") -> nn.Module:
+def quantize(
+    model: nn.Module, scheme: str | ResolvedVariant = "int8", *, residual: str | None = None, example: Any = None
+) -> nn.Module:
     """Returns a quantized copy of a float model, to be calibrated.
 
     Args:
         model: any module with convolutions or linear layers; not changed.
-        scheme: the name of a scheme (`int8`, `fp8` ...) or of a variant, whose rules are taken.
+        scheme: the name of a scheme (`int8`, `int8_ort`, `fp8` ...) or of a variant, whose rules are taken.
+        residual: `skip`, `both` or `none`: quantizers on residual additions, if not as the scheme says.
+        example: an input, or a tuple of arguments, that the model takes. Residual additions and other operators are
+            found by running it once; without an example, on random images of the size that the model is made for.
 
     Raises:
         UnknownNameError: no scheme or variant has the name.
+        UnsupportedError: operators are to be found, and the model does not run on the example.
 
     Example:
-        >>> print(quantize(nn.Sequential(nn.Linear(4, 2)), "int8"))  # doctest: +SKIP
+        >>> model = quantize(nn.Sequential(nn.Linear(4, 2)), "int8")
+        >>> type(model[0]).__name__
+        'QuantLinear'
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"qzoo.quantize takes a float module, not {model!r}. A model of the zoo: qzoo.create(name).")
+    rules = _rules_of(scheme) if isinstance(scheme, str) else scheme
     quantized = copy.deepcopy(model)
-    quantize_in_place(quantized, _rules_of(scheme) if isinstance(scheme, str) else scheme)
+    quantize_in_place(quantized, rules if residual is None else with_residual(rules, residual), example)
     return quantized
 
 
 def _rules_of(name: str) -> ResolvedVariant:
     """Returns the rules of a scheme or of a variant, by name."""
     catalog = Catalog.load()
-    is_recipe = name in catalog.names() or name.partition(":")[0].endswith((".yaml", ".yml"))
+    is_file = name.partition(":")[0].endswith((".yaml", ".yml"))
+    is_recipe = is_file or is_library_name(name) or name in catalog.names()
     if name in catalog.schemes or not is_recipe:
         return resolve_scheme(name)
     entry, variant = catalog.find(name)
@@ -169,12 +181,22 @@ def _has_ranges(catalog: Catalog, name: str) -> bool:
     return variant is not None and ranges_file(entry, name) is not None
 
 
-def _find(name: str | Path | Recipe, variant: str | None, quantize: bool) -> tuple[RecipeEntry, str | None]:
+def _find(
+    name: str | Path | Recipe, variant: str | None, scheme: str | None, quantize: bool
+) -> tuple[RecipeEntry, str | None]:
     if isinstance(name, Recipe):
         entry, found = RecipeEntry.from_recipe(name, "recipe"), None
     else:
         entry, found = Catalog.load().find(str(name))
-    if found and (variant or quantize):
-        what = f"variant={variant!r}" if variant else "quantize=True"
-        raise UnknownNameError(f"'{name}' is a variant already; {what} goes with its base, '{entry.name}'.")
-    return entry, variant or found or ("int8_residual" if quantize else None)
+    asked = {"variant": variant, "scheme": scheme, "quantize": RESIDUAL_VARIANT if quantize else None}
+    given = [f"{word}={True if word == 'quantize' else said!r}" for word, said in asked.items() if said]
+    if found and given:
+        raise UnknownNameError(f"'{name}' is a variant already; {given[0]} goes with its base, '{entry.name}'.")
+    if len(given) > 1:
+        raise UnknownNameError(f"{' and '.join(given)} both name a variant of '{entry.name}'. Give one.")
+    if scheme and entry.library_name is None:
+        raise UnknownNameError(
+            f"scheme={scheme!r} goes with a library's model, such as timm/{entry.recipe.base.architecture}. "
+            f"The variants of {entry.name}: {', '.join(entry.variants)}."
+        )
+    return entry, found or next((name for name in asked.values() if name), None)

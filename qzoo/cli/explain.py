@@ -62,7 +62,7 @@ def _facts(resolved: ResolvedVariant, plan: Plan) -> dict[str, Any]:
         {"path": q.path, "module": q.module, "role": q.role, "spec": q.spec.model_dump(), "rule": str(q.origin)}
         for q in plan.quantizers
     ]
-    operators = [{"module": o.module, "op": o.site.op} for o in _computing(plan)]
+    operators = [{"module": o.module, "op": o.site.op, "residual": o.skip is not None} for o in _computing(plan)]
     return {"name": resolved.name, "quantizers": rows, "float": plan.left_float, "float_operators": operators}
 
 
@@ -84,7 +84,8 @@ def _summary(resolved: ResolvedVariant, plan: Plan) -> Iterator[str]:
         yield f"  float: {layer}"
     operators: dict[str, Counter[str]] = {}
     for operator in _computing(plan):
-        operators.setdefault(operator.site.op, Counter())[operator.module or "the model itself"] += 1
+        kind = f"{operator.site.op}{' (residual)' if operator.skip else ''}"
+        operators.setdefault(kind, Counter())[operator.module or "the model itself"] += 1
     if operators:
         yield "Operators in float (a rule `match: {op: NAME}` quantizes their inputs):"
     for op, modules in sorted(operators.items(), key=lambda item: -item[1].total()):

@@ -30,7 +30,7 @@ SPELLINGS: dict[str, tuple[Any, ...]] = {
     "cat": (torch.cat, torch.concat, torch.concatenate),
     "stack": (torch.stack,),
     "softmax": (torch.softmax, Tensor.softmax, F.softmax),
-    "scaled_dot_product_attention": (F.scaled_dot_product_attention,),
+    "sdpa": (F.scaled_dot_product_attention,),
     "layer_norm": (torch.layer_norm, F.layer_norm),
     "group_norm": (torch.group_norm, F.group_norm),
     "batch_norm": (torch.batch_norm, F.batch_norm),
@@ -135,7 +135,7 @@ def _parameters(function: Any, name: str) -> tuple[tuple[str, str], ...]:
     """Returns name and keyword of each operand, in the order of the arguments."""
     if name in (*ARITHMETIC, "matmul"):
         return BINARY[::-1] if function in REFLECTED else BINARY
-    return ATTENTION if name == "scaled_dot_product_attention" else UNARY
+    return ATTENTION if name == "sdpa" else UNARY
 
 
 def _operands_of_einsum(args: tuple[Any, ...]) -> Iterator[tuple[Operand, Any]]:

@@ -85,6 +85,7 @@ class _Drafts:
         self.variant, self.layers, self.operators = variant, layers, operators
         self.drafts: dict[tuple[str, str], _Draft] = {}
         self.residual_base = _Draft()
+        self.own: list[Layer] = []
         for rule in variant.rules:
             if not rule.must_match:
                 self._apply(rule)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 from qzoo.errors import RecipeError, RuleError, UnknownNameError, did_you_mean
-from qzoo.schema.bound_rule import BoundRule, ResidualSpec, bound, general_residual, line_of, origin_of
+from qzoo.schema.bound_rule import BoundRule, Origin, ResidualSpec, bound, general_residual, line_of, origin_of
 from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
 from qzoo.schema.digest import digest, variant_content
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import QuantizerPatch, contradiction
 from qzoo.schema.recipe import Base, CalibrationSpec, Variant
+from qzoo.schema.residual import Placement, ResidualPatch
 from qzoo.schema.rule import RESIDUAL, ROLES
 from qzoo.schema.yaml_source import short_path
 
@@ -114,6 +115,20 @@ def resolve_scheme(name: str) -> ResolvedVariant:
     base = Base(source="qzoo", architecture="user")
     rules = tuple(_rules_of(name, schemes[name]))
     return ResolvedVariant(name, name, 1, base, "user", CalibrationSpec(), rules, None, ())
+
+
+def with_residual(variant: ResolvedVariant, placement: str) -> ResolvedVariant:
+    """Returns the variant with quantizers on residual additions, if the model has any.
+
+    Raises:
+        UnknownNameError: there is no such placement.
+    """
+    if placement not in get_args(Placement):
+        known = get_args(Placement)
+        raise UnknownNameError(f"Unknown placement '{placement}'. {did_you_mean(placement, known)}")
+    patch = ResidualPatch.model_validate({"placement": placement})
+    rule = BoundRule(None, None, {RESIDUAL: patch}, Origin("<call>", 0, "residual"), top_level=True)
+    return replace(variant, rules=(*variant.rules, rule))
 
 
 def _scheme_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> list[BoundRule]:

@@ -40,7 +40,7 @@ class Match(StrictModel):
     type: Globs | None = None
     """Class names, subclasses included: `Conv2d`, `timm.layers.conv2d_same.Conv2dSame`."""
     op: Globs | None = None
-    """Functional operators, no layers: `matmul`, `softmax`, `scaled_dot_product_attention`, `layer_norm`, `cat` ...;
+    """Functional operators, no layers: `matmul`, `softmax`, `sdpa` (`F.scaled_dot_product_attention`), `cat` ...;
     `name` and `type` are then those of the module whose forward calls the operator."""
 
     @model_validator(mode="after")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from qzoo.build.quantize import plan_quantizers, quantize_in_place
+from qzoo.build.quantize import carry_out, plan_quantizers, quantize_in_place
 from qzoo.quant.calibration import Collection, activation_quantizers, solve_ranges
+from qzoo.schema.plan import Plan, PlannedQuantizer
 from qzoo.schema.recipe import CalibrationSpec
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.calibrate import collect_images
@@ -76,12 +77,12 @@ class SharedCalibration:
         for made in self._passes:
             if made.spec == variant.calibration and needed <= set(made.collection):
                 return made
-        self._passes.append(self._collect(model, variant))
+        self._passes.append(self._collect(variant))
         return self._passes[-1]
 
-    def _collect(self, model: nn.Module, variant: ResolvedVariant) -> _Pass:
+    def _collect(self, variant: ResolvedVariant) -> _Pass:
         spec, images = variant.calibration, self._images[variant.calibration]
-        histograms = self._wanted_histograms(spec)
+        model, histograms = self._watcher(spec)
         collection = collect_images(model, images, binning=spec.binning, histograms=histograms, progress=self.progress)
         return _Pass(spec, images, collection)
 
@@ -92,14 +93,19 @@ class SharedCalibration:
             images=settings.calib_images, batch_size=settings.batch_size, workers=settings.workers,
         )  # fmt: skip
 
-    def _wanted_histograms(self, spec: CalibrationSpec) -> set[str]:
-        return {
-            f"{planned.module}.{planned.role}_quantizer"
-            for variant in self.variants
-            if variant.calibration == spec
-            for planned in plan_quantizers(self.float_model, variant).quantizers
-            if planned.spec.calibrator.collector == "histogram"
-        }
+    def _watcher(self, spec: CalibrationSpec) -> tuple[nn.Module, set[str]]:
+        """Returns a copy of the base with the quantizers of all variants of a spec, and which need a histogram."""
+        planned: dict[str, PlannedQuantizer] = {}
+        histograms = set()
+        for variant in self.variants:
+            if variant.calibration == spec:
+                for one in plan_quantizers(self.float_model, variant).quantizers:
+                    planned.setdefault(one.path, one)
+                    if one.spec.calibrator.collector == "histogram":
+                        histograms.add(one.path)
+        model = copy.deepcopy(self.float_model)
+        carry_out(model, Plan(list(planned.values()), []))
+        return model, histograms
 
 
 def _as_said(spec: CalibrationSpec, images: Images) -> bool:
