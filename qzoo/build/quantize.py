@@ -115,7 +115,8 @@ def _described(path: str, layer: nn.Module) -> Layer:
 def _quantize_operators(model: nn.Module, path: str, planned: list[PlannedQuantizer], notice: Notice) -> None:
     places: Places = {}
     for one in planned:
-        assert one.site is not None and one.operand is not None
+        assert one.site is not None
+        assert one.operand is not None
         places.setdefault(one.site, {})[one.operand] = one.name
     made = {one.name: _quantizer(model, one, notice) for one in planned}
     quantize_operators(model.get_submodule(path), made, places, calls=planned[0].calls)
