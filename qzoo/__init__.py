@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from qzoo.tasks.evaluate import evaluate
     from qzoo.tasks.ranges import load, save
     from qzoo.tasks.reproduce import reproduce
+    from qzoo.tasks.sensitivity import sensitivity
     from qzoo.zoo import create, list_models, quantize, recipe, transform
 
 __version__ = "0.1.0"
 
 __all__ = [
     "QzooError", "Recipe", "calibrate", "create", "evaluate", "list_models", "load", "quantize", "recipe", "reproduce",
-    "save", "transform",
+    "save", "sensitivity", "transform",
 ]  # fmt: skip
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "recipe": "qzoo.zoo",
     "reproduce": "qzoo.tasks.reproduce",
     "save": "qzoo.tasks.ranges",
+    "sensitivity": "qzoo.tasks.sensitivity",
     "transform": "qzoo.zoo",
 }
 

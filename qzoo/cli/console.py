@@ -32,7 +32,7 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def check_target(target: str | None) -> None:
+def check_target(target: str | None, option: str = "--json") -> None:
     """Refuses a file that can't be written, before the work whose result it is for.
 
     Raises:
@@ -43,9 +43,9 @@ def check_target(target: str | None) -> None:
     path = Path(str(target))
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
-        raise IsADirectoryError(f"--json {target} is a folder, not a file")
+        raise IsADirectoryError(f"{option} {target} is a folder, not a file")
     if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"--json {target} can't be written")
+        raise PermissionError(f"{option} {target} can't be written")
 
 
 def write_json(text: str, target: str) -> None:

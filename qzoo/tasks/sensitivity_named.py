@@ -1,0 +1,110 @@
+"""The sensitivity of a variant's layers by its recipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from qzoo.build.bases import create_base
+from qzoo.build.quantize import quantize_in_place
+from qzoo.data import ArraySplit
+from qzoo.errors import UnsupportedError
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.report import CalibrationReport
+from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
+from qzoo.schema.sensitivity import SensitivityReport
+from qzoo.tasks.distributed import world_size
+from qzoo.tasks.images import Images, evaluation_images
+from qzoo.tasks.machine import environment
+from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.ranges import load
+from qzoo.tasks.sensitivity import sensitivity
+from qzoo.tasks.settings import Settings, usable_device
+from qzoo.tasks.shared_calibration import SharedCalibration
+from qzoo.zoo import load_pretrained_ranges, ranges_file
+
+LARGE_IMAGES_BATCH = 16
+"""All activations of a batch are kept: some 30 to 100 MB for one image of 224 pixels."""
+
+
+def sensitivity_named(
+    entry: RecipeEntry,
+    variant: str,
+    settings: Settings | None = None,
+    *,
+    ranges: Path | None = None,
+    mend: int = 3,
+    progress: Progress = silent,
+) -> SensitivityReport:
+    """Returns the sensitivity of a variant's layers, with the ranges found for it or else calibrated for this.
+
+    Args:
+        entry: the recipe.
+        variant: one of its variants.
+        settings: data, device, numbers of images.
+        ranges: a ranges file; default: what `create(..., pretrained=True)` would take; if there is none, the model is
+            calibrated as the recipe says, and its ranges are not kept.
+        mend: how many of the worst layers to leave out together.
+        progress: shown the batches.
+
+    Raises:
+        WeightsError: weights or ranges are missing, corrupt or of another base.
+        DataError: the dataset is missing or of the wrong kind.
+        UnsupportedError: the variant needs training and has no ranges, or several processes run.
+    """
+    settings, resolved = settings or Settings(), resolve(entry, variant)
+    if world_size() > 1:
+        raise UnsupportedError(f"Sensitivity runs in one process, not in {world_size()}. Start it without torchrun.")
+    images = _evaluation_images(resolved, settings)
+    at_hand = ranges is not None or ranges_file(entry, resolved.name) is not None
+    made = _with_ranges(entry, resolved, ranges) if at_hand else _calibrated(entry, resolved, settings, progress)
+    model, calibration = made
+    model.to(usable_device(settings.device))
+    report = sensitivity(model, images, mend=mend, progress=progress, count=len(images))
+    return report.model_copy(
+        update={
+            "name": resolved.name,
+            "version": resolved.version,
+            "dataset": resolved.dataset,
+            "split": images.split.name,
+            "complete": len(images) == len(images.split) and images.split.complete,
+            "calibration": calibration,
+            "recipe_sha256": recipe_digest(entry),
+            "environment": environment(settings.device),
+        }
+    )
+
+
+def _evaluation_images(variant: ResolvedVariant, settings: Settings) -> Images:
+    images = evaluation_images(
+        variant.base, variant.dataset, settings.data,
+        images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
+    )  # fmt: skip
+    if settings.batch_size is None and not isinstance(images.split, ArraySplit):
+        return replace(images, batch_size=LARGE_IMAGES_BATCH)
+    return images
+
+
+def _with_ranges(entry: RecipeEntry, variant: ResolvedVariant, ranges: Path | None) -> tuple[nn.Module, None]:
+    model = create_base(variant.base, pretrained=True)
+    quantize_in_place(model, variant)
+    if ranges is not None:
+        return load(model, ranges), None
+    load_pretrained_ranges(model, entry, variant)
+    return model, None
+
+
+def _calibrated(
+    entry: RecipeEntry, variant: ResolvedVariant, settings: Settings, progress: Progress
+) -> tuple[nn.Module, CalibrationReport]:
+    if variant.finetune is not None:
+        raise UnsupportedError(
+            f"{variant.name} needs training and has no ranges at hand. Take the variant that it is made from."
+        )
+    base = create_base(variant.base, pretrained=True).to(usable_device(settings.device))
+    model, images = SharedCalibration(base, [variant], settings, progress).calibrated(variant)
+    leak = variant.calibration.allow_leak
+    facts = CalibrationReport(images=len(images), sample_sha256=images.digest(), allow_leak=leak, short=images.short)
+    return model, facts
