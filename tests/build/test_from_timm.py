@@ -158,14 +158,11 @@ def test_the_input_of_the_lite_models_comes_from_timm(depth: int, size: int, res
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("depth", "top1", "top5"), [(0, 83.31, 95.62)])
+@pytest.mark.parametrize(("depth", "top1", "top5"), [(0, 83.31, 95.62), (1, 83.38, 95.85), (2, 83.46, 95.85)])
 def test_packaged_weights_are_as_accurate_as_timms(depth: int, top1: float, top5: float, data_root: Path) -> None:
     base, split = _lite(depth), open_split("imagenet-mini", "val", data_root)
     batches = loader(split, base_transform(base), 50, range(len(split)))
     measured = evaluate(create_base(base, pretrained=True), batches)
     # Another processor may flip an image or two of the 1,300; 0.2 is 2.6 of them.
-    assert (measured.images, measured.top1, measured.top5) == (
-        1300,
-        pytest.approx(top1, abs=0.2),
-        pytest.approx(top5, abs=0.2),
-    )
+    assert measured.images == 1300
+    assert (measured.top1, measured.top5) == (pytest.approx(top1, abs=0.2), pytest.approx(top5, abs=0.2))
