@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -36,3 +37,24 @@ class InputFormat:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = "bilinear"
+
+
+@dataclass(frozen=True)
+class WeightsFacts:
+    """What a library says of a base's weights, without loading them.
+
+    Attributes:
+        library: its name and version.
+        tag: its name for the weights; None if it has none for this architecture.
+        files: what the weights' file may be called.
+        path: of the file, where it is on this machine.
+        sha256: the first digits that stand in the file's name, if they do.
+        top1: the accuracy that the library itself states, in percent.
+    """
+
+    library: str
+    tag: str | None
+    files: tuple[str, ...]
+    path: Path | None
+    sha256: str | None = None
+    top1: float | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from qzoo.build.base_model import BaseModel, InputFormat
+from qzoo.build.base_model import BaseModel, InputFormat, WeightsFacts
 from qzoo.build.provenance import Provenance, provenance, remember
 from qzoo.data import Augmentation, train_transform
 from qzoo.quant.quantizer import TensorQuantizer
@@ -53,16 +53,24 @@ def base_transform(base: Base) -> Any:
 
 def base_train_transform(base: Base, dataset: str, seed: int) -> Augmentation:
     """Returns the training transform of a dataset at the input format of the base's weights, seeded per image."""
-    form = _source(base).input_format(base)
+    form = input_format(base)
     return train_transform(
         dataset, size=form.size, mean=form.mean, std=form.std, interpolation=form.interpolation, seed=seed
     )
 
 
-def input_size(base: Base) -> int:
-    """Returns height and width of the images that the base's weights expect."""
-    form: InputFormat = _source(base).input_format(base)
-    return form.size
+def input_format(base: Base) -> InputFormat:
+    """Returns what the base's weights expect of an image."""
+    return _source(base).input_format(base)  # type: ignore[no-any-return]
+
+
+def weights_facts(base: Base) -> WeightsFacts:
+    """Returns what a library says of the weights of one of its models, without loading them.
+
+    Raises:
+        UnknownNameError: the library has no such architecture or weights; with the nearest names.
+    """
+    return _source(base).weights_facts(base)  # type: ignore[no-any-return]
 
 
 def base_digest(model: nn.Module) -> str:

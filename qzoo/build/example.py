@@ -8,7 +8,7 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from qzoo.build.bases import input_size
+from qzoo.build.bases import input_format
 from qzoo.build.provenance import provenance
 from qzoo.quant.layers import WEIGHTED
 
@@ -44,7 +44,7 @@ def _sizes(model: nn.Module) -> Iterator[int]:
             yield int(config["input_size"][-1])
     made = provenance(model)
     if made is not None and made.base is not None:
-        yield input_size(made.base)
+        yield input_format(made.base).size
 
 
 def _random(model: nn.Module, shape: tuple[int, ...]) -> Tensor:

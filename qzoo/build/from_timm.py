@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from timm.data import create_transform, resolve_data_config
 from torch import Tensor
 
-from qzoo.build.base_model import BaseModel, InputFormat
+from qzoo.build.base_model import BaseModel, InputFormat, WeightsFacts
 from qzoo.errors import UnknownNameError, WeightsError, did_you_mean
 from qzoo.schema.recipe import Base
 from qzoo.weights.base_weights import NewHeadWarning, check_sha256, find_file, local_file, read_file
@@ -48,6 +48,15 @@ def input_format(base: Base) -> InputFormat:
     """Returns what the weights expect of an image."""
     config = _data_config(base)
     return InputFormat(config["input_size"][-1], config["mean"], config["std"], config["interpolation"])
+
+
+def weights_facts(base: Base) -> WeightsFacts:
+    """Returns what timm says of the weights."""
+    config = timm.get_pretrained_cfg(_known(base), allow_unregistered=False)
+    files = _file_names(config) if config.has_weights else []
+    path = next(filter(None, map(find_file, files)), None)
+    tag = (config.tag or None) if config.has_weights else None
+    return WeightsFacts(f"timm {timm.__version__}", tag, tuple(files), path)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-from qzoo.build.base_model import BaseModel, InputFormat
+from qzoo.build.base_model import BaseModel, InputFormat, WeightsFacts
 from qzoo.errors import UnknownNameError, did_you_mean
 from qzoo.schema.recipe import Base
-from qzoo.weights.base_weights import load_into, read_weights
+from qzoo.weights.base_weights import find_file, load_into, read_weights
 
 WITH_WEIGHTS: dict[str, dict[str, Any]] = {
     # These two were trained on differently normalized images; their builders say so only where they load weights.
@@ -49,6 +49,15 @@ def input_format(base: Base) -> InputFormat:
     """Returns what the weights expect of an image."""
     preset = _weights(base).transforms()
     return InputFormat(preset.crop_size[0], tuple(preset.mean), tuple(preset.std), preset.interpolation.value)
+
+
+def weights_facts(base: Base) -> WeightsFacts:
+    """Returns what torchvision says of the weights."""
+    weights = _weights(base)
+    file = PurePosixPath(urlparse(weights.url).path).name
+    top1 = weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
+    version = torchvision.__version__.partition("+")[0]
+    return WeightsFacts(f"torchvision {version}", weights.name, (file,), find_file(file), _digits_in(file), top1)
 
 
 def _known(name: str) -> str:

@@ -1,0 +1,51 @@
+"""`qzoo new`: a recipe for any model of timm or torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qzoo.cli.console import fail, stdout
+
+NAME = "new"
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="A model of a library: `timm/resnet18`, `torchvision/resnet18`.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file, - to print. Default: NAME.yaml here.", show_default=False),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+) -> None:
+    """Write a commented recipe for a model: base, transform, SHA-256, residual additions, the usual variants.
+
+    The weights are not loaded; where their file is at hand, its SHA-256 is pinned.
+
+    Examples:
+
+    - `qzoo new timm/resnet18`
+    - `qzoo new torchvision/mobilenet_v2 -o recipes/mobilenet.yaml`
+    - `qzoo new timm/vit_tiny_patch16_224 -o -`
+    """  # noqa: D412
+    from qzoo.tasks.new_recipe import new_recipe
+
+    recipe = new_recipe(name)
+    if str(output) == "-":
+        print(recipe.text, end="")
+        return
+    path = output or Path(f"{recipe.stem}.yaml")
+    if path.is_dir():
+        path = path / f"{recipe.stem}.yaml"
+    if path.exists() and not force:
+        fail(f"{path} exists. Replace it with --force, or write another file with -o FILE.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(recipe.text, encoding="utf-8")
+    pinned = f"SHA-256 {recipe.sha256[:12]}..." if recipe.sha256 else "SHA-256 not known here"
+    stdout.print(
+        f"{path}: {recipe.residual_additions} residual additions, {pinned}. Edit it, then:\n"
+        f"  qzoo validate {path}\n  qzoo explain {path}:int8\n  qzoo reproduce {path} --data /data/imagenet",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
