@@ -27,7 +27,7 @@ def report_table(report: Report) -> Iterator[RenderableType]:
         title=f"{report.name}@{report.version} on {report.dataset} {report.split}, {report.images:,} images",
         title_justify="left", box=None, header_style="bold", pad_edge=False,
     )  # fmt: skip
-    columns = PARTIAL if report.partial else COMPLETE
+    columns = _columns(report)
     for column in columns:
         table.add_column(column.heading, justify="left" if column.left else "right")
     for row in report.rows:
@@ -36,6 +36,12 @@ def report_table(report: Report) -> Iterator[RenderableType]:
         table.add_row(*cells, style="bold" if is_float else None)
     yield table
     yield from _remarks(report)
+
+
+def _columns(report: Report) -> list[_Column]:
+    known = any(report.published_drop(row) is not None for row in report.rows[1:])
+    columns = PARTIAL if report.partial else COMPLETE
+    return [column for column in columns if known or column is not PUBLISHED_DROP]
 
 
 def _published_drop(report: Report, row: ReportRow) -> str:

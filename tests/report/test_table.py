@@ -80,6 +80,11 @@ def test_a_partial_run_shows_intervals_and_the_published_drop_beside_the_measure
     assert other == ["w4", "80.00", "79.0–81.0", "+3.30", "-5", "+3", "p=0.73", "unpublished"]
 
 
+def test_without_published_drops_there_is_no_column_of_them() -> None:
+    heading = shown(row("float", 83.3, "partial", (CLAIM,)), row("w4", 80.0, "unpublished"), complete=False)
+    assert heading.splitlines()[1].split().count("drop") == 1
+
+
 @pytest.mark.parametrize("complete", [True, False])
 def test_a_hundred_columns_are_enough(complete: bool) -> None:
     rows = row("float", 76.2, "partial", (CLAIM,)), row("int8", 76.0, "partial", (CLAIM, LEAST))
