@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,22 @@ def test_a_sample_to_evaluate_on_is_seeded_and_in_the_order_of_the_split() -> No
     assert images.indices == sorted(images.indices)
     assert images.indices == evaluation_images(DIGITS, "digits", images=50).indices
     assert len(evaluation_images(DIGITS, "digits")) == 597
+
+
+@pytest.mark.parametrize("asked", [None, 0, 3])
+def test_files_are_decoded_by_as_many_workers_as_asked_or_one_a_core(asked: int | None, data_root: Path) -> None:
+    base, folder, spec = Base(source="timm", architecture="test_resnet"), data_root / "imagenet-mini", CalibrationSpec()
+    for images in (
+        evaluation_images(base, "imagenet-1k", folder, images=4, workers=asked),
+        calibration_images(base, "imagenet-1k", spec, folder, images=4, workers=asked),
+    ):
+        assert images.workers == (min(os.cpu_count() or 1, 8) if asked is None else asked)
+    assert evaluation_images(DIGITS, "digits", workers=asked).workers == (asked or 0)
+
+
+def test_labels_are_those_of_the_images_in_order() -> None:
+    images = evaluation_images(DIGITS, "digits", images=30)
+    assert torch.equal(images.labels, torch.cat([y for _, y in images]))
 
 
 def test_cifar_wrong_folder(tmp_path: Path) -> None:
