@@ -31,6 +31,11 @@ class Claim(StrictModel):
             raise ValueError("a tolerance goes with top1 or top1_at_least: leave it out beside top1_below")
         return self
 
+    @property
+    def figure(self) -> float | None:
+        """The top-1 that was published, exactly or as a lower bound."""
+        return self.top1 if self.top1 is not None else self.top1_at_least
+
     def __str__(self) -> str:
         """`76.1 ±0.15`, `≥ 76`, `< int8`."""
         parts = []

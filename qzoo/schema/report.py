@@ -34,10 +34,6 @@ class ReportRow(StrictModel):
         """Returns the claims in a few characters, one a line."""
         return "\n".join(map(str, self.published))
 
-    def published_top1(self) -> float | None:
-        """Returns the first claim's top-1, if one names a figure."""
-        return next((claim.top1 for claim in self.published if claim.top1 is not None), None)
-
 
 class CalibrationReport(StrictModel):
     """Which images the ranges came from."""
@@ -76,9 +72,17 @@ class Report(StrictModel):
         return self.rows[0].top1 - row.top1
 
     def published_drop(self, row: ReportRow) -> float | None:
-        """Returns the same of the published figures; None where one of the two claims names none."""
-        before, after = self.rows[0].published_top1(), row.published_top1()
-        return None if before is None or after is None else before - after
+        """Returns the same of the published figures, both of one source if possible; None where a claim is missing."""
+        before, after = (
+            {claim.source: claim.figure for claim in claims if claim.figure is not None}
+            for claims in (self.rows[0].published, row.published)
+        )
+        if not before or not after:
+            return None
+        source = next((source for source in after if source in before), None)
+        if source is not None:
+            return before[source] - after[source]
+        return next(iter(before.values())) - next(iter(after.values()))
 
     def to_json(self) -> str:
         """Returns the JSON, with `published` as one object, as a list where there are several claims, or null."""

@@ -88,12 +88,10 @@ class SensitivityReport(StrictModel):
     def rules(self) -> list[dict[str, Any]]:
         """Returns the rules that leave out the worst layers."""
         worst = self.mended[-1].layers if self.mended else []
-        rules: list[dict[str, Any]] = []
-        for layer in self.layers:
-            known = [{**rule, "why": None} for rule in rules]
-            if layer.name in worst and {**layer.reasoned_rule(), "why": None} not in known:
-                rules.append(layer.reasoned_rule())
-        return rules
+        named = [layer for layer in self.layers if layer.name in worst and layer.rule is not None]
+        # Both operands of an addition have one rule; the reason is that of the worse.
+        first = {json.dumps(layer.rule): layer for layer in reversed(named)}
+        return [layer.reasoned_rule() for layer in named if first[json.dumps(layer.rule)] is layer]
 
     def rules_yaml(self) -> str:
         """Returns those rules as YAML that goes under `rules:` of a variant, one a line."""
