@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 NAME = "sensitivity"
 CHARTS = (".png", ".svg", ".pdf")
+RULES_INDENT = " " * 6
+"""As `rules:` of a variant stand in a recipe."""
 
 
 def run(
@@ -73,7 +76,7 @@ def _print(report: SensitivityReport, variant: str, top: int) -> None:
         stdout.print(part)
     if report.mended:
         stdout.print(f"\nRules that do the last of these, to go under `rules:` of a variant made `from: {variant}`:")
-        stdout.print(report.rules_yaml().rstrip(), markup=False, highlight=False, soft_wrap=True)
+        stdout.print(indent(report.rules_yaml(), RULES_INDENT).rstrip(), markup=False, highlight=False, soft_wrap=True)
 
 
 def _check_chart(chart: Path | None) -> None:
