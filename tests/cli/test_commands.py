@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from qzoo.cli.main import app
 from qzoo.schema.catalog import Catalog
 
-COMMANDS = ["list", "show", "explain", "validate", "calibrate", "evaluate", "reproduce"]
+COMMANDS = ["list", "show", "explain", "validate", "calibrate", "evaluate", "reproduce", "sensitivity"]
 MINE = """\
 version: 1
 base: {source: qzoo, architecture: resnet8_digits}
