@@ -12,12 +12,12 @@ from qzoo.build.operators import class_names, find_operators
 from qzoo.build.provenance import Provenance, provenance, remember
 from qzoo.build.read_as_data import is_read_as_data
 from qzoo.errors import RuleError, UnsupportedError
-from qzoo.quant.blocks import Places, quantize_operators
+from qzoo.quant.blocks import count_calls_from_start, quantize_operators
 from qzoo.quant.layers import channel_shape, has_weight, is_quantizable, quantize_layer
 from qzoo.quant.quantizer import Notice, TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.binding import bind
-from qzoo.schema.plan import Layer, Plan, PlannedQuantizer
+from qzoo.schema.plan import Layer, Plan, PlannedQuantizer, Site
 from qzoo.schema.resolve import ResolvedVariant
 
 
@@ -69,6 +69,8 @@ def carry_out(model: nn.Module, plan: Plan) -> None:
         quantize_layer(model.get_submodule(path), by_role)
     for path, planned_here in at_operators.items():
         _quantize_operators(model, path, planned_here, notice)
+    if any(planned.calls > 1 for planned in plan.quantizers):
+        count_calls_from_start(model)
     remember(model, replace(provenance(model) or Provenance(), quantizers=made))
 
 
@@ -113,7 +115,7 @@ def _described(path: str, layer: nn.Module) -> Layer:
 
 
 def _quantize_operators(model: nn.Module, path: str, planned: list[PlannedQuantizer], notice: Notice) -> None:
-    places: Places = {}
+    places: dict[Site, dict[str, str]] = {}
     for one in planned:
         assert one.site is not None
         assert one.operand is not None

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from qzoo.quant.derived import Derived, derive
-from qzoo.quant.operators import IN_PLACE, Operand, counts, operands, operator_name, with_operand
+from qzoo.quant.operators import Operand, counts, operands, operator_name, with_operand, writes_in_place
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.plan import Site
 
-Places = dict[Site, dict[str, str]]
+Places = Mapping[Site, dict[str, str]]
 """By site and operand, or `output`: the name of the quantizer in the block."""
 
 
@@ -51,7 +52,7 @@ def quantize_operators(
         )
     """
     derive(block, _mixin(block))
-    block.__dict__["operator_places"], block.__dict__["operator_calls"] = places, (0, calls)
+    block.__dict__["operator_places"], block.__dict__["operator_calls"] = places, calls
     for name, quantizer in quantizers.items():
         block.add_module(name, quantizer)
     for child in block.modules():
@@ -61,18 +62,21 @@ def quantize_operators(
             child.register_forward_hook(_leave, always_call=True)
 
 
+def count_calls_from_start(model: nn.Module) -> None:
+    """Lets each pass through a model count the calls of its blocks anew, even after one that ended in an exception."""
+    model.register_forward_pre_hook(_start)
+
+
 class QuantizedBlock(Derived):
     """What is added to a block's own class. Made by `quantize_operators`, never by hand."""
 
-    operator_places: Places
-    operator_calls: tuple[int, int]
+    # A slice of a container is made anew, by its class alone: it has the operators of none.
+    operator_places: Places = MappingProxyType({})
+    operator_calls: int = 1
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the block's own forward, with its quantizers at its operators."""
-        call, calls = self.operator_calls
-        # A plain module attribute would go through nn.Module's checks on each call.
-        self.__dict__["operator_calls"] = ((call + 1) % calls, calls)
-        own = _OwnOperators(self, call)
+        own = _OwnOperators(self, _RUNNING.next_call(self) if self.operator_calls > 1 else 0)
         _RUNNING.frames.append(own)
         try:
             with own:
@@ -110,7 +114,7 @@ class QuantizedContainer(QuantizedBlock):
 
 
 def _mixin(block: nn.Module) -> type[QuantizedBlock]:
-    return QuantizedContainer if isinstance(block, nn.Sequential | nn.ModuleDict) else QuantizedBlock
+    return QuantizedContainer if isinstance(block, nn.Sequential | nn.ModuleList | nn.ModuleDict) else QuantizedBlock
 
 
 class _OwnOperators(TorchFunctionMode):
@@ -144,29 +148,33 @@ class _OwnOperators(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
         found: list[tuple[Operand, Tensor]], places: dict[str, str],
     ) -> Any:  # fmt: skip
-        written = None
+        written = found[0][1] if writes_in_place(func, kwargs) else None
         for operand, value in found:
             if operand.name in places:
-                if operand.name == "left" and func in IN_PLACE:
-                    written = value
-                    # The gradient of the quantizer needs what it saw, and the operator is about to write there.
-                    value = value.clone()  # noqa: PLW2901
-                quantized = self._quantized(places[operand.name], value)
-                args, kwargs = with_operand(args, kwargs, operand, quantized)
+                # The gradient of the quantizer needs what it saw, and the operator is about to write there.
+                seen = value.clone() if value is written else value
+                args, kwargs = with_operand(args, kwargs, operand, self._quantized(places[operand.name], seen))
         result = func(*args, **kwargs)
         if "output" in places:
-            result = self._quantized(places["output"], result)
-        return result if written is None else written.copy_(result)
+            result = self._quantized(places["output"], result if written is None else result.clone())
+        # Who holds what was written to expects the result there.
+        return result if written is None or result is written else written.copy_(result)
 
     def _quantized(self, quantizer: str, x: Tensor) -> Tensor:
         return self.block._modules[quantizer](x)  # type: ignore[no-any-return, misc]
 
 
 class _Running(threading.local):
-    """Whose own forward is running on this thread, innermost last."""
+    """Whose own forward is running on this thread, innermost last; and how often each reused block was called."""
 
     def __init__(self) -> None:
         self.frames: list[_OwnOperators] = []
+        self.calls: dict[int, int] = {}
+
+    def next_call(self, block: QuantizedBlock) -> int:
+        call = self.calls.get(id(block), 0)
+        self.calls[id(block)] = (call + 1) % block.operator_calls
+        return call
 
 
 _RUNNING = _Running()
@@ -180,3 +188,7 @@ def _enter(child: nn.Module, args: Any) -> None:
 def _leave(child: nn.Module, args: Any, output: Any) -> None:
     if _RUNNING.frames:
         _RUNNING.frames[-1].children_running -= 1
+
+
+def _start(model: nn.Module, args: Any) -> None:
+    _RUNNING.calls.clear()

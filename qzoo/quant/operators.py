@@ -22,7 +22,9 @@ SPELLINGS: dict[str, tuple[Any, ...]] = {
     "add": (torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__),
     "sub": (torch.sub, torch.subtract, Tensor.sub, Tensor.sub_, Tensor.__sub__, Tensor.__rsub__, Tensor.__isub__),
     "mul": (torch.mul, torch.multiply, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__),
-    "div": (torch.div, torch.divide, Tensor.div, Tensor.div_, Tensor.__truediv__, Tensor.__itruediv__),
+    "div": (
+        torch.div, torch.divide, Tensor.div, Tensor.div_, Tensor.__truediv__, Tensor.__rdiv__, Tensor.__itruediv__,
+    ),
     "matmul": (
         torch.matmul, torch.mm, torch.bmm, Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.__matmul__, Tensor.__rmatmul__,
     ),
@@ -39,13 +41,10 @@ SPELLINGS: dict[str, tuple[Any, ...]] = {
     "mean": (torch.mean, Tensor.mean),
 }  # fmt: skip
 _NAMES: dict[Any, str] = {function: name for name, functions in SPELLINGS.items() for function in functions}
-REFLECTED = (Tensor.__radd__, Tensor.__rsub__, Tensor.__rmul__, Tensor.__rmatmul__)
+REFLECTED = (Tensor.__radd__, Tensor.__rsub__, Tensor.__rmul__, Tensor.__rdiv__, Tensor.__rmatmul__)
 """Spellings that are called with the right operand first."""
-IN_PLACE = (
-    Tensor.add_, Tensor.sub_, Tensor.mul_, Tensor.div_,
-    Tensor.__iadd__, Tensor.__isub__, Tensor.__imul__, Tensor.__itruediv__,
-)  # fmt: skip
-"""Spellings that write to the left operand, which others may hold."""
+IN_PLACE = frozenset({Tensor.__iadd__, Tensor.__isub__, Tensor.__imul__, Tensor.__itruediv__})
+"""Spellings that write to the left operand; others that do end in an underscore, or are told to: `inplace=True`."""
 
 MOVES = frozenset({
     "chunk", "clone", "contiguous", "detach", "dropout", "expand", "expand_as", "flatten", "flip", "gather", "getitem",
@@ -73,6 +72,17 @@ def operator_name(function: Callable[..., Any]) -> str:
     if name in ("__get__", "__set__"):
         name = getattr(getattr(function, "__self__", None), "__name__", name)
     return name.strip("_")
+
+
+def writes_in_place(function: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
+    """Whether an operator writes to its first operand, which others may hold.
+
+    Example:
+        >>> writes_in_place(torch.Tensor.add_, {}), writes_in_place(torch.Tensor.add, {})
+        (True, False)
+    """
+    name = getattr(function, "__name__", "")
+    return function in IN_PLACE or kwargs.get("inplace") is True or (name.endswith("_") and name[-2:] != "__")
 
 
 class Operand(NamedTuple):
