@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -82,9 +83,9 @@ class SharedCalibration:
 
     def _collect(self, variant: ResolvedVariant) -> _Pass:
         spec, images = variant.calibration, self._images[variant.calibration]
-        model, histograms = self._watcher(spec)
-        collection = collect_images(model, images, binning=spec.binning, histograms=histograms, progress=self.progress)
-        return _Pass(spec, images, collection)
+        model, watched, histograms = self._watcher(spec)
+        seen = collect_images(model, images, binning=spec.binning, histograms=histograms, progress=self.progress)
+        return _Pass(spec, images, {path: seen[watcher] for path, watcher in watched.items()})
 
     def _open(self, variant: ResolvedVariant) -> Images:
         settings = self.settings
@@ -93,19 +94,26 @@ class SharedCalibration:
             images=settings.calib_images, batch_size=settings.batch_size, workers=settings.workers,
         )  # fmt: skip
 
-    def _watcher(self, spec: CalibrationSpec) -> tuple[nn.Module, set[str]]:
-        """Returns a copy of the base with the quantizers of all variants of a spec, and which need a histogram."""
-        planned: dict[str, PlannedQuantizer] = {}
+    def _watcher(self, spec: CalibrationSpec) -> tuple[nn.Module, dict[str, str], set[str]]:
+        """Returns a copy of the base that watches what any variant of a spec quantizes.
+
+        And for each activation quantizer of the variants the path of the one that watches for it, since two names may
+        stand for one tensor: `residual` and `add_right`. And which of those that watch need a histogram.
+        """
+        planned: dict[tuple[Any, ...], PlannedQuantizer] = {}
+        watched: dict[str, str] = {}
         histograms = set()
         for variant in self.variants:
             if variant.calibration == spec:
                 for one in plan_quantizers(self.float_model, variant).quantizers:
-                    planned.setdefault(one.path, one)
+                    watcher = planned.setdefault((one.module, one.site, one.operand or one.role), one)
+                    if one.role != "weight":
+                        watched[one.path] = watcher.path
                     if one.spec.calibrator.collector == "histogram":
-                        histograms.add(one.path)
+                        histograms.add(watcher.path)
         model = copy.deepcopy(self.float_model)
         carry_out(model, Plan(list(planned.values()), []))
-        return model, histograms
+        return model, watched, histograms
 
 
 def _as_said(spec: CalibrationSpec, images: Images) -> bool:
