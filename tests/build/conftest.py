@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from qzoo.build.from_timm import _file_names
 from qzoo.build.quantize import quantize_in_place
 from qzoo.quant.calibration import calibrate_weights
+from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.resolve import resolve_scheme
 
@@ -44,3 +46,11 @@ def timm_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
         return state
 
     return save
+
+
+@pytest.fixture
+def silent() -> Iterator[None]:
+    """Lets a model run whose quantizers have no range yet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UncalibratedWarning)
+        yield
