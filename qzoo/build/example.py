@@ -27,6 +27,8 @@ def example_inputs(model: nn.Module, images: int = 1) -> Iterator[Tensor]:
     """
     first = next((layer for layer in model.modules() if isinstance(layer, WEIGHTED)), None)
     if isinstance(first, nn.Linear):
+        # A transformer may cut an image into patches itself, which its first linear layer embeds.
+        yield from (_random(model, (images, *shape)) for shape in _timm_shapes(model))
         yield _random(model, (images, first.in_features))
     elif first is not None:
         channels, dims = int(first.in_channels), _dims(first)
@@ -39,12 +41,17 @@ def _dims(layer: nn.Module) -> int:
 
 
 def _sizes(model: nn.Module) -> Iterator[int]:
-    for config in (getattr(model, "pretrained_cfg", None), getattr(model, "default_cfg", None)):
-        if config and config.get("input_size"):
-            yield int(config["input_size"][-1])
+    for shape in _timm_shapes(model):
+        yield shape[-1]
     made = provenance(model)
     if made is not None and made.base is not None:
         yield input_format(made.base).size
+
+
+def _timm_shapes(model: nn.Module) -> Iterator[tuple[int, ...]]:
+    for config in (getattr(model, "pretrained_cfg", None), getattr(model, "default_cfg", None)):
+        if config and config.get("input_size"):
+            yield tuple(map(int, config["input_size"]))
 
 
 def _random(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
