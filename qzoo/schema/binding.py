@@ -86,12 +86,12 @@ class _Drafts:
         self.drafts: dict[tuple[str, str], _Draft] = {}
         self.residual_base = _Draft()
         self.own: list[Layer] = []
-        for rule in variant.rules:
-            if not rule.must_match:
-                self._apply(rule)
+        written = next((n for n, rule in enumerate(variant.rules) if rule.must_match), len(variant.rules))
+        for rule in variant.rules[:written]:
+            self._apply(rule)
         # A variant's own fields speak of the layers with weights that its scheme quantizes, not of all.
         self.own = [layer for layer in layers if layer.has_weight and any(self._of(layer, role).on for role in ROLES)]
-        self._apply_written()
+        self._apply_written(variant.rules[written:])
 
     def of_layers(self) -> Iterator[PlannedQuantizer]:
         for layer in self.layers:
@@ -111,10 +111,10 @@ class _Drafts:
                 )
             yield from residual or operands
 
-    def _apply_written(self) -> None:
+    def _apply_written(self, rules: Sequence[BoundRule]) -> None:
         faults = []
-        for rule in self.variant.rules:
-            if rule.must_match and not self._apply(rule) and not self._is_idle(rule):
+        for rule in rules:
+            if not self._apply(rule) and rule.must_match and not self._is_idle(rule):
                 faults.append(no_match(self.variant.name, rule, self.layers, self.operators))
         if faults:
             raise RuleError("\n".join(faults))
