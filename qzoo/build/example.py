@@ -18,40 +18,50 @@ COMMON_SIZES = (224, 299, 256, 64, 32)
 def example_inputs(model: nn.Module, images: int = 1) -> Iterator[Tensor]:
     """Yields inputs that the model may take, the likeliest first: normal random values, always the same.
 
-    Channels are those of its first layer. Height and width are what timm says of the model (`pretrained_cfg`), what
-    the weights of its base want, or sizes that are common.
+    Channels are those of its first layer, height and width what timm says of the model (`pretrained_cfg`), or what the
+    weights of its base want, or sizes that are common.
 
     Args:
         model: any.
         images: in the batch.
     """
     first = next((layer for layer in model.modules() if isinstance(layer, WEIGHTED)), None)
-    if isinstance(first, nn.Linear):
-        # A transformer may cut an image into patches itself, which its first linear layer embeds.
-        yield from (_random(model, (images, *shape)) for shape in _timm_shapes(model))
-        yield _random(model, (images, first.in_features))
-    elif first is not None:
-        channels, dims = int(first.in_channels), _dims(first)
-        for size in dict.fromkeys(chain(_sizes(model), COMMON_SIZES)):
-            yield _random(model, (images, channels, *(size,) * dims))
+    if first is not None:
+        for shape in dict.fromkeys(_shapes(model, first)):
+            yield _random(model, (images, *shape))
+
+
+def _shapes(model: nn.Module, first: nn.Module) -> Iterator[tuple[int, ...]]:
+    is_linear = isinstance(first, nn.Linear)
+    for shape in _timm_shapes(model):
+        if not is_linear:
+            yield (_channels(first), *shape[1:])
+        # The first layer need not see the images: they may be cut into patches, or transformed, before it.
+        yield shape
+    if is_linear:
+        yield (int(first.in_features),)  # type: ignore[arg-type]
+    else:
+        yield from ((_channels(first), *(size,) * _dims(first)) for size in chain(_sizes(model), COMMON_SIZES))
+
+
+def _channels(layer: nn.Module) -> int:
+    return int(layer.in_channels)  # type: ignore[arg-type]
 
 
 def _dims(layer: nn.Module) -> int:
     return len(layer.kernel_size)  # type: ignore[arg-type]
 
 
-def _sizes(model: nn.Module) -> Iterator[int]:
-    for shape in _timm_shapes(model):
-        yield shape[-1]
-    made = provenance(model)
-    if made is not None and made.base is not None:
-        yield input_format(made.base).size
-
-
 def _timm_shapes(model: nn.Module) -> Iterator[tuple[int, ...]]:
     for config in (getattr(model, "pretrained_cfg", None), getattr(model, "default_cfg", None)):
         if config and config.get("input_size"):
             yield tuple(map(int, config["input_size"]))
+
+
+def _sizes(model: nn.Module) -> Iterator[int]:
+    made = provenance(model)
+    if made is not None and made.base is not None:
+        yield input_format(made.base).size
 
 
 def _random(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
