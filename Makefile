@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CODE   := qzoo tests benchmarks recipes
 
-.PHONY: demo test slow style quality bench clean
+.PHONY: demo test slow style quality bench coverage clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)            ## calibrate, evaluate and check a small quantized model on embedded data
@@ -30,6 +30,9 @@ quality: $(READY)         ## check only: lint, format, types
 
 bench: $(READY)           ## time collecting, fake-quantization, solving and creation; rewrites docs/benchmarks.md
 	$(BIN)/python -m benchmarks --write
+
+coverage: $(READY)        ## quantize a model of every timm module and all of torchvision's; rewrites docs/coverage.md
+	$(BIN)/python -m benchmarks.coverage --write
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Which models of timm and torchvision the generic recipe quantizes: `make coverage`."""

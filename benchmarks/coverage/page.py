@@ -1,0 +1,116 @@
+"""docs/coverage.md: the results as tables, and reading them back."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import timm
+import torchvision
+
+from benchmarks.coverage.architectures import Architecture
+from benchmarks.coverage.check import IMAGES, Result
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "coverage.md"
+HEAD = (
+    "| module | architecture | size | weight | input | residual additions | operators in float | s | result |",
+    "|---|---|---:|---:|---:|---|---|---:|---|",
+)
+SHOWN = 5
+"""Operators in float that are named, the most frequent first."""
+
+INTRODUCTION = """\
+# Coverage
+
+The generic int8 recipe, with quantizers on skip branches, was tried on the smallest architecture of each of timm's
+{modules} model modules and on all {classifiers} torchvision classifiers: with quantizers off the output has to equal
+the float model's bit for bit, in evaluation and in training, and after calibration it has to be finite.
+{timm} of {modules} timm modules and {torchvision} of {classifiers} torchvision models pass.
+
+Weights are random, images are {images} of random values. `weight` and `input` count the quantizers of layers.
+`residual additions` says how many of those that were found have a quantizer; sums of branches that are spelled another
+way, and so are not quantized, are named. The operators in float are the {shown} most frequent of those that compute.
+`s` is seconds for everything, on a machine that others may have been using. Written by `make coverage`.
+
+timm {timm_version}, torchvision {torchvision_version}.
+"""
+
+
+class Row(NamedTuple):
+    """What the page says of one architecture."""
+
+    architecture: Architecture
+    size: int
+    weight: int
+    input: int
+    residual: str
+    result: str
+
+    @property
+    def passes(self) -> bool:
+        """Whether all checks were passed."""
+        return self.result == "pass"
+
+
+def written(results: list[Result]) -> str:
+    """Returns the page for the results of a whole sweep."""
+    by_source = {source: [r for r in results if r.architecture.source == source] for source in ("timm", "torchvision")}
+    passed = {source: sum(not result.failure for result in found) for source, found in by_source.items()}
+    text = INTRODUCTION.format(
+        modules=len(by_source["timm"]), classifiers=len(by_source["torchvision"]), **passed, images=IMAGES, shown=SHOWN,
+        timm_version=timm.__version__, torchvision_version=torchvision.__version__,
+    )  # fmt: skip
+    for source, found in by_source.items():
+        text += "\n".join([f"\n## {source}\n", *HEAD, *(line(result) for result in found), ""])
+    return text
+
+
+def line(result: Result) -> str:
+    """Returns one row of a table."""
+    name, counts = result.architecture, result.quantizers
+    cells = (
+        name.module, name.name, result.size, counts["weight"], counts["input"], residual(result),
+        _most(result.float_operators), f"{result.seconds:.0f}", result.failure.replace("|", "/") or "pass",
+    )  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def residual(result: Result) -> str:
+    """Returns `16 of 16`, and the spellings of those that are not quantized.
+
+    Example:
+        >>> residual(Result(Architecture("timm", "x", "x"), additions=2, other_additions=Counter({"lerp": 3})))
+        '0 of 5; not: 3 lerp'
+    """
+    others = result.other_additions
+    total = result.additions + others.total()
+    if not total:
+        return "none"
+    missed = f"; not: {_most(others)}" if others else ""
+    return f"{result.quantizers['residual']} of {total}{missed}"
+
+
+def _most(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common(SHOWN))
+
+
+def read() -> dict[Architecture, Row]:
+    """Returns what the committed page says; nothing if there is none."""
+    rows, source = {}, ""
+    for text in PAGE.read_text().splitlines() if PAGE.exists() else ():
+        if text.startswith("## "):
+            source = text.removeprefix("## ")
+        cells = [cell.strip() for cell in text.strip("|").split(" | ")]
+        if text.startswith("| ") and cells[0] != "module":
+            module, name, size, weight, given, additions, _, _, result = cells
+            architecture = Architecture(source, module, name)
+            rows[architecture] = Row(architecture, int(size), int(weight), int(given), additions, result)
+    return rows
+
+
+def versions() -> tuple[str, str]:
+    """Returns the versions of timm and torchvision that the committed page was made with."""
+    found = re.search(r"^timm (\S+), torchvision (\S+)\.$", PAGE.read_text() if PAGE.exists() else "", flags=re.M)
+    return (found[1], found[2]) if found else ("", "")
