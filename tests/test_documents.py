@@ -6,12 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from qzoo.build.bases import skeleton
 from qzoo.build.quantize import plan_quantizers
 from qzoo.cli.main import app
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.loading import parse_recipe
+from qzoo.schema.recipe import Variant
 from qzoo.schema.resolve import resolve
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,11 +26,18 @@ def blocks(page: Path, language: str) -> list[str]:
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "recipes.md"], ids=lambda page: page.name)
 def test_recipes_bind_to_their_models(page: Path) -> None:
-    (text,) = blocks(page, "yaml")
+    (text,) = (block for block in blocks(page, "yaml") if "\nbase:" in block)
     entry = RecipeEntry.from_recipe(parse_recipe(text), "shown")
     for name in entry.variants:
         variant = resolve(entry, name)
         assert plan_quantizers(skeleton(variant.base), variant).quantizers
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_rules_that_are_shown_are_rules(page: Path) -> None:
+    for text in blocks(page, "yaml"):
+        if text.startswith("rules:"):
+            assert Variant.model_validate(yaml.safe_load(text)).rules
 
 
 def test_the_recipe_of_the_readme_has_ten_lines_or_fewer() -> None:
