@@ -12,7 +12,7 @@ from torch import nn
 import qzoo
 from qzoo.architectures.resnet_digits import DigitsResNet
 from qzoo.build.bases import skeleton
-from qzoo.errors import NotCalibratedError, UnknownNameError, UnsupportedError, WeightsError
+from qzoo.errors import NotCalibratedError, UnknownNameError, WeightsError
 from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import get_ranges, quantizers, uncalibrated
 from qzoo.schema.catalog import Catalog, RecipeEntry
@@ -202,9 +202,66 @@ def test_mistakes_are_named(name: str, keywords: dict[str, object], text: str) -
         qzoo.create(name, **keywords)  # type: ignore[arg-type]
 
 
-def test_residual_quantizers_are_refused_for_now() -> None:
-    with pytest.raises(UnsupportedError, match="resnet50_int8_residual asks for residual quantizers"):
-        qzoo.create("resnet50", quantize=True)
+def residual_quantizers(model: nn.Module) -> list[str]:
+    return [path for path in quantizers(model) if "residual" in path]
+
+
+class TestResidualQuantizers:
+    @pytest.mark.parametrize("name", ["resnet50", "torchvision/resnet34", "timm/test_resnet"])
+    def test_one_flag_gives_the_variant(self, name: str) -> None:
+        model = qzoo.create(name, quantize=True)
+        assert list(quantizers(model)) == list(quantizers(qzoo.create(name, variant="int8_residual")))
+        residuals = [path for path in quantizers(model) if "residual" in path]
+        assert residuals == [
+            f"{path}.residual_quantizer" for path, m in model.named_modules() if hasattr(m, "downsample")
+        ]
+
+    @pytest.mark.parametrize(("residual", "count"), [(None, 0), ("none", 0), ("skip", 3), ("both", 6)])
+    def test_of_a_users_model(self, residual: str | None, count: int) -> None:
+        mine = qzoo.create("resnet8_digits", pretrained=True)
+        model = qzoo.quantize(mine, "int8", residual=residual, example=DIGITS)
+        assert len(residual_quantizers(model)) == count
+        qzoo.calibrate(model, DIGITS)
+        assert qzoo.evaluate(model, DIGITS).agreement(qzoo.evaluate(mine, DIGITS)) > 90
+
+    def test_a_call_beats_the_scheme_and_the_variant(self) -> None:
+        mine = qzoo.create("resnet8_digits")
+        assert not [p for p in quantizers(qzoo.quantize(mine, "int8_ort", residual="none")) if "residual" in p]
+        assert (
+            len([p for p in quantizers(qzoo.quantize(mine, "resnet50_int8_residual", residual="both")) if "resid" in p])
+            == 6
+        )
+
+    def test_an_unknown_placement(self) -> None:
+        with pytest.raises(UnknownNameError, match=r"Unknown placement 'skp'\. Did you mean 'skip'\?"):
+            qzoo.quantize(nn.Linear(2, 2), residual="skp")
+
+    def test_ranges_come_back(self, tmp_path: Path) -> None:
+        mine = qzoo.create("resnet8_digits", pretrained=True)
+        model = qzoo.calibrate(qzoo.quantize(mine, "int8_ort"), DIGITS)
+        again = qzoo.load(qzoo.quantize(mine, "int8_ort"), qzoo.save(model, tmp_path / "ort.safetensors"))
+        assert torch.equal(again(DIGITS), model(DIGITS))
+
+
+class TestLibraries:
+    def test_any_model_by_name(self) -> None:
+        assert not quantizers(qzoo.create("timm/test_vit"))
+        named, asked = qzoo.create("timm/test_vit:int8_vit"), qzoo.create("timm/test_vit", scheme="int8_vit")
+        assert list(quantizers(named)) == list(quantizers(asked))
+        assert "blocks.0.attn.sdpa_query_quantizer" in quantizers(named)
+        assert qzoo.create("timm/test_resnet", scheme="int8", num_classes=7).num_classes == 7
+
+    @pytest.mark.parametrize(("name", "keywords", "text"), [
+        ("timm/test_rsnet", {}, "timm has no model 'test_rsnet'. Did you mean 'test_resnet"),
+        ("torchvision/resnet19", {}, "'resnet19'. Did you mean 'resnet1"),
+        ("timm/test_resnet", {"scheme": "int9"}, "has no variant 'int9'. Did you mean 'int8'?"),
+        ("timm/test_resnet", {"scheme": "int8", "quantize": True}, "scheme='int8' and quantize=True both name a "),
+        ("timm/test_resnet:int8", {"scheme": "int8"}, "is a variant already; scheme='int8' goes with its base"),
+        ("resnet50", {"scheme": "int8"}, "scheme='int8' goes with a library's model, such as timm/resnet50. The "),
+    ])  # fmt: skip
+    def test_mistakes(self, name: str, keywords: dict[str, object], text: str) -> None:
+        with pytest.raises(qzoo.QzooError, match=re.escape(text)):
+            qzoo.create(name, **keywords)  # type: ignore[arg-type]
 
 
 def test_quantize_copies_the_users_model() -> None:

@@ -14,6 +14,6 @@ def chosen(catalog: Catalog, name: str) -> tuple[RecipeEntry, str]:
     """
     entry, variant = catalog.find(name)
     if variant is None:
-        known = ", ".join(f"{entry.name}_{v}" for v in entry.variants)
+        known = ", ".join(map(entry.address, entry.variants))
         raise UnknownNameError(f"'{name}' is a base; name one of its variants: {known}.")
     return entry, variant

@@ -149,13 +149,33 @@ class TestRules:
 
     def test_twice_is_refused(self, quantized: Quantize) -> None:
         model = quantized(nn.Linear(2, 2))
-        with pytest.raises(ValueError, match=r"quantized already\. Make a float one: qzoo\.create\(base\)"):
+        with pytest.raises(UnsupportedError, match=r"quantized already\. Start again from the float one\."):
             quantized(model)
 
-    def test_residual_quantizers_are_refused_before_anything_changes(self) -> None:
-        model = create_base(Base(source="qzoo", architecture="resnet8_digits"))
-        with pytest.raises(UnsupportedError, match=r"tiny_mine asks for residual quantizers \(skip\)"):
-            quantize_in_place(model, variant(residual="skip"))
+    def test_rules_of_operators_are_carried_out(self) -> None:
+        model = create_base(Base(source="torchvision", architecture="densenet121"))
+        rules = [{"match": {"op": "cat", "type": "_DenseBlock"}, "input": {"bits": 8}},
+                 {"match": {"op": "cat", "name": "*denselayer1"}, "output": {"bits": 4}}]  # fmt: skip
+        plan = quantize_in_place(model, variant(rules=rules))
+        at_operators = [q.path for q in plan.quantizers if q.site is not None]
+        blocks = [f"features.denseblock{n}" for n in range(1, 5)]
+        assert [path for path in at_operators if "_input_" in path] == [f"{b}.cat_input_quantizer" for b in blocks]
+        assert {path for path in at_operators if "_output_" in path} == {
+            f"{block}.denselayer1.cat_output_quantizer" for block in blocks
+        }
+        assert all(path in quantizers(model) for path in at_operators)
+        assert list(model.features.denseblock1) == [f"denselayer{n}" for n in range(1, 7)]
+
+    @pytest.mark.parametrize(("fields", "message"), [
+        ({"residual": "skip"}, r"variants\.mine\.residual of tiny_mine speaks of residual additions"),
+        ({"rules": [{"match": {"op": "matmull"}, "input": {"bits": 8}}]}, r"no operator 'matmull'\. The model's: relu"),
+    ])  # fmt: skip
+    def test_what_the_model_does_not_evaluate_is_an_error_and_nothing_changes(
+        self, fields: dict[str, Any], message: str
+    ) -> None:
+        model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+        with pytest.raises(RuleError, match=message):
+            quantize_in_place(model, variant(**fields))
         assert not quantizers(model)
 
 

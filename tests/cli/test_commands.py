@@ -79,7 +79,7 @@ def test_show() -> None:
 
 def test_explain_names_the_rule_file_and_line_of_every_quantizer() -> None:
     output = qzoo("explain", "resnet50_int8").output
-    assert "resnet50_int8: 55 input, 54 weight, 0 output quantizers; 0 layers in float." in output
+    assert "resnet50_int8: 55 input, 54 weight quantizers; 0 layers in float." in output
     lines = [line.split() for line in output.splitlines() if line.startswith(("layer", "conv1", "avgpool", "fc"))]
     assert len(lines) == 109
     assert all(line[-1].partition(":")[0].endswith(".yaml") and line[-1].partition(":")[2].isdigit() for line in lines)
@@ -93,6 +93,21 @@ def test_explain_lists_what_stays_in_float() -> None:
     output = qzoo("explain", "resnet50_mixed_example").output
     assert "54 input, 53 weight" in output
     assert "float: fc" in output
+    assert "  16 add (residual)               layer1.0, layer1.1, layer1.2 and 13 more" in output
+    operators = qzoo("explain", "timm/test_vit:int8_vit").output.partition("Operators in float")[2]
+    assert {"layer_norm", "gelu", "add"} <= {line.split()[1] for line in operators.splitlines()[1:]}
+    assert "sdpa" not in operators
+
+
+def test_explain_counts_the_tutorials_sixteen_residual_quantizers() -> None:
+    output = qzoo("explain", "resnet50_int8_residual").output
+    assert sum("residual_quantizer" in line for line in output.splitlines()) == 16
+    assert "resnet50_int8_residual: 55 input, 54 weight, 16 residual quantizers; 0 layers in float." in output
+    assert "add (residual)" not in output
+    facts = json.loads(qzoo("explain", "resnet50_int8_residual", "--json", "-").output)
+    paths = [q["path"] for q in facts["quantizers"] if q["role"] == "residual"]
+    assert len(paths) == 16
+    assert paths[0] == "layer1.0.residual_quantizer"
 
 
 def test_explain_of_a_base_lists_its_variants() -> None:
@@ -202,7 +217,8 @@ def test_a_recipe_that_wants_too_many_images_says_so(mine: Path) -> None:
         (["reproduce", "--device", "gpu"], "Device 'gpu' can't be used here"),
         (["reproduce", "resnet20_cifar10", "--data", "/nowhere"], "There is no folder /nowhere."),
         (["evaluate", "resnet8_digits_int8", "--ranges", "none.safetensors"], "No ranges file at none.safetensors."),
-        (["calibrate", "resnet50_int8_residual"], "asks for residual quantizers"),
+        (["explain", "timm/test_rsnet:int8"], "timm has no model 'test_rsnet'. Did you mean 'test_resnet"),
+        (["explain", "timm/test_resnet"], "name one of its variants: timm/test_resnet:"),
         (["reproduce", "--json", "/proc/nowhere/out.json"], "/proc/nowhere"),
         (["calibrate", "resnet8_digits_int8", "-o", "ranges.st"], "is neither a folder nor a .safetensors file"),
         (["show", "missing.yaml"], "There is no recipe file missing.yaml."),
