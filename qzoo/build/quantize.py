@@ -11,6 +11,7 @@ from qzoo.build.devices import device_of
 from qzoo.build.operators import class_names, find_operators
 from qzoo.build.provenance import Provenance, provenance, remember
 from qzoo.build.read_as_data import is_read_as_data
+from qzoo.build.training_only import is_for_training_only
 from qzoo.errors import RuleError, UnsupportedError
 from qzoo.quant.blocks import count_calls_from_start, quantize_operators
 from qzoo.quant.layers import channel_shape, has_weight, is_quantizable, quantize_layer
@@ -77,7 +78,7 @@ def carry_out(model: nn.Module, plan: Plan) -> None:
 def plan_quantizers(model: nn.Module, variant: ResolvedVariant, example: Any = None, *, whole: bool = False) -> Plan:
     """Returns which quantizers a variant's rules give a model, which is not changed.
 
-    Layers whose weight is read as data count as left in float: no rule can change that.
+    Layers that evaluation never calls count as left in float: no rule can change that.
 
     Args:
         model: float.
@@ -92,17 +93,18 @@ def plan_quantizers(model: nn.Module, variant: ResolvedVariant, example: Any = N
     _refuse_quantized(model)
     operators = find_operators(model, example) if whole or variant.speaks_of_operators else []
     plan = bind(variant, [_described(path, layer) for path, layer in quantizable_layers(model).items()], operators)
-    read = [path for path, layer in model.named_modules() if has_weight(layer) and is_read_as_data(model, path)]
-    return replace(plan, left_float=[*plan.left_float, *read])
+    idle = [path for path, layer in model.named_modules() if has_weight(layer) and _is_idle(model, path)]
+    return replace(plan, left_float=[*plan.left_float, *idle])
 
 
 def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
     """Returns the layers that rules can speak of, by path, in the order of the model; subclasses are included."""
-    return {
-        path: layer
-        for path, layer in model.named_modules()
-        if is_quantizable(layer) and not is_read_as_data(model, path)
-    }
+    return {path: layer for path, layer in model.named_modules() if is_quantizable(layer) and not _is_idle(model, path)}
+
+
+def _is_idle(model: nn.Module, path: str) -> bool:
+    """Whether evaluation never calls the layer at a path."""
+    return is_read_as_data(model, path) or is_for_training_only(model, path)
 
 
 def _refuse_quantized(model: nn.Module) -> None:
