@@ -30,7 +30,7 @@ class Awkward(nn.Module):
         super().__init__()
         self.stem, self.twice, self.counting = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 1), Counting()
         self.relu, self.pair, self.after = nn.ReLU(inplace=True), Pair(), Activated()
-        self.head = nn.Linear(8, 5)
+        self.through, self.twins, self.head = Through(), Twins(), nn.Linear(8, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         x.mul_(0.5)
@@ -42,8 +42,11 @@ class Awkward(nn.Module):
         left, right = self.pair(y)
         left.add_(right)
         shortcut = self.counting(left)
+        self.through(shortcut).mul_(2)
+        one, flat = self.twins(shortcut)
+        one.mul_(3)
         y = self.after(shortcut)
-        return self.head((y + shortcut).mean((2, 3)))
+        return self.head((y + shortcut).mean((2, 3)) + flat.mean(2))
 
 
 class Counting(nn.Module):
@@ -67,6 +70,30 @@ class Pair(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         return self.conv(x).chunk(2, dim=1)
+
+
+class Through(nn.Module):
+    """Returns its argument itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.conv(x)
+        return x
+
+
+class Twins(nn.Module):
+    """Returns one tensor in two shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.conv(x)
+        return y, y.flatten(2)
 
 
 class Activated(nn.Module):
