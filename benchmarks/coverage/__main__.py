@@ -11,8 +11,6 @@ import gc
 import sys
 import time
 
-import timm
-
 from benchmarks.coverage import page
 from benchmarks.coverage.architectures import Architecture, timm_architectures, torchvision_architectures
 from benchmarks.coverage.check import Result, check
@@ -46,7 +44,7 @@ def sweep(glob: str) -> list[Result]:
 
 def architectures() -> list[Architecture]:
     """Returns what is to be swept; timm's smallest as the page has them, if it was made with this timm."""
-    known = [a for a in page.read() if a.source == "timm"] if page.versions()[0] == timm.__version__ else []
+    known = [a for a in page.read() if a.source == "timm"] if page.is_current() else []
     if not known:
         print("Looking for the smallest architecture of each timm module ...", flush=True)
     return [*(known or timm_architectures()), *torchvision_architectures()]

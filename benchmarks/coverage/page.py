@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -30,11 +29,12 @@ the float model's bit for bit, in evaluation and in training, and after calibrat
 {timm} of {modules} timm modules and {torchvision} of {classifiers} torchvision models pass.
 
 Weights are random, images are {images} of random values. `weight` and `input` count the quantizers of layers.
-`residual additions` says how many of those that were found have a quantizer; sums of branches that are spelled another
-way, and so are not quantized, are named. The operators in float are the {shown} most frequent of those that compute.
+`residual additions` says how many of those that were found have a quantizer; they include sums of parallel branches, as
+in RepVGG. Sums that are spelled another way, and so are not quantized, are named. The operators in float are the
+{shown} most frequent of those that compute.
 `s` is seconds for everything, on a machine that others may have been using. Written by `make coverage`.
 
-timm {timm_version}, torchvision {torchvision_version}.
+{versions}.
 """
 
 
@@ -60,7 +60,7 @@ def written(results: list[Result]) -> str:
     passed = {source: sum(not result.failure for result in found) for source, found in by_source.items()}
     text = INTRODUCTION.format(
         modules=len(by_source["timm"]), classifiers=len(by_source["torchvision"]), **passed, images=IMAGES, shown=SHOWN,
-        timm_version=timm.__version__, torchvision_version=torchvision.__version__,
+        versions=installed(),
     )  # fmt: skip
     for source, found in by_source.items():
         text += "\n".join([f"\n## {source}\n", *HEAD, *(line(result) for result in found), ""])
@@ -110,7 +110,11 @@ def read() -> dict[Architecture, Row]:
     return rows
 
 
-def versions() -> tuple[str, str]:
-    """Returns the versions of timm and torchvision that the committed page was made with."""
-    found = re.search(r"^timm (\S+), torchvision (\S+)\.$", PAGE.read_text() if PAGE.exists() else "", flags=re.M)
-    return (found[1], found[2]) if found else ("", "")
+def is_current() -> bool:
+    """Whether the committed page was made with the installed timm and torchvision."""
+    return PAGE.exists() and f"\n{installed()}.\n" in PAGE.read_text()
+
+
+def installed() -> str:
+    """Returns the versions of timm and torchvision, whatever they were compiled for."""
+    return ", ".join(f"{library.__name__} {library.__version__.partition('+')[0]}" for library in (timm, torchvision))
