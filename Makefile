@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 CODE   := qzoo tests benchmarks recipes
+# One thread in each of two processes: threads of one torch that wait for each other are slower than that.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: demo test slow style quality bench coverage clean
 .DEFAULT_GOAL := demo
@@ -12,10 +14,10 @@ demo: $(READY)            ## calibrate, evaluate and check a small quantized mod
 	$(BIN)/qzoo reproduce resnet8_digits
 
 test: $(READY)            ## the fast tests, offline
-	$(BIN)/python -m pytest
+	$(PYTEST) --numprocesses 2
 
 slow: $(READY)            ## the tests that need minutes, on real data where there is any
-	$(BIN)/python -m pytest -m slow --timeout 1500
+	$(PYTEST) -m slow --timeout 1500 --numprocesses 2
 
 style: $(READY)           ## rewrite: imports, format, generated files
 	$(BIN)/ruff check --fix $(CODE)

@@ -17,7 +17,7 @@ from qzoo.build.quantize import quantize_in_place
 from qzoo.errors import UnknownNameError, WeightsError
 from qzoo.quant.ranges import set_ranges
 from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.library import RESIDUAL_VARIANT, is_library_name
+from qzoo.schema.library import LIBRARIES, RESIDUAL_VARIANT, is_library_name
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import ResolvedVariant, resolve, resolve_scheme, with_residual
 from qzoo.weights.ranges import SUFFIX, check_base, load_ranges
@@ -29,7 +29,7 @@ class OtherImagesWarning(UserWarning):
 
 def create(
     name: str | Path | Recipe, pretrained: bool | str = False, *, variant: str | None = None, scheme: str | None = None,
-    quantize: bool = False, **keywords: Any,
+    residual: str | dict[str, Any] | None = None, quantize: bool = False, **keywords: Any,
 ) -> nn.Module:  # fmt: skip
     """Returns a model of the zoo, in evaluation mode.
 
@@ -40,6 +40,7 @@ def create(
             for random weights.
         variant: of the recipe, where the name is a base, a file or a `Recipe`.
         scheme: for a library's model: how to quantize it, `int8`, `int8_ort`, `fp8` ...
+        residual: `skip`, `both`, `none` or fields: quantizers on residual additions, if not as the variant says.
         quantize: for a base: its `int8_residual` variant, the manual pattern of NVIDIA's tutorial.
         keywords: passed to the base's constructor (`num_classes`, `in_chans` ...).
 
@@ -59,9 +60,13 @@ def create(
     if pretrained not in (True, False, "float"):
         raise UnknownNameError(f"pretrained={pretrained!r} means nothing here. Known: True, 'float', False.")
     entry, chosen = _find(name, variant, scheme, quantize)
+    if residual is not None and (chosen is None or pretrained is True):
+        raise UnknownNameError(_misplaced_residual(entry, chosen, residual))
     if chosen is None:
         return create_base(entry.recipe.base, bool(pretrained), **keywords)
     resolved = resolve(entry, chosen)
+    if residual is not None:
+        resolved = with_residual(resolved, residual)
     model = create_base(resolved.base, bool(pretrained), **keywords)
     quantize_in_place(model, resolved)
     if pretrained is True:
@@ -70,16 +75,18 @@ def create(
 
 
 def quantize(
-    model: nn.Module, scheme: str | ResolvedVariant = "int8", *, residual: str | None = None, example: Any = None
-) -> nn.Module:
+    model: nn.Module, scheme: str | ResolvedVariant = "int8", *, residual: str | dict[str, Any] | None = None,
+    example: Any = None,
+) -> nn.Module:  # fmt: skip
     """Returns a quantized copy of a float model, to be calibrated.
 
     Args:
         model: any module with convolutions or linear layers; not changed.
         scheme: the name of a scheme (`int8`, `int8_ort`, `fp8` ...) or of a variant, whose rules are taken.
-        residual: `skip`, `both` or `none`: quantizers on residual additions, if not as the scheme says.
-        example: an input, or a tuple of arguments, that the model takes. Residual additions and other operators are
-            found by running it once; without an example, on random images of the size that the model is made for.
+        residual: `skip`, `both`, `none` or fields (`{"placement": "skip", "bits": 4}`): quantizers on residual
+            additions, if the model has any and not as the scheme says.
+        example: an input, or a tuple of several arguments, that the model takes. Residual additions and other
+            operators are found by running it once; without an example, on random images of the size it is made for.
 
     Raises:
         UnknownNameError: no scheme or variant has the name.
@@ -154,24 +161,24 @@ def load_pretrained_ranges(model: nn.Module, entry: RecipeEntry, resolved: Resol
         OtherImagesWarning: they were calibrated on another number of images than the recipe says.
     """
     file = ranges_file(entry, resolved.name)
+    data = "" if resolved.dataset == "digits" else " --data PATH"
+    command = f"qzoo calibrate {entry.address(resolved.variant)}{data}"
     if file is None:
-        command = f"qzoo calibrate {entry.address(resolved.variant)}"
-        data = "" if resolved.dataset == "digits" else " --data PATH"
-        raise WeightsError(f"No ranges are at hand for {resolved.name}. Calibrate them: {command}{data}")
+        raise WeightsError(f"No ranges are at hand for {resolved.name}. Calibrate them: {command}")
     ranges, info = load_ranges(file)
     check_base(file, info, base_digest(model))
     wanted = resolved.calibration.images
     if info.calibration_images != wanted:
         warnings.warn(
             f"{file.name} was calibrated on {info.calibration_images:,} images, the recipe says {wanted:,}: figures "
-            f"may differ from the published ones. As the recipe says: qzoo calibrate {resolved.name} --data PATH",
+            f"may differ from the published ones. As the recipe says: {command}",
             OtherImagesWarning,
             stacklevel=3,
         )
     if info.recipe_sha256 != resolved.digest:
         raise WeightsError(
             f"{file.name} was calibrated by another state of the recipe {resolved.name} ({info.recipe_sha256[:12]}, "
-            f"now {resolved.digest[:12]}). Calibrate again: qzoo calibrate {resolved.name} --data PATH"
+            f"now {resolved.digest[:12]}). Calibrate again: {command}"
         )
     set_ranges(model, fit_to_new_head(model, ranges))
 
@@ -184,6 +191,7 @@ def _has_ranges(catalog: Catalog, name: str) -> bool:
 def _find(
     name: str | Path | Recipe, variant: str | None, scheme: str | None, quantize: bool
 ) -> tuple[RecipeEntry, str | None]:
+    _check_words(variant, scheme, quantize)
     if isinstance(name, Recipe):
         entry, found = RecipeEntry.from_recipe(name, "recipe"), None
     else:
@@ -196,7 +204,31 @@ def _find(
         raise UnknownNameError(f"{' and '.join(given)} both name a variant of '{entry.name}'. Give one.")
     if scheme and entry.library_name is None:
         raise UnknownNameError(
-            f"scheme={scheme!r} goes with a library's model, such as timm/{entry.recipe.base.architecture}. "
+            f"scheme={scheme!r} goes with a library's model, {_library_name(entry)}. "
             f"The variants of {entry.name}: {', '.join(entry.variants)}."
         )
+    if quantize:
+        entry = entry.with_residual_variant()
     return entry, found or next((name for name in asked.values() if name), None)
+
+
+def _check_words(variant: Any, scheme: Any, quantize: Any) -> None:
+    for word, given in (("variant", variant), ("scheme", scheme)):
+        if given is not None and not isinstance(given, str):
+            raise UnknownNameError(f"{word}={given!r} is no name; give one, such as {word}='int8'.")
+    if not isinstance(quantize, bool):
+        raise UnknownNameError(f"quantize={quantize!r} is neither True nor False. To choose one: variant={quantize!r}.")
+
+
+def _library_name(entry: RecipeEntry) -> str:
+    base = entry.recipe.base
+    return entry.library_name or f"{base.source if base.source in LIBRARIES else 'timm'}/{base.architecture}"
+
+
+def _misplaced_residual(entry: RecipeEntry, chosen: str | None, residual: Any) -> str:
+    if chosen is None:
+        return f"residual={residual!r} goes with a variant or a scheme, and '{entry.name}' is a float base."
+    return (
+        f"residual={residual!r} makes another variant of {entry.name}, for which there are no ranges: create it with "
+        f"pretrained='float' and calibrate it, or write it into a recipe: {{from: {chosen}, residual: ...}}."
+    )

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
 from qzoo.build.modes import evaluation_mode
@@ -152,13 +151,16 @@ class _Recorder(TorchFunctionMode):
 
 @contextmanager
 def _ownership(recorder: _Recorder) -> Iterator[None]:
-    before = register_module_forward_pre_hook(lambda module, _: recorder.enter(module))
-    after = register_module_forward_hook(lambda module, *_: recorder.leave(module))
+    # As `quant.blocks` does, so that what other hooks compute counts for the same module.
+    hooks = []
     try:
+        for module in recorder.paths:
+            hooks.append(module.register_forward_pre_hook(lambda module, _: recorder.enter(module), prepend=True))
+            hooks.append(module.register_forward_hook(lambda module, *_: recorder.leave(module)))
         yield
     finally:
-        before.remove()
-        after.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 def _held(module: nn.Module) -> Iterator[Tensor]:

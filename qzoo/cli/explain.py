@@ -71,7 +71,7 @@ def _table(plan: Plan) -> Table:
     for heading in ("module", "quantizer", "spec", "decided by"):
         table.add_column(heading, no_wrap=heading != "decided by", overflow="fold")
     for q in plan.quantizers:
-        table.add_row(q.module, q.name, str(q.spec), escape(_where(q.origin)))
+        table.add_row(q.module or "(the model)", q.name, str(q.spec), escape(_where(q.origin)))
     return table
 
 

@@ -65,6 +65,8 @@ def run(
         from qzoo.report.sensitivity_chart import sensitivity_chart
 
         sensitivity_chart(report, chart, top)
+        if json_file != "-":
+            stdout.print(f"chart: {chart}", highlight=False, soft_wrap=True)
     if json_file != "-":
         _print(report, variant, top)
 

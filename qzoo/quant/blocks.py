@@ -10,6 +10,7 @@ draws: hooks on the children tell when one of them is running.
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -53,12 +54,14 @@ def quantize_operators(
     """
     derive(block, _mixin(block))
     block.__dict__["operator_places"], block.__dict__["operator_calls"] = places, calls
+    block.__dict__["operator_token"] = object()
     for name, quantizer in quantizers.items():
         block.add_module(name, quantizer)
     for child in block.modules():
         if child is not block and not isinstance(child, TensorQuantizer) and "_tells_parent" not in child.__dict__:
             child.__dict__["_tells_parent"] = True
-            child.register_forward_pre_hook(_enter)
+            # First and last of all: what other hooks compute is the child's too.
+            child.register_forward_pre_hook(_enter, prepend=True)
             child.register_forward_hook(_leave, always_call=True)
 
 
@@ -73,6 +76,8 @@ class QuantizedBlock(Derived):
     # A slice of a container is made anew, by its class alone: it has the operators of none.
     operator_places: Places = MappingProxyType({})
     operator_calls: int = 1
+    operator_token: object = None
+    """Tells blocks apart; torch.export hands on the same block as several objects."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the block's own forward, with its quantizers at its operators."""
@@ -92,6 +97,13 @@ class QuantizedContainer(QuantizedBlock):
         """Iterates over the members, or their names, without the quantizers."""
         members = self._members()
         return iter(members if isinstance(self, nn.ModuleDict) else members.values())
+
+    def __getitem__(self, index: Any) -> Any:
+        """Returns a member, or a container of some, which has the quantizers of none."""
+        if isinstance(index, slice):
+            members = list(self._members().items())[index]
+            return self.float_class(OrderedDict(members) if isinstance(self, nn.Sequential) else dict(members).values())
+        return super().__getitem__(index)  # type: ignore[misc]
 
     def __len__(self) -> int:
         """Counts the members, without the quantizers."""
@@ -151,12 +163,11 @@ class _OwnOperators(TorchFunctionMode):
         written = found[0][1] if writes_in_place(func, kwargs) else None
         for operand, value in found:
             if operand.name in places:
-                # The gradient of the quantizer needs what it saw, and the operator is about to write there.
-                seen = value.clone() if value is written else value
-                args, kwargs = with_operand(args, kwargs, operand, self._quantized(places[operand.name], seen))
+                quantized = self._quantized(places[operand.name], value)
+                args, kwargs = with_operand(args, kwargs, operand, quantized)
         result = func(*args, **kwargs)
         if "output" in places:
-            result = self._quantized(places["output"], result if written is None else result.clone())
+            result = self._quantized(places["output"], result)
         # Who holds what was written to expects the result there.
         return result if written is None or result is written else written.copy_(result)
 
@@ -172,8 +183,9 @@ class _Running(threading.local):
         self.calls: dict[int, int] = {}
 
     def next_call(self, block: QuantizedBlock) -> int:
-        call = self.calls.get(id(block), 0)
-        self.calls[id(block)] = (call + 1) % block.operator_calls
+        token = id(block.operator_token)
+        call = self.calls.get(token, 0)
+        self.calls[token] = (call + 1) % block.operator_calls
         return call
 
 

@@ -129,13 +129,12 @@ def _in_memory_order(x: Tensor) -> Tensor:
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, amax: Tensor, on: Grid) -> Tensor:
-        ctx.save_for_backward(x, amax)
-        ctx.unsigned = on.low == 0
+        # The mask alone: who saves `x` forbids to write to it afterwards, which the float model might do.
+        values = x.float()
+        ctx.save_for_backward((values >= 0) & (values <= amax) if on.low == 0 else values.abs() <= amax)
         return _quantize_dequantize(x, amax, on)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        x, amax = ctx.saved_tensors
-        x = x.float()
-        inside = (x >= 0) & (x <= amax) if ctx.unsigned else x.abs() <= amax
+        (inside,) = ctx.saved_tensors
         return torch.where(inside, grad, 0.0), None, None

@@ -53,7 +53,7 @@ def _remarks(report: SensitivityReport, shown: int) -> Iterator[str]:
     if shown < len(report.layers):
         yield f"[dim]the worst {shown} of {len(report.layers)} layers; the rest with --top or --json[/]"
     if report.float_top1 is not None:
-        yield f"[dim]one image is {100 / report.images:.2g} points: trust the SQNR where drops are that small[/]"
+        yield f"[dim]one image is {100 / report.images:.2g} of top-1: trust the SQNR where drops are that small[/]"
     if report.calibration is not None:
         short = " (all there are; the recipe wants more)" if report.calibration.short else ""
         yield f"[yellow]note[/] no ranges were at hand: calibrated on {report.calibration.images:,} images{short} first"

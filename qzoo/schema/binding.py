@@ -121,7 +121,8 @@ class _Drafts:
 
     def _apply(self, rule: BoundRule) -> bool:
         """Returns whether the rule spoke of any quantizer."""
-        if rule.is_general and "input" in rule.patches:
+        # A written rule, though it speaks of all linear layers, does not speak of residual additions.
+        if rule.is_general and "input" in rule.patches and (rule.top_level or not rule.must_match):
             self.residual_base.say(rule, "input")
         targets: list[Target] = [*self.layers, *self.operators]
         spoken = [(target, role) for target in targets for role in self._roles(rule, target)]
@@ -149,7 +150,7 @@ class _Drafts:
         draft = self._of(operator, RESIDUAL)
         placement = draft.fields.get("placement") if draft.on else "none"
         if placement is None:
-            raise RuleError(f"{draft.origin}: says no placement. Add one: {{placement: skip, ...}}.")
+            raise RuleError(f"{draft.origin}: says no placement. Add one: {{placement: skip, ...}}, or both.")
         branches = {"skip": (operator.skip,), "both": (operator.skip, operator.main)}.get(placement, ())
         for branch, role in zip(branches, (RESIDUAL, f"{RESIDUAL}_main"), strict=False):
             whole = draft.over(self.residual_base)

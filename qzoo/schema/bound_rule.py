@@ -23,6 +23,11 @@ class Origin:
     line: int
     field: str
 
+    @property
+    def where(self) -> str:
+        """`recipes/schemes/int8.yaml:4: rules.0`, as messages begin; without a line where there is none."""
+        return f"{self.file}{f':{self.line}' if self.line else ''}: {self.field}"
+
     def __str__(self) -> str:
         """`scheme int8 rules.0  recipes/schemes/int8.yaml:4`."""
         return f"{self.field}  {self.file}:{self.line}" if self.line else f"{self.field}  {self.file}"

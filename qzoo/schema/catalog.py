@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from qzoo import environment
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean, nearest
-from qzoo.schema.library import is_library_name, library_recipe
+from qzoo.schema.library import RESIDUAL_VARIANT, is_library_name, library_recipe
 from qzoo.schema.loading import load_recipe, validate
-from qzoo.schema.recipe import Recipe, Scheme
+from qzoo.schema.recipe import Recipe, Scheme, Variant
 from qzoo.schema.yaml_source import Lines, read_yaml, short_path
 
 SCHEMES = "schemes"
@@ -54,6 +54,15 @@ class RecipeEntry:
         """Returns what to type for a variant: its full name, or its file and name if no catalogue knows the file."""
         known = self.path is not None and Catalog.load().files.get(self.name) == self.path
         return f"{self.name}_{variant}" if known else f"{self.where}:{variant}"
+
+    def with_residual_variant(self) -> RecipeEntry:
+        """Returns the entry with a variant `int8_residual`, added to `int8` where the recipe has none."""
+        variants = self.recipe.variants
+        if RESIDUAL_VARIANT in variants:
+            return self
+        start = {"from": "int8"} if "int8" in variants else {"scheme": "int8"}
+        added = {RESIDUAL_VARIANT: Variant.model_validate({**start, "residual": "skip"})}
+        return replace(self, recipe=self.recipe.model_copy(update={"variants": variants | added}))
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, name: str) -> RecipeEntry:

@@ -27,14 +27,14 @@ def digest(content: dict[str, Any]) -> str:
 
 def variant_content(variant: ResolvedVariant) -> dict[str, Any]:
     """Returns everything of a variant that can move a number, as JSON-ready data."""
-    residual, finetune = variant.residual, variant.finetune
+    finetune = variant.finetune
     return {
         "base": _base(variant.base),
         "dataset": variant.dataset,
         # allow_leak permits a split; which one it is stands beside it.
         "calibration": variant.calibration.model_dump(mode="json", exclude={"allow_leak"}),
         "rules": _rules(variant.rules),
-        "residual": None if residual is None else [residual.placement, plain_fields(residual.fields)],
+        "residual": _residual(variant.rules),
         "finetune": None if finetune is None else finetune.model_dump(mode="json"),
     }
 
@@ -64,6 +64,19 @@ def _rules(rules: Sequence[BoundRule]) -> list[dict[str, Any]]:
     fields = [rule for rule in rules if rule.top_level and "residual" not in rule.patches]
     written = [_rule(rule) for rule in rules if rule.must_match and not rule.top_level]
     return [*shared, *([_fields(fields)] if fields else []), *written]
+
+
+def _residual(rules: Sequence[BoundRule]) -> list[dict[str, Any]] | None:
+    """Returns all that is said of residual additions, in the order in which it is said; None where nothing is."""
+    said: list[dict[str, Any]] = []
+    for rule in rules:
+        patch = rule.patches.get("residual")
+        if isinstance(patch, QuantizerPatch):
+            match = {"names": _any_of(rule.names), "types": _any_of(rule.types)}
+            # A `from` chain says in several steps what one variant could say at once.
+            before = said.pop()["fields"] if rule.top_level and said and said[-1]["match"] == match else {}
+            said.append({"match": match, "fields": before | plain_fields(patch.fields())})
+    return said or None
 
 
 def _rule(rule: BoundRule) -> dict[str, Any]:

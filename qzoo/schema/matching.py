@@ -24,7 +24,7 @@ def matches(rule: BoundRule, target: Layer | Operator) -> bool:
 
 def no_match(name: str, rule: BoundRule, layers: Sequence[Layer], operators: Sequence[Operator]) -> str:
     """Returns the message on a rule of the variant `name` that speaks of no quantizer."""
-    where = f"{rule.origin.file}:{rule.origin.line}: {rule.origin.field} of {name}"
+    where = f"{rule.origin.where} of {name}"
     if rule.ops is not None:
         return _no_operator(where, rule, operators)
     if set(rule.patches) == {RESIDUAL}:

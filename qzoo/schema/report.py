@@ -46,6 +46,13 @@ class CalibrationReport(StrictModel):
     """The recipe wants more images than the split holds."""
 
 
+def _figures(claims: list[Claim]) -> dict[str, float]:
+    """Returns the published top-1 by source; lower bounds only where a source gives nothing better."""
+    exact = [claim for claim in claims if claim.top1 is not None]
+    bounds = [claim for claim in claims if claim.top1 is None]
+    return {claim.source: claim.figure for claim in [*reversed(bounds), *reversed(exact)] if claim.figure is not None}
+
+
 class Report(StrictModel):
     """One run of a recipe."""
 
@@ -73,16 +80,13 @@ class Report(StrictModel):
 
     def published_drop(self, row: ReportRow) -> float | None:
         """Returns the same of the published figures, both of one source if possible; None where a claim is missing."""
-        before, after = (
-            {claim.source: claim.figure for claim in claims if claim.figure is not None}
-            for claims in (self.rows[0].published, row.published)
-        )
+        before, after = _figures(self.rows[0].published), _figures(row.published)
         if not before or not after:
             return None
         source = next((source for source in after if source in before), None)
         if source is not None:
             return before[source] - after[source]
-        return next(iter(before.values())) - next(iter(after.values()))
+        return list(before.values())[-1] - list(after.values())[-1]
 
     def to_json(self) -> str:
         """Returns the JSON, with `published` as one object, as a list where there are several claims, or null."""

@@ -6,7 +6,9 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from qzoo.errors import RecipeError, RuleError, UnknownNameError, did_you_mean
 from qzoo.schema.bound_rule import BoundRule, Origin, ResidualSpec, bound, general_residual, line_of, origin_of
@@ -16,7 +18,7 @@ from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import QuantizerPatch, contradiction
 from qzoo.schema.recipe import Base, CalibrationSpec, Variant
-from qzoo.schema.residual import Placement, ResidualPatch
+from qzoo.schema.residual import Residual
 from qzoo.schema.rule import RESIDUAL, ROLES
 from qzoo.schema.yaml_source import short_path
 
@@ -117,18 +119,25 @@ def resolve_scheme(name: str) -> ResolvedVariant:
     return ResolvedVariant(name, name, 1, base, "user", CalibrationSpec(), rules, None, ())
 
 
-def with_residual(variant: ResolvedVariant, placement: str) -> ResolvedVariant:
+def with_residual(variant: ResolvedVariant, residual: Any) -> ResolvedVariant:
     """Returns the variant with quantizers on residual additions, if the model has any.
 
+    Args:
+        variant: resolved.
+        residual: what a recipe may say: `skip`, `both`, `none`, or fields.
+
     Raises:
-        UnknownNameError: there is no such placement.
+        RuleError: it is none of these; says what is accepted.
     """
-    if placement not in get_args(Placement):
-        known = get_args(Placement)
-        raise UnknownNameError(f"Unknown placement '{placement}'. {did_you_mean(placement, known)}")
-    patch = ResidualPatch.model_validate({"placement": placement})
+    try:
+        patch = TypeAdapter(Residual).validate_python(residual)
+    except ValidationError as error:
+        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ").rstrip(".")
+        raise RuleError(f"residual={residual!r}: {reason}.") from error
     rule = BoundRule(None, None, {RESIDUAL: patch}, Origin("<call>", 0, "residual"), top_level=True)
-    return replace(variant, rules=(*variant.rules, rule))
+    rules = (*variant.rules, rule)
+    _check_residual(rules)
+    return replace(variant, rules=rules)
 
 
 def _scheme_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> list[BoundRule]:
@@ -177,9 +186,9 @@ def _check_residual(rules: tuple[BoundRule, ...]) -> None:
         patch = rule.patches.get(RESIDUAL)
         if rule.top_level and isinstance(patch, QuantizerPatch):
             said |= patch.fields()
-            where = f"{rule.origin.file}:{rule.origin.line}: {rule.origin.field}"
+            where = rule.origin.where
             if "placement" not in said:
-                raise RuleError(f"{where}: says no placement. Add one: {{placement: skip, ...}}.")
+                raise RuleError(f"{where}: says no placement. Add one: {{placement: skip, ...}}, or both.")
             if problem := contradiction(said):
                 raise RuleError(f"{where}: {problem[1]}")
 

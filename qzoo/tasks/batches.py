@@ -22,6 +22,8 @@ def as_batches(images: Any, device: torch.device) -> Iterator[tuple[Tensor, Tens
     Raises:
         DataError: an item is neither a tensor nor a pair that begins with one.
     """
+    if not isinstance(images, Tensor | Iterable):
+        raise DataError(f"The images are {images!r}; expected an iterable of tensors (N, C, H, W), or one such tensor.")
     items: Iterable[Any] = [images] if isinstance(images, Tensor) else images
     for position, item in enumerate(items):
         parts = [*item, None] if isinstance(item, (tuple, list)) and item else [item, None]

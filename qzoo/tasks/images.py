@@ -83,16 +83,25 @@ def calibration_images(
     """
     split = open_split(dataset, spec.split, data)
     if split.name == evaluation_split(dataset) and not spec.allow_leak:
-        raise DataError(
-            f"The recipe calibrates on '{spec.split}', the split that accuracy is measured on: the figure would be too "
-            "good. Calibrate on another split, or say `allow_leak: true` under `calibration`: every report shows it."
-        )
+        raise DataError(_leak(spec.split, split.name, data))
     augmented = spec.transform == "train"
     transform = base_train_transform(base, dataset, spec.seed) if augmented else base_transform(base)
     wanted = images if images is not None else min(spec.images, len(split))
     short = images is None and spec.images > len(split)
     chosen, batch_size = sample(split, wanted, spec.seed), batch_size or spec.batch_size
     return Images(split, chosen, transform, batch_size, short, _workers(split, workers))
+
+
+def _leak(wanted: str, found: str, data: Path | None) -> str:
+    too_good = "the split that accuracy is measured on: the figure would be too good."
+    if wanted != found:
+        return (
+            f"{data} has no '{wanted}' split; it is '{found}', {too_good} Give the folder that holds both with --data."
+        )
+    return (
+        f"The recipe calibrates on '{wanted}', {too_good} Calibrate on another split, or say `allow_leak: true` under "
+        "`calibration`: every report shows it."
+    )
 
 
 def evaluation_images(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from qzoo.build.base_model import WeightsFacts
 from qzoo.build.bases import input_format, skeleton, weights_facts
@@ -85,13 +88,13 @@ def _lines(
 def _base_lines(base: Base, facts: WeightsFacts, sha256: str | None) -> Iterator[str]:
     yield "base:"
     yield f"  source: {base.source}"
-    yield f"  architecture: {base.architecture}"
+    yield f"  architecture: {_scalar(base.architecture)}"
     if facts.tag is None:
         yield f"  # {facts.library} has no weights for it: without them it is random"
     else:
-        yield f"  weights: {facts.tag}"
+        yield f"  weights: {_scalar(facts.tag)}"
     if sha256 is not None:
-        yield f"  sha256: {sha256}  # of {facts.path.name if facts.path else facts.files[0]}"
+        yield f"  sha256: {_scalar(sha256)}  # of {facts.path.name if facts.path else facts.files[0]}"
     elif facts.files:
         yield f"  # sha256: not known, for want of {facts.files[0]} (put it into QZOO_WEIGHTS_DIR)"
     form = input_format(base)
@@ -125,6 +128,11 @@ def _variant_lines(operators: list[Operator], has_attention: bool, first: str) -
     yield "  w4a8: {from: int8, weight: {bits: 4, calibrator: mse}}"
     yield "  # Rules speak of single layers; the last that matches wins. For example, to keep the first in float:"
     yield f'  # mine: {{from: int8, rules: [{{match: {{name: "{first}"}}, weight: false, input: false, why: "..."}}]}}'
+
+
+def _scalar(text: str) -> str:
+    """Returns text as YAML reads it back: in quotes where it would be a number."""
+    return text if yaml.safe_load(text) == text else json.dumps(text)
 
 
 def _sha256(path: Path) -> str:

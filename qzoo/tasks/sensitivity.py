@@ -60,6 +60,8 @@ def sensitivity(
         >>> qzoo.sensitivity(model, batches).layers[0].name  # doctest: +SKIP
         'conv1'
     """
+    # What dynamo compiled does not tell whose forward runs.
+    model = getattr(model, "_orig_mod", model)
     requantize_replaced(model)
     require_quantizers(model)
     require_calibrated(model, "measure its sensitivity")

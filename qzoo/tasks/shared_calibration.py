@@ -49,6 +49,8 @@ class SharedCalibration:
         self.settings, self.progress = settings, progress
         # Opened now, so that a mistake in the data is told before anything long has run.
         self._images = {variant.calibration: self._open(variant) for variant in variants}
+        # Likewise a rule that does not fit the model.
+        self._plans = {variant.name: plan_quantizers(float_model, variant) for variant in variants}
         self._passes: list[_Pass] = []
 
     @property
@@ -105,7 +107,7 @@ class SharedCalibration:
         histograms = set()
         for variant in self.variants:
             if variant.calibration == spec:
-                for one in plan_quantizers(self.float_model, variant).quantizers:
+                for one in self._plans[variant.name].quantizers:
                     watcher = planned.setdefault((one.module, one.site, one.operand or one.role), one)
                     if one.role != "weight":
                         watched[one.path] = watcher.path

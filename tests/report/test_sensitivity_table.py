@@ -27,7 +27,7 @@ def test_every_figure_is_shown(example: Make) -> None:
     assert rows["block.2.conv"] == ["exact", "+0.50", "#3", "2", "-0.25"]
     assert "net_int8@2 on imagenet-1k val, 400 images" in text
     assert "all quantized: top-1 76.00 in float, 70.00 quantized; SQNR 9.0 dB, 31 flips" in text
-    assert "one image is 0.25 points: trust the SQNR" in text
+    assert "one image is 0.25 of top-1: trust the SQNR" in text
     assert "no ranges were at hand" not in text
 
 

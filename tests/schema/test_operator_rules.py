@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from qzoo.errors import RecipeError, RuleError, UnknownNameError
+from qzoo.errors import RecipeError, RuleError
 from qzoo.schema.binding import bind
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.plan import Layer, Operator, Plan, Site
@@ -172,7 +172,7 @@ class TestResiduals:
     def test_a_call_may_say_another_placement(self) -> None:
         quantized = bind(with_residual(variant({"residual": "skip"}), "both"), LAYERS, OPERATORS).quantizers
         assert len([q for q in quantized if q.site is not None]) == 6
-        with pytest.raises(UnknownNameError, match=r"Unknown placement 'skp'\. Did you mean 'skip'\?"):
+        with pytest.raises(RuleError, match=r"^residual='skp': unknown placement 'skp'\. Did you mean 'skip'\?"):
             with_residual(variant({}), "skp")
 
 
@@ -190,7 +190,7 @@ class TestResiduals:
          "layer3.0.add is a residual addition, and both `residual` (variants.a.residual  <recipe>) and `op` "
          "(variants.a.rules.0  <recipe>) quantize it. Say one: `residual: none`, or `input: false` for the op."),
         (rule({"name": "*"}, residual={"bits": 4}), OPERATORS,
-         "variants.a.rules.0  <recipe>: says no placement. Add one: {placement: skip, ...}."),
+         "variants.a.rules.0  <recipe>: says no placement. Add one: {placement: skip, ...}, or both."),
         ({"residual": {"bits": 4}}, OPERATORS, "variants.a.residual: says no placement. Add one: {placement: skip, "),
     ],
 )  # fmt: skip

@@ -127,7 +127,7 @@ def test_a_residual_that_contradicts_itself_by_merging() -> None:
         "b": {"from": "a", "residual": {"format": "e4m3"}},
     }
     with pytest.raises(
-        RuleError, match=r"<recipe>:0: variants\.b\.residual: e4m3 always has a sign: leave out `unsigned`"
+        RuleError, match=r"<recipe>: variants\.b\.residual: e4m3 always has a sign: leave out `unsigned`"
     ):
         resolve(entry(variants), "b")
 

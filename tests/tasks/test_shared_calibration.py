@@ -48,6 +48,7 @@ class Counting:
 
 
 def test_one_pass_serves_all_and_each_gets_the_ranges_it_would_get_alone(variants: list[ResolvedVariant]) -> None:
+    torch.manual_seed(0)
     base, passes = create_base(RECIPE.base), Counting()
     shared = SharedCalibration(base, variants, Settings(), passes)
     together = {variant.variant: get_ranges(shared.calibrated(variant)[0]) for variant in variants}
@@ -57,7 +58,8 @@ def test_one_pass_serves_all_and_each_gets_the_ranges_it_would_get_alone(variant
         ranges = get_ranges(alone)
         assert list(together[variant.variant]) == list(ranges)
         assert all(torch.equal(together[variant.variant][key], ranges[key]) for key in ranges), variant.name
-    assert together["skip"]["layer1.residual_quantizer.amax"] != together["others"]["layer1.residual_quantizer.amax"]
+    residuals = [key for key in together["others"] if "residual" in key]
+    assert any(together["skip"][key] != together["others"][key] for key in residuals)
 
 
 def test_two_names_of_one_tensor_see_the_same(variants: list[ResolvedVariant]) -> None:
