@@ -12,7 +12,7 @@ from torch import nn
 import qzoo
 from qzoo.architectures.resnet_digits import DigitsResNet
 from qzoo.build.bases import skeleton
-from qzoo.errors import NotCalibratedError, UnknownNameError, WeightsError
+from qzoo.errors import NotCalibratedError, RuleError, UnknownNameError, WeightsError
 from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import get_ranges, quantizers, uncalibrated
 from qzoo.schema.catalog import Catalog, RecipeEntry
@@ -194,7 +194,18 @@ def test_a_recipe_may_be_a_file_or_made_in_python(tmp_path: Path) -> None:
         ("nothing.yaml", {}, "There is no recipe file nothing.yaml"),
         ("resnet8_digits_int8", {"variant": "w4a4"}, "is a variant already; variant='w4a4' goes with its base"),
         ("resnet8_digits_int8", {"quantize": True}, "is a variant already; quantize=True goes with its base"),
-        ("resnet8_digits", {"quantize": True}, "has no variant 'int8_residual'"),
+        ("resnet8_digits", {"quantize": "int8"}, "quantize='int8' is neither True nor False. To choose one: variant='"),
+        ("resnet8_digits", {"variant": ["int8"]}, "variant=['int8'] is no name; give one, such as variant='int8'."),
+        (
+            "resnet8_digits",
+            {"residual": "skip"},
+            "residual='skip' goes with a variant or a scheme, and 'resnet8_digits'",
+        ),
+        (
+            "resnet8_digits_int8",
+            {"residual": "both", "pretrained": True},
+            "for which there are no ranges: create it with",
+        ),
     ],
 )
 def test_mistakes_are_named(name: str, keywords: dict[str, object], text: str) -> None:
@@ -233,8 +244,16 @@ class TestResidualQuantizers:
         )
 
     def test_an_unknown_placement(self) -> None:
-        with pytest.raises(UnknownNameError, match=r"Unknown placement 'skp'\. Did you mean 'skip'\?"):
+        with pytest.raises(RuleError, match=r"^residual='skp': unknown placement 'skp'\. Did you mean 'skip'\?"):
             qzoo.quantize(nn.Linear(2, 2), residual="skp")
+        with pytest.raises(RuleError, match=r"^residual=True: expected skip, both, none"):
+            qzoo.quantize(nn.Linear(2, 2), residual=True)  # type: ignore[arg-type]
+
+    def test_create_takes_a_placement_and_adds_the_manual_pattern_where_a_recipe_has_none(self) -> None:
+        assert len(residual_quantizers(qzoo.create("resnet8_digits", quantize=True))) == 3
+        assert len(residual_quantizers(qzoo.create("resnet8_digits_int8", residual="both"))) == 6
+        four = qzoo.create("timm/test_resnet", scheme="int8", residual={"placement": "skip", "bits": 4})
+        assert {four.get_submodule(path).spec.bits for path in residual_quantizers(four)} == {4}
 
     def test_ranges_come_back(self, tmp_path: Path) -> None:
         mine = qzoo.create("resnet8_digits", pretrained=True)
@@ -257,7 +276,7 @@ class TestLibraries:
         ("timm/test_resnet", {"scheme": "int9"}, "has no variant 'int9'. Did you mean 'int8'?"),
         ("timm/test_resnet", {"scheme": "int8", "quantize": True}, "scheme='int8' and quantize=True both name a "),
         ("timm/test_resnet:int8", {"scheme": "int8"}, "is a variant already; scheme='int8' goes with its base"),
-        ("resnet50", {"scheme": "int8"}, "scheme='int8' goes with a library's model, such as timm/resnet50. The "),
+        ("resnet50", {"scheme": "int8"}, "scheme='int8' goes with a library's model, torchvision/resnet50. The "),
     ])  # fmt: skip
     def test_mistakes(self, name: str, keywords: dict[str, object], text: str) -> None:
         with pytest.raises(qzoo.QzooError, match=re.escape(text)):

@@ -65,10 +65,10 @@ def run(
         from qzoo.report.sensitivity_chart import sensitivity_chart
 
         sensitivity_chart(report, chart, top)
-        if json_file != "-":
-            stdout.print(f"chart: {chart}", highlight=False, soft_wrap=True)
     if json_file != "-":
         _print(report, variant, top)
+        if chart:
+            stdout.print(f"\nchart: {chart}", highlight=False, soft_wrap=True)
 
 
 def _print(report: SensitivityReport, variant: str, top: int) -> None:

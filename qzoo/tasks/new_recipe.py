@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from qzoo.build.base_model import WeightsFacts
 from qzoo.build.bases import input_format, skeleton, weights_facts
 from qzoo.build.operators import find_operators
@@ -131,8 +129,8 @@ def _variant_lines(operators: list[Operator], has_attention: bool, first: str) -
 
 
 def _scalar(text: str) -> str:
-    """Returns text as YAML reads it back: in quotes where it would be a number."""
-    return text if yaml.safe_load(text) == text else json.dumps(text)
+    """Returns text that YAML reads back as text: in quotes where it might be a number, `781e5279`."""
+    return json.dumps(text) if text[0].isdigit() else text
 
 
 def _sha256(path: Path) -> str:

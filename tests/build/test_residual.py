@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import qzoo
 from qzoo.build.bases import create_base, skeleton
 from qzoo.build.operators import find_operators
 from qzoo.build.quantize import quantize_in_place
@@ -267,3 +268,40 @@ class TestExamples:
         residual(model, X)
         assert [module.training for module in (model, model[0], model[0].f[1], model[1])] == [True, True, False, True]
         assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+class Hooked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_a_childs_hook_adds_is_the_childs(when: str) -> None:
+    block, x = Hooked(), torch.randn(2, 4, 5, 5)
+    block.conv.register_forward_pre_hook(lambda _, args: (args[0] + 1,))
+    if when == "after":
+        block.conv.register_forward_hook(lambda _, args, output: output + 0.1)
+    model = qzoo.quantize(block, residual="skip", example=x)
+    seen: list[Tensor] = []
+    model.residual_quantizer.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    qzoo.calibrate(model, x)
+    assert torch.equal(seen[0], x)
+
+
+def test_the_skip_may_be_written_to_after_the_addition() -> None:
+    class Rewritten(Hooked):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x)
+            z = x + y
+            z = z + self.conv(y)
+            y.mul_(2)
+            return z
+
+    model = qzoo.quantize(Rewritten(), residual="both", example=torch.randn(1, 4, 5, 5))
+    qzoo.calibrate(model, torch.randn(2, 4, 5, 5))
+    model(torch.randn(2, 4, 5, 5)).sum().backward()
+    assert model.conv.weight.grad.isfinite().all()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import recipe_digest, resolve
+from qzoo.schema.resolve import recipe_digest, resolve, with_residual
 
 PACKAGE = {"name": "some-weights", "file": "resnet18.pth", "sha256": 64 * "a"}
 SHA256 = "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"
@@ -176,3 +176,34 @@ def test_the_digest_of_a_recipe_covers_its_variants_and_nothing_said_for_people(
 
     assert digest() == digest(description="for people")
     assert len({digest(), digest(dataset="z"), digest(scheme="w4a4")}) == 3
+
+
+NAMED = [{"match": {"name": "layer1.*"}, "residual": "skip"}]
+
+
+@pytest.mark.parametrize(
+    ("variant", "other"),
+    [
+        # What was said before `none` holds again where a rule places a quantizer.
+        (
+            {"residual": "none", "rules": NAMED},
+            {"from": "y", "residual": "none", "rules": NAMED},
+        ),
+        ({"residual": "skip"}, {"residual": "skip", "rules": [{"match": {"name": "layer1.*"}, "residual": "none"}]}),
+        ({"rules": NAMED}, {"residual": "skip"}),
+    ],
+)
+def test_other_residual_quantizers_have_another_digest(variant: Any, other: Any) -> None:
+    others = {"y": {"residual": {"placement": "skip", "bits": 4}}}
+    assert digest(variant, others=others) != digest(other, others=others)
+
+
+def test_a_call_that_comes_after_the_rules_has_another_digest_than_a_field_before_them() -> None:
+    rules = [{"match": {"name": "layer1.*"}, "residual": "none"}]
+    content = {
+        "base": BASE,
+        "dataset": "x",
+        "variants": {"a": {"rules": rules}, "b": {"residual": "skip", "rules": rules}},
+    }
+    entry = RecipeEntry.from_recipe(Recipe.model_validate(content), "net")
+    assert with_residual(resolve(entry, "a"), "skip").digest != resolve(entry, "b").digest

@@ -52,6 +52,13 @@ def test_torchvisions_own_figure_and_digits_are_pinned() -> None:
     assert "+" not in recipe.published[0].source
 
 
+@pytest.mark.parametrize("name", ["vgg13", "swin_v2_b"])
+def test_digits_that_yaml_would_take_for_a_number_are_quoted(name: str) -> None:
+    digits = parse_recipe(new_recipe(f"torchvision/{name}").text).base.sha256
+    assert digits is not None
+    assert f'sha256: "{digits}"' in new_recipe(f"torchvision/{name}").text
+
+
 def test_the_sha256_of_weights_that_are_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "resnet18.a1_in1k.safetensors").write_bytes(b"some weights")
     monkeypatch.setenv("QZOO_WEIGHTS_DIR", str(tmp_path))
