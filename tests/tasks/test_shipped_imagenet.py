@@ -34,12 +34,9 @@ def test_float_is_as_measured_and_int8_close(depth: int, data_root: Path) -> Non
     measured = evaluated(f"tf_efficientnet_lite{depth}", data_root)
     assert measured.images == 1300
     assert (measured.top1, measured.top5) == tuple(pytest.approx(figure, abs=0.2) for figure in FIGURES[depth])
-    int8 = evaluated(f"tf_efficientnet_lite{depth}_int8", data_root)
+    # Both operands of each residual addition are quantized, which costs more than the skip alone would.
+    int8 = evaluated(f"tf_efficientnet_lite{depth}_int8_ort", data_root)
     assert measured.top1 is not None
     assert int8.top1 is not None
     assert measured.top1 - int8.top1 <= 0.3
     assert int8.agreement(measured) >= 97
-    if depth == 0:
-        both = evaluated("tf_efficientnet_lite0_int8_ort", data_root)
-        assert both.top1 is not None
-        assert measured.top1 - both.top1 <= 0.6
