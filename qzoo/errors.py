@@ -69,6 +69,10 @@ class PeerError(QzooError, RuntimeError):
         self.known = known
 
 
+MANY = 100
+"""Names, from which on they are not listed."""
+
+
 def nearest(given: str, known: Iterable[str], most: int = 1) -> list[str]:
     """Returns up to ``most`` of the known names that look like the given one, best first.
 
@@ -83,13 +87,16 @@ def nearest(given: str, known: Iterable[str], most: int = 1) -> list[str]:
 def did_you_mean(given: str, known: Iterable[str], most_listed: int = 12) -> str:
     """Returns the sentence that ends a message about an unknown name.
 
+    Of a hundred names or more only those that look alike are listed: a dozen of them in the alphabet help nobody.
+
     Example:
         >>> did_you_mean("percentle", ["max", "mse", "percentile"])
         "Did you mean 'percentile'? Known: max, mse, percentile."
     """
     names = sorted(set(known))
-    listed = ", ".join(names[:most_listed]) + (
-        f" and {len(names) - most_listed} more" if len(names) > most_listed else ""
-    )
-    match = nearest(given, names)
-    return (f"Did you mean '{match[0]}'? " if match else "") + f"Known: {listed}."
+    first, *others = nearest(given, names, most=5) or [""]
+    question = f"Did you mean '{first}'? " if first else ""
+    if first and len(names) >= MANY:
+        return question + (f"Also near: {', '.join(others)}." if others else f"There are {len(names):,} names.")
+    more = f" and {len(names) - most_listed} more" if len(names) > most_listed else ""
+    return f"{question}Known: {', '.join(names[:most_listed])}{more}."

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from qzoo import environment
-from qzoo.errors import RecipeError, UnknownNameError, did_you_mean, nearest
+from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
 from qzoo.schema.library import RESIDUAL_VARIANT, is_library_name, library_recipe
 from qzoo.schema.loading import load_recipe, validate
 from qzoo.schema.recipe import Recipe, Scheme, Variant
@@ -156,15 +156,10 @@ class Catalog:
         if is_library_name(name):
             return self._library_entry(name)
         if name not in self._by_name:
-            raise UnknownNameError(f"Unknown model '{name}'. {self._like(name)} `qzoo list` shows all.")
+            raise UnknownNameError(
+                f"Unknown model '{name}'. {did_you_mean(name, self._by_name)} `qzoo list` shows all."
+            )
         return self._by_name[name]
-
-    def _like(self, name: str) -> str:
-        # The first dozen of hundreds of names would help nobody: those that look alike do.
-        first, *others = nearest(name, self._by_name, most=5) or [""]
-        if not first:
-            return did_you_mean(name, self.files)
-        return f"Did you mean '{first}'?" + (f" Also near: {', '.join(others)}." if others else "")
 
     @staticmethod
     def require_variant(entry: RecipeEntry, variant: str) -> None:
