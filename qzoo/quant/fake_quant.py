@@ -93,22 +93,46 @@ def quantization_scale(amax: Tensor, on: Grid) -> Tensor:
     return torch.where(amax > SMALLEST_AMAX, torch.full_like(amax, on.bound) / amax, 0.0)
 
 
+def quantize(x: Tensor, amax: Tensor, on: Grid) -> Tensor:
+    """Returns the values of the grid that `x` comes to, before they are scaled back: float32, shape of `x`.
+
+    Example:
+        >>> quantize(torch.tensor([0.3, 0.52, 2.0]), torch.tensor(1.0), grid(bits=4))
+        tensor([2., 4., 7.])
+    """
+    y = x.float() * quantization_scale(amax, on)
+    if on.fp8 is None:
+        return y.round_().clamp_(on.low, on.high)
+    return y.clamp_(on.low, on.high).to(on.fp8).float()
+
+
+def dequantize(values: Tensor, amax: Tensor, on: Grid) -> Tensor:
+    """Returns values of the grid scaled back: `dequantize(quantize(x, ...), ...)` is `fake_quantize(x, ...)`.
+
+    Args:
+        values: of the grid, any dtype that holds them; not changed.
+        amax: as it was when they were quantized.
+        on: likewise.
+
+    Returns:
+        float32.
+    """
+    return values.float() / _divisor(quantization_scale(amax, on))
+
+
+def _divisor(scale: Tensor) -> Tensor:
+    return torch.where(scale > 0, scale, 1.0)
+
+
 def _quantize_dequantize(x: Tensor, amax: Tensor, on: Grid) -> Tensor:
     scale = quantization_scale(amax, on)
-    divisor = torch.where(scale > 0, scale, 1.0)
     # One allocation, then in place: on a CPU memory traffic is the cost, and fresh pages are the worst of it.
     if on.fp8 is None and _outgrows_cache(x, scale):
         y = torch.empty_like(x)
         for part, source in zip(_pieces(y), _pieces(x), strict=True):
-            part.copy_(source).mul_(scale).round_().clamp_(on.low, on.high).div_(divisor)
+            part.copy_(source).mul_(scale).round_().clamp_(on.low, on.high).div_(_divisor(scale))
         return y
-    y = x.float() * scale
-    if on.fp8 is None:
-        y.round_().clamp_(on.low, on.high)
-    else:
-        y.clamp_(on.low, on.high)
-        y = y.to(on.fp8).float()
-    return y.div_(divisor).to(x.dtype)
+    return quantize(x, amax, on).div_(_divisor(scale)).to(x.dtype)
 
 
 def _outgrows_cache(x: Tensor, scale: Tensor) -> bool:

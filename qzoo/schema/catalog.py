@@ -27,7 +27,7 @@ class RecipeEntry:
         recipe: the validated recipe.
         path: of the file; None for a recipe made in Python.
         lines: the line of each field, for messages.
-        schemes: the schemes it can name.
+        schemes: the schemes it can name: its own, then the shared ones.
         library_name: what to type for it, `timm/resnet18`, where no file holds it.
     """
 
@@ -67,15 +67,24 @@ class RecipeEntry:
     @classmethod
     def from_recipe(cls, recipe: Recipe, name: str) -> RecipeEntry:
         """Returns an entry for a recipe made in Python."""
-        return cls(name, recipe, None, {}, Catalog.load().schemes)
+        return cls(name, recipe, None, {}, _all_schemes(recipe, None, {}, Catalog.load().schemes))
+
+    def self_contained(self, variant: str) -> Recipe:
+        """Returns the recipe of one variant, with the schemes it needs: nothing else decides its numbers.
+
+        Raises:
+            UnknownNameError: the recipe has no such variant.
+        """
+        Catalog.require_variant(self, variant)
+        return self.recipe.only(variant, {name: entry.scheme for name, entry in self.schemes.items()})
 
 
 @dataclass(frozen=True)
 class SchemeEntry:
-    """A scheme with its file and lines."""
+    """A scheme with its file, if it has one, and lines."""
 
     scheme: Scheme
-    path: Path
+    path: Path | None
     lines: Lines = field(repr=False)
 
 
@@ -173,7 +182,7 @@ class Catalog:
 
     def _entry(self, path: Path) -> RecipeEntry:
         recipe, lines = load_recipe(path, self.schemes)
-        return RecipeEntry(path.stem, recipe, path, lines, self.schemes)
+        return RecipeEntry(path.stem, recipe, path, lines, _all_schemes(recipe, path, lines, self.schemes))
 
     def _library_entry(self, name: str) -> tuple[RecipeEntry, str | None]:
         model, _, variant = name.partition(":")
@@ -195,6 +204,17 @@ class Catalog:
                 if path.resolve() not in seen:
                     seen.add(path.resolve())
                     yield path
+
+
+def _all_schemes(
+    recipe: Recipe, path: Path | None, lines: Lines, shared: dict[str, SchemeEntry]
+) -> dict[str, SchemeEntry]:
+    """Returns the schemes that a recipe can name: its own, and the shared ones of other names."""
+    own = {}
+    for name, scheme in recipe.schemes.items():
+        within = {field[2:]: line for field, line in lines.items() if field[:2] == ("schemes", name)}
+        own[name] = SchemeEntry(scheme, path, within)
+    return {**shared, **own}
 
 
 def _load_scheme(path: Path) -> SchemeEntry:

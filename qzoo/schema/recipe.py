@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -140,6 +141,8 @@ class Recipe(StrictModel):
     """Of the float model."""
     scheme: str = "int8"
     """The scheme of variants that name none."""
+    schemes: dict[Name, Scheme] = Field(default_factory=dict, json_schema_extra={"additionalProperties": False})
+    """Schemes of this recipe alone; they go before shared ones of the same name."""
     variants: dict[Name, Variant] = Field(min_length=1, json_schema_extra={"additionalProperties": False})
     """By name: {int8: {}} takes the scheme as it is."""
 
@@ -151,9 +154,32 @@ class Recipe(StrictModel):
             raise ValueError("\n".join(problems))
         return self
 
+    def only(self, name: str, schemes: Mapping[str, Scheme]) -> Recipe:
+        """Returns the recipe of one variant that needs no other file: without the others, with its schemes inside.
+
+        Args:
+            name: of the variant.
+            schemes: by name; those that its `from` chain names are taken over.
+        """
+        chain = self.chain(name)
+        named = {self.scheme, *(link.scheme for link in map(self.variants.__getitem__, chain) if link.scheme)}
+        return Recipe.model_validate(
+            self.model_dump(by_alias=True)
+            | {
+                "schemes": {key: schemes[key] for key in sorted(named)},
+                "variants": {key: _without_comparisons(self.variants[key], chain) for key in chain},
+            }
+        )
+
     def chain(self, name: str) -> list[str]:
         """Returns the variant's `from` chain, oldest first, the variant itself last."""
         chain = [name]
         while (parent := self.variants[chain[0]].from_) is not None:
             chain.insert(0, parent)
         return chain
+
+
+def _without_comparisons(variant: Variant, known: Collection[str]) -> Variant:
+    """Returns the variant without claims that compare it with one that is not among the known."""
+    kept = [claim for claim in variant.published if claim.top1_below is None or claim.top1_below in known]
+    return variant.model_copy(update={"published": kept})

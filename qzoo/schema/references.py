@@ -35,7 +35,7 @@ def reference_problems(recipe: Mapping[str, Any], schemes: Collection[str] | Non
         yield from _parents(name, variants)
         yield from _claims(variant, ("variants", name), variants)
     if schemes is not None:
-        yield from _schemes(recipe, variants, schemes)
+        yield from _schemes(recipe, variants, {*_mapping(recipe.get("schemes")), *schemes})
 
 
 def dotted(path: FieldPath) -> str:

@@ -153,7 +153,7 @@ def _scheme_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> list[
 
 
 def _rules_of(name: str, scheme: SchemeEntry) -> Iterator[BoundRule]:
-    file, prefix = short_path(scheme.path), f"scheme {name}"
+    file, prefix = short_path(scheme.path) if scheme.path else "<recipe>", f"scheme {name}"
     if scheme.scheme.residual is not None:
         origin = origin_of(file, scheme.lines, (RESIDUAL,), prefix)
         yield BoundRule(None, None, {RESIDUAL: scheme.scheme.residual}, origin, top_level=True)

@@ -1,0 +1,212 @@
+"""The one file format of qzoo's artifacts: safetensors that say what they are, and notice if they are damaged.
+
+The header's metadata holds three texts: `format`, such as `qzoo-ranges/1`; `info`, JSON that says what the tensors
+are and for which model; and `digest`, the SHA-256 of info and of every tensor, because safetensors itself does not
+notice a flipped bit. Nothing is allocated before format, names, shapes and dtypes are known to be right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar
+
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from qzoo.errors import WeightsError
+from qzoo.schema.model import StrictModel
+from qzoo.weights.content import content_digest
+
+Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
+"""A SHA-256, or nothing where it is not known."""
+
+
+class ArtifactInfo(StrictModel):
+    """What every artifact says of itself."""
+
+    name: str = Field(max_length=200)
+    """Full name of the variant, `resnet20_cifar10_int8`; empty for a model that no recipe describes."""
+    version: int = Field(ge=0)
+    """Of the recipe."""
+    recipe_sha256: Digest
+    """Of the resolved variant."""
+    base_sha256: Digest
+    """Content digest of the base's float state dict."""
+    qzoo: str = Field(max_length=50)
+    """The version that wrote the file."""
+    torch: str = Field(max_length=50)
+    """Likewise."""
+
+
+Info = TypeVar("Info", bound=ArtifactInfo)
+
+
+class TensorSpec(NamedTuple):
+    """What a header says of a tensor; the dtype as safetensors writes it: `F32`, `I8`, `F8_E4M3` ..."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+Header = dict[str, TensorSpec]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of artifact.
+
+    Attributes:
+        name: `ranges`, `histograms`, `receipt`, `model`.
+        largest: bytes; a larger file is refused unread.
+        remedy: ends a message about a file that can't be used.
+    """
+
+    name: str
+    largest: int
+    remedy: str
+
+    @property
+    def format(self) -> str:
+        """As it stands in the file."""
+        return f"qzoo-{self.name}/1"
+
+    @property
+    def suffix(self) -> str:
+        """How file names end."""
+        return f".{self.name}.safetensors"
+
+    @property
+    def file(self) -> str:
+        """The file's name in a folder that holds one model alone."""
+        return f"{self.name}.safetensors"
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that an artifact names."""
+    return {name: version(name) for name in ("qzoo", "torch")}
+
+
+def write_artifact(path: Path, kind: Kind, tensors: Mapping[str, Tensor], info: ArtifactInfo) -> None:
+    """Writes an artifact; a file of that name is replaced in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {"format": kind.format, "info": json.dumps(info.model_dump(mode="json"), sort_keys=True)}
+    metadata["digest"] = _digest(tensors, metadata["info"])
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, unfinished, metadata)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def read_artifact(
+    path: Path, kind: Kind, info_type: type[Info], check: Callable[[Header, Info], str | None] = lambda *_: None
+) -> tuple[dict[str, Tensor], Info]:
+    """Returns the tensors of an artifact, and what it says of itself.
+
+    Args:
+        path: of the file.
+        kind: what it has to be.
+        info_type: what its info has to be.
+        check: gets names, shapes and dtypes, and the info, before anything is allocated; returns what is wrong.
+
+    Raises:
+        WeightsError: the file is missing, too large, truncated, corrupt, or of another kind.
+    """
+    with _opened(path, kind) as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != kind.format:
+            raise WeightsError(
+                f"{path} is no {kind.name} file: its format is {metadata.get('format')!r}, expected "
+                f"{kind.format!r}. {kind.remedy}"
+            )
+        info = _parse(path, kind, info_type, metadata.get("info", ""))
+        if fault := check(_header(file), info):
+            raise WeightsError(f"{path} does not fit: {fault}. {kind.remedy}")
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if metadata.keys() != {"format", "info", "digest"} or metadata["digest"] != _digest(tensors, metadata["info"]):
+        raise WeightsError(f"{path} is corrupt: its digest does not fit its content. {kind.remedy}")
+    return tensors, info
+
+
+def read_info(path: Path, kind: Kind, info_type: type[Info]) -> Info:
+    """Returns what an artifact says of itself, without reading its tensors or checking its digest.
+
+    Raises:
+        WeightsError: the file is missing, too large, truncated, or of another kind.
+    """
+    with _opened(path, kind) as file:
+        return _parse(path, kind, info_type, (file.metadata() or {}).get("info", ""))
+
+
+class _Open(contextlib.AbstractContextManager[Any]):
+    """`safe_open` with qzoo's errors, also for what fails while tensors are read."""
+
+    def __init__(self, path: Path, kind: Kind) -> None:
+        self.path, self.kind = path, kind
+        self.stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Any:
+        try:
+            return self.stack.enter_context(safe_open(self.path, framework="pt"))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise self._unreadable(error) from error
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self.stack.close()
+        if isinstance(error, SafetensorError | OSError | OverflowError | RuntimeError) or (
+            isinstance(error, ValueError) and not isinstance(error, WeightsError)
+        ):
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: BaseException) -> WeightsError:
+        return WeightsError(f"{self.path} can't be read as safetensors ({error}). {self.kind.remedy}")
+
+
+def _opened(path: Path, kind: Kind) -> _Open:
+    if not path.is_file():
+        raise WeightsError(f"No {kind.name} file at {path}. {kind.remedy}")
+    size = path.stat().st_size
+    if size > kind.largest:
+        raise WeightsError(
+            f"{path} has {size / 1e6:,.0f} MB; a {kind.name} file has at most {kind.largest / 1e6:,.0f} MB. {kind.remedy}"
+        )
+    return _Open(path, kind)
+
+
+def _header(file: Any) -> Header:
+    slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+    return {key: TensorSpec(part.get_dtype(), tuple(part.get_shape())) for key, part in slices.items()}
+
+
+def _parse(path: Path, kind: Kind, info_type: type[Info], text: str) -> Info:
+    try:
+        # Through JSON, in which a tuple is a list.
+        return info_type.model_validate_json(text)
+    except ValidationError as error:
+        content = _mapping(text)
+        fields = ", ".join(sorted({str(part["loc"][0]) for part in error.errors() if part["loc"]})) or "all"
+        raise WeightsError(
+            f"{path} says of itself what this version of qzoo does not understand (fields: {fields}); it was written "
+            f"by qzoo {content.get('qzoo', 'unknown')}. Use that version. {kind.remedy}"
+        ) from error
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    with contextlib.suppress(ValueError, RecursionError):
+        content = json.loads(text)
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
+def _digest(tensors: Mapping[str, Tensor], info: str) -> str:
+    return hashlib.sha256((content_digest(tensors) + info).encode()).hexdigest()
