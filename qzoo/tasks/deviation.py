@@ -30,10 +30,11 @@ class Tally:
             DataError: a logit is NaN, or the labels do not fit the model.
         """
         rows = judged(logits, labels)
+        predictions = rows[:, 2]
         self.images += len(rows)
         self.labelled += 0 if labels is None else len(rows)
-        self.hits += 0 if labels is None else int(rows[:, 1].sum())
-        self.flips += int((rows[:, 0] != judged(reference, None)[:, 0]).sum())
+        self.hits += 0 if labels is None else int((predictions == rows[:, 0]).sum())
+        self.flips += int((predictions != judged(reference, None)[:, 2]).sum())
         exact = reference.double()
         self.signal += float(exact.square().sum())
         self.noise += float((exact - logits.double()).square().sum())

@@ -18,6 +18,7 @@ from qzoo.tasks.batches import as_batches, device_of
 from qzoo.tasks.distributed import failing_together, gathered_rows, named_by_process, rank, world_size
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress, silent
+from qzoo.weights.receipt import TOP, Predictions
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,20 @@ class Evaluation:
         images: how many.
         top1: share of images whose label is the first prediction, in percent; None without labels.
         top5: share whose label is among the first five (or all, if there are fewer classes), in percent.
-        predictions: int64 `(images,)`, the first prediction for each.
+        predicted: the likeliest classes of each image, and the margin of the first.
         seconds: wall time.
     """
 
     images: int
     top1: float | None
     top5: float | None
-    predictions: Tensor
+    predicted: Predictions
     seconds: float
+
+    @property
+    def predictions(self) -> Tensor:
+        """The first prediction for each image, int64 `(images,)`."""
+        return self.predicted.top[:, 0]
 
     @property
     def ci95(self) -> tuple[float, float] | None:
@@ -82,7 +88,7 @@ def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, coun
         with evaluation_mode(model), torch.inference_mode():
             batches = progress(as_batches(images, device_of(model)), count, named_by_process(what))
             parts = [judged(model(x), y).cpu() for x, y in batches]
-        rows = gathered_rows(torch.cat([torch.empty(0, 3, dtype=torch.int64), *parts]))
+        rows = gathered_rows(torch.cat([torch.empty(0, 2 + TOP, dtype=torch.float64), *parts]))
         return _summary(rows, time.perf_counter() - start)
 
 
@@ -97,7 +103,7 @@ def evaluate_images(
     share = images.shard(rank(), world)
     result = evaluate(model, share, progress=progress, count=len(share), what=what)
     places = torch.tensor([place for one in range(world) for place in images.places(one, world)])
-    return replace(result, predictions=torch.empty_like(result.predictions).index_copy_(0, places, result.predictions))
+    return replace(result, predicted=result.predicted.at(places.argsort()))
 
 
 def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
@@ -117,16 +123,26 @@ def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
 
 
 def judged(logits: Tensor, labels: Tensor | None) -> Tensor:
-    """Returns a row for each image, int64: first prediction, hit by it, hit by the best five; -1 without labels."""
+    """Returns a row for each image, float64 `(images, 7)`: label, margin, and the five likeliest classes.
+
+    The margin is by how much the largest logit exceeds the second, 0 for a single class. -1 stands for a label that
+    is not known, and for classes that are not there.
+
+    Raises:
+        DataError: these are no logits, one is NaN, or the labels do not fit the model.
+    """
+    if logits.dim() != 2:
+        raise DataError(f"The model's output has shape {tuple(logits.shape)}; a classifier's is (images, classes).")
     if bool(logits.isnan().any()):
         raise DataError("The model's output holds NaN. Look at the images, their transform and the weights.")
-    best = logits.topk(min(5, logits.shape[1]), dim=1).indices
-    if labels is None:
-        unknown = torch.full_like(best[:, 0], -1)
-        return torch.stack([best[:, 0], unknown, unknown], 1)
-    _check_labels(labels, logits.shape[1])
-    hits = best == labels.unsqueeze(1)
-    return torch.stack([best[:, 0], hits[:, 0].long(), hits.any(1).long()], 1)
+    if labels is not None:
+        _check_labels(labels, logits.shape[1])
+    best = logits.float().topk(min(TOP, logits.shape[1]), dim=1)
+    rows = logits.new_full((len(logits), 2 + TOP), -1, dtype=torch.float64)
+    rows[:, 0] = -1 if labels is None else labels
+    rows[:, 1] = best.values[:, 0] - best.values[:, 1] if logits.shape[1] > 1 else 0
+    rows[:, 2 : 2 + best.indices.shape[1]] = best.indices
+    return rows
 
 
 def _check_labels(labels: Tensor, classes: int) -> None:
@@ -140,14 +156,17 @@ def _check_labels(labels: Tensor, classes: int) -> None:
 def _summary(rows: Tensor, seconds: float) -> Evaluation:
     if not len(rows):
         raise DataError("There are no images to evaluate on.")
-    predictions, hits = rows[:, 0].clone(), rows[:, 1:]
-    labelled = int((hits[:, 0] >= 0).sum())
+    labels, classes = rows[:, 0].long(), rows[:, 2:].long()
+    top = classes[:, classes[0] >= 0]
+    predicted = Predictions(top, rows[:, 1].float())
+    labelled = int((labels >= 0).sum())
     if not labelled:
-        return Evaluation(len(rows), None, None, predictions, seconds)
+        return Evaluation(len(rows), None, None, predicted, seconds)
     if labelled != len(rows):
         raise DataError(
             f"Only {labelled} of {len(rows)} images have labels. Give (x, y) for all batches, or x for all."
         )
+    hits = top == labels.unsqueeze(1)
     # Four digits tell any two counts apart, and print the same everywhere.
-    top1, top5 = (round(100 * share, 4) for share in hits.double().mean(0).tolist())
-    return Evaluation(len(rows), top1, top5, predictions, seconds)
+    top1, top5 = (round(100 * float(hit.double().mean()), 4) for hit in (hits[:, 0], hits.any(1)))
+    return Evaluation(len(rows), top1, top5, predicted, seconds)

@@ -59,8 +59,8 @@ def accuracy(images: Any) -> list[Any]:
     return [result.top1, result.top5, result.images, result.predictions.tolist()]
 
 
-def failing(error: Exception) -> Iterator[Tensor]:
-    yield IMAGES
+def failing(error: Exception, first: Tensor = IMAGES) -> Iterator[Tensor]:
+    yield first
     raise error
 
 
@@ -100,7 +100,7 @@ def scenarios(rank: int, world: int) -> dict[str, Any]:
         "bad item": lambda: ranges("int8", ["a.png"] if rank == 1 else mine),
         "bug": lambda: ranges("int8", failing(ZeroDivisionError("a slip")) if rank == 1 else mine),
         "failing both": lambda: ranges("int8", [rank]),
-        "bad item in evaluate": lambda: accuracy(failing(OSError("disk gone")) if rank == 1 else LOGITS),
+        "bad item in evaluate": lambda: accuracy(failing(OSError("disk gone"), LOGITS) if rank == 1 else LOGITS),
         "reference": lambda: qzoo.calibrate(qzoo.create("resnet8_digits_int8", "float"), mine, binning="reference"),
         "different models": lambda: ranges("int8_max" if rank else "int8", mine),
         "recipe aligned": lambda: recipe_ranges("aligned"),

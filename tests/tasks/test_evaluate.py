@@ -35,6 +35,19 @@ def test_fewer_than_five_classes_have_a_top5_of_100() -> None:
     assert evaluate(Fixed(), [(torch.eye(3), torch.tensor([2, 0, 1]))]).top5 == 100
 
 
+def test_margins_and_the_likeliest_classes_are_kept() -> None:
+    predicted = evaluate(Fixed(), LOGITS).predicted
+    assert predicted.top[0].tolist() == [0, 6, 5, 4, 3]
+    assert predicted.margins.tolist() == [3, 3, 3, 1]
+    assert evaluate(Fixed(), torch.eye(3)).predicted.top.shape == (3, 3)
+    assert evaluate(Fixed(), torch.ones(2, 1)).predicted.margins.tolist() == [0, 0]
+
+
+def test_what_is_no_table_of_logits_is_refused() -> None:
+    with pytest.raises(DataError, match=r"output has shape \(2, 3, 4, 4\); a classifier's is \(images, classes\)"):
+        evaluate(Fixed(), torch.ones(2, 3, 4, 4))
+
+
 def test_without_labels_there_are_predictions_and_no_accuracy() -> None:
     result = evaluate(Fixed(), LOGITS)
     assert (result.images, result.top1, result.top5, result.ci95) == (4, None, None, None)

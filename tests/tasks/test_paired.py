@@ -10,12 +10,14 @@ from scipy.stats import binomtest
 
 from qzoo.tasks.evaluate import Evaluation
 from qzoo.tasks.paired import Flips, compare, mcnemar
+from qzoo.weights.receipt import Predictions
 
 COUNTS = st.integers(0, 300)
 
 
 def predicting(*classes: int) -> Evaluation:
-    return Evaluation(len(classes), None, None, torch.tensor(classes), 0.0)
+    top = torch.tensor(classes).unsqueeze(1)
+    return Evaluation(len(classes), None, None, Predictions(top, torch.zeros(len(classes))), 0.0)
 
 
 def test_counts_the_flips_either_way_and_no_others() -> None:

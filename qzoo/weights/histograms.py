@@ -1,0 +1,108 @@
+"""`histograms.safetensors`: what a calibration collected, so that any other range can be solved without its images.
+
+For each activation quantizer three tensors: `<path>.counts` (integers), `<path>.bounds` (float32: smallest and largest
+value seen), and where the bins lie: `<path>.exponent` (int64: aligned bins are `2**exponent` wide) or `<path>.edges`
+(float64, reference binning). The info holds the recipe itself, so that the file alone says what to solve.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from qzoo.errors import WeightsError
+from qzoo.quant.histogram import ALIGNED_BINS, Histogram, aligned_edges
+from qzoo.weights.artifact import ArtifactInfo, Digest, Header, Kind, read_artifact, write_artifact
+
+HISTOGRAMS = Kind("histograms", largest=500_000_000, remedy="`qzoo calibrate NAME` writes one; or copy it again.")
+
+MOST_BINS = 1_000_000
+EXPONENTS = range(-126, 117)
+_DTYPES = {"counts": ("I32", "I64"), "bounds": ("F32",), "exponent": ("I64",), "edges": ("F64",)}
+_SIZES = {"bounds": (2,), "exponent": ()}
+
+
+class HistogramsInfo(ArtifactInfo):
+    """What a histograms file says of itself."""
+
+    base: str = Field(max_length=200)
+    """The base's name."""
+    variant: str = Field(max_length=200)
+    """The variant's name in the recipe."""
+    recipe: str = Field(max_length=1_000_000)
+    """The recipe of that variant, self-contained YAML."""
+    binning: Literal["aligned", "reference"]
+    """Of all histograms in the file."""
+    calibration_images: int = Field(ge=0)
+    """How many images were seen."""
+    calibration_sha256: Digest
+    """Of those images."""
+
+
+def save_histograms(path: Path, histograms: Mapping[str, Histogram], info: HistogramsInfo) -> None:
+    """Writes histograms by path of their quantizer; a file of that name is replaced in one step."""
+    tensors = {f"{place}.{name}": part for place, one in histograms.items() for name, part in _parts(one)}
+    write_artifact(path, HISTOGRAMS, tensors, info)
+
+
+def load_histograms(path: Path) -> tuple[dict[str, Histogram], HistogramsInfo]:
+    """Returns the histograms by path of their quantizer, and what the file says of itself.
+
+    Raises:
+        WeightsError: the file is missing, truncated, corrupt, no histograms file, or holds what is no histogram.
+    """
+    tensors, info = read_artifact(path, HISTOGRAMS, HistogramsInfo, _fault)
+    places = dict.fromkeys(key.rpartition(".")[0] for key in tensors)
+    histograms = {place: _histogram(place, tensors, info) for place in places}
+    broken = next((place for place, one in histograms.items() if not _is_sound(one)), None)
+    if broken is not None:
+        raise WeightsError(f"{path}: {broken} is no histogram. {HISTOGRAMS.remedy}")
+    return histograms, info
+
+
+def _parts(histogram: Histogram) -> Iterator[tuple[str, Tensor]]:
+    small = int(histogram.counts.max()) < 2**31
+    yield "counts", histogram.counts.to(torch.int32 if small else torch.int64)
+    yield "bounds", torch.tensor([histogram.amin, histogram.amax], dtype=torch.float32)
+    if histogram.binning == "aligned":
+        yield "exponent", torch.tensor(math.frexp(float(histogram.edges[1]))[1] - 1)
+    else:
+        yield "edges", histogram.edges
+
+
+def _histogram(place: str, tensors: Mapping[str, Tensor], info: HistogramsInfo) -> Histogram:
+    amin, amax = tensors[f"{place}.bounds"].tolist()
+    if info.binning == "aligned":
+        edges = aligned_edges(int(tensors[f"{place}.exponent"].clamp(EXPONENTS[0], EXPONENTS[-1])))
+    else:
+        edges = tensors[f"{place}.edges"]
+    return Histogram(tensors[f"{place}.counts"].to(torch.int64), edges, amin, amax, info.binning)
+
+
+def _fault(header: Header, info: HistogramsInfo) -> str | None:
+    where = "exponent" if info.binning == "aligned" else "edges"
+    places = {key.rpartition(".")[0] for key in header}
+    expected = {f"{place}.{name}" for place in places for name in ("counts", "bounds", where)}
+    if odd := sorted(expected ^ header.keys()):
+        return f"{odd[0]} is missing or unknown"
+    for key, (dtype, shape) in header.items():
+        place, _, name = key.rpartition(".")
+        bins = header[f"{place}.counts"].shape
+        if dtype not in _DTYPES[name] or len(bins) != 1 or not 1 <= bins[0] <= MOST_BINS:
+            return f"{key} is {dtype} {list(shape)}"
+        if info.binning == "aligned" and bins[0] != ALIGNED_BINS:
+            return f"{key} has {bins[0]} bins, aligned histograms have {ALIGNED_BINS}"
+        if shape != {**_SIZES, "counts": bins, "edges": (bins[0] + 1,)}[name]:
+            return f"{key} is {dtype} {list(shape)}"
+    return None
+
+
+def _is_sound(one: Histogram) -> bool:
+    finite = math.isfinite(one.amin) and math.isfinite(one.amax) and bool(one.edges.isfinite().all())
+    return finite and one.amin <= one.amax and bool((one.counts >= 0).all()) and bool((one.edges.diff() > 0).all())

@@ -1,0 +1,130 @@
+"""`receipt.safetensors`: the predictions behind a figure, image by image, of the float and of the quantized model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from qzoo.errors import WeightsError
+from qzoo.weights.artifact import ArtifactInfo, Digest, Header, Kind, read_artifact, write_artifact
+
+RECEIPT = Kind("receipt", largest=500_000_000, remedy="`qzoo evaluate NAME --receipt FILE` writes one; or fetch it again.")
+
+ID_BYTES = 16
+"""Of the SHA-256 of an image's content, by which it is found again."""
+TOP = 5
+
+
+class ReceiptInfo(ArtifactInfo):
+    """What a receipt says of itself."""
+
+    ranges_sha256: Digest
+    """Content digest of the quantized model's ranges."""
+    dataset: str = Field(max_length=200)
+    """Its name in recipes."""
+    split: str = Field(max_length=50)
+    """Which images of it."""
+    complete: bool
+    """Whether these are all images that published figures are measured on."""
+    classes: int = Field(ge=1)
+    """How many the model tells apart."""
+    top1: dict[str, float]
+    """Percent, of `float` and of `quantized`; empty without labels."""
+    top5: dict[str, float]
+    """Likewise."""
+    date: str = Field(max_length=30)
+    """Of the measurement, `2026-11-25`."""
+    environment: dict[str, str | int]
+    """What it was measured on: versions, processor, threads."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said of some images.
+
+    Attributes:
+        top: int64 `(images, min(5, classes))`, the likeliest classes, best first.
+        margins: float32 `(images,)`, by how much the logit of the first exceeds that of the second.
+    """
+
+    top: Tensor
+    margins: Tensor
+
+    def at(self, indices: Tensor) -> Predictions:
+        """Returns those of some images, in the order of the indices."""
+        return Predictions(self.top[indices], self.margins[indices])
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Predictions of a float model and its quantized one on the same images.
+
+    Attributes:
+        ids: uint8 `(images, 16)`, the first bytes of the SHA-256 of each image's content.
+        labels: int64 `(images,)`; -1 where unknown.
+        float_model: predictions of the base.
+        quantized: predictions of the variant.
+        info: for which model, data and machine.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    float_model: Predictions
+    quantized: Predictions
+    info: ReceiptInfo
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def save_receipt(path: Path, receipt: Receipt) -> None:
+    """Writes a receipt; a file of that name is replaced in one step."""
+    # Half the size: there are no models of more classes than int16 holds but in language.
+    small = torch.int16 if receipt.info.classes < 2**15 else torch.int32
+    tensors = {
+        "ids": receipt.ids,
+        "labels": receipt.labels.to(small),
+        "float.top": receipt.float_model.top.to(small),
+        "float.margins": receipt.float_model.margins,
+        "quantized.top": receipt.quantized.top.to(small),
+        "quantized.margins": receipt.quantized.margins,
+    }
+    write_artifact(path, RECEIPT, tensors, receipt.info)
+
+
+def load_receipt(path: Path) -> Receipt:
+    """Returns the receipt that a file holds.
+
+    Raises:
+        WeightsError: the file is missing, truncated, corrupt, no receipt, or holds impossible predictions.
+    """
+    tensors, info = read_artifact(path, RECEIPT, ReceiptInfo, _fault)
+    receipt = Receipt(
+        tensors["ids"],
+        tensors["labels"].long(),
+        Predictions(tensors["float.top"].long(), tensors["float.margins"]),
+        Predictions(tensors["quantized.top"].long(), tensors["quantized.margins"]),
+        info,
+    )
+    for predictions in (receipt.float_model, receipt.quantized):
+        possible = bool(((predictions.top >= 0) & (predictions.top < info.classes)).all())
+        if not possible or not bool((predictions.margins >= 0).all()):
+            raise WeightsError(f"{path} holds predictions that no model of {info.classes} classes makes. {RECEIPT.remedy}")
+    return receipt
+
+
+def _fault(header: Header, info: ReceiptInfo) -> str | None:
+    small = "I16" if info.classes < 2**15 else "I32"
+    images = header["ids"].shape[0] if "ids" in header and header["ids"].shape else 0
+    top = (images, min(TOP, info.classes))
+    expected = {
+        "ids": ("U8", (images, ID_BYTES)), "labels": (small, (images,)),
+        "float.top": (small, top), "float.margins": ("F32", (images,)),
+        "quantized.top": (small, top), "quantized.margins": ("F32", (images,)),
+    }  # fmt: skip
+    wrong = next((key for key in {**expected, **header} if header.get(key) != expected.get(key)), None)
+    return None if wrong is None else f"{wrong} is missing, unknown, or of another shape or dtype than a receipt's"
