@@ -30,6 +30,11 @@ def home() -> Path:
     return _folder("QZOO_HOME") or Path(cache).expanduser() / "qzoo"
 
 
+def artifacts() -> Path:
+    """Returns the folder of what was calibrated and measured on this machine, which may not exist yet."""
+    return home() / "artifacts"
+
+
 def recipe_folders() -> list[Path]:
     """Returns the extra recipe folders of `QZOO_RECIPES`, in order."""
     return [Path(part).expanduser() for part in os.environ.get("QZOO_RECIPES", "").split(os.pathsep) if part]

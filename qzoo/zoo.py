@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import copy
 import fnmatch
-import warnings
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from qzoo import environment
-from qzoo.build.bases import base_digest, base_transform, create_base
-from qzoo.build.heads import fit_to_new_head
+from qzoo.build.bases import base_transform, create_base
 from qzoo.build.quantize import quantize_in_place
-from qzoo.errors import UnknownNameError, WeightsError
-from qzoo.quant.ranges import set_ranges
+from qzoo.errors import UnknownNameError
+from qzoo.pretrained import create_pretrained, has_ranges
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.library import LIBRARIES, RESIDUAL_VARIANT, is_library_name
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import ResolvedVariant, resolve, resolve_scheme, with_residual
-from qzoo.weights.ranges import SUFFIX, check_base, load_ranges
-
-
-class OtherImagesWarning(UserWarning):
-    """Ranges were calibrated on another number of images than the recipe says."""
+from qzoo.weights.finding import find
 
 
 def create(
@@ -35,7 +28,8 @@ def create(
 
     Args:
         name: a variant (`resnet50_int8`), a base (`resnet50`: the float model), a recipe file (`my.yaml`,
-            `my.yaml:int8`), any model of a library (`timm/resnet18`, `torchvision/resnet18`), or a `Recipe`.
+            `my.yaml:int8`), any model of a library (`timm/resnet18`, `torchvision/resnet18`), a published model
+            (`hf-hub:owner/repo`, `hf-hub:owner/repo@revision`, or a folder that `qzoo pull` filled), or a `Recipe`.
         pretrained: True for weights and ranges; `"float"` for the base's weights alone, to calibrate oneself; False
             for random weights.
         variant: of the recipe, where the name is a base, a file or a `Recipe`.
@@ -67,10 +61,10 @@ def create(
     resolved = resolve(entry, chosen)
     if residual is not None:
         resolved = with_residual(resolved, residual)
+    if pretrained is True:
+        return create_pretrained(entry, resolved, keywords)
     model = create_base(resolved.base, bool(pretrained), **keywords)
     quantize_in_place(model, resolved)
-    if pretrained is True:
-        load_pretrained_ranges(model, entry, resolved)
     return model
 
 
@@ -120,7 +114,7 @@ def _rules_of(name: str) -> ResolvedVariant:
 
 def recipe(name: str | Path | Recipe) -> Recipe:
     """Returns the recipe that a name or a path belongs to; a recipe itself as it is."""
-    return name if isinstance(name, Recipe) else Catalog.load().find(str(name))[0].recipe
+    return name if isinstance(name, Recipe) else find(str(name))[0].recipe
 
 
 def transform(name: str | Path | Recipe) -> Any:
@@ -133,59 +127,16 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
 
     Args:
         pattern: a glob, `resnet*_int8`.
-        pretrained: only variants whose ranges are at hand without calibrating.
+        pretrained: only variants that `create(..., pretrained=True)` has ranges for, on this machine or on the hub.
     """
     catalog = Catalog.load()
     names = [name for name in catalog.names() if fnmatch.fnmatch(name, pattern)]
     return [name for name in names if _has_ranges(catalog, name)] if pretrained else names
 
 
-def ranges_file(entry: RecipeEntry, full_name: str) -> Path | None:
-    """Returns the ranges of a variant: beside its recipe, in `QZOO_WEIGHTS_DIR`, or in qzoo's cache."""
-    beside = [entry.path.parent / "ranges"] if entry.path else []
-    local = environment.weights_dir()
-    for folder in [*beside, *([local] if local else []), environment.home() / "ranges"]:
-        file = folder / f"{full_name}{SUFFIX}"
-        if file.is_file():
-            return file
-    return None
-
-
-def load_pretrained_ranges(model: nn.Module, entry: RecipeEntry, resolved: ResolvedVariant) -> None:
-    """Gives a model the ranges that were calibrated for it, in place.
-
-    Raises:
-        WeightsError: there are none, or they were made for another base or by an older recipe.
-
-    Warns:
-        OtherImagesWarning: they were calibrated on another number of images than the recipe says.
-    """
-    file = ranges_file(entry, resolved.name)
-    data = "" if resolved.dataset == "digits" else " --data PATH"
-    command = f"qzoo calibrate {entry.address(resolved.variant)}{data}"
-    if file is None:
-        raise WeightsError(f"No ranges are at hand for {resolved.name}. Calibrate them: {command}")
-    ranges, info = load_ranges(file)
-    check_base(file, info, base_digest(model))
-    wanted = resolved.calibration.images
-    if info.calibration_images != wanted:
-        warnings.warn(
-            f"{file.name} was calibrated on {info.calibration_images:,} images, the recipe says {wanted:,}: figures "
-            f"may differ from the published ones. As the recipe says: {command}",
-            OtherImagesWarning,
-            stacklevel=3,
-        )
-    if info.recipe_sha256 != resolved.digest:
-        raise WeightsError(
-            f"{file.name} was calibrated by another state of the recipe {resolved.name} ({info.recipe_sha256[:12]}, "
-            f"now {resolved.digest[:12]}). Calibrate again: {command}"
-        )
-    set_ranges(model, fit_to_new_head(model, ranges))
-
-
 def _has_ranges(catalog: Catalog, name: str) -> bool:
     entry, variant = catalog.find(name)
-    return variant is not None and ranges_file(entry, name) is not None
+    return variant is not None and has_ranges(entry, name)
 
 
 def _find(
@@ -195,7 +146,7 @@ def _find(
     if isinstance(name, Recipe):
         entry, found = RecipeEntry.from_recipe(name, "recipe"), None
     else:
-        entry, found = Catalog.load().find(str(name))
+        entry, found = find(str(name))
     asked = {"variant": variant, "scheme": scheme, "quantize": RESIDUAL_VARIANT if quantize else None}
     given = [f"{word}={True if word == 'quantize' else said!r}" for word, said in asked.items() if said]
     if found and given:

@@ -8,6 +8,15 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.loopback_hub.fixtures import (  # noqa: F401
+    hub,
+    hub_client,
+    hub_environment,
+    loopback_hub,
+    no_network,
+    no_network_environment,
+)
+
 settings.register_profile("qzoo", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("qzoo")
 

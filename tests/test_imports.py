@@ -15,6 +15,7 @@ LAYERS = [
     {"quant"},
     {"architectures", "data", "weights"},
     {"build"},
+    {"pretrained"},
     {"zoo"},
     {"tasks"},
     {"report"},

@@ -13,6 +13,7 @@ import qzoo
 from qzoo.architectures.resnet_digits import DigitsResNet
 from qzoo.build.bases import skeleton
 from qzoo.errors import NotCalibratedError, RuleError, UnknownNameError, WeightsError
+from qzoo.pretrained import OtherImagesWarning, artifact_at_hand, load_pretrained_ranges
 from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import get_ranges, quantizers, uncalibrated
 from qzoo.schema.catalog import Catalog, RecipeEntry
@@ -21,12 +22,11 @@ from qzoo.schema.resolve import resolve
 from qzoo.tasks.calibrate_variants import calibratable, calibrate_variants
 from qzoo.tasks.settings import Settings
 from qzoo.weights.base_weights import NewHeadWarning
-from qzoo.weights.ranges import load_ranges
-from qzoo.zoo import OtherImagesWarning, load_pretrained_ranges, ranges_file
+from qzoo.weights.ranges import RANGES, load_ranges
 
 CATALOG = Catalog.load()
 CALIBRATABLE = [f"{entry.name}_{variant}" for entry in CATALOG.entries for variant in calibratable(entry)]
-SHIPPED = [name for name in CALIBRATABLE if ranges_file(*CATALOG.find(name)[:1], name)]
+SHIPPED = [name for name in CALIBRATABLE if artifact_at_hand(CATALOG.find(name)[0], name, RANGES)]
 DIGITS = torch.rand(32, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
@@ -66,7 +66,7 @@ def test_ranges_are_shipped_for_every_variant_of_a_public_dataset(base: str) -> 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_ranges_belong_to_the_recipe_of_today(name: str) -> None:
     entry, variant = CATALOG.find(name)
-    ranges, info = load_ranges(ranges_file(entry, name))  # type: ignore[arg-type]
+    ranges, info = load_ranges(artifact_at_hand(entry, name, RANGES))  # type: ignore[arg-type]
     assert variant is not None
     assert info.name == name
     assert info.recipe_sha256 == resolve(entry, variant).digest, f"run `qzoo calibrate {entry.name}` again"
@@ -141,7 +141,8 @@ def test_ranges_of_another_variant_are_refused(tmp_path: Path) -> None:
 
 
 def test_without_ranges_the_message_has_the_command() -> None:
-    with pytest.raises(WeightsError, match=r"No ranges are at hand for .*qzoo calibrate \S+ --data PATH"):
+    expected = r"Nothing is published or calibrated for .* once: qzoo calibrate \S+ --data PATH"
+    with pytest.raises(WeightsError, match=expected):
         load_pretrained_ranges(nn.Identity(), CATALOG.find("resnet50")[0], resolve(CATALOG.find("resnet50")[0], "int8"))
 
 

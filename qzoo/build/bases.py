@@ -36,6 +36,12 @@ def create_base(base: Base, pretrained: bool = False, **keywords: Any) -> nn.Mod
     return made.model.eval()
 
 
+def create_bare(base: Base) -> nn.Module:
+    """Returns the float model as it is with its weights, but with random ones: to be given others."""
+    keywords: dict[str, Any] = getattr(_source(base), "WITH_WEIGHTS", {}).get(base.architecture, {})
+    return create_base(base, **keywords)
+
+
 def skeleton(base: Base) -> nn.Module:
     """Returns the float model on the meta device: names and shapes, without memory for its weights."""
     try:

@@ -6,40 +6,30 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from qzoo.build.bases import base_digest
+from qzoo.build.identity import identity
 from qzoo.build.provenance import provenance
 from qzoo.errors import WeightsError
 from qzoo.quant.packing import pack, packable, packed_dtype, packed_shape, unpack
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
-from qzoo.weights.artifact import Header, versions
+from qzoo.weights.artifact import Header
 from qzoo.weights.model_file import ModelInfo, load_model, save_model, spec_of
 
 
-def save_whole(model: nn.Module, path: Path, *, packed: bool = True, base_sha256: str | None = None) -> None:
+def save_whole(model: nn.Module, path: Path, *, packed: bool = True) -> None:
     """Writes a calibrated model: all that its state dict holds, but for batch norm's counters.
 
     Args:
         model: calibrated.
         path: of the safetensors file; replaced in one step.
         packed: store quantized weights as the integers or FP8 values that they are.
-        base_sha256: content digest of the float weights it was made from; default: of those it has.
 
     Raises:
         NotCalibratedError: a quantizer has no range, or there are no quantizers.
     """
     require_quantizers(model)
     require_calibrated(model, "save the model")
-    made = provenance(model)
-    variant = made.variant if made else None
-    info = ModelInfo(
-        name=variant.name if variant else "",
-        version=variant.version if variant else 0,
-        recipe_sha256=variant.digest if variant else "",
-        base_sha256=base_sha256 or base_digest(model),
-        packed=packed,
-        **versions(),
-    )
+    info = ModelInfo(packed=packed, **identity(model))
     save_model(path, _packed(model) if packed else _state(model), info)
 
 

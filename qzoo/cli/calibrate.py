@@ -9,7 +9,7 @@ import typer
 
 from qzoo.cli.console import stdout
 from qzoo.cli.options import BatchSize, CalibImages, Data, Device, Workers
-from qzoo.schema.catalog import Catalog
+from qzoo.weights.finding import find
 
 NAME = "calibrate"
 
@@ -21,6 +21,9 @@ def run(
         Path | None,
         typer.Option("--output", "-o", help="A file, or a folder. Default: qzoo's cache.", show_default=False),
     ] = None,
+    histograms: Annotated[
+        bool, typer.Option(help="Keep what was collected: `qzoo solve` finds other ranges in it, without images.")
+    ] = True,
     calib_images: CalibImages = None,
     batch_size: BatchSize = None,
     device: Device = "cpu",
@@ -37,13 +40,16 @@ def run(
     - `qzoo calibrate my.yaml --data /data -o ranges/`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
+    from qzoo.pretrained import artifact_at_hand
     from qzoo.tasks.calibrate_variants import calibrate_variants
     from qzoo.tasks.settings import Settings
-    from qzoo.zoo import ranges_file
+    from qzoo.weights.ranges import RANGES
 
-    entry, variant = Catalog.load().find(name)
+    entry, variant = find(name)
     settings = Settings(data=data, calib_images=calib_images, batch_size=batch_size, device=device, workers=workers)
-    made = calibrate_variants(entry, [variant] if variant else [], settings, output=output, progress=bar)
+    made = calibrate_variants(
+        entry, [variant] if variant else [], settings, output=output, histograms=histograms, progress=bar
+    )
     for one in made:
         short = f" (all there are; the recipe wants {entry.recipe.calibration.images:,})" if one.short else ""
         stdout.print(
@@ -51,6 +57,8 @@ def run(
             f"{one.path.stat().st_size / 1000:.0f} kB, {one.seconds:.1f} s: {one.path}",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
-        used = ranges_file(entry, one.name)
+        used = artifact_at_hand(entry, one.name, RANGES)
         if output is None and used is not None and used != one.path:
             stdout.print(f"note: by name {used} comes first; for these say `--ranges {one.path}`.", soft_wrap=True)
+    if histograms and made:
+        stdout.print(f"Other ranges, without images: qzoo solve {made[0].histograms} --method mse", soft_wrap=True)

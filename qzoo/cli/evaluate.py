@@ -10,7 +10,7 @@ import typer
 
 from qzoo.cli.console import check_target, stdout, write_json
 from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json, Workers
-from qzoo.schema.catalog import Catalog
+from qzoo.weights.finding import find
 
 if TYPE_CHECKING:
     from qzoo.tasks.evaluate import Evaluation
@@ -42,7 +42,7 @@ def run(
     from qzoo.tasks.settings import Settings
 
     check_target(json_file)
-    entry, variant = Catalog.load().find(name)
+    entry, variant = find(name)
     settings = Settings(data=data, eval_images=eval_images, batch_size=batch_size, device=device, workers=workers)
     result = evaluate_named(entry, variant, settings, ranges=ranges, progress=bar)
     if json_file:

@@ -9,8 +9,8 @@ from rich.markup import escape
 
 from qzoo.cli.console import stdout, write_json
 from qzoo.cli.options import Json
-from qzoo.schema.catalog import Catalog
 from qzoo.schema.resolve import resolve
+from qzoo.weights.finding import find
 
 NAME = "show"
 
@@ -30,7 +30,7 @@ def run(
 
     from qzoo.schema.loading import dump_yaml
 
-    entry, variant = Catalog.load().find(name)
+    entry, variant = find(name)
     if variant is None:
         if json_file:
             write_json(entry.recipe.model_dump_json(by_alias=True, exclude_none=True, indent=2), json_file)

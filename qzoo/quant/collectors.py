@@ -9,7 +9,7 @@ from torch import Tensor
 
 from qzoo.errors import CalibrationError, UnknownNameError, did_you_mean
 from qzoo.quant.bin_counting import count_aligned
-from qzoo.quant.histogram import ALIGNED_BINS, Binning, Histogram, aligned_edges
+from qzoo.quant.histogram import ALIGNED_BINS, Binning, Histogram, aligned_edges, exponent_of
 
 REFERENCE_BINS = 2048
 MOST_REFERENCE_BINS = 1_000_000
@@ -72,6 +72,14 @@ class HistogramCollector(MaxCollector):
         if binning not in ("aligned", "reference"):
             raise UnknownNameError(f"Unknown binning '{binning}'. {did_you_mean(binning, ['aligned', 'reference'])}")
         self._bins: AlignedBins | _ReferenceBins = AlignedBins() if binning == "aligned" else _ReferenceBins()
+
+    @classmethod
+    def recorded(cls, histogram: Histogram) -> HistogramCollector:
+        """Returns a collector that collected a histogram, as if it had just seen the tensors."""
+        collector = cls(histogram.binning)
+        collector.amin, collector.amax = torch.tensor(histogram.amin), torch.tensor(histogram.amax)
+        collector._bins.restore(histogram)
+        return collector
 
     def collect(self, x: Tensor) -> None:
         """Takes note of a tensor of any shape and float dtype.
@@ -146,6 +154,10 @@ class AlignedBins:
             self.counts = _coarser(self.counts, exponent - self.exponent)
             self.exponent = exponent
 
+    def restore(self, histogram: Histogram) -> None:
+        """Takes over what a histogram of aligned binning counted."""
+        self.counts, self.exponent = histogram.counts.clone(), exponent_of(histogram)
+
     def result(self) -> tuple[Tensor, Tensor, Binning]:
         """Returns counts, edges and the name of the binning."""
         return self.counts, aligned_edges(self.exponent), "aligned"
@@ -182,6 +194,9 @@ class _ReferenceBins:
                 "bins keep the width of the first batch. Use `binning: aligned`, or put a typical batch first."
             )
         return int(bins)
+
+    def restore(self, histogram: Histogram) -> None:
+        self.counts, self.edges = histogram.counts.float(), histogram.edges.float()
 
     def result(self) -> tuple[Tensor, Tensor, Binning]:
         return self.counts.to(torch.int64), self.edges[: len(self.counts) + 1].double(), "reference"

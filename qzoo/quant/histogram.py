@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,3 +51,13 @@ class Histogram:
 def aligned_edges(exponent: int) -> Tensor:
     """Returns the edges of aligned bins of width `2**exponent`, float64 `(4097,)`."""
     return torch.arange(ALIGNED_BINS + 1, dtype=torch.float64) * 2.0**exponent
+
+
+def exponent_of(histogram: Histogram) -> int:
+    """Returns k of aligned bins of width `2**k`.
+
+    Example:
+        >>> exponent_of(Histogram(torch.zeros(ALIGNED_BINS), aligned_edges(-7), 0.0, 1.0))
+        -7
+    """
+    return math.frexp(float(histogram.edges[1]))[1] - 1

@@ -55,7 +55,7 @@ def pack(weight: Tensor, amax: Tensor, on: Grid) -> Tensor:
     Example:
         >>> from qzoo.quant.fake_quant import grid
         >>> pack(torch.tensor([0.5, -1.0, 1.0]), torch.tensor(1.0), grid(bits=4))
-        tensor([ 28,  15], dtype=torch.uint8)
+        tensor([28, 15], dtype=torch.uint8)
     """
     values, share = quantize(weight, amax, on), values_per_byte(on)
     if share == 1:

@@ -29,6 +29,7 @@ class RecipeEntry:
         lines: the line of each field, for messages.
         schemes: the schemes it can name: its own, then the shared ones.
         library_name: what to type for it, `timm/resnet18`, where no file holds it.
+        published_name: likewise for a published model, `hf-hub:owner/repo` or a folder; its file is one of several.
     """
 
     name: str
@@ -37,6 +38,7 @@ class RecipeEntry:
     lines: Lines = field(repr=False)
     schemes: dict[str, SchemeEntry] = field(repr=False)
     library_name: str | None = None
+    published_name: str | None = None
 
     @property
     def variants(self) -> list[str]:
@@ -46,14 +48,22 @@ class RecipeEntry:
     @property
     def where(self) -> str:
         """The file, for messages; relative to the current folder if it lies below it."""
+        if self.published_name is not None:
+            return self.published_name
         if self.path is None:
             return self.library_name or "<recipe>"
         return short_path(self.path)
 
     def address(self, variant: str) -> str:
         """Returns what to type for a variant: its full name, or its file and name if no catalogue knows the file."""
-        known = self.path is not None and Catalog.load().files.get(self.name) == self.path
-        return f"{self.name}_{variant}" if known else f"{self.where}:{variant}"
+        if self.published_name is not None:
+            return self.published_name
+        return f"{self.name}_{variant}" if self.is_known else f"{self.where}:{variant}"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the catalogue knows the file by its name."""
+        return self.path is not None and Catalog.load().files.get(self.name) == self.path
 
     def with_residual_variant(self) -> RecipeEntry:
         """Returns the entry with a variant `int8_residual`, added to `int8` where the recipe has none."""
@@ -183,6 +193,19 @@ class Catalog:
     def _entry(self, path: Path) -> RecipeEntry:
         recipe, lines = load_recipe(path, self.schemes)
         return RecipeEntry(path.stem, recipe, path, lines, _all_schemes(recipe, path, lines, self.schemes))
+
+    def published_entry(self, path: Path, base: str, name: str) -> RecipeEntry:
+        """Returns the recipe of a published model.
+
+        Args:
+            path: of its recipe file.
+            base: the base's name, which the file's stem is not.
+            name: what to type for it.
+
+        Raises:
+            RecipeError: the file is faulty.
+        """
+        return replace(self._entry(path), name=base, published_name=name)
 
     def _library_entry(self, name: str) -> tuple[RecipeEntry, str | None]:
         model, _, variant = name.partition(":")

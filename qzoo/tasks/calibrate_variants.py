@@ -14,6 +14,7 @@ from qzoo.quant.ranges import quantizers
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.distributed import failing_together, meet, rank
+from qzoo.tasks.histograms import histograms_path, keep_histograms
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.ranges import save
 from qzoo.tasks.settings import Settings, usable_device
@@ -28,6 +29,7 @@ class Calibrated:
     Attributes:
         name: full name of the variant.
         path: of the ranges file.
+        histograms: of the histograms file; None where none was kept.
         images: how many it saw.
         quantizers: how many got a range.
         seconds: wall time.
@@ -36,6 +38,7 @@ class Calibrated:
 
     name: str
     path: Path
+    histograms: Path | None
     images: int
     quantizers: int
     seconds: float
@@ -48,6 +51,7 @@ def calibrate_variants(
     settings: Settings | None = None,
     *,
     output: Path | None = None,
+    histograms: bool = True,
     progress: Progress = silent,
 ) -> list[Calibrated]:
     """Calibrates variants as their recipe says, all in one pass over the images, and writes the ranges of each.
@@ -58,6 +62,7 @@ def calibrate_variants(
         settings: data, device, and what to change of what the recipe says.
         output: a ranges file for one variant, or a folder for several; default: in qzoo's cache, where
             `create(..., pretrained=True)` finds them.
+        histograms: keep what was collected, beside the ranges: other ranges are solved from it without images.
         progress: shown the batches.
 
     Returns:
@@ -74,8 +79,8 @@ def calibrate_variants(
     paths = [_target(output, variant.name, len(chosen)) for variant in chosen]
     with failing_together():
         float_model = create_base(entry.recipe.base, pretrained=True).to(usable_device(settings.device))
-        shared = SharedCalibration(float_model, chosen, settings, progress)
-        made = [_calibrate_one(shared, variant, path) for variant, path in zip(chosen, paths, strict=True)]
+        shared = SharedCalibration(float_model, chosen, settings, progress, keep_histograms=histograms)
+        made = [_calibrate_one(shared, entry, variant, path) for variant, path in zip(chosen, paths, strict=True)]
         meet()  # in any process the files are there when this returns
     return [one for one in made if one is not None]
 
@@ -86,18 +91,24 @@ def calibratable(entry: RecipeEntry) -> list[str]:
     return [variant.variant for variant in resolved if variant.finetune is None]
 
 
-def _calibrate_one(shared: SharedCalibration, variant: ResolvedVariant, path: Path) -> Calibrated | None:
+def _calibrate_one(
+    shared: SharedCalibration, entry: RecipeEntry, variant: ResolvedVariant, path: Path
+) -> Calibrated | None:
     start = time.perf_counter()
     model, images = shared.calibrated(variant)
     if rank() > 0:
         return None
-    save(model, path, images=len(images), sample_sha256=images.digest())
+    sha256 = images.digest()
+    save(model, path, images=len(images), sample_sha256=sha256)
+    kept = histograms_path(path) if shared.keep_histograms else None
+    if kept:
+        keep_histograms(kept, shared, entry, variant, model, sha256)
     seconds = time.perf_counter() - start
-    return Calibrated(variant.name, path, len(images), len(quantizers(model)), seconds, images.short)
+    return Calibrated(variant.name, path, kept, len(images), len(quantizers(model)), seconds, images.short)
 
 
 def _target(output: Path | None, name: str, count: int) -> Path:
-    folder = output or environment.home() / "ranges"
+    folder = output or environment.artifacts()
     if folder.suffix not in ("", ".safetensors") and not folder.is_dir():
         raise RecipeError(
             f"{output} is neither a folder nor a .safetensors file. Ranges are safetensors: -o NAME.safetensors"

@@ -9,6 +9,7 @@ from torch import nn
 from qzoo.build.bases import create_base
 from qzoo.build.quantize import quantize_in_place
 from qzoo.errors import UnknownNameError
+from qzoo.pretrained import create_pretrained
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import resolve
 from qzoo.tasks.distributed import failing_together
@@ -17,7 +18,6 @@ from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.ranges import load
 from qzoo.tasks.settings import Settings, usable_device
-from qzoo.zoo import load_pretrained_ranges
 
 
 def evaluate_named(
@@ -57,12 +57,11 @@ def evaluate_named(
 
 
 def _model(entry: RecipeEntry, variant: str | None, ranges: Path | None) -> nn.Module:
-    model = create_base(entry.recipe.base, pretrained=True)
     if variant is None:
-        return model
+        return create_base(entry.recipe.base, pretrained=True)
     resolved = resolve(entry, variant)
+    if ranges is None:
+        return create_pretrained(entry, resolved, {})
+    model = create_base(resolved.base, pretrained=True)
     quantize_in_place(model, resolved)
-    if ranges is not None:
-        return load(model, ranges)
-    load_pretrained_ranges(model, entry, resolved)
-    return model
+    return load(model, ranges)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 
 from torch import nn
 
 from qzoo.build.bases import base_digest
 from qzoo.build.heads import fit_to_new_head, requantize_replaced
+from qzoo.build.identity import identity
 from qzoo.build.provenance import provenance
 from qzoo.errors import WeightsError
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
@@ -33,18 +33,7 @@ def save(model: nn.Module, path: str | Path, *, images: int = 0, sample_sha256: 
     requantize_replaced(model)
     require_quantizers(model)
     require_calibrated(model, "save the ranges")
-    made = provenance(model)
-    variant = made.variant if made else None
-    info = RangesInfo(
-        name=variant.name if variant else "",
-        version=variant.version if variant else 0,
-        recipe_sha256=variant.digest if variant else "",
-        base_sha256=base_digest(model),
-        calibration_images=images,
-        calibration_sha256=sample_sha256,
-        qzoo=version("qzoo"),
-        torch=version("torch"),
-    )
+    info = RangesInfo(calibration_images=images, calibration_sha256=sample_sha256, **identity(model))
     save_ranges(Path(path), get_ranges(model), info)
     return Path(path)
 

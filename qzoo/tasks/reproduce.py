@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from qzoo.build.bases import create_base
 from qzoo.errors import UnsupportedError
-from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.published import Claim
 from qzoo.schema.report import CalibrationReport, Report, ReportRow
 from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
@@ -23,6 +23,7 @@ from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
 from qzoo.tasks.verdict import judge
+from qzoo.weights.finding import find
 
 
 def reproduce(
@@ -56,7 +57,7 @@ def reproduce(
         >>> [row.variant for row in report.rows]
         ['float', 'int8']
     """
-    entry, variant = Catalog.load().find(str(name))
+    entry, variant = find(str(name))
     named = [only] if isinstance(only, str) else only
     named = [name.removeprefix(f"{entry.name}_") if name not in entry.variants else name for name in named]
     named = named or ([variant] if variant else ())

@@ -11,6 +11,7 @@ from qzoo.build.bases import create_base
 from qzoo.build.quantize import quantize_in_place
 from qzoo.data import ArraySplit
 from qzoo.errors import UnsupportedError
+from qzoo.pretrained import artifact_at_hand, load_pretrained_ranges
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.report import CalibrationReport
 from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
@@ -23,7 +24,7 @@ from qzoo.tasks.ranges import load
 from qzoo.tasks.sensitivity import sensitivity
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
-from qzoo.zoo import load_pretrained_ranges, ranges_file
+from qzoo.weights.ranges import RANGES
 
 LARGE_IMAGES_BATCH = 8
 """What a batch leaves behind is kept, 30 to 100 MB an image of 224 pixels; small batches also fit the cache better."""
@@ -58,7 +59,7 @@ def sensitivity_named(
     if world_size() > 1:
         raise UnsupportedError(f"Sensitivity runs in one process, not in {world_size()}. Start it without torchrun.")
     images = _evaluation_images(resolved, settings)
-    at_hand = ranges is not None or ranges_file(entry, resolved.name) is not None
+    at_hand = ranges is not None or artifact_at_hand(entry, resolved.name, RANGES) is not None
     made = _with_ranges(entry, resolved, ranges) if at_hand else _calibrated(entry, resolved, settings, progress)
     model, calibration = made
     model.to(usable_device(settings.device))

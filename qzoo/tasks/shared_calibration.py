@@ -11,6 +11,8 @@ from torch import nn
 
 from qzoo.build.quantize import carry_out, plan_quantizers, quantize_in_place
 from qzoo.quant.calibration import Collection, activation_quantizers, solve_ranges
+from qzoo.quant.collectors import HistogramCollector
+from qzoo.quant.histogram import Histogram
 from qzoo.schema.plan import Plan, PlannedQuantizer
 from qzoo.schema.recipe import CalibrationSpec
 from qzoo.schema.resolve import ResolvedVariant
@@ -40,13 +42,16 @@ class SharedCalibration:
         variants: all that will be asked for; they decide of which tensors a histogram is needed.
         settings: what the run changes of what the recipe says.
         progress: shown the batches.
+        keep_histograms: collect a histogram of every tensor, not only where a calibrator needs one.
     """
 
     def __init__(
-        self, float_model: nn.Module, variants: Sequence[ResolvedVariant], settings: Settings, progress: Progress
-    ) -> None:
+        self, float_model: nn.Module, variants: Sequence[ResolvedVariant], settings: Settings, progress: Progress,
+        *, keep_histograms: bool = False,
+    ) -> None:  # fmt: skip
         self.float_model, self.variants = float_model, variants
         self.settings, self.progress = settings, progress
+        self.keep_histograms = keep_histograms
         # Opened now, so that a mistake in the data is told before anything long has run.
         self._images = {variant.calibration: self._open(variant) for variant in variants}
         # Likewise a rule that does not fit the model.
@@ -74,6 +79,17 @@ class SharedCalibration:
         made = self._pass_for(model, variant)
         solve_ranges(model, made.collection)
         return model, made.images
+
+    def images_of(self, variant: ResolvedVariant) -> Images:
+        """Returns the images that a variant is calibrated on."""
+        return self._images[variant.calibration]
+
+    def histograms(self, variant: ResolvedVariant) -> dict[str, Histogram]:
+        """Returns what each activation quantizer of a calibrated variant saw, where that was kept as a histogram."""
+        paths = [one.path for one in self._plans[variant.name].quantizers if one.role != "weight"]
+        collection = next(made.collection for made in self._passes if made.spec == variant.calibration)
+        watched = {path: collection[path] for path in paths}
+        return {path: one.histogram() for path, one in watched.items() if isinstance(one, HistogramCollector)}
 
     def _pass_for(self, model: nn.Module, variant: ResolvedVariant) -> _Pass:
         needed = set(activation_quantizers(model))
@@ -111,7 +127,7 @@ class SharedCalibration:
                     watcher = planned.setdefault((one.module, one.site, one.operand or one.role), one)
                     if one.role != "weight":
                         watched[one.path] = watcher.path
-                    if one.spec.calibrator.collector == "histogram":
+                    if one.role != "weight" and (self.keep_histograms or one.spec.calibrator.collector == "histogram"):
                         histograms.add(watcher.path)
         model = copy.deepcopy(self.float_model)
         carry_out(model, Plan(list(planned.values()), []))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar, cast
 
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qzoo.errors import WeightsError
+from qzoo.schema.manifest import FileName
 from qzoo.schema.model import StrictModel
 from qzoo.weights.content import content_digest
 
@@ -85,9 +86,9 @@ class Kind:
         return f".{self.name}.safetensors"
 
     @property
-    def file(self) -> str:
-        """The file's name in a folder that holds one model alone."""
-        return f"{self.name}.safetensors"
+    def file(self) -> FileName:
+        """The file's name in a published model."""
+        return cast("FileName", f"{self.name}.safetensors")
 
 
 def versions() -> dict[str, str]:
@@ -103,6 +104,7 @@ def write_artifact(path: Path, kind: Kind, tensors: Mapping[str, Tensor], info: 
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, unfinished, metadata)
+        unfinished.chmod(_usual_mode())
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -177,9 +179,8 @@ def _opened(path: Path, kind: Kind) -> _Open:
         raise WeightsError(f"No {kind.name} file at {path}. {kind.remedy}")
     size = path.stat().st_size
     if size > kind.largest:
-        raise WeightsError(
-            f"{path} has {size / 1e6:,.0f} MB; a {kind.name} file has at most {kind.largest / 1e6:,.0f} MB. {kind.remedy}"
-        )
+        most = f"a {kind.name} file has at most {kind.largest / 1e6:,.0f} MB"
+        raise WeightsError(f"{path} has {size / 1e6:,.0f} MB; {most}. {kind.remedy}")
     return _Open(path, kind)
 
 
@@ -206,6 +207,13 @@ def _mapping(text: str) -> dict[str, Any]:
         content = json.loads(text)
         return content if isinstance(content, dict) else {}
     return {}
+
+
+def _usual_mode() -> int:
+    """Returns the permissions of new files; safetensors' are for their owner alone."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def _digest(tensors: Mapping[str, Tensor], info: str) -> str:

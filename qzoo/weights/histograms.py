@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from qzoo.errors import WeightsError
-from qzoo.quant.histogram import ALIGNED_BINS, Histogram, aligned_edges
+from qzoo.quant.histogram import ALIGNED_BINS, Histogram, aligned_edges, exponent_of
 from qzoo.weights.artifact import ArtifactInfo, Digest, Header, Kind, read_artifact, write_artifact
 
 HISTOGRAMS = Kind("histograms", largest=500_000_000, remedy="`qzoo calibrate NAME` writes one; or copy it again.")
@@ -71,7 +71,7 @@ def _parts(histogram: Histogram) -> Iterator[tuple[str, Tensor]]:
     yield "counts", histogram.counts.to(torch.int32 if small else torch.int64)
     yield "bounds", torch.tensor([histogram.amin, histogram.amax], dtype=torch.float32)
     if histogram.binning == "aligned":
-        yield "exponent", torch.tensor(math.frexp(float(histogram.edges[1]))[1] - 1)
+        yield "exponent", torch.tensor(exponent_of(histogram))
     else:
         yield "edges", histogram.edges
 

@@ -12,7 +12,9 @@ from torch import Tensor
 from qzoo.errors import WeightsError
 from qzoo.weights.artifact import ArtifactInfo, Digest, Header, Kind, read_artifact, write_artifact
 
-RECEIPT = Kind("receipt", largest=500_000_000, remedy="`qzoo evaluate NAME --receipt FILE` writes one; or fetch it again.")
+RECEIPT = Kind(
+    "receipt", largest=500_000_000, remedy="`qzoo evaluate NAME --receipt FILE` writes one; or fetch it again."
+)
 
 ID_BYTES = 16
 """Of the SHA-256 of an image's content, by which it is found again."""
@@ -113,7 +115,9 @@ def load_receipt(path: Path) -> Receipt:
     for predictions in (receipt.float_model, receipt.quantized):
         possible = bool(((predictions.top >= 0) & (predictions.top < info.classes)).all())
         if not possible or not bool((predictions.margins >= 0).all()):
-            raise WeightsError(f"{path} holds predictions that no model of {info.classes} classes makes. {RECEIPT.remedy}")
+            raise WeightsError(
+                f"{path} holds predictions that no model of {info.classes} classes makes. {RECEIPT.remedy}"
+            )
     return receipt
 
 

@@ -52,7 +52,7 @@ def test_calibrate_writes_the_files_of_one_process_and_prints_once(
     alone = one_process(*command, str(tmp_path / "1"))
     together = python(*TORCHRUN, *QZOO, *command, str(tmp_path / "2"))
     assert together.returncode == 0, together.stderr
-    assert len(together.stdout.splitlines()) == len(alone.stdout.splitlines()) == 7
+    assert len(together.stdout.splitlines()) == len(alone.stdout.splitlines()) == 8
     assert "int8: 17 ranges from 512 images" in together.stdout
     assert together.stderr.count("calibrating in 1 of 2 processes") == 1
     files = sorted((tmp_path / "1").iterdir())

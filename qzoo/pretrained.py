@@ -1,0 +1,137 @@
+"""Calibrated models by name: where their artifacts lie, and how a model gets its weights and ranges from them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from qzoo import environment
+from qzoo.build.bases import base_digest, create_bare, create_base
+from qzoo.build.heads import fit_to_new_head
+from qzoo.build.quantize import quantize_in_place
+from qzoo.build.whole_model import load_whole
+from qzoo.errors import WeightsError
+from qzoo.quant.ranges import set_ranges
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.hub_index import published as published_on_hub
+from qzoo.schema.resolve import ResolvedVariant
+from qzoo.weights.artifact import Kind
+from qzoo.weights.finding import published_of
+from qzoo.weights.hub import fetch, fetch_more, parse_address
+from qzoo.weights.model_file import MODEL
+from qzoo.weights.ranges import RANGES, check_base, load_ranges
+
+
+class OtherImagesWarning(UserWarning):
+    """Ranges were calibrated on another number of images than the recipe says."""
+
+
+def create_pretrained(entry: RecipeEntry, resolved: ResolvedVariant, keywords: dict[str, Any]) -> nn.Module:
+    """Returns a calibrated model: a published one whole, where it is stored so, else base weights and ranges.
+
+    Args:
+        entry: the recipe.
+        resolved: the variant.
+        keywords: of the base's constructor; with any, ranges are put on base weights.
+
+    Raises:
+        WeightsError: there are no artifacts for it, or they are damaged, or of another base or state of the recipe.
+    """
+    whole = None if keywords else _whole_file(entry, resolved)
+    if whole is None:
+        model = create_base(resolved.base, pretrained=True, **keywords)
+        quantize_in_place(model, resolved)
+        load_pretrained_ranges(model, entry, resolved)
+        return model
+    model = create_bare(resolved.base)
+    quantize_in_place(model, resolved)
+    load_whole(model, whole)
+    return model
+
+
+def artifact_file(entry: RecipeEntry, full_name: str, kind: Kind) -> Path | None:
+    """Returns an artifact of a variant, or None.
+
+    It is looked for beside the recipe, then in `QZOO_WEIGHTS_DIR`, in qzoo's own folder, and last on the hub, where the
+    recipe folder's `hub.json` names it. A published model has its own artifacts and no others.
+
+    Raises:
+        WeightsError: the hub can't be reached, or what it sends is damaged.
+    """
+    own = published_of(entry)
+    if own is not None:
+        return fetch_more(own, [kind.file]).file(kind.file)
+    local = artifact_at_hand(entry, full_name, kind)
+    address = published_on_hub().get(full_name) if local is None else None
+    # The names in `hub.json` speak of the catalogue's recipes, not of any file or object of that name.
+    if address is None or not entry.is_known:
+        return local
+    return fetch(parse_address(address), [kind.file]).file(kind.file)
+
+
+def artifact_at_hand(entry: RecipeEntry, full_name: str, kind: Kind) -> Path | None:
+    """Returns an artifact of a variant that is on this machine, or None."""
+    return next((path for path in _local_files(entry, full_name, kind) if path.is_file()), None)
+
+
+def has_ranges(entry: RecipeEntry, full_name: str) -> bool:
+    """Whether a variant's ranges are on this machine, or its recipe folder says that they are on the hub."""
+    return artifact_at_hand(entry, full_name, RANGES) is not None or full_name in published_on_hub()
+
+
+def load_pretrained_ranges(model: nn.Module, entry: RecipeEntry, resolved: ResolvedVariant) -> None:
+    """Gives a model the ranges that were calibrated for it, in place.
+
+    Raises:
+        WeightsError: there are none, or they were made for another base or by an older recipe.
+
+    Warns:
+        OtherImagesWarning: they were calibrated on another number of images than the recipe says.
+    """
+    file, command = artifact_file(entry, resolved.name, RANGES), _calibrate_command(entry, resolved)
+    if file is None:
+        raise WeightsError(
+            f"Nothing is published or calibrated for {resolved.name} yet. This calibrates it, once: {command}"
+        )
+    ranges, info = load_ranges(file)
+    check_base(file, info, base_digest(model))
+    wanted = resolved.calibration.images
+    if info.calibration_images != wanted:
+        warnings.warn(
+            f"{file.name} was calibrated on {info.calibration_images:,} images, the recipe says {wanted:,}: figures "
+            f"may differ from the published ones. As the recipe says: {command}",
+            OtherImagesWarning,
+            stacklevel=4,
+        )
+    if info.recipe_sha256 != resolved.digest:
+        raise WeightsError(
+            f"{file.name} was calibrated by another state of the recipe {resolved.name} ({info.recipe_sha256[:12]}, "
+            f"now {resolved.digest[:12]}). Calibrate again: {command}"
+        )
+    set_ranges(model, fit_to_new_head(model, ranges))
+
+
+def _whole_file(entry: RecipeEntry, resolved: ResolvedVariant) -> Path | None:
+    # Training changes the weights, so what comes of it has to be stored whole; what is calibrated need not be.
+    if entry.published_name is None and resolved.finetune is None:
+        return None
+    return artifact_file(entry, resolved.name, MODEL)
+
+
+def _local_files(entry: RecipeEntry, full_name: str, kind: Kind) -> Iterator[Path]:
+    file = f"{full_name}{kind.suffix}"
+    if entry.path:
+        yield entry.path.parent / "ranges" / file
+    weights = environment.weights_dir()
+    if weights:
+        yield weights / file
+    yield environment.artifacts() / file
+
+
+def _calibrate_command(entry: RecipeEntry, resolved: ResolvedVariant) -> str:
+    data = "" if resolved.dataset == "digits" else " --data PATH"
+    return f"qzoo calibrate {entry.address(resolved.variant)}{data}"

@@ -1,0 +1,39 @@
+"""From any name to its recipe: the catalogue's, a file's, a library model's, a folder's, or one on the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.manifest import RECIPE
+from qzoo.weights.hub import fetch, is_hub_name, parse_address
+from qzoo.weights.published import Published, is_published_folder, open_folder
+
+
+def find(name: str) -> tuple[RecipeEntry, str | None]:
+    """Returns the recipe that a name stands for, and the variant if the name has one.
+
+    Args:
+        name: what `Catalog.find` takes, `hf-hub:owner/repo[@revision]`, or a folder that `qzoo pull` filled.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+        RecipeError: the recipe is faulty.
+        WeightsError: the hub can't be reached, or what it sends is damaged.
+    """
+    if is_hub_name(name):
+        published = fetch(parse_address(name), [RECIPE])
+    elif is_published_folder(name):
+        published = open_folder(Path(name).expanduser())
+    else:
+        return Catalog.load().find(name)
+    entry, variant = published.entry(), published.manifest.variant
+    Catalog.require_variant(entry, variant)
+    return entry, variant
+
+
+def published_of(entry: RecipeEntry) -> Published | None:
+    """Returns the published model that a recipe belongs to, or None."""
+    if entry.published_name is None or entry.path is None:
+        return None
+    return open_folder(entry.path.parent, entry.published_name)

@@ -1,0 +1,133 @@
+"""What goes wrong with the hub, in one message each, and trying again what may go better the second time."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from qzoo.errors import QzooError, WeightsError
+
+T = TypeVar("T")
+
+TRIES = 4
+TRANSIENT = (408, 429, 500, 502, 503, 504)
+LONGEST_PAUSE = 30.0
+"""Seconds; a server that asks for more patience is given up on."""
+
+_TOKEN = re.compile(r"hf_[A-Za-z0-9]{6,}|(?i:bearer)\s+\S+")
+
+
+@contextmanager
+def explained(where: str) -> Iterator[None]:
+    """Turns whatever the hub's client raises into one clear message without a token in it.
+
+    Args:
+        where: the repository.
+
+    Raises:
+        WeightsError: in place of any error of the client.
+    """
+    try:
+        yield
+    except (QzooError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # the client passes on whatever its network library raises
+        raise WeightsError(f"{where}: {_explanation(error)}") from None
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """Returns what a call returns, trying it again after an error of the server or the connection.
+
+    The pauses are 1, 2 and 4 seconds, or what the server's Retry-After says, if that is at most half a minute.
+    """
+    for attempt in range(1, TRIES):
+        try:
+            return call()
+        except Exception as error:
+            pause = _pause(error, 2.0 ** (attempt - 1))
+            if pause is None:
+                raise
+            print(f"The hub does not answer as it should; next try in {pause:.0f} s.", file=sys.stderr)
+            time.sleep(pause)
+    return call()
+
+
+def without_tokens(text: str) -> str:
+    """Returns a text without what looks like an access token, or is the one in use.
+
+    Example:
+        >>> without_tokens("Authorization: Bearer hf_abcdefghijklm")
+        'Authorization: ***'
+    """
+    from huggingface_hub import get_token
+
+    for secret in filter(None, [get_token(), os.environ.get("HF_TOKEN")]):
+        text = text.replace(secret, "***")
+    return _TOKEN.sub("***", text)
+
+
+def _pause(error: Exception, default: float) -> float | None:
+    """Returns how long to wait before the next try; None if another would be in vain."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    response = getattr(error, "response", None)
+    if response is None:
+        # An OSError without an answer of the server is one of the connection, unless it is of the disk.
+        network = type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore", "requests")
+        truncated = "Consistency check failed" in str(error)
+        offline = isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError)
+        return default if (network or truncated or isinstance(error, ConnectionError)) and not offline else None
+    if response.status_code not in TRANSIENT:
+        return None
+    asked = response.headers.get("Retry-After", "")
+    pause = float(asked) if asked.isdigit() else default
+    return pause if pause <= LONGEST_PAUSE else None
+
+
+def _explanation(error: Exception) -> str:
+    from huggingface_hub import constants, errors
+
+    if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError) and constants.HF_HUB_OFFLINE:
+        return _OFFLINE
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return f"the hub can't be reached, and this is not in the cache ({_first(error.__cause__ or error)}). {_RETRY}"
+    for kind, text in (
+        (errors.GatedRepoError, "is gated. Ask for access on its page, then `hf auth login`, or set HF_TOKEN."),
+        (errors.RepositoryNotFoundError, "does not exist, or is private: look at the name, or set HF_TOKEN."),
+        (errors.RevisionNotFoundError, "has no such revision. Give a branch, a tag or a commit that its page shows."),
+        (errors.EntryNotFoundError, "holds no qzoo model, or an unfinished one: its owner can run `qzoo push` again."),
+    ):
+        if isinstance(error, kind):
+            return text
+    return _by_status(error)
+
+
+def _by_status(error: Exception) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return (
+            f"the hub refuses this ({_first(error)}). Log in with `hf auth login`, or set HF_TOKEN to a token that may "
+            "write to this repository."
+        )
+    if status == 429:
+        return "the hub asks for fewer requests (429). Wait some minutes, or log in: that raises the limit."
+    if status is not None and status >= 500:
+        return f"the hub fails with {status}, also after {TRIES} tries. Try again later."
+    return f"{_first(error)} {_RETRY}"
+
+
+_RETRY = "Try again; HF_ENDPOINT names a mirror, HF_HUB_OFFLINE=1 uses the cache alone."
+_OFFLINE = (
+    "is not in the cache, and HF_HUB_OFFLINE is set. Unset it, or fetch the model on another machine with `qzoo pull` "
+    "and copy the folder."
+)
+
+
+def _first(error: BaseException) -> str:
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return without_tokens(f"{text.rstrip('.')}.")
