@@ -16,16 +16,20 @@ if TYPE_CHECKING:
     from qzoo.schema.recipe import Recipe
     from qzoo.tasks.calibrate import calibrate
     from qzoo.tasks.evaluate import evaluate
+    from qzoo.tasks.pull import pull
+    from qzoo.tasks.push import push
     from qzoo.tasks.ranges import load, save
     from qzoo.tasks.reproduce import reproduce
     from qzoo.tasks.sensitivity import sensitivity
+    from qzoo.tasks.solve import solve
+    from qzoo.tasks.verify import verify
     from qzoo.zoo import create, list_models, quantize, recipe, transform
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "QzooError", "Recipe", "calibrate", "create", "evaluate", "list_models", "load", "quantize", "recipe", "reproduce",
-    "save", "sensitivity", "transform",
+    "QzooError", "Recipe", "calibrate", "create", "evaluate", "list_models", "load", "pull", "push", "quantize",
+    "recipe", "reproduce", "save", "sensitivity", "solve", "transform", "verify",
 ]  # fmt: skip
 
 _HOMES = {
@@ -36,12 +40,16 @@ _HOMES = {
     "evaluate": "qzoo.tasks.evaluate",
     "list_models": "qzoo.zoo",
     "load": "qzoo.tasks.ranges",
+    "pull": "qzoo.tasks.pull",
+    "push": "qzoo.tasks.push",
     "quantize": "qzoo.zoo",
     "recipe": "qzoo.zoo",
     "reproduce": "qzoo.tasks.reproduce",
     "save": "qzoo.tasks.ranges",
     "sensitivity": "qzoo.tasks.sensitivity",
+    "solve": "qzoo.tasks.solve",
     "transform": "qzoo.zoo",
+    "verify": "qzoo.tasks.verify",
 }
 
 

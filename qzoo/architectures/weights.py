@@ -28,6 +28,7 @@ class FloatWeights:
         sha256: of the file.
         packaged: path among the shipped recipes, for weights that come with qzoo.
         note: who made them.
+        license: by the hub's short name.
     """
 
     file: str
@@ -40,6 +41,7 @@ class FloatWeights:
     sha256: str | None = None
     packaged: str | None = None
     note: str = ""
+    license: str | None = None
 
     def strip(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Returns the state dict without the prefix."""
@@ -57,7 +59,8 @@ def _cifar(depth: int, sha256: str) -> FloatWeights:
         prefix="module.",
         url=AKAMASTER + file,
         sha256=sha256,
-        note="trained by Y. Idelbayev, BSD-2-Clause",
+        note="trained by Y. Idelbayev",
+        license="bsd-2-clause",
     )
 
 
@@ -76,6 +79,7 @@ WEIGHTS: dict[str, dict[str, FloatWeights]] = {
             sha256="85d5e12291b124d11a1b9c8ce8816dc5fa6d8b633ca29dc2c06cf20cd874ddd2",
             packaged="digits/resnet8_digits.safetensors",
             note="trained by recipes/digits/train_resnet8_digits.py",
+            license="apache-2.0",
         )
     },
 }

@@ -58,3 +58,18 @@ class WeightsFacts:
     path: Path | None
     sha256: str | None = None
     top1: float | None = None
+
+
+@dataclass(frozen=True)
+class BaseCard:
+    """What a library says of a base that a model card tells.
+
+    Attributes:
+        license: of the weights, by the hub's short name; None where it is not known.
+        classes: the name of each class; empty where they are not known.
+        hub_repo: where the weights lie on the hub, if they do.
+    """
+
+    license: str | None
+    classes: tuple[str, ...]
+    hub_repo: str | None = None

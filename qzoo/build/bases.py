@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from qzoo.build.base_model import BaseModel, InputFormat, WeightsFacts
+from qzoo.build.base_model import BaseCard, BaseModel, InputFormat, WeightsFacts
 from qzoo.build.provenance import Provenance, provenance, remember
 from qzoo.data import Augmentation, train_transform
 from qzoo.quant.quantizer import TensorQuantizer
@@ -77,6 +77,11 @@ def weights_facts(base: Base) -> WeightsFacts:
         UnknownNameError: the library has no such architecture or weights; with the nearest names.
     """
     return _source(base).weights_facts(base)  # type: ignore[no-any-return]
+
+
+def base_card(base: Base) -> BaseCard:
+    """Returns what a library says of a base that a model card tells: license, classes, repository."""
+    return _source(base).card(base)  # type: ignore[no-any-return]
 
 
 def base_digest(model: nn.Module) -> str:

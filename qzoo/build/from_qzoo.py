@@ -6,7 +6,7 @@ from typing import Any
 
 from qzoo import architectures
 from qzoo.architectures.weights import find_weights, transform_of
-from qzoo.build.base_model import BaseModel, InputFormat
+from qzoo.build.base_model import BaseCard, BaseModel, InputFormat
 from qzoo.schema.recipe import Base
 from qzoo.weights.base_weights import load_into, read_weights
 
@@ -33,3 +33,9 @@ def input_format(base: Base) -> InputFormat:
     """Returns what the weights expect of an image."""
     found = find_weights(base.architecture, base.weights)
     return InputFormat(found.input_size[-1], found.mean, found.std)
+
+
+def card(base: Base) -> BaseCard:
+    """Returns license and classes of the weights."""
+    found = find_weights(base.architecture, base.weights)
+    return BaseCard(found.license, found.classes)

@@ -12,14 +12,16 @@ import timm
 import torch
 from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
-from timm.data import create_transform, resolve_data_config
+from timm.data import ImageNetInfo, create_transform, resolve_data_config
 from torch import Tensor
 
-from qzoo.build.base_model import BaseModel, InputFormat, WeightsFacts
+from qzoo.build.base_model import BaseCard, BaseModel, InputFormat, WeightsFacts
 from qzoo.errors import UnknownNameError, WeightsError, did_you_mean
 from qzoo.schema.recipe import Base
 from qzoo.weights.base_weights import NewHeadWarning, check_sha256, find_file, local_file, read_file
 from qzoo.weights.packages import in_order, install_command, read_package
+
+IMAGENET_CLASSES = 1000
 
 
 def create(base: Base, pretrained: bool, keywords: dict[str, Any]) -> BaseModel:
@@ -57,6 +59,13 @@ def weights_facts(base: Base) -> WeightsFacts:
     path = next(filter(None, map(find_file, files)), None)
     tag = (config.tag or None) if config.has_weights else None
     return WeightsFacts(f"timm {timm.__version__}", tag, tuple(files), path)
+
+
+def card(base: Base) -> BaseCard:
+    """Returns license, classes and repository of the weights."""
+    config = timm.get_pretrained_cfg(_known(base), allow_unregistered=False)
+    classes = tuple(ImageNetInfo().label_descriptions()) if config.num_classes == IMAGENET_CLASSES else ()
+    return BaseCard(config.license, classes, config.hf_hub_id)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
-from qzoo.build.base_model import BaseModel, InputFormat, WeightsFacts
+from qzoo.build.base_model import BaseCard, BaseModel, InputFormat, WeightsFacts
 from qzoo.errors import UnknownNameError, did_you_mean
 from qzoo.schema.recipe import Base
 from qzoo.weights.base_weights import find_file, load_into, read_weights
@@ -58,6 +58,12 @@ def weights_facts(base: Base) -> WeightsFacts:
     top1 = weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
     version = torchvision.__version__.partition("+")[0]
     return WeightsFacts(f"torchvision {version}", weights.name, (file,), find_file(file), _digits_in(file), top1)
+
+
+def card(base: Base) -> BaseCard:
+    """Returns license and classes of the weights."""
+    # torchvision's own; for some weights the dataset's or author's terms come on top, which it does not name.
+    return BaseCard("bsd-3-clause", tuple(_weights(base).meta["categories"]))
 
 
 def _known(name: str) -> str:

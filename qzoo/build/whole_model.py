@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from qzoo.build.identity import identity
 from qzoo.build.provenance import provenance
 from qzoo.errors import WeightsError
 from qzoo.quant.packing import pack, packable, packed_dtype, packed_shape, unpack
-from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
-from qzoo.weights.artifact import Header
+from qzoo.weights.artifact import Header, TensorSpec
 from qzoo.weights.model_file import ModelInfo, load_model, save_model, spec_of
 
 
@@ -46,7 +47,7 @@ def load_whole(model: nn.Module, path: Path) -> ModelInfo:
     Raises:
         WeightsError: the file is missing, corrupt, or holds another model; nothing is changed.
     """
-    tensors, info = load_model(path, {packed: _header(model, packed) for packed in (False, True)})
+    tensors, info = load_model(path, {False: _header(_state(model)), True: _packed_header(model)})
     made = provenance(model)
     if made and made.variant and info.recipe_sha256 != made.variant.digest:
         raise WeightsError(
@@ -57,8 +58,7 @@ def load_whole(model: nn.Module, path: Path) -> ModelInfo:
     broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise WeightsError(f"{path} holds NaN or Inf in {', '.join(broken[:3])}. Fetch it again.")
-    ranges = {key: tensors[key] for key in get_ranges(model)}
-    set_ranges(model, ranges)
+    set_ranges(model, {key: state[key] for key in get_ranges(model)})
     model.load_state_dict(state, strict=False)  # all but the counters are there: the header was compared
     return info
 
@@ -69,27 +69,53 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _packed(model: nn.Module) -> dict[str, Tensor]:
-    state = _state(model)
-    quantized = {key: pack(state[key], on.amax, on.grid) for key, on in packable(model).items()}
-    return state | quantized
+    state, weights = _state(model), packable(model)
+    stored = state | {key: pack(state[key], on.amax, on.grid) for key, on in weights.items()}
+    return {
+        name: stored[keys[0]] if len(keys) == 1 else torch.stack([stored[key] for key in keys])
+        for name, keys in _groups(_header(state), weights).items()
+    }
 
 
 def _unpacked(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    own = model.state_dict()
+    own, weights = _state(model), packable(model)
+    stored: dict[str, Tensor] = {}
+    for name, keys in _groups(_header(own), weights).items():
+        stored |= {keys[0]: tensors[name]} if len(keys) == 1 else dict(zip(keys, tensors[name], strict=True))
+    for key, on in weights.items():
+        amax, like = stored[f"{key}_quantizer.amax"], own[key]
+        stored[key] = unpack(stored[key], amax, on.grid, tuple(like.shape)).to(like.dtype)
+    return stored
 
-    def weight(key: str, on: TensorQuantizer) -> Tensor:
-        amax = tensors[f"{key}_quantizer.amax"]
-        return unpack(tensors[key], amax, on.grid, tuple(own[key].shape)).to(own[key].dtype)
 
-    return tensors | {key: weight(key, on) for key, on in packable(model).items()}
+def _header(state: Mapping[str, Tensor]) -> Header:
+    return {key: spec_of(tuple(value.shape), value.dtype) for key, value in state.items()}
 
 
-def _header(model: nn.Module, packed: bool) -> Header:
-    header = {key: spec_of(tuple(value.shape), value.dtype) for key, value in _state(model).items()}
-    if packed:
-        shapes = {key: header[key].shape for key in packable(model)}
-        header |= {
-            key: spec_of(packed_shape(shapes[key], on.grid), packed_dtype(on.grid))
-            for key, on in packable(model).items()
-        }
-    return header
+def _packed_header(model: nn.Module) -> Header:
+    header, weights = _header(_state(model)), packable(model)
+    stored = header | {
+        key: spec_of(packed_shape(header[key].shape, on.grid), packed_dtype(on.grid)) for key, on in weights.items()
+    }
+    return {
+        name: stored[keys[0]]
+        if len(keys) == 1
+        else TensorSpec(stored[keys[0]].dtype, (len(keys), *stored[keys[0]].shape))
+        for name, keys in _groups(header, weights).items()
+    }
+
+
+def _groups(header: Header, apart: Collection[str]) -> dict[str, list[str]]:
+    """Returns which tensors a packed file stores as one: `bn1.weight+bias+running_mean+running_var`.
+
+    In a small model the names of batch norm's vectors take as many bytes as the vectors themselves.
+    """
+    groups: dict[tuple[str, TensorSpec | None], list[str]] = {}
+    for key, spec in header.items():
+        place = (key, None) if key in apart else (key.rpartition(".")[0], spec)
+        groups.setdefault(place, []).append(key)
+    return {_joined(keys): keys for keys in groups.values()}
+
+
+def _joined(keys: list[str]) -> str:
+    return "+".join([keys[0], *(key.rpartition(".")[2] for key in keys[1:])])

@@ -24,6 +24,14 @@ def run(
     ranges: Annotated[
         Path | None, typer.Option("--ranges", help="A ranges file; default: those found by name.")
     ] = None,
+    receipt: Annotated[
+        Path | None,
+        typer.Option(
+            "--receipt",
+            help="Write the predictions behind the figure, float beside quantized: for `qzoo verify`.",
+            show_default=False,
+        ),
+    ] = None,
     eval_images: EvalImages = None,
     batch_size: BatchSize = None,
     device: Device = "cpu",
@@ -36,6 +44,7 @@ def run(
 
     - `qzoo evaluate resnet8_digits_int8`
     - `qzoo evaluate resnet20_cifar10_int8 --data /data --eval-images 1000`
+    - `qzoo evaluate resnet20_cifar10_int8 --data /data --receipt resnet20_cifar10_int8.receipt.safetensors`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
     from qzoo.tasks.evaluate_named import evaluate_named
@@ -44,7 +53,8 @@ def run(
     check_target(json_file)
     entry, variant = find(name)
     settings = Settings(data=data, eval_images=eval_images, batch_size=batch_size, device=device, workers=workers)
-    result = evaluate_named(entry, variant, settings, ranges=ranges, progress=bar)
+    check_target(None if receipt is None else str(receipt), "--receipt")
+    result = evaluate_named(entry, variant, settings, ranges=ranges, receipt=receipt, progress=bar)
     if json_file:
         write_json(json.dumps(_facts(name, result)), json_file)
     if json_file != "-":

@@ -15,7 +15,6 @@ from rich.table import Table
 from qzoo.cli.console import stdout, write_json
 from qzoo.cli.options import Json
 from qzoo.schema.bound_rule import Origin
-from qzoo.schema.catalog import Catalog
 from qzoo.schema.plan import Operator, Plan
 from qzoo.schema.resolve import ResolvedVariant, resolve
 
@@ -44,9 +43,9 @@ def run(
     """  # noqa: D412
     from qzoo.build.bases import skeleton
     from qzoo.build.quantize import plan_quantizers
-    from qzoo.cli.variant import chosen
+    from qzoo.weights.finding import find_variant
 
-    resolved = resolve(*chosen(Catalog.load(), name))
+    resolved = resolve(*find_variant(name))
     plan = plan_quantizers(skeleton(resolved.base), resolved, whole=True)
     if json_file:
         write_json(json.dumps(_facts(resolved, plan), indent=2), json_file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from typing import Annotated
 
@@ -11,13 +12,16 @@ from rich.table import Table
 
 from qzoo.cli.console import stdout, write_json
 from qzoo.cli.options import Json
-from qzoo.schema.catalog import Catalog
+from qzoo.schema.catalog import Catalog, RecipeEntry
 
 NAME = "list"
 
 
 def run(
     pattern: Annotated[str, typer.Argument(help="A glob over full names: `resnet*_int8`.")] = "*",
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Only variants that have ranges: on this machine, or on the hub.")
+    ] = False,
     json_file: Json = None,
 ) -> None:
     """List the bases and variants of the zoo.
@@ -26,11 +30,10 @@ def run(
 
     - `qzoo list`
     - `qzoo list 'resnet20_*'`
+    - `qzoo list --pretrained`
     - `qzoo list --json -`
     """  # noqa: D412
-    catalog = Catalog.load()
-    rows = [(entry, [v for v in entry.variants if fnmatch(f"{entry.name}_{v}", pattern)]) for entry in catalog.entries]
-    rows = [(entry, variants) for entry, variants in rows if variants or fnmatch(entry.name, pattern)]
+    rows = list(_rows(pattern, pretrained))
     if json_file:
         names = {entry.name: [f"{entry.name}_{v}" for v in variants] for entry, variants in rows}
         write_json(json.dumps(names, indent=2), json_file)
@@ -44,3 +47,15 @@ def run(
     stdout.print(table)
     if not rows:
         stdout.print(f"Nothing matches '{pattern}'. `qzoo list` shows everything.")
+
+
+def _rows(pattern: str, pretrained: bool) -> Iterator[tuple[RecipeEntry, list[str]]]:
+    """Yields the bases that match, with their variants that do."""
+    for entry in Catalog.load().entries:
+        variants = [variant for variant in entry.variants if fnmatch(f"{entry.name}_{variant}", pattern)]
+        if pretrained:
+            from qzoo.pretrained import has_ranges
+
+            variants = [variant for variant in variants if has_ranges(entry, f"{entry.name}_{variant}")]
+        if variants or (fnmatch(entry.name, pattern) and not pretrained):
+            yield entry, variants

@@ -15,7 +15,21 @@ from typing import Any, NoReturn
 import typer
 from rich.markup import escape
 
-from qzoo.cli import calibrate, evaluate, explain, list_models, new, reproduce, sensitivity, show, validate
+from qzoo.cli import (
+    calibrate,
+    evaluate,
+    explain,
+    list_models,
+    new,
+    pull,
+    push,
+    reproduce,
+    sensitivity,
+    show,
+    solve,
+    validate,
+    verify,
+)
 from qzoo.cli.console import fail, stderr
 from qzoo.cli.processes import INTERRUPTED, in_each_process, leave, mute_all_but_the_first
 from qzoo.errors import PeerError, QzooError
@@ -62,7 +76,7 @@ def _report_bug(text: str) -> NoReturn:
     sys.exit(3)
 
 
-for command in (list_models, show, explain, new, validate):
+for command in (list_models, show, explain, new, validate, solve, verify, push, pull):
     app.command(name=command.NAME)(_guarded(command.run))
 for command in (calibrate, evaluate, reproduce, sensitivity):
     app.command(name=command.NAME)(_guarded(in_each_process(command.run)))

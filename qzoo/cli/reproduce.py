@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +18,14 @@ def run(
     name: Annotated[str, typer.Argument(help="A base, a variant, or a recipe file.")] = "resnet8_digits",
     data: Data = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Run this variant only; may be repeated.")] = None,
+    artifacts: Annotated[
+        Path | None,
+        typer.Option(
+            "--artifacts",
+            help="Keep ranges, histograms and receipt of each variant in this folder, for `qzoo push`.",
+            show_default=False,
+        ),
+    ] = None,
     calib_images: CalibImages = None,
     eval_images: EvalImages = None,
     batch_size: BatchSize = None,
@@ -32,6 +41,7 @@ def run(
 
     - `qzoo reproduce`  (digits, needs no data)
     - `qzoo reproduce resnet20_cifar10 --data /data --json out.json`
+    - `qzoo reproduce resnet20_cifar10 --data /data --artifacts made/`
     - `qzoo reproduce resnet50 --data /data/imagenet --only int8 --eval-images 5000`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
@@ -41,7 +51,7 @@ def run(
 
     check_target(json_file)
     settings = Settings(data, calib_images, eval_images, batch_size, device, workers)
-    report = reproduce(name, settings, only=only or (), progress=bar)
+    report = reproduce(name, settings, only=only or (), artifacts=artifacts, progress=bar)
     if json_file:
         write_json(report.to_json(), json_file)
     if json_file != "-":

@@ -10,8 +10,7 @@ import typer
 
 from qzoo.cli.console import check_target, fail, stdout, write_json
 from qzoo.cli.options import BatchSize, CalibImages, Data, Device, EvalImages, Json, Workers
-from qzoo.cli.variant import chosen
-from qzoo.schema.catalog import Catalog
+from qzoo.weights.finding import find_variant
 
 if TYPE_CHECKING:
     from qzoo.schema.sensitivity import SensitivityReport
@@ -56,7 +55,7 @@ def run(
 
     check_target(json_file)
     _check_chart(chart)
-    entry, variant = chosen(Catalog.load(), name)
+    entry, variant = find_variant(name)
     settings = Settings(data, calib_images, eval_images, batch_size, device, workers)
     report = sensitivity_named(entry, variant, settings, ranges=ranges, mend=mend, progress=bar)
     if json_file:

@@ -13,6 +13,7 @@ from qzoo.cli.console import stdout
 from qzoo.errors import QzooError, RecipeError
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.weights.finding import find
 
 NAME = "validate"
 
@@ -32,7 +33,7 @@ def run(
     faulty = 0
     for name in names or [entry.name for entry in catalog.entries]:
         try:
-            count = _validate(catalog.find(name)[0], schema_only)
+            count = _validate(find(name)[0], schema_only)
         except QzooError as error:
             faulty += 1
             stdout.print(f"[bold red]faulty[/] {escape(name)}\n{escape(str(error))}", highlight=False, soft_wrap=True)

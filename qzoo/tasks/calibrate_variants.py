@@ -14,9 +14,8 @@ from qzoo.quant.ranges import quantizers
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.distributed import failing_together, meet, rank
-from qzoo.tasks.histograms import histograms_path, keep_histograms
+from qzoo.tasks.keep import keep_calibration
 from qzoo.tasks.progress import Progress, silent
-from qzoo.tasks.ranges import save
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
 from qzoo.weights.ranges import SUFFIX
@@ -98,11 +97,7 @@ def _calibrate_one(
     model, images = shared.calibrated(variant)
     if rank() > 0:
         return None
-    sha256 = images.digest()
-    save(model, path, images=len(images), sample_sha256=sha256)
-    kept = histograms_path(path) if shared.keep_histograms else None
-    if kept:
-        keep_histograms(kept, shared, entry, variant, model, sha256)
+    kept = keep_calibration(path, shared, entry, variant, model)
     seconds = time.perf_counter() - start
     return Calibrated(variant.name, path, kept, len(images), len(quantizers(model)), seconds, images.short)
 

@@ -11,13 +11,15 @@ from qzoo.build.quantize import quantize_in_place
 from qzoo.errors import UnknownNameError
 from qzoo.pretrained import create_pretrained
 from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.resolve import resolve
-from qzoo.tasks.distributed import failing_together
+from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.tasks.distributed import failing_together, rank
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.ranges import load
+from qzoo.tasks.receipts import make_receipt
 from qzoo.tasks.settings import Settings, usable_device
+from qzoo.weights.receipt import save_receipt
 
 
 def evaluate_named(
@@ -26,6 +28,7 @@ def evaluate_named(
     settings: Settings | None = None,
     *,
     ranges: Path | None = None,
+    receipt: Path | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Returns the accuracy of a float base, or of a variant with the ranges found for it.
@@ -35,6 +38,7 @@ def evaluate_named(
         variant: one of its variants, or None for the float base.
         settings: data, device, number of images.
         ranges: a ranges file; default: what `create(..., pretrained=True)` would take.
+        receipt: a file that gets the predictions of float and quantized model, which takes evaluating both.
         progress: shown the batches.
 
     Raises:
@@ -43,9 +47,9 @@ def evaluate_named(
         PeerError: another process of the same run failed.
     """
     settings = settings or Settings()
-    if ranges is not None and variant is None:
-        known = ", ".join(entry.variants)
-        raise UnknownNameError(f"'{entry.name}' is the float base, which has no ranges. Name a variant: {known}.")
+    if variant is None and (ranges or receipt):
+        known, lacks = ", ".join(entry.variants), "ranges" if ranges else "receipt"
+        raise UnknownNameError(f"'{entry.name}' is the float base, which has no {lacks}. Name a variant: {known}.")
     with failing_together():
         device = usable_device(settings.device)
         model = _model(entry, variant, ranges).to(device)
@@ -53,15 +57,28 @@ def evaluate_named(
             entry.recipe.base, entry.recipe.dataset, settings.data,
             images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
         )  # fmt: skip
-        return evaluate_images(model, images, progress=progress)
+        result = evaluate_images(model, images, progress=progress)
+        if receipt is not None:
+            float_model = create_base(entry.recipe.base, pretrained=True).to(device)
+            baseline = evaluate_images(float_model, images, progress=progress, what="evaluating float")
+            if rank() == 0:
+                save_receipt(receipt, make_receipt(model, images, baseline, result, settings.device))
+        return result
+
+
+def quantized_model(variant: ResolvedVariant, ranges: Path) -> nn.Module:
+    """Returns a variant with the ranges of a file.
+
+    Raises:
+        WeightsError: weights or ranges are missing, corrupt or of another base.
+    """
+    model = create_base(variant.base, pretrained=True)
+    quantize_in_place(model, variant)
+    return load(model, ranges)
 
 
 def _model(entry: RecipeEntry, variant: str | None, ranges: Path | None) -> nn.Module:
     if variant is None:
         return create_base(entry.recipe.base, pretrained=True)
     resolved = resolve(entry, variant)
-    if ranges is None:
-        return create_pretrained(entry, resolved, {})
-    model = create_base(resolved.base, pretrained=True)
-    quantize_in_place(model, resolved)
-    return load(model, ranges)
+    return create_pretrained(entry, resolved, {}) if ranges is None else quantized_model(resolved, ranges)

@@ -130,3 +130,8 @@ def evaluation_images(
 
 def _workers(split: Split, asked: int | None) -> int:
     return default_workers(split) if asked is None else asked
+
+
+def is_complete(images: Images) -> bool:
+    """Whether these are all images that published figures are measured on."""
+    return len(images) == len(images.split) and images.split.complete

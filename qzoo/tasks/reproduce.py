@@ -14,16 +14,20 @@ from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.published import Claim
 from qzoo.schema.report import CalibrationReport, Report, ReportRow
 from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
-from qzoo.tasks.distributed import failing_together
+from qzoo.tasks.distributed import failing_together, rank
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
-from qzoo.tasks.images import Images, evaluation_images
+from qzoo.tasks.images import evaluation_images, is_complete
+from qzoo.tasks.keep import keep_calibration
 from qzoo.tasks.machine import environment
 from qzoo.tasks.paired import compare
 from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.receipts import make_receipt
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
 from qzoo.tasks.verdict import judge
 from qzoo.weights.finding import find
+from qzoo.weights.ranges import RANGES
+from qzoo.weights.receipt import RECEIPT, save_receipt
 
 
 def reproduce(
@@ -31,6 +35,7 @@ def reproduce(
     settings: Settings | None = None,
     *,
     only: str | Sequence[str] = (),
+    artifacts: Path | None = None,
     progress: Progress = silent,
     **changes: Any,
 ) -> Report:
@@ -40,6 +45,7 @@ def reproduce(
         name: a base (`resnet20_cifar10`), one of its variants, or a recipe file.
         settings: data, device, and what to change of what the recipe says.
         only: variants to run; default: all that need no training.
+        artifacts: a folder that gets ranges, histograms and receipt of each variant; default: none are kept.
         progress: shown the batches.
         changes: fields of `Settings`, by name: `reproduce("resnet8_digits", eval_images=100)`.
 
@@ -66,7 +72,7 @@ def reproduce(
         reasons = ", ".join(f"{one} ({reason})" for one, reason in left_out.items())
         raise UnsupportedError(f"Not possible in this version: {reasons}. `qzoo reproduce {entry.name}` runs the rest.")
     with failing_together():
-        return _Run(entry, variants, replace(settings or Settings(), **changes), progress).report(left_out)
+        return _Run(entry, variants, replace(settings or Settings(), **changes), artifacts, progress).report(left_out)
 
 
 def runnable(entry: RecipeEntry, only: Sequence[str] = ()) -> tuple[list[ResolvedVariant], dict[str, str]]:
@@ -94,9 +100,10 @@ class _Measured:
 
 class _Run:
     def __init__(
-        self, entry: RecipeEntry, variants: list[ResolvedVariant], settings: Settings, progress: Progress
-    ) -> None:
-        self.entry, self.variants = entry, variants
+        self, entry: RecipeEntry, variants: list[ResolvedVariant], settings: Settings, artifacts: Path | None,
+        progress: Progress,
+    ) -> None:  # fmt: skip
+        self.entry, self.variants, self.artifacts = entry, variants, artifacts
         self.settings, self.progress = settings, progress
         device, recipe = usable_device(settings.device), entry.recipe
         self.images = evaluation_images(
@@ -104,10 +111,12 @@ class _Run:
             images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
         )  # fmt: skip
         self.float_model = create_base(recipe.base, pretrained=True).to(device)
-        self.shared = SharedCalibration(self.float_model, variants, settings, progress)
+        keep = artifacts is not None
+        self.shared = SharedCalibration(self.float_model, variants, settings, progress, keep_histograms=keep)
 
     def report(self, left_out: dict[str, str]) -> Report:
-        measured = [self._measure_float(), *(self._measure(variant) for variant in self.variants)]
+        baseline = self._measure_float()
+        measured = [baseline, *(self._measure(variant, baseline.result) for variant in self.variants)]
         recipe = self.entry.recipe
         return Report(
             name=self.entry.name,
@@ -115,7 +124,7 @@ class _Run:
             dataset=recipe.dataset,
             split=self.images.split.name,
             images=len(self.images),
-            complete=_complete(self.images),
+            complete=is_complete(self.images),
             rows=self._rows(measured),
             excluded=left_out,
             calibration=self._calibration_report(),
@@ -127,11 +136,15 @@ class _Run:
         result = self._evaluate(self.float_model, "float")
         return _Measured("float", "float", None, result, self.entry.recipe.published, result.seconds)
 
-    def _measure(self, variant: ResolvedVariant) -> _Measured:
+    def _measure(self, variant: ResolvedVariant, baseline: Evaluation) -> _Measured:
         start = time.perf_counter()
         model, _ = self.shared.calibrated(variant)
         result = self._evaluate(model, variant.variant)
         seconds = time.perf_counter() - start
+        if self.artifacts is not None and rank() == 0:
+            keep_calibration(self.artifacts / f"{variant.name}{RANGES.suffix}", self.shared, self.entry, variant, model)
+            receipt = make_receipt(model, self.images, baseline, result, self.settings.device)
+            save_receipt(self.artifacts / f"{variant.name}{RECEIPT.suffix}", receipt)
         return _Measured(variant.variant, "ptq", variant.method, result, variant.published, seconds)
 
     def _evaluate(self, model: Any, what: str) -> Evaluation:
@@ -139,7 +152,7 @@ class _Run:
 
     def _rows(self, measured: list[_Measured]) -> list[ReportRow]:
         top1 = {one.variant: one.result.top1 or 0.0 for one in measured}
-        complete = _complete(self.images)
+        complete = is_complete(self.images)
         # How many images were calibrated on does not matter to the float model.
         as_published = {"float": complete, "ptq": complete and self.shared.as_recipes_say}
         return [
@@ -172,7 +185,3 @@ class _Run:
         leak = any(variant.calibration.allow_leak for variant in self.variants)
         short = any(one.short for one in self.shared.images)
         return CalibrationReport(images=len(images), sample_sha256=images.digest(), allow_leak=leak, short=short)
-
-
-def _complete(images: Images) -> bool:
-    return len(images) == len(images.split) and images.split.complete

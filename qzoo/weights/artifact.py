@@ -91,7 +91,7 @@ class Kind:
         return cast("FileName", f"{self.name}.safetensors")
 
 
-def versions() -> dict[str, str]:
+def versions() -> dict[str, Any]:
     """Returns the versions that an artifact names."""
     return {name: version(name) for name in ("qzoo", "torch")}
 

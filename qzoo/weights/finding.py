@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qzoo.errors import UnknownNameError
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.manifest import RECIPE
 from qzoo.weights.hub import fetch, is_hub_name, parse_address
@@ -29,6 +30,19 @@ def find(name: str) -> tuple[RecipeEntry, str | None]:
         return Catalog.load().find(name)
     entry, variant = published.entry(), published.manifest.variant
     Catalog.require_variant(entry, variant)
+    return entry, variant
+
+
+def find_variant(name: str) -> tuple[RecipeEntry, str]:
+    """Returns the recipe and the variant that a name stands for.
+
+    Raises:
+        UnknownNameError: the name is unknown, or is that of a base.
+    """
+    entry, variant = find(name)
+    if variant is None:
+        known = ", ".join(map(entry.address, entry.variants))
+        raise UnknownNameError(f"'{name}' is a base; name one of its variants: {known}.")
     return entry, variant
 
 

@@ -1,4 +1,4 @@
-"""Keeping what a calibration collected."""
+"""Keeping what a calibration found: the ranges, and the histograms that they were solved from."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from qzoo.build.identity import identity
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.loading import dump_yaml
 from qzoo.schema.resolve import ResolvedVariant
+from qzoo.tasks.ranges import save
 from qzoo.tasks.shared_calibration import SharedCalibration
 from qzoo.weights.histograms import HISTOGRAMS, HistogramsInfo, save_histograms
 
@@ -24,26 +25,34 @@ def histograms_path(ranges: Path) -> Path:
     return ranges.with_name(ranges.name.removesuffix(".safetensors").removesuffix(".ranges") + HISTOGRAMS.suffix)
 
 
-def keep_histograms(
-    path: Path, shared: SharedCalibration, entry: RecipeEntry, variant: ResolvedVariant, model: nn.Module, sha256: str
-) -> None:
-    """Writes the histograms that a variant's ranges were solved from.
+def keep_calibration(
+    path: Path, shared: SharedCalibration, entry: RecipeEntry, variant: ResolvedVariant, model: nn.Module
+) -> Path | None:
+    """Writes the ranges of a calibrated variant, and beside them its histograms, if these were kept.
 
     Args:
-        path: of the file; replaced in one step.
-        shared: the calibration; it has to keep histograms, and to have calibrated the variant.
+        path: of the ranges file; replaced in one step.
+        shared: the calibration that made the model.
         entry: the variant's recipe.
         variant: resolved.
         model: calibrated.
-        sha256: of the images it was calibrated on.
+
+    Returns:
+        The path of the histograms.
     """
+    images = shared.images_of(variant)
+    sha256 = images.digest()
+    save(model, path, images=len(images), sample_sha256=sha256)
+    if not shared.keep_histograms:
+        return None
     info = HistogramsInfo(
         base=entry.name,
         variant=variant.variant,
         recipe=dump_yaml(entry.self_contained(variant.variant)),
         binning=variant.calibration.binning,
-        calibration_images=len(shared.images_of(variant)),
+        calibration_images=len(images),
         calibration_sha256=sha256,
         **identity(model),
     )
-    save_histograms(path, shared.histograms(variant), info)
+    save_histograms(histograms_path(path), shared.histograms(variant), info)
+    return histograms_path(path)

@@ -1,0 +1,39 @@
+"""`qzoo pull`: fetch a published model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qzoo.cli.console import stdout
+
+NAME = "pull"
+
+
+def run(
+    repo: Annotated[str, typer.Argument(help="OWNER/REPO or OWNER/REPO@REVISION.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A folder for a copy, to carry elsewhere.", show_default=False),
+    ] = None,
+) -> None:
+    """Fetch a published model with all its files, each checked against the manifest.
+
+    Examples:
+
+    - `qzoo pull owner/resnet50_int8`
+    - `qzoo pull owner/resnet50_int8@v1 -o resnet50_int8`  then, without a network:
+      `qzoo.create("resnet50_int8", pretrained=True)` in the folder above
+    """  # noqa: D412
+    from qzoo.tasks.pull import pull
+
+    published = pull(repo, output)
+    manifest = published.manifest
+    stdout.print(f"[bold]{manifest.name}[/]@{manifest.version}, by qzoo {manifest.qzoo}", highlight=False)
+    for name, facts in manifest.files.items():
+        stdout.print(f"{facts.bytes:>12,}  {name}", highlight=False)
+    stdout.print(f"in {published.folder}", highlight=False, soft_wrap=True)
+    load = str(output) if output else published.name
+    stdout.print(f'load it:  qzoo.create("{load}", pretrained=True)', markup=False, soft_wrap=True)

@@ -1,0 +1,105 @@
+"""`qzoo push`: publish a calibrated variant on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from qzoo.cli.console import stdout, write_json
+from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json, Workers
+
+if TYPE_CHECKING:
+    from qzoo.tasks.push import Pushed
+
+NAME = "push"
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="A variant, or a recipe file with one: my.yaml:int8.")],
+    repo: Annotated[str, typer.Argument(help="OWNER/REPO; created if need be.")],
+    data: Data = None,
+    artifacts: Annotated[
+        Path | None,
+        typer.Option(
+            "--artifacts", help="A folder that `reproduce --artifacts` filled; looked into first.", show_default=False
+        ),
+    ] = None,
+    weights: Annotated[
+        str, typer.Option("--weights", help="How the whole model is stored: packed (int8, int4, fp8), float, none.")
+    ] = "packed",
+    private: Annotated[
+        bool | None, typer.Option("--private/--public", help="Of a repository that is created.", show_default=False)
+    ] = None,
+    pin_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--pin",
+            help="Note the commit in this hub.json, so that the name alone finds the model.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Keep the files in this folder.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make the files, send nothing.")] = False,
+    eval_images: EvalImages = None,
+    batch_size: BatchSize = None,
+    device: Device = "cpu",
+    workers: Workers = None,
+    json_file: Json = None,
+) -> None:
+    """Publish a calibrated variant on the Hugging Face hub, in one commit: model, ranges, receipt, card.
+
+    Needs a token that may write: `hf auth login`, or HF_TOKEN. What is calibrated or measured already is taken; with
+    --data, what is missing is made. It may be run again after being stopped at any point.
+
+    Examples:
+
+    - `qzoo push resnet8_digits_int8 me/resnet8_digits_int8`
+    - `qzoo push resnet50_int8 me/resnet50_int8 --data /data/imagenet --private`
+    - `qzoo push my.yaml:int8 me/my_int8 --artifacts made/ --dry-run -o look/`
+    """  # noqa: D412
+    from qzoo.cli.progress_bar import bar
+    from qzoo.errors import RecipeError, did_you_mean
+    from qzoo.tasks.push import pin, push
+    from qzoo.tasks.settings import Settings
+
+    if weights not in ("packed", "float", "none"):
+        raise RecipeError(f"--weights '{weights}' is unknown. {did_you_mean(weights, ['packed', 'float', 'none'])}")
+    stored: Literal["packed", "float", "none"] = weights  # type: ignore[assignment]
+    settings = Settings(data=data, eval_images=eval_images, batch_size=batch_size, device=device, workers=workers)
+    made = push(
+        name, repo, settings=settings, artifacts=artifacts, weights=stored, private=private, folder=output,
+        dry_run=dry_run, progress=bar,
+    )  # fmt: skip
+    if pin_file and made.address:
+        pin(pin_file, made.manifest.name, made.address)
+    if json_file:
+        write_json(_facts(made), json_file)
+    if json_file != "-":
+        _print(made, pin_file)
+
+
+def _print(made: Pushed, pin_file: Path | None) -> None:
+    for name, facts in made.manifest.files.items():
+        stdout.print(f"{facts.bytes:>12,}  {name}", highlight=False)
+    for sentence in made.missing:
+        stdout.print(f"[yellow]note[/]  {sentence}", highlight=False, soft_wrap=True)
+    if made.address is None:
+        where = f" The files are in {made.folder}." if made.folder else " -o FOLDER keeps the files."
+        stdout.print(f"Nothing was sent (--dry-run).{where}", soft_wrap=True)
+        return
+    repo, commit = made.address.repo, made.address.revision
+    stdout.print(f"published as [bold]hf-hub:{repo}[/] at commit {commit}", highlight=False, soft_wrap=True)
+    stdout.print(f'load it:  qzoo.create("hf-hub:{repo}", pretrained=True)', markup=False, soft_wrap=True)
+    if pin_file:
+        stdout.print(f"pinned:   {pin_file}", soft_wrap=True)
+
+
+def _facts(made: Pushed) -> str:
+    address = made.address
+    facts = {"repo": address.repo if address else None, "commit": address.revision if address else None}
+    return json.dumps({**facts, "missing": made.missing, "manifest": json.loads(made.manifest.to_json())}, indent=1)

@@ -1,0 +1,205 @@
+"""A variant as a folder that can be published: all its artifacts, its recipe, its card, and a manifest over them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from qzoo.build.bases import base_card, base_digest, input_format
+from qzoo.build.whole_model import save_whole
+from qzoo.quant.calibration import activation_quantizers
+from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.ranges import get_ranges, quantizers
+from qzoo.report.model_card import model_card
+from qzoo.schema.card import CardFacts, Measured
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.loading import dump_yaml
+from qzoo.schema.manifest import CARD, CONFIG, MANIFEST, RECIPE, Manifest
+from qzoo.schema.model_config import InputConfig, ModelConfig
+from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.tasks.evaluate_named import quantized_model
+from qzoo.tasks.evidence import Evidence, gather
+from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.ranges import save
+from qzoo.tasks.settings import Settings
+from qzoo.weights.artifact import versions
+from qzoo.weights.histograms import HISTOGRAMS
+from qzoo.weights.model_file import MODEL
+from qzoo.weights.published import facts_of
+from qzoo.weights.ranges import RANGES
+from qzoo.weights.receipt import RECEIPT, Receipt, load_receipt
+
+Stored = Literal["packed", "float", "none"]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder that can be published.
+
+    Attributes:
+        folder: where it lies.
+        manifest: its files.
+        missing: what it lacks and could have, and how to get it: a sentence each.
+    """
+
+    folder: Path
+    manifest: Manifest
+    missing: tuple[str, ...]
+
+
+def make_bundle(
+    entry: RecipeEntry,
+    variant: str,
+    folder: Path,
+    settings: Settings | None = None,
+    *,
+    artifacts: Path | None = None,
+    weights: Stored = "packed",
+    repo: str | None = None,
+    progress: Progress = silent,
+) -> Bundle:
+    """Fills a folder with a variant's artifacts, recipe, card and manifest.
+
+    What is at hand is taken: ranges, histograms, a receipt. With data, what is missing is made: the variant is
+    calibrated, float and quantized model are evaluated.
+
+    Args:
+        entry: the recipe.
+        variant: one of its variants.
+        folder: made if need be; files of the same names are replaced, the manifest last.
+        settings: data, device, number of images.
+        artifacts: a folder in which `qzoo reproduce --artifacts` left some; looked into first.
+        weights: how the whole model is stored: `packed`, `float`, or not at all (`none`).
+        repo: `owner/repo`, for the card.
+        progress: shown the batches.
+
+    Raises:
+        WeightsError: there are no ranges and no data to calibrate with; or something at hand is damaged.
+        DataError: the dataset is missing or of the wrong kind.
+    """
+    resolved, settings = resolve(entry, variant), settings or Settings()
+    evidence = gather(entry, resolved, settings, artifacts, progress)
+    model = quantized_model(resolved, evidence.ranges)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (MANIFEST, CARD):  # half a folder must not pass for a whole one
+        (folder / name).unlink(missing_ok=True)
+    _write_artifacts(folder, model, evidence, weights)
+    recipe = dump_yaml(entry.self_contained(variant))
+    config = _config(resolved, model)
+    (folder / RECIPE).write_text(recipe, encoding="utf-8")
+    (folder / CONFIG).write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    manifest = _manifest(folder, entry, resolved, model)
+    facts = _facts(entry, resolved, model, manifest, config, recipe, evidence, repo)
+    (folder / CARD).write_text(model_card(facts), encoding="utf-8")
+    manifest = _manifest(folder, entry, resolved, model)
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return Bundle(folder, manifest, evidence.missing)
+
+
+def _write_artifacts(folder: Path, model: nn.Module, evidence: Evidence, weights: Stored) -> None:
+    save(model, folder / RANGES.file, images=evidence.images, sample_sha256=evidence.sample_sha256)
+    for kind, path in ((HISTOGRAMS, evidence.histograms), (RECEIPT, evidence.receipt)):
+        target = folder / kind.file
+        target.unlink(missing_ok=True)
+        if path is not None:
+            target.write_bytes(path.read_bytes())
+    (folder / MODEL.file).unlink(missing_ok=True)
+    if weights != "none":
+        save_whole(model, folder / MODEL.file, packed=weights == "packed")
+
+
+def _manifest(folder: Path, entry: RecipeEntry, resolved: ResolvedVariant, model: nn.Module) -> Manifest:
+    names = [RECIPE, CONFIG, CARD, RANGES.file, MODEL.file, HISTOGRAMS.file, RECEIPT.file]
+    return Manifest(
+        name=resolved.name,
+        base=entry.name,
+        variant=resolved.variant,
+        version=resolved.version,
+        recipe_sha256=resolved.digest,
+        base_sha256=base_digest(model),
+        files={name: facts_of(folder / name) for name in names if (folder / name).is_file()},
+        **versions(),
+    )
+
+
+def _config(resolved: ResolvedVariant, model: nn.Module) -> ModelConfig:
+    base, form, classes = resolved.base, input_format(resolved.base), base_card(resolved.base).classes
+    return ModelConfig(
+        name=resolved.name,
+        source=base.source,
+        architecture=base.architecture,
+        weights=base.weights,
+        dataset=resolved.dataset,
+        num_classes=len(classes) or _outputs(model),
+        labels=list(classes),
+        input=InputConfig(
+            channels=len(form.mean),
+            size=form.size,
+            mean=list(form.mean),
+            std=list(form.std),
+            interpolation=form.interpolation,
+        ),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        quantizers=len(quantizers(model)),
+    )
+
+
+def _outputs(model: nn.Module) -> int:
+    last = [module.out_features for module in model.modules() if isinstance(module, nn.Linear)][-1:]
+    return int(getattr(model, "num_classes", last[0] if last else 1))
+
+
+def _facts(
+    entry: RecipeEntry, resolved: ResolvedVariant, model: nn.Module, manifest: Manifest, config: ModelConfig,
+    recipe: str, evidence: Evidence, repo: str | None,
+) -> CardFacts:  # fmt: skip
+    card = base_card(resolved.base)
+    own = get_ranges(model)
+    state = {key: value for key, value in model.state_dict().items() if key not in own}
+    variant = entry.recipe.variants[resolved.variant]
+    return CardFacts(
+        manifest=manifest,
+        config=config,
+        recipe=recipe,
+        description=variant.description or entry.recipe.description,
+        method=resolved.method,
+        calibration=resolved.calibration,
+        calibration_images=evidence.images,
+        weights=_kinds(quantizers(model, "weight")),
+        activations=_kinds(activation_quantizers(model)),
+        float_bytes=sum(value.numel() * value.element_size() for value in state.values()),
+        license=card.license,
+        base_model=card.hub_repo,
+        repo=repo,
+        measured=_measured(load_receipt(evidence.receipt)) if evidence.receipt else None,
+        published=resolved.published,
+        published_float=tuple(entry.recipe.published),
+    )
+
+
+def _kinds(found: Mapping[str, TensorQuantizer]) -> dict[str, int]:
+    """Returns how many quantizers of each kind there are."""
+    return dict(Counter(str(quantizer.spec) for quantizer in found.values()))
+
+
+def _measured(receipt: Receipt) -> Measured:
+    info = receipt.info
+    same = receipt.float_model.top[:, 0] == receipt.quantized.top[:, 0]
+    return Measured(
+        dataset=info.dataset,
+        split=info.split,
+        images=len(receipt),
+        complete=info.complete,
+        float_top1=info.top1.get("float"),
+        float_top5=info.top5.get("float"),
+        top1=info.top1.get("quantized"),
+        top5=info.top5.get("quantized"),
+        agreement=100 * float(same.double().mean()),
+        date=info.date,
+        environment=info.environment,
+    )

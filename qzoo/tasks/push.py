@@ -1,0 +1,106 @@
+"""Publishing a calibrated variant on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from qzoo.errors import RecipeError, UnknownNameError
+from qzoo.schema.hub_index import read_index
+from qzoo.schema.manifest import Manifest
+from qzoo.tasks.bundle import Stored, make_bundle
+from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.settings import Settings
+from qzoo.weights.finding import find_variant
+from qzoo.weights.hub import HubAddress, parse_address, publish
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What was published.
+
+    Attributes:
+        address: of the repository, with the commit; None where nothing was sent.
+        manifest: the files.
+        folder: where they lie on this machine; None where they were made for the push alone.
+        missing: what the model lacks and could have.
+    """
+
+    address: HubAddress | None
+    manifest: Manifest
+    folder: Path | None
+    missing: tuple[str, ...]
+
+
+def push(
+    name: str,
+    repo: str,
+    *,
+    settings: Settings | None = None,
+    artifacts: Path | None = None,
+    weights: Stored = "packed",
+    private: bool | None = None,
+    folder: Path | None = None,
+    dry_run: bool = False,
+    progress: Progress = silent,
+) -> Pushed:
+    """Publishes a calibrated variant, with everything that is known of it, in one commit.
+
+    Ranges, histograms and a receipt are taken where they are at hand; with data, what is missing is made. It can be
+    run again after being stopped at any point: nothing that loads is on the hub before the one commit.
+
+    Args:
+        name: a variant, or a recipe file with one: `resnet50_int8`, `my.yaml:int8`.
+        repo: `owner/repo`; created if need be.
+        settings: data to measure with, device, number of images.
+        artifacts: a folder in which `qzoo reproduce --artifacts` left some; looked into first.
+        weights: how the whole model is stored: `packed`, `float`, or not at all (`none`).
+        private: for a repository that is created.
+        folder: keep the files in it; default: in a folder that is deleted afterwards.
+        dry_run: make the files, and send nothing.
+        progress: shown the batches.
+
+    Raises:
+        WeightsError: nothing is calibrated and there is no data; no token or no right to write; the hub can't be
+            reached.
+
+    Example:
+        >>> qzoo.push("resnet8_digits_int8", "me/resnet8_digits_int8")  # doctest: +SKIP
+    """
+    address = parse_address(repo)
+    if address.revision is not None:
+        raise UnknownNameError(f"'{repo}' names a revision, but a push makes a new one. Give {address.repo} alone.")
+    entry, variant = find_variant(name)
+    with tempfile.TemporaryDirectory(prefix="qzoo-push-") as temporary:
+        made = make_bundle(
+            entry, variant, folder or Path(temporary), settings,
+            artifacts=artifacts, weights=weights, repo=address.repo, progress=progress,
+        )  # fmt: skip
+        sent = None if dry_run else publish(made.folder, address.repo, private=private)
+    return Pushed(sent, made.manifest, folder, made.missing)
+
+
+def pin(path: Path, name: str, address: HubAddress) -> None:
+    """Writes into an index where a variant is published, so that its name alone finds it.
+
+    Args:
+        path: of a `hub.json`, made if there is none; replaced in one step.
+        name: full name of the variant, which has to be the repository's.
+        address: with the commit.
+
+    Raises:
+        RecipeError: the index speaks of another owner, or the repository has another name.
+    """
+    owner, _, repo = address.repo.partition("/")
+    index = read_index(path) if path.is_file() else None
+    if repo != name or (index is not None and index.organisation != owner):
+        expected = f"{index.organisation if index else owner}/{name}"
+        raise RecipeError(f"{path} can't name {address.repo}: by it, {name} lies in {expected}. Push it there.")
+    revisions = {**(index.revisions if index else {}), name: address.revision}
+    text = json.dumps({"organisation": owner, "revisions": dict(sorted(revisions.items()))}, indent=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text + "\n", encoding="utf-8")
+    unfinished.replace(path)
