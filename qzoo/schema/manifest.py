@@ -28,10 +28,14 @@ CARD: FileName = "README.md"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+LARGEST_FILE = 20_000_000_000
+"""Bytes of a whole model."""
+
+
 class FileFacts(StrictModel):
     """What a file has to be."""
 
-    bytes: int = Field(ge=0)
+    bytes: int = Field(ge=0, le=LARGEST_FILE)
     sha256: Sha256
 
 

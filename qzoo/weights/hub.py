@@ -140,14 +140,19 @@ def publish(folder: Path, repo: str, *, private: bool | None = None, message: st
     with explained(str(address)):
         patiently(lambda: api.create_repo(address.repo, private=private, exist_ok=True))
         there = patiently(lambda: api.list_repo_files(address.repo))
-        if MANIFEST in there and (commit := _same(address, manifest.digest)):
+        if {MANIFEST, *manifest.files} <= set(there) and (commit := _same(address, manifest.digest)):
             return replace(address, revision=commit)
-        stale = [name for name in there if name in get_args(FileName) and name not in manifest.files]
-        operations: list[Any] = [
-            CommitOperationAdd(name, str(folder / name)) for name in [MANIFEST, *manifest.files]
-        ] + [CommitOperationDelete(name) for name in stale]
         message = message or f"{manifest.name}@{manifest.version}, by qzoo {manifest.qzoo}"
-        made = patiently(lambda: api.create_commit(address.repo, operations, commit_message=message))
+        stale = [name for name in there if name in get_args(FileName) and name not in manifest.files]
+
+        def commit_all() -> Any:
+            # Made anew for each try: the client notes in them what the hub has, and a commit whose answer was lost
+            # would be made twice.
+            added = [CommitOperationAdd(name, str(folder / name)) for name in (MANIFEST, *manifest.files)]
+            removed = [CommitOperationDelete(name) for name in stale]
+            return api.create_commit(address.repo, [*added, *removed], commit_message=message)
+
+        made = patiently(commit_all)
         return replace(address, revision=made.oid)
 
 
