@@ -24,6 +24,7 @@ style: $(READY)           ## rewrite: imports, format, generated files
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/python -m qzoo.schema.json_schema
 	$(BIN)/python -m qzoo.report.zoo_page > docs/zoo.md
+	$(BIN)/python -m qzoo.report.readme_table README.md
 
 quality: $(READY)         ## check only: lint, format, types
 	$(BIN)/ruff check $(CODE)

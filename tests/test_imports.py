@@ -14,11 +14,10 @@ LAYERS = [
     {"schema"},
     {"quant"},
     {"architectures", "data", "weights"},
-    {"build"},
+    {"build", "report"},
     {"pretrained"},
     {"zoo"},
     {"tasks"},
-    {"report"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -59,3 +60,34 @@ def run(
         for line in _lines(result):
             stdout.print(line, highlight=False, soft_wrap=True)
     sys.exit(0 if result.reproduced else 1)
+
+
+def _lines(result: Verified) -> list[str]:
+    usual, exact, info = result.usual, result.exact, result.receipt.info
+    claimed = f", top-1 {info.top1['quantized']:.2f}" if "quantized" in info.top1 else ""
+    measured_on = f"{info.environment.get('cpu', 'unknown')}, torch {info.torch}, {info.date}"
+    lines = [
+        f"[bold]{result.name}[/]: {usual.images:,} of the {len(result.receipt):,} images of the receipt "
+        f"({info.dataset} {info.split}{claimed}; {measured_on})",
+        f"  identical  {usual.identical:>7,}   same prediction, same margin",
+        f"  moved      {usual.moved:>7,}   same prediction, another margin, as rounding does; "
+        f"by {usual.largest:.2g} at most",
+        f"  flipped    {usual.flipped:>7,}   another prediction",
+        f"  exact      {exact.images:>7,}   margins in float64, which rounding does not move: {exact.moved:,} moved, "
+        f"by {exact.largest:.2g} at most",
+    ]
+    if result.reproduced:
+        return [*lines, "[green]reproduced[/]: this machine gets the predictions of the claim."]
+    return [*lines, f"[red]not reproduced[/]: this is another model or another arithmetic. {result.cause}"]
+
+
+def _facts(result: Verified) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "reproduced": result.reproduced,
+        "cause": result.cause,
+        "usual": asdict(result.usual),
+        "exact": asdict(result.exact),
+        "float_exact": None if result.float_model is None else asdict(result.float_model),
+        "receipt": {"images": len(result.receipt), **result.receipt.info.model_dump(mode="json")},
+    }

@@ -17,7 +17,7 @@ from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.ranges import load
-from qzoo.tasks.receipts import make_receipt
+from qzoo.tasks.receipts import Receipts
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.weights.receipt import save_receipt
 
@@ -61,8 +61,9 @@ def evaluate_named(
         if receipt is not None:
             float_model = create_base(entry.recipe.base, pretrained=True).to(device)
             baseline = evaluate_images(float_model, images, progress=progress, what="evaluating float")
+            receipts = Receipts(float_model, images, baseline, settings.device, progress)
             if rank() == 0:
-                save_receipt(receipt, make_receipt(model, images, baseline, result, settings.device))
+                save_receipt(receipt, receipts.of(model, result))
         return result
 
 

@@ -5,46 +5,93 @@ from __future__ import annotations
 import datetime
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from qzoo.build.identity import identity
-from qzoo.data import Split
+from qzoo.data import Split, sample
 from qzoo.quant.ranges import get_ranges
 from qzoo.tasks.evaluate import Evaluation
+from qzoo.tasks.exact import exact_margins
 from qzoo.tasks.images import Images, is_complete
 from qzoo.tasks.machine import environment
+from qzoo.tasks.progress import Progress, silent
 from qzoo.weights.content import content_digest
-from qzoo.weights.receipt import ID_BYTES, Receipt, ReceiptInfo
+from qzoo.weights.receipt import ID_BYTES, ExactMargins, Receipt, ReceiptInfo
+
+EXACT_IMAGES = 500
+"""Of how many images a receipt has exact margins."""
 
 
-def make_receipt(
-    model: nn.Module, images: Images, float_result: Evaluation, result: Evaluation, device: str = "cpu"
-) -> Receipt:
-    """Returns the receipt of a quantized model's accuracy.
+class Receipts:
+    """Makes receipts of the variants of one base on the same images.
 
     Args:
-        model: quantized and calibrated.
-        images: what both models were evaluated on.
-        float_result: of the base.
-        result: of the quantized model.
-        device: it was measured on.
+        float_model: the base.
+        images: what is evaluated on.
+        result: of the base, on these images.
+        device: it is measured on.
+        progress: shown the batches of exact margins.
     """
-    info = ReceiptInfo(
-        ranges_sha256=content_digest(get_ranges(model)),
-        dataset=images.split.dataset,
-        split=images.split.name,
-        complete=is_complete(images),
-        classes=_classes(images, float_result, result),
-        top1=_both(float_result.top1, result.top1),
-        top5=_both(float_result.top5, result.top5),
-        date=datetime.date.today().isoformat(),
-        environment=environment(device),
-        **identity(model),
-    )
-    ids = image_ids(images.split, images.indices)
-    return Receipt(ids, images.labels, float_result.predicted, result.predicted, info)
+
+    def __init__(
+        self,
+        float_model: nn.Module,
+        images: Images,
+        result: Evaluation,
+        device: str = "cpu",
+        progress: Progress = silent,
+    ) -> None:
+        self.float_model, self.images, self.result = float_model, images, result
+        self.device, self.progress = device, progress
+
+    def of(self, model: nn.Module, result: Evaluation) -> Receipt:
+        """Returns the receipt of a quantized and calibrated model.
+
+        Args:
+            model: made from the base.
+            result: of its evaluation on the images.
+        """
+        exact = ExactMargins(self._rows, self._float_margins, self._margins(model, "quantized"))
+        info = self._info(model, result)
+        return Receipt(self._ids, self.images.labels, self.result.predicted, result.predicted, exact, info)
+
+    def _info(self, model: nn.Module, result: Evaluation) -> ReceiptInfo:
+        images, measured = self.images, {"float": self.result, "quantized": result}
+        return ReceiptInfo(
+            ranges_sha256=content_digest(get_ranges(model)),
+            dataset=images.split.dataset,
+            split=images.split.name,
+            complete=is_complete(images),
+            classes=_classes(images, *measured.values()),
+            top1={name: one.top1 for name, one in measured.items() if one.top1 is not None},
+            top5={name: one.top5 for name, one in measured.items() if one.top5 is not None},
+            date=datetime.date.today().isoformat(),
+            environment=environment(self.device),
+            **identity(model),
+        )
+
+    @cached_property
+    def _ids(self) -> Tensor:
+        return image_ids(self.images.split, self.images.indices)
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        # In the order of a seeded sample, in which `verify` looks for images.
+        row_of = {place: row for row, place in enumerate(self.images.indices)}
+        order = sample(self.images.split, len(self.images.split), seed=0)
+        return torch.tensor([row_of[place] for place in order if place in row_of][:EXACT_IMAGES])
+
+    @cached_property
+    def _float_margins(self) -> Tensor:
+        return self._margins(self.float_model, "float")
+
+    def _margins(self, model: nn.Module, what: str) -> Tensor:
+        some = replace(self.images, indices=[self.images.indices[row] for row in self._rows.tolist()])
+        return exact_margins(model, some, self.progress, f"{what} in float64")
 
 
 def image_ids(split: Split, indices: Sequence[int]) -> Tensor:
@@ -59,12 +106,6 @@ def image_ids(split: Split, indices: Sequence[int]) -> Tensor:
 def image_id(split: Split, index: int) -> bytes:
     """Returns the first 16 bytes of the SHA-256 of an image's content."""
     return hashlib.sha256(split.content(index)).digest()[:ID_BYTES]
-
-
-def _both(float_model: float | None, quantized: float | None) -> dict[str, float]:
-    if float_model is None or quantized is None:
-        return {}
-    return {"float": float_model, "quantized": quantized}
 
 
 def _classes(images: Images, *results: Evaluation) -> int:

@@ -21,7 +21,7 @@ from qzoo.tasks.keep import keep_calibration
 from qzoo.tasks.machine import environment
 from qzoo.tasks.paired import compare
 from qzoo.tasks.progress import Progress, silent
-from qzoo.tasks.receipts import make_receipt
+from qzoo.tasks.receipts import Receipts
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
 from qzoo.tasks.verdict import judge
@@ -116,7 +116,8 @@ class _Run:
 
     def report(self, left_out: dict[str, str]) -> Report:
         baseline = self._measure_float()
-        measured = [baseline, *(self._measure(variant, baseline.result) for variant in self.variants)]
+        receipts = Receipts(self.float_model, self.images, baseline.result, self.settings.device, self.progress)
+        measured = [baseline, *(self._measure(variant, receipts) for variant in self.variants)]
         recipe = self.entry.recipe
         return Report(
             name=self.entry.name,
@@ -136,15 +137,14 @@ class _Run:
         result = self._evaluate(self.float_model, "float")
         return _Measured("float", "float", None, result, self.entry.recipe.published, result.seconds)
 
-    def _measure(self, variant: ResolvedVariant, baseline: Evaluation) -> _Measured:
+    def _measure(self, variant: ResolvedVariant, receipts: Receipts) -> _Measured:
         start = time.perf_counter()
         model, _ = self.shared.calibrated(variant)
         result = self._evaluate(model, variant.variant)
         seconds = time.perf_counter() - start
         if self.artifacts is not None and rank() == 0:
             keep_calibration(self.artifacts / f"{variant.name}{RANGES.suffix}", self.shared, self.entry, variant, model)
-            receipt = make_receipt(model, self.images, baseline, result, self.settings.device)
-            save_receipt(self.artifacts / f"{variant.name}{RECEIPT.suffix}", receipt)
+            save_receipt(self.artifacts / f"{variant.name}{RECEIPT.suffix}", receipts.of(model, result))
         return _Measured(variant.variant, "ptq", variant.method, result, variant.published, seconds)
 
     def _evaluate(self, model: Any, what: str) -> Evaluation:

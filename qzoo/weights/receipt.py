@@ -1,4 +1,10 @@
-"""`receipt.safetensors`: the predictions behind a figure, image by image, of the float and of the quantized model."""
+"""`receipt.safetensors`: the predictions behind a figure, image by image, of the float and of the quantized model.
+
+Beside the predictions in the arithmetic of the figure, float32 as a rule, lie *exact margins* of some images: margins
+of the same models in float64. In float32 a quantizer turns the last bit of a sum into a whole step now and then, which
+moves margins on any other machine, batch size or thread count; in float64 it does not, so that a moved margin is a
+changed model. `qzoo.tasks.comparison` tells them apart.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +68,21 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class ExactMargins:
+    """Margins in float64 arithmetic, of some of the images.
+
+    Attributes:
+        rows: int64 `(n,)`, which images of the receipt.
+        float_model: float64 `(n,)`.
+        quantized: float64 `(n,)`.
+    """
+
+    rows: Tensor
+    float_model: Tensor
+    quantized: Tensor
+
+
+@dataclass(frozen=True)
 class Receipt:
     """Predictions of a float model and its quantized one on the same images.
 
@@ -70,6 +91,7 @@ class Receipt:
         labels: int64 `(images,)`; -1 where unknown.
         float_model: predictions of the base.
         quantized: predictions of the variant.
+        exact: margins in float64 of up to 500 of the images.
         info: for which model, data and machine.
     """
 
@@ -77,6 +99,7 @@ class Receipt:
     labels: Tensor
     float_model: Predictions
     quantized: Predictions
+    exact: ExactMargins
     info: ReceiptInfo
 
     def __len__(self) -> int:
@@ -93,7 +116,10 @@ def save_receipt(path: Path, receipt: Receipt) -> None:
         "float.top": receipt.float_model.top.to(small),
         "float.margins": receipt.float_model.margins,
         "quantized.top": receipt.quantized.top.to(small),
-        "quantized.margins": receipt.quantized.margins,
+        "quantized.margins": receipt.quantized.margins.clone(),  # it may be the float model's own
+        "exact.rows": receipt.exact.rows.to(torch.int32),
+        "exact.float": receipt.exact.float_model,
+        "exact.quantized": receipt.exact.quantized.clone(),
     }
     write_artifact(path, RECEIPT, tensors, receipt.info)
 
@@ -110,25 +136,35 @@ def load_receipt(path: Path) -> Receipt:
         tensors["labels"].long(),
         Predictions(tensors["float.top"].long(), tensors["float.margins"]),
         Predictions(tensors["quantized.top"].long(), tensors["quantized.margins"]),
+        ExactMargins(tensors["exact.rows"].long(), tensors["exact.float"], tensors["exact.quantized"]),
         info,
     )
-    for predictions in (receipt.float_model, receipt.quantized):
-        possible = bool(((predictions.top >= 0) & (predictions.top < info.classes)).all())
-        if not possible or not bool((predictions.margins >= 0).all()):
-            raise WeightsError(
-                f"{path} holds predictions that no model of {info.classes} classes makes. {RECEIPT.remedy}"
-            )
+    if not _is_possible(receipt):
+        raise WeightsError(f"{path} holds predictions that no model of {info.classes} classes makes. {RECEIPT.remedy}")
     return receipt
+
+
+def _is_possible(receipt: Receipt) -> bool:
+    both, exact = (receipt.float_model, receipt.quantized), receipt.exact
+    tops = all(_within(predictions.top, receipt.info.classes) for predictions in both)
+    margins = [*(predictions.margins for predictions in both), exact.float_model, exact.quantized]
+    return tops and _within(exact.rows, len(receipt)) and all(bool((each >= 0).all()) for each in margins)
+
+
+def _within(values: Tensor, end: int) -> bool:
+    return bool(((values >= 0) & (values < end)).all())
 
 
 def _fault(header: Header, info: ReceiptInfo) -> str | None:
     small = "I16" if info.classes < 2**15 else "I32"
     images = header["ids"].shape[0] if "ids" in header and header["ids"].shape else 0
+    exact = header["exact.rows"].shape[0] if "exact.rows" in header and header["exact.rows"].shape else 0
     top = (images, min(TOP, info.classes))
     expected = {
         "ids": ("U8", (images, ID_BYTES)), "labels": (small, (images,)),
         "float.top": (small, top), "float.margins": ("F32", (images,)),
         "quantized.top": (small, top), "quantized.margins": ("F32", (images,)),
+        "exact.rows": ("I32", (exact,)), "exact.float": ("F64", (exact,)), "exact.quantized": ("F64", (exact,)),
     }  # fmt: skip
     wrong = next((key for key in {**expected, **header} if header.get(key) != expected.get(key)), None)
     return None if wrong is None else f"{wrong} is missing, unknown, or of another shape or dtype than a receipt's"

@@ -1,0 +1,76 @@
+"""What the parts of a model card have in common: names, formats, and the commands that recompute its figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from qzoo import environment
+from qzoo.data.hub import CIFAR10, IMAGENET_1K
+from qzoo.errors import QzooError
+from qzoo.schema.card import CardFacts, Measured
+from qzoo.schema.catalog import Catalog
+from qzoo.schema.resolve import resolve
+
+PRETTY = {"digits": "scikit-learn digits", "cifar10": "CIFAR-10", "imagenet-1k": "ImageNet-1k"}
+HUB_DATASETS = {"cifar10": CIFAR10, "imagenet-1k": IMAGENET_1K}
+NEEDS_NO_DATA = "digits"
+
+
+def address(facts: CardFacts) -> str:
+    """Returns what to type for the model: its repository, or a folder of its name while there is none."""
+    return f"hf-hub:{facts.repo}" if facts.repo else f"./{facts.manifest.name}"
+
+
+def dataset_name(dataset: str) -> str:
+    """Returns a dataset's name as people write it; of a folder only the last part, which tells nothing of a machine.
+
+    Example:
+        >>> dataset_name("imagenet-1k"), dataset_name("/home/me/flowers")
+        ('ImageNet-1k', 'flowers')
+    """
+    return PRETTY.get(dataset) or Path(dataset).name
+
+
+def verify_command(facts: CardFacts) -> str:
+    """Returns the command that recomputes the predictions behind the quantized model's figures."""
+    return f"qzoo verify {address(facts)}{_data(facts)}"
+
+
+def reproduce_command(facts: CardFacts) -> str:
+    """Returns the command that calibrates and measures anew: by the recipe's name, if qzoo has this very recipe."""
+    manifest = facts.manifest
+    name = f"{manifest.base} --only {manifest.variant}" if _is_shipped(facts) else address(facts)
+    return f"qzoo reproduce {name}{_data(facts)}"
+
+
+def where(measured: Measured) -> str:
+    """Returns what figures were measured on: `500 images of ImageNet-1k val`."""
+    every = "all " if measured.complete else ""
+    return f"{every}{measured.images:,} images of {dataset_name(measured.dataset)} {measured.split}"
+
+
+def formats(kinds: Iterable[str]) -> list[str]:
+    """Returns the number formats among kinds of quantizers, each once.
+
+    Example:
+        >>> formats(["narrow 4bit per-channel max", "8bit per-tensor mse", "e4m3 per-tensor max"])
+        ['int4', 'int8', 'fp8']
+    """
+    found = [re.search(r"\b(\d+)bit\b", kind) for kind in kinds]
+    return list(dict.fromkeys(f"int{bits[1]}" if bits else "fp8" for bits in found))
+
+
+def _data(facts: CardFacts) -> str:
+    return "" if facts.config.dataset == NEEDS_NO_DATA else " --data PATH"
+
+
+def _is_shipped(facts: CardFacts) -> bool:
+    catalog = Catalog([environment.packaged()])
+    path = catalog.files.get(facts.manifest.base)
+    try:
+        entry, _ = catalog.find(str(path)) if path else (None, None)
+        return entry is not None and resolve(entry, facts.manifest.variant).digest == facts.manifest.recipe_sha256
+    except QzooError:
+        return False  # it has no such variant

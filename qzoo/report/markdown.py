@@ -1,0 +1,46 @@
+"""Pieces of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    r"""Returns a table; a heading that begins with `>` makes a column of figures, flush right.
+
+    Example:
+        >>> print(table(["name", ">top-1"], [["a|b", "76.10"]]))
+        | name | top-1 |
+        |---|---:|
+        | a\|b | 76.10 |
+    """
+    lines = [
+        [heading.removeprefix(">") for heading in headings],
+        *([cell(text) for text in row] for row in rows),
+    ]
+    shown = [f"| {' | '.join(line)} |" for line in lines]
+    rule = "|".join("---:" if heading.startswith(">") else "---" for heading in headings)
+    return "\n".join([shown[0], f"|{rule}|", *shown[1:]])
+
+
+def cell(text: str) -> str:
+    """Returns a text that does not break the table it stands in."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def fenced(text: str, language: str) -> str:
+    """Returns a block of code, with a fence that nothing inside closes."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Returns words as a sentence lists them.
+
+    Example:
+        >>> listed(["int8", "fp8", "float"])
+        'int8, fp8 and float'
+    """
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
