@@ -19,11 +19,10 @@ from qzoo.quant.ranges import set_ranges
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.hub_index import published as published_on_hub
 from qzoo.schema.resolve import ResolvedVariant
-from qzoo.weights.artifact import Kind
-from qzoo.weights.finding import published_of
+from qzoo.weights.finding import beside_recipe, published_of
 from qzoo.weights.hub import fetch, fetch_more, parse_address
-from qzoo.weights.model_file import MODEL
-from qzoo.weights.ranges import RANGES, check_base, load_ranges
+from qzoo.weights.kinds import MODEL, RANGES, Kind
+from qzoo.weights.ranges import check_base, load_ranges
 
 
 class OtherImagesWarning(UserWarning):
@@ -123,13 +122,12 @@ def _whole_file(entry: RecipeEntry, resolved: ResolvedVariant) -> Path | None:
 
 
 def _local_files(entry: RecipeEntry, full_name: str, kind: Kind) -> Iterator[Path]:
-    file = f"{full_name}{kind.suffix}"
-    if entry.path:
-        yield entry.path.parent / "ranges" / file
-    weights = environment.weights_dir()
-    if weights:
-        yield weights / file
-    yield environment.artifacts() / file
+    beside = beside_recipe(entry, full_name, kind)
+    if beside is not None:
+        yield beside
+    for folder in (environment.weights_dir(), environment.artifacts()):
+        if folder is not None:
+            yield folder / f"{full_name}{kind.suffix}"
 
 
 def _calibrate_command(entry: RecipeEntry, resolved: ResolvedVariant) -> str:

@@ -22,7 +22,8 @@ from qzoo.schema.resolve import resolve
 from qzoo.tasks.calibrate_variants import calibratable, calibrate_variants
 from qzoo.tasks.settings import Settings
 from qzoo.weights.base_weights import NewHeadWarning
-from qzoo.weights.ranges import RANGES, load_ranges
+from qzoo.weights.kinds import RANGES
+from qzoo.weights.ranges import load_ranges
 
 CATALOG = Catalog.load()
 CALIBRATABLE = [f"{entry.name}_{variant}" for entry in CATALOG.entries for variant in calibratable(entry)]
@@ -148,7 +149,7 @@ def test_without_ranges_the_message_has_the_command() -> None:
 
 def test_ranges_of_fewer_images_than_the_recipe_says_are_reported(tmp_path: Path) -> None:
     entry = CATALOG.find("resnet8_digits")[0]
-    (made,) = calibrate_variants(entry, ["int8"], Settings(calib_images=16), output=tmp_path / "ranges")
+    (made,) = calibrate_variants(entry, ["int8"], Settings(calib_images=16), output=tmp_path / "artifacts")
     copy = RecipeEntry(entry.name, entry.recipe, tmp_path / "resnet8_digits.yaml", entry.lines, entry.schemes)
     model = qzoo.create("resnet8_digits_int8", pretrained="float")
     with pytest.warns(OtherImagesWarning, match=r"was calibrated on 16 images, the recipe says 512"):

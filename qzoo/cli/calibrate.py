@@ -43,7 +43,7 @@ def run(
     from qzoo.pretrained import artifact_at_hand
     from qzoo.tasks.calibrate_variants import calibrate_variants
     from qzoo.tasks.settings import Settings
-    from qzoo.weights.ranges import RANGES
+    from qzoo.weights.kinds import RANGES
 
     entry, variant = find(name)
     settings = Settings(data=data, calib_images=calib_images, batch_size=batch_size, device=device, workers=workers)

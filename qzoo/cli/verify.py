@@ -14,7 +14,7 @@ from qzoo.cli.console import check_target, stdout, write_json
 from qzoo.cli.options import BatchSize, Data, Device, Json, Workers
 
 if TYPE_CHECKING:
-    pass
+    from qzoo.tasks.verify import Verified
 
 NAME = "verify"
 

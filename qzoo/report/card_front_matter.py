@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qzoo.report.card_words import HUB_DATASETS, dataset_name, formats, verify_command, where
 from qzoo.schema.card import CardFacts, Measured
-from qzoo.weights.receipt import RECEIPT
+from qzoo.weights.kinds import RECEIPT
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

@@ -10,7 +10,7 @@ from qzoo.report.card_words import address, dataset_name, formats
 from qzoo.report.markdown import fenced, listed, table
 from qzoo.schema.card import CardFacts
 from qzoo.schema.manifest import CONFIG, MANIFEST, FileName
-from qzoo.weights.model_file import MODEL
+from qzoo.weights.kinds import MODEL
 
 PURPOSES: dict[FileName, str] = {
     "model.safetensors": "the whole model",

@@ -28,11 +28,9 @@ from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.ranges import save
 from qzoo.tasks.settings import Settings
 from qzoo.weights.artifact import versions
-from qzoo.weights.histograms import HISTOGRAMS
-from qzoo.weights.model_file import MODEL
+from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT
 from qzoo.weights.published import facts_of
-from qzoo.weights.ranges import RANGES
-from qzoo.weights.receipt import RECEIPT, Receipt, load_receipt
+from qzoo.weights.receipt import Receipt, load_receipt
 
 Stored = Literal["packed", "float", "none"]
 

@@ -14,11 +14,12 @@ from qzoo.tasks.calibrate_variants import calibrate_variants
 from qzoo.tasks.evaluate_named import evaluate_named
 from qzoo.tasks.progress import Progress
 from qzoo.tasks.settings import Settings
-from qzoo.weights.artifact import ArtifactInfo, Kind
+from qzoo.weights.artifact import ArtifactInfo
 from qzoo.weights.content import content_digest
-from qzoo.weights.histograms import HISTOGRAMS, load_histograms
-from qzoo.weights.ranges import RANGES, RangesInfo, load_ranges
-from qzoo.weights.receipt import RECEIPT, load_receipt
+from qzoo.weights.histograms import load_histograms
+from qzoo.weights.kinds import HISTOGRAMS, RANGES, RECEIPT, Kind
+from qzoo.weights.ranges import RangesInfo, load_ranges
+from qzoo.weights.receipt import load_receipt
 
 
 @dataclass(frozen=True)

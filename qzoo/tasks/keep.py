@@ -12,7 +12,8 @@ from qzoo.schema.loading import dump_yaml
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.ranges import save
 from qzoo.tasks.shared_calibration import SharedCalibration
-from qzoo.weights.histograms import HISTOGRAMS, HistogramsInfo, save_histograms
+from qzoo.weights.histograms import HistogramsInfo, save_histograms
+from qzoo.weights.kinds import HISTOGRAMS
 
 
 def histograms_path(ranges: Path) -> Path:

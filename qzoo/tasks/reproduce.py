@@ -26,8 +26,8 @@ from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
 from qzoo.tasks.verdict import judge
 from qzoo.weights.finding import find
-from qzoo.weights.ranges import RANGES
-from qzoo.weights.receipt import RECEIPT, save_receipt
+from qzoo.weights.kinds import RANGES, RECEIPT
+from qzoo.weights.receipt import save_receipt
 
 
 def reproduce(

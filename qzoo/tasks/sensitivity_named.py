@@ -24,7 +24,7 @@ from qzoo.tasks.ranges import load
 from qzoo.tasks.sensitivity import sensitivity
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
-from qzoo.weights.ranges import RANGES
+from qzoo.weights.kinds import RANGES
 
 LARGE_IMAGES_BATCH = 8
 """What a batch leaves behind is kept, 30 to 100 MB an image of 224 pixels; small batches also fit the cache better."""

@@ -21,7 +21,8 @@ from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.receipt_images import Chosen, find_images
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.weights.finding import find_variant
-from qzoo.weights.receipt import RECEIPT, Receipt, load_receipt
+from qzoo.weights.kinds import RECEIPT
+from qzoo.weights.receipt import Receipt, load_receipt
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar, cast
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -23,9 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qzoo.errors import WeightsError
-from qzoo.schema.manifest import FileName
 from qzoo.schema.model import StrictModel
 from qzoo.weights.content import content_digest
+from qzoo.weights.kinds import Kind
 
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 """A SHA-256, or nothing where it is not known."""
@@ -59,36 +58,6 @@ class TensorSpec(NamedTuple):
 
 
 Header = dict[str, TensorSpec]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of artifact.
-
-    Attributes:
-        name: `ranges`, `histograms`, `receipt`, `model`.
-        largest: bytes; a larger file is refused unread.
-        remedy: ends a message about a file that can't be used.
-    """
-
-    name: str
-    largest: int
-    remedy: str
-
-    @property
-    def format(self) -> str:
-        """As it stands in the file."""
-        return f"qzoo-{self.name}/1"
-
-    @property
-    def suffix(self) -> str:
-        """How file names end."""
-        return f".{self.name}.safetensors"
-
-    @property
-    def file(self) -> FileName:
-        """The file's name in a published model."""
-        return cast("FileName", f"{self.name}.safetensors")
 
 
 def versions() -> dict[str, Any]:

@@ -8,7 +8,11 @@ from qzoo.errors import UnknownNameError
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.manifest import RECIPE
 from qzoo.weights.hub import fetch, is_hub_name, parse_address
+from qzoo.weights.kinds import Kind
 from qzoo.weights.published import Published, is_published_folder, open_folder
+
+FOLDER = "artifacts"
+"""Beside the recipes of a folder."""
 
 
 def find(name: str) -> tuple[RecipeEntry, str | None]:
@@ -51,3 +55,8 @@ def published_of(entry: RecipeEntry) -> Published | None:
     if entry.published_name is None or entry.path is None:
         return None
     return open_folder(entry.path.parent, entry.published_name)
+
+
+def beside_recipe(entry: RecipeEntry, full_name: str, kind: Kind) -> Path | None:
+    """Returns where an artifact of a variant lies beside its recipe, if it is shipped with it; None without a file."""
+    return entry.path.parent / FOLDER / f"{full_name}{kind.suffix}" if entry.path else None

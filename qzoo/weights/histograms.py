@@ -18,9 +18,8 @@ from torch import Tensor
 
 from qzoo.errors import WeightsError
 from qzoo.quant.histogram import ALIGNED_BINS, Histogram, aligned_edges, exponent_of
-from qzoo.weights.artifact import ArtifactInfo, Digest, Header, Kind, read_artifact, write_artifact
-
-HISTOGRAMS = Kind("histograms", largest=500_000_000, remedy="`qzoo calibrate NAME` writes one; or copy it again.")
+from qzoo.weights.artifact import ArtifactInfo, Digest, Header, read_artifact, write_artifact
+from qzoo.weights.kinds import HISTOGRAMS
 
 MOST_BINS = 1_000_000
 EXPONENTS = range(-126, 117)

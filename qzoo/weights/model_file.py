@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qzoo.weights.artifact import ArtifactInfo, Header, Kind, TensorSpec, read_artifact, write_artifact
-
-MODEL = Kind("model", largest=20_000_000_000, remedy="`qzoo push` makes one; or fetch it again.")
+from qzoo.weights.artifact import ArtifactInfo, Header, TensorSpec, read_artifact, write_artifact
+from qzoo.weights.kinds import MODEL
 
 _DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",

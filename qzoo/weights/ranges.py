@@ -9,9 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from qzoo.errors import WeightsError
-from qzoo.weights.artifact import ArtifactInfo, Digest, Header, Kind, read_artifact, write_artifact
+from qzoo.weights.artifact import ArtifactInfo, Digest, Header, read_artifact, write_artifact
+from qzoo.weights.kinds import RANGES
 
-RANGES = Kind("ranges", largest=64_000_000, remedy="`qzoo calibrate NAME` writes one; or copy it again.")
 SUFFIX = RANGES.suffix
 
 

@@ -16,11 +16,8 @@ from pydantic import Field
 from torch import Tensor
 
 from qzoo.errors import WeightsError
-from qzoo.weights.artifact import ArtifactInfo, Digest, Header, Kind, read_artifact, write_artifact
-
-RECEIPT = Kind(
-    "receipt", largest=500_000_000, remedy="`qzoo evaluate NAME --receipt FILE` writes one; or fetch it again."
-)
+from qzoo.weights.artifact import ArtifactInfo, Digest, Header, read_artifact, write_artifact
+from qzoo.weights.kinds import RECEIPT
 
 ID_BYTES = 16
 """Of the SHA-256 of an image's content, by which it is found again."""

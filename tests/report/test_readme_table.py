@@ -17,7 +17,7 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.published import Claim
 from qzoo.schema.resolve import resolve
 from qzoo.weights.artifact import versions
-from qzoo.weights.receipt import Predictions, Receipt, ReceiptInfo, save_receipt
+from qzoo.weights.receipt import ExactMargins, Predictions, Receipt, ReceiptInfo, save_receipt
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 RESNET20 = "cifar/resnet20_cifar10.yaml"
@@ -51,8 +51,9 @@ def put_receipt(folder: Path, variant: str = "int8", digest: str | None = None, 
     )  # fmt: skip
     one, other = (Predictions(torch.zeros(1200, 5, dtype=torch.int64), torch.zeros(1200)) for _ in range(2))
     ids = torch.zeros(1200, 16, dtype=torch.uint8)
-    receipt = Receipt(ids, torch.zeros(1200, dtype=torch.int64), one, other, info.model_copy(update=changes))
-    save_receipt(folder / "cifar" / "ranges" / f"{entry.name}_{variant}.receipt.safetensors", receipt)
+    exact = ExactMargins(torch.arange(2), torch.ones(2).double(), torch.ones(2).double())
+    receipt = Receipt(ids, torch.zeros(1200, dtype=torch.int64), one, other, exact, info.model_copy(update=changes))
+    save_receipt(folder / "cifar" / "artifacts" / f"{entry.name}_{variant}.receipt.safetensors", receipt)
 
 
 def test_the_table_is_current() -> None:
@@ -102,8 +103,8 @@ def test_a_figure_of_our_own_is_not_called_published(folder: Path) -> None:
 
 
 def test_ranges_without_a_receipt_stand_by_name(folder: Path) -> None:
-    (folder / "cifar" / "ranges").mkdir()
-    (folder / "cifar" / "ranges" / "resnet20_cifar10_int8.ranges.safetensors").touch()
+    (folder / "cifar" / "artifacts").mkdir()
+    (folder / "cifar" / "artifacts" / "resnet20_cifar10_int8.ranges.safetensors").touch()
     row = rows(readme_table(Catalog([folder]).entries))["`resnet20_cifar10`"]
     assert row[:5] == ["CIFAR-10", "91.73 published", "", "", "rerun with `--data`"]
     assert row[5].endswith("; ranges ship")

@@ -218,5 +218,5 @@ def test_ranges_at_hand_are_taken() -> None:
     report = sensitivity_named(entry, "int8", Settings(eval_images=50), mend=0)
     assert report.calibration is None
     assert entry.path is not None
-    given = entry.path.parent / "ranges" / "resnet8_digits_int8.ranges.safetensors"
+    given = entry.path.parent / "artifacts" / "resnet8_digits_int8.ranges.safetensors"
     assert sensitivity_named(entry, "int8", Settings(eval_images=50), ranges=given, mend=0).layers == report.layers

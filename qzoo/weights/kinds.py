@@ -1,0 +1,48 @@
+"""The kinds of artifacts: what files they are, how large at most, and how one gets another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from qzoo.schema.manifest import LARGEST_FILE, FileName
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of artifact.
+
+    Attributes:
+        name: `ranges`, `histograms`, `receipt`, `model`.
+        largest: bytes; a larger file is refused unread.
+        remedy: ends a message about a file that can't be used.
+    """
+
+    name: str
+    largest: int
+    remedy: str
+
+    @property
+    def format(self) -> str:
+        """As it stands in the file."""
+        return f"qzoo-{self.name}/1"
+
+    @property
+    def suffix(self) -> str:
+        """How file names end."""
+        return f".{self.name}.safetensors"
+
+    @property
+    def file(self) -> FileName:
+        """The file's name in a published model."""
+        return cast("FileName", f"{self.name}.safetensors")
+
+
+RANGES = Kind("ranges", largest=64_000_000, remedy="`qzoo calibrate NAME` writes one; or copy it again.")
+"""All `amax` of a calibrated model."""
+MODEL = Kind("model", largest=LARGEST_FILE, remedy="`qzoo push` makes one; or fetch it again.")
+"""A whole calibrated model."""
+HISTOGRAMS = Kind("histograms", largest=500_000_000, remedy="`qzoo calibrate NAME` writes one; or copy it again.")
+"""What a calibration collected."""
+RECEIPT = Kind("receipt", largest=500_000_000, remedy="`qzoo evaluate NAME --receipt FILE` writes one.")
+"""The predictions behind a figure."""
