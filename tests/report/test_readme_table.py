@@ -112,7 +112,7 @@ def test_ranges_without_a_receipt_stand_by_name(folder: Path) -> None:
 
 def test_a_receipt_of_an_older_recipe_is_refused(folder: Path) -> None:
     put_receipt(folder, digest="0" * 64)
-    command = "qzoo reproduce resnet20_cifar10 --only int8 --data PATH --artifacts .*ranges"
+    command = "qzoo reproduce resnet20_cifar10 --only int8 --data PATH --artifacts .*artifacts"
     with pytest.raises(WeightsError, match=rf"of another state of the recipe .*\.yaml\. Measure again: {command}"):
         readme_table(Catalog([folder]).entries)
 
