@@ -77,7 +77,7 @@ class RecipeEntry:
     @classmethod
     def from_recipe(cls, recipe: Recipe, name: str) -> RecipeEntry:
         """Returns an entry for a recipe made in Python."""
-        return cls(name, recipe, None, {}, _all_schemes(recipe, None, {}, Catalog.load().schemes))
+        return cls(name, recipe, None, {}, _all_schemes(recipe, "<recipe>", {}, Catalog.load().schemes))
 
     def self_contained(self, variant: str) -> Recipe:
         """Returns the recipe of one variant, with the schemes it needs: nothing else decides its numbers.
@@ -91,10 +91,10 @@ class RecipeEntry:
 
 @dataclass(frozen=True)
 class SchemeEntry:
-    """A scheme with its file, if it has one, and lines."""
+    """A scheme, what messages call its file, and lines."""
 
     scheme: Scheme
-    path: Path | None
+    where: str
     lines: Lines = field(repr=False)
 
 
@@ -190,9 +190,10 @@ class Catalog:
         if variant not in entry.recipe.variants:
             raise UnknownNameError(f"{entry.where} has no variant '{variant}'. {did_you_mean(variant, entry.variants)}")
 
-    def _entry(self, path: Path) -> RecipeEntry:
-        recipe, lines = load_recipe(path, self.schemes)
-        return RecipeEntry(path.stem, recipe, path, lines, _all_schemes(recipe, path, lines, self.schemes))
+    def _entry(self, path: Path, where: str | None = None) -> RecipeEntry:
+        recipe, lines = load_recipe(path, self.schemes, where)
+        schemes = _all_schemes(recipe, where or short_path(path), lines, self.schemes)
+        return RecipeEntry(path.stem, recipe, path, lines, schemes)
 
     def published_entry(self, path: Path, base: str, name: str) -> RecipeEntry:
         """Returns the recipe of a published model.
@@ -205,7 +206,7 @@ class Catalog:
         Raises:
             RecipeError: the file is faulty.
         """
-        return replace(self._entry(path), name=base, published_name=name)
+        return replace(self._entry(path, name), name=base, published_name=name)
 
     def _library_entry(self, name: str) -> tuple[RecipeEntry, str | None]:
         model, _, variant = name.partition(":")
@@ -229,20 +230,18 @@ class Catalog:
                     yield path
 
 
-def _all_schemes(
-    recipe: Recipe, path: Path | None, lines: Lines, shared: dict[str, SchemeEntry]
-) -> dict[str, SchemeEntry]:
+def _all_schemes(recipe: Recipe, where: str, lines: Lines, shared: dict[str, SchemeEntry]) -> dict[str, SchemeEntry]:
     """Returns the schemes that a recipe can name: its own, and the shared ones of other names."""
     own = {}
     for name, scheme in recipe.schemes.items():
         within = {field[2:]: line for field, line in lines.items() if field[:2] == ("schemes", name)}
-        own[name] = SchemeEntry(scheme, path, within)
+        own[name] = SchemeEntry(scheme, where, within)
     return {**shared, **own}
 
 
 def _load_scheme(path: Path) -> SchemeEntry:
     data, lines = read_yaml(path)
-    return SchemeEntry(validate(Scheme, data, lines, short_path(path)), path, lines)
+    return SchemeEntry(validate(Scheme, data, lines, short_path(path)), short_path(path), lines)
 
 
 def _add(files: dict[str, Path], name: str, path: Path, what: str) -> None:

@@ -23,18 +23,19 @@ MOST_PROBLEMS = 30
 M = TypeVar("M", bound=StrictModel)
 
 
-def load_recipe(path: Path, schemes: Collection[str] | None = None) -> tuple[Recipe, Lines]:
+def load_recipe(path: Path, schemes: Collection[str] | None = None, where: str | None = None) -> tuple[Recipe, Lines]:
     """Returns a recipe and the line of each of its fields.
 
     Args:
         path: of a YAML file.
         schemes: the names of the known schemes; None: they are not looked up.
+        where: what messages call it; default: its path.
 
     Raises:
         RecipeError: the file can't be read or is no valid recipe; every problem is listed with its line.
     """
-    data, lines = read_yaml(path)
-    return validate(Recipe, data, lines, short_path(path), schemes), lines
+    data, lines = read_yaml(path, where)
+    return validate(Recipe, data, lines, where or short_path(path), schemes), lines
 
 
 def parse_recipe(text: str, where: str = "<text>") -> Recipe:

@@ -20,7 +20,6 @@ from qzoo.schema.quantizer import QuantizerPatch, contradiction
 from qzoo.schema.recipe import Base, CalibrationSpec, Variant
 from qzoo.schema.residual import Residual
 from qzoo.schema.rule import RESIDUAL, ROLES
-from qzoo.schema.yaml_source import short_path
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _scheme_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> list[
 
 
 def _rules_of(name: str, scheme: SchemeEntry) -> Iterator[BoundRule]:
-    file, prefix = short_path(scheme.path) if scheme.path else "<recipe>", f"scheme {name}"
+    file, prefix = scheme.where, f"scheme {name}"
     if scheme.scheme.residual is not None:
         origin = origin_of(file, scheme.lines, (RESIDUAL,), prefix)
         yield BoundRule(None, None, {RESIDUAL: scheme.scheme.residual}, origin, top_level=True)

@@ -50,8 +50,12 @@ for _kind, _pattern, _first in (
 _CoreLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
 
 
-def read_yaml(path: Path) -> tuple[Any, Lines]:
+def read_yaml(path: Path, where: str | None = None) -> tuple[Any, Lines]:
     """Returns a file's content, and the line of every field in it (counted from 1).
+
+    Args:
+        path: of the file.
+        where: what messages call it; default: its path.
 
     Raises:
         RecipeError: the file is missing, larger than 1 MB, no text, no YAML, holds a tag such as `!!python/object`, a
@@ -62,7 +66,7 @@ def read_yaml(path: Path) -> tuple[Any, Lines]:
         >>> lines[("rules", 0, "match")]  # doctest: +SKIP
         3
     """
-    where = short_path(path)
+    where = where or short_path(path)
     if not path.is_file():
         raise RecipeError(f"There is no recipe file {where}. {_files_like(path)}`qzoo list` shows the known recipes.")
     size = path.stat().st_size
