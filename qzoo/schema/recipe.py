@@ -21,6 +21,9 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
 SHORTEST_SHA256 = 8
 """Digits of a SHA-256 that pin a file."""
 
+LARGEST_BATCH = 4096
+"""Images at a time: a recipe from elsewhere must not fill the memory. `--batch-size` may say more."""
+
 SHA256 = rf"^[0-9a-f]{{{SHORTEST_SHA256},64}}$"
 
 
@@ -60,7 +63,7 @@ class CalibrationSpec(StrictModel):
 
     split: str = "train"
     images: int = Field(default=1024, ge=1)
-    batch_size: int = Field(default=128, ge=1)
+    batch_size: int = Field(default=128, ge=1, le=LARGEST_BATCH)
     seed: int = Field(default=0, ge=0)
     transform: Literal["eval", "train"] = "eval"
     """`train`: augmented, seeded per image."""
@@ -75,7 +78,7 @@ class CalibrationPatch(StrictModel):
 
     split: str | None = None
     images: int | None = Field(default=None, ge=1)
-    batch_size: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1, le=LARGEST_BATCH)
     seed: int | None = Field(default=None, ge=0)
     transform: Literal["eval", "train"] | None = None
     binning: Literal["aligned", "reference"] | None = None

@@ -16,7 +16,10 @@ from typer.testing import CliRunner, Result
 from qzoo.cli.main import app
 from qzoo.schema.catalog import Catalog
 
-COMMANDS = ["list", "show", "explain", "validate", "calibrate", "evaluate", "reproduce", "sensitivity"]
+COMMANDS = [
+    "list", "show", "explain", "new", "validate", "calibrate", "evaluate", "reproduce", "sensitivity", "solve",
+    "verify", "push", "pull",
+]  # fmt: skip
 MINE = """\
 version: 1
 base: {source: qzoo, architecture: resnet8_digits}
