@@ -93,7 +93,9 @@ def _fault(header: Header, info: HistogramsInfo) -> str | None:
     for key, (dtype, shape) in header.items():
         place, _, name = key.rpartition(".")
         bins = header[f"{place}.counts"].shape
-        if dtype not in _DTYPES[name] or len(bins) != 1 or not 1 <= bins[0] <= MOST_BINS:
+        if len(bins) != 1 or not 1 <= bins[0] <= MOST_BINS:
+            return f"{place}.counts has the shape {list(bins)}, expected one dimension of at most {MOST_BINS:,} bins"
+        if dtype not in _DTYPES[name]:
             return f"{key} is {dtype} {list(shape)}"
         if info.binning == "aligned" and bins[0] != ALIGNED_BINS:
             return f"{key} has {bins[0]} bins, aligned histograms have {ALIGNED_BINS}"

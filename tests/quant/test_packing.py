@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+
+import qzoo
+from qzoo.quant.fake_quant import Grid, dequantize, fake_quantize, grid, quantize
+from qzoo.quant.packing import pack, packable, packed_dtype, packed_shape, unpack
+
+INTEGERS = st.builds(
+    lambda bits, kind: grid(bits=bits, unsigned=kind == "unsigned", narrow=kind == "narrow"),
+    st.integers(2, 16), st.sampled_from(["signed", "unsigned", "narrow"]),
+)  # fmt: skip
+GRIDS = INTEGERS | st.sampled_from([grid("e4m3"), grid("e5m2")])
+SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
+
+
+@given(GRIDS, SHAPES, st.booleans(), st.sampled_from([0.0, 2.0**-24, 1e-3, 0.7, 40.0]), st.integers(0, 10))
+def test_unpacks_to_the_fake_quantized_weight(
+    on: Grid, shape: tuple[int, ...], per_channel: bool, share: float, seed: int
+) -> None:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    channel = (shape[0], *(1,) * (len(shape) - 1))
+    amax = torch.full(channel if per_channel else (), share)
+    expected, packed = fake_quantize(weight, amax, on), pack(weight, amax, on)
+    assert packed.dtype == packed_dtype(on)
+    assert tuple(packed.shape) == packed_shape(shape, on)
+    unpacked = unpack(packed, amax, on, shape)
+    assert torch.equal(unpacked, expected)
+    assert torch.equal(fake_quantize(unpacked, amax, on), expected)
+
+
+@given(GRIDS, st.integers(0, 10))
+def test_fake_quantizing_is_quantizing_and_back(on: Grid, seed: int) -> None:
+    x, amax = torch.randn(50, generator=torch.Generator().manual_seed(seed)), torch.tensor(1.3)
+    assert torch.equal(dequantize(quantize(x, amax, on), amax, on), fake_quantize(x, amax, on))
+
+
+@pytest.mark.parametrize(("bits", "share"), [(2, 4), (3, 2), (4, 2), (5, 1), (8, 1), (9, 0.5), (16, 0.5)])
+def test_so_many_values_share_a_byte(bits: int, share: float) -> None:
+    packed = pack(torch.randn(64), torch.tensor(1.0), grid(bits=bits))
+    assert packed.numel() * packed.element_size() == 64 / share
+
+
+def test_shared_and_parametrized_weights_are_not_packed() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.own = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+            self.normed = weight_norm(nn.Linear(4, 4))
+            self.two.weight = self.one.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.own(self.normed(self.two(self.one(x))))
+
+    model = qzoo.quantize(Tied(), "int8")
+    qzoo.calibrate(model, torch.randn(8, 4))
+    assert list(packable(model)) == ["own.weight"]
