@@ -28,9 +28,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "p99.9": {"method": "percentile", "percentile": 99.9},
     "p99.99": {"method": "percentile"},
 }
-CASES = [
-    (name, bits, weight_bits) for name in METHODS for bits in range(4, 9) for weight_bits in (8, 4)[: bits % 2 + 1]
-]
+CASES = [(name, bits, 4 if bits == 5 else 8) for name in METHODS for bits in range(4, 9)]
+REFERENCE_CASES = [case for case in CASES if case[1] in (4, 8)]
 
 
 def with_cases(entry: RecipeEntry, binning: str = "aligned") -> RecipeEntry:
