@@ -69,6 +69,8 @@ class PeerError(QzooError, RuntimeError):
         self.known = known
 
 
+LONGEST_NAME = 100
+"""Characters, from which on nothing near is looked for."""
 MANY = 100
 """Names, from which on they are not listed."""
 
@@ -80,6 +82,8 @@ def nearest(given: str, known: Iterable[str], most: int = 1) -> list[str]:
         >>> nearest("percentle", ["max", "mse", "percentile"])
         ['percentile']
     """
+    if len(given) > LONGEST_NAME:
+        return []  # comparing takes the square of the length, and this is no slip of the finger
     names = {name.lower(): name for name in known}
     return [names[match] for match in difflib.get_close_matches(given.lower(), names, n=most, cutoff=0.5)]
 

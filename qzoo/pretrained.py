@@ -10,10 +10,10 @@ from typing import Any
 from torch import nn
 
 from qzoo import environment
-from qzoo.build.bases import base_digest, create_bare, create_base
+from qzoo.build.bases import base_digest, create_bare, create_base, skeleton
 from qzoo.build.heads import fit_to_new_head
 from qzoo.build.quantize import quantize_in_place
-from qzoo.build.whole_model import load_whole
+from qzoo.build.whole_model import check_whole, load_whole
 from qzoo.errors import WeightsError
 from qzoo.quant.ranges import set_ranges
 from qzoo.schema.catalog import RecipeEntry
@@ -46,6 +46,10 @@ def create_pretrained(entry: RecipeEntry, resolved: ResolvedVariant, keywords: d
         quantize_in_place(model, resolved)
         load_pretrained_ranges(model, entry, resolved)
         return model
+    # A recipe from elsewhere may name a huge model beside a small file: names and shapes take no memory.
+    outline = skeleton(resolved.base)
+    quantize_in_place(outline, resolved)
+    check_whole(outline, whole)
     model = create_bare(resolved.base)
     quantize_in_place(model, resolved)
     load_whole(model, whole)

@@ -90,7 +90,11 @@ def base_digest(model: nn.Module) -> str:
     A classifier that was replaced when the model was made counts as the one in the weights file, so that the ranges
     of all other layers still fit. Batch norm's counter of batches does not count: no prediction depends on it.
     """
-    quantizers = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, TensorQuantizer))
+    quantizers = tuple(
+        f"{name}."
+        for name, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, TensorQuantizer)
+    )
     state = {
         key: value
         for key, value in model.state_dict().items()

@@ -14,7 +14,7 @@ from qzoo.errors import WeightsError
 from qzoo.quant.packing import pack, packable, packed_dtype, packed_shape, unpack
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
 from qzoo.weights.artifact import Header, TensorSpec
-from qzoo.weights.model_file import ModelInfo, load_model, save_model, spec_of
+from qzoo.weights.model_file import ModelInfo, check_model, load_model, save_model, spec_of
 
 
 def save_whole(model: nn.Module, path: Path, *, packed: bool = True) -> None:
@@ -47,7 +47,7 @@ def load_whole(model: nn.Module, path: Path) -> ModelInfo:
     Raises:
         WeightsError: the file is missing, corrupt, or holds another model; nothing is changed.
     """
-    tensors, info = load_model(path, {False: _header(_state(model)), True: _packed_header(model)})
+    tensors, info = load_model(path, _headers(model))
     made = provenance(model)
     if made and made.variant and info.recipe_sha256 != made.variant.digest:
         raise WeightsError(
@@ -55,12 +55,30 @@ def load_whole(model: nn.Module, path: Path) -> ModelInfo:
             f"{made.variant.name} ({made.variant.digest[:12]}). Take the file and the recipe of one folder."
         )
     state = _unpacked(model, tensors) if info.packed else tensors
-    broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    # A buffer may hold an infinity on purpose, as attention masks do.
+    broken = [key for key, _ in model.named_parameters() if not state[key].isfinite().all()]
     if broken:
         raise WeightsError(f"{path} holds NaN or Inf in {', '.join(broken[:3])}. Fetch it again.")
     set_ranges(model, {key: state[key] for key in get_ranges(model)})
     model.load_state_dict(state, strict=False)  # all but the counters are there: the header was compared
     return info
+
+
+def check_whole(skeleton: nn.Module, path: Path) -> None:
+    """Refuses a file that does not hold the whole of a model, before memory for the model is taken.
+
+    Args:
+        skeleton: the quantized model on the meta device.
+        path: of the file.
+
+    Raises:
+        WeightsError: the file is missing, truncated, or holds another model.
+    """
+    check_model(path, _headers(skeleton))
+
+
+def _headers(model: nn.Module) -> dict[bool, Header]:
+    return {False: _header(_state(model)), True: _packed_header(model)}
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:

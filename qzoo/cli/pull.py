@@ -35,5 +35,5 @@ def run(
     for name, facts in manifest.files.items():
         stdout.print(f"{facts.bytes:>12,}  {name}", highlight=False)
     stdout.print(f"in {published.folder}", highlight=False, soft_wrap=True)
-    load = str(output) if output else published.name
+    load = f"./{output}" if output and len(output.parts) == 1 else str(output or published.name)
     stdout.print(f'load it:  qzoo.create("{load}", pretrained=True)', markup=False, soft_wrap=True)

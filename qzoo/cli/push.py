@@ -64,7 +64,7 @@ def run(
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
     from qzoo.errors import RecipeError, did_you_mean
-    from qzoo.tasks.push import pin, push
+    from qzoo.tasks.push import push
     from qzoo.tasks.settings import Settings
 
     if weights not in ("packed", "float", "none"):
@@ -73,10 +73,8 @@ def run(
     settings = Settings(data=data, eval_images=eval_images, batch_size=batch_size, device=device, workers=workers)
     made = push(
         name, repo, settings=settings, artifacts=artifacts, weights=stored, private=private, folder=output,
-        dry_run=dry_run, progress=bar,
+        dry_run=dry_run, pin_file=pin_file, progress=bar,
     )  # fmt: skip
-    if pin_file and made.address:
-        pin(pin_file, made.manifest.name, made.address)
     if json_file:
         write_json(_facts(made), json_file)
     if json_file != "-":

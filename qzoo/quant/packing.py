@@ -63,7 +63,7 @@ def pack(weight: Tensor, amax: Tensor, on: Grid) -> Tensor:
     codes = (values - on.low).to(torch.uint8).flatten()
     codes = nn.functional.pad(codes, (0, -len(codes) % share)).view(-1, share)
     # The first value has the lowest bits.
-    return (codes << _shifts(share)).sum(1, dtype=torch.uint8)
+    return (codes << _shifts(share, codes)).sum(1, dtype=torch.uint8)
 
 
 def unpack(packed: Tensor, amax: Tensor, on: Grid, shape: tuple[int, ...]) -> Tensor:
@@ -71,7 +71,7 @@ def unpack(packed: Tensor, amax: Tensor, on: Grid, shape: tuple[int, ...]) -> Te
     share = values_per_byte(on)
     if share == 1:
         return dequantize(packed, amax, on)
-    codes = (packed.unsqueeze(1) >> _shifts(share)) & (2 ** (8 // share) - 1)
+    codes = (packed.unsqueeze(1) >> _shifts(share, packed)) & (2 ** (8 // share) - 1)
     values = codes.flatten()[: math.prod(shape)].view(shape).float() + on.low
     return dequantize(values, amax, on)
 
@@ -93,5 +93,5 @@ def packable(model: nn.Module) -> dict[str, TensorQuantizer]:
     return found
 
 
-def _shifts(share: int) -> Tensor:
-    return torch.arange(share, dtype=torch.uint8) * (8 // share)
+def _shifts(share: int, like: Tensor) -> Tensor:
+    return torch.arange(share, dtype=torch.uint8, device=like.device) * (8 // share)

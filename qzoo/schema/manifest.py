@@ -20,6 +20,9 @@ FileName = Literal[
     "ranges.safetensors", "model.safetensors", "histograms.safetensors", "receipt.safetensors",
 ]  # fmt: skip
 """The files of a published model. No other name is ever read, so none can lead out of the folder."""
+ModelName = Annotated[str, Field(max_length=200, pattern=r"^([^/\\\x00-\x1f.][^/\\\x00-\x1f]*)?$")]
+"""Of a base or a variant: it becomes part of file names, so it must not lead out of a folder."""
+
 MANIFEST = "manifest.json"
 RECIPE: FileName = "recipe.yaml"
 CONFIG: FileName = "config.json"
@@ -43,11 +46,11 @@ class Manifest(StrictModel):
     """A published model: what it is, and its files."""
 
     format: Literal["qzoo-published/1"] = "qzoo-published/1"
-    name: str = Field(min_length=1, max_length=200)
+    name: ModelName
     """Full name of the variant, `resnet50_int8`."""
-    base: str = Field(min_length=1, max_length=200)
+    base: ModelName
     """The base's name, `resnet50`."""
-    variant: str = Field(min_length=1, max_length=200)
+    variant: ModelName
     """The variant's name in the recipe, `int8`."""
     version: int = Field(ge=1)
     """Of the recipe."""

@@ -11,11 +11,11 @@ from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.model import StrictModel
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import ActivationField, QuantizerField
-from qzoo.schema.references import dotted, reference_problems
+from qzoo.schema.references import MOST_VARIANTS, dotted, reference_problems
 from qzoo.schema.residual import Residual
 from qzoo.schema.rule import Rule
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]{0,99}$")]
 
 
 SHORTEST_SHA256 = 8
@@ -146,7 +146,9 @@ class Recipe(StrictModel):
     """The scheme of variants that name none."""
     schemes: dict[Name, Scheme] = Field(default_factory=dict, json_schema_extra={"additionalProperties": False})
     """Schemes of this recipe alone; they go before shared ones of the same name."""
-    variants: dict[Name, Variant] = Field(min_length=1, json_schema_extra={"additionalProperties": False})
+    variants: dict[Name, Variant] = Field(
+        min_length=1, max_length=MOST_VARIANTS, json_schema_extra={"additionalProperties": False}
+    )
     """By name: {int8: {}} takes the scheme as it is."""
 
     @model_validator(mode="after")
@@ -169,8 +171,14 @@ class Recipe(StrictModel):
         return Recipe.model_validate(
             self.model_dump(by_alias=True)
             | {
+                "published": _without_comparisons(self.published, chain),
                 "schemes": {key: schemes[key] for key in sorted(named)},
-                "variants": {key: _without_comparisons(self.variants[key], chain) for key in chain},
+                "variants": {
+                    key: self.variants[key].model_copy(
+                        update={"published": _without_comparisons(self.variants[key].published, chain)}
+                    )
+                    for key in chain
+                },
             }
         )
 
@@ -182,7 +190,6 @@ class Recipe(StrictModel):
         return chain
 
 
-def _without_comparisons(variant: Variant, known: Collection[str]) -> Variant:
-    """Returns the variant without claims that compare it with one that is not among the known."""
-    kept = [claim for claim in variant.published if claim.top1_below is None or claim.top1_below in known]
-    return variant.model_copy(update={"published": kept})
+def _without_comparisons(claims: list[Claim], known: Collection[str]) -> list[Claim]:
+    """Returns the claims without those that compare with a variant that is not among the known."""
+    return [claim for claim in claims if claim.top1_below is None or claim.top1_below in known]

@@ -14,6 +14,7 @@ from qzoo.schema.yaml_source import FieldPath
 Problem = tuple[FieldPath, str]
 Variants = Mapping[str, Mapping[str, Any]]
 FLOAT = "float"
+MOST_VARIANTS = 300
 
 
 def reference_problems(recipe: Mapping[str, Any], schemes: Collection[str] | None = None) -> Iterator[Problem]:
@@ -28,6 +29,9 @@ def reference_problems(recipe: Mapping[str, Any], schemes: Collection[str] | Non
         [(('variants', 'qat', 'from'), "unknown variant 'int7'. Did you mean 'int8'? Known: int8, qat.")]
     """
     variants = {name: _mapping(variant) for name, variant in _mapping(recipe.get("variants")).items()}
+    if len(variants) > MOST_VARIANTS:  # following all their chains would take minutes
+        yield ("variants",), f"{len(variants):,} variants; a recipe has at most {MOST_VARIANTS}. Write several recipes."
+        return
     yield from _claims(recipe, (), variants)
     for name, variant in variants.items():
         if name == FLOAT:

@@ -12,6 +12,7 @@ from torch import nn
 
 from qzoo.build.bases import base_card, base_digest, input_format
 from qzoo.build.whole_model import save_whole
+from qzoo.errors import RecipeError
 from qzoo.quant.calibration import activation_quantizers
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import get_ranges, quantizers
@@ -29,7 +30,7 @@ from qzoo.tasks.ranges import save
 from qzoo.tasks.settings import Settings
 from qzoo.weights.artifact import versions
 from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT
-from qzoo.weights.published import facts_of
+from qzoo.weights.published import facts_of, require_dataset_name
 from qzoo.weights.receipt import Receipt, load_receipt
 
 Stored = Literal["packed", "float", "none"]
@@ -80,7 +81,10 @@ def make_bundle(
         WeightsError: there are no ranges and no data to calibrate with; or something at hand is damaged.
         DataError: the dataset is missing or of the wrong kind.
     """
+    if entry.published_name is not None and entry.path is not None and entry.path.parent.resolve() == folder.resolve():
+        raise RecipeError(f"{folder} is the model that is to be pushed. Give another folder with -o, or none.")
     resolved, settings = resolve(entry, variant), settings or Settings()
+    require_dataset_name(resolved.dataset, entry.where)
     evidence = gather(entry, resolved, settings, artifacts, progress)
     model = quantized_model(resolved, evidence.ranges)
     folder.mkdir(parents=True, exist_ok=True)

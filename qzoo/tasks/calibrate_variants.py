@@ -73,6 +73,8 @@ def calibrate_variants(
         UnsupportedError: the device can't be used.
         PeerError: another process of the same run failed.
     """
+    if entry.published_name is not None and output is None:
+        raise RecipeError(f"{entry.published_name} has ranges of its own. Say where those of this run go: -o FOLDER.")
     settings = settings or Settings()
     chosen = [resolve(entry, name) for name in variants or calibratable(entry)]
     paths = [_target(output, variant.name, len(chosen)) for variant in chosen]

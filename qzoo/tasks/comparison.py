@@ -71,7 +71,7 @@ def compare_usual(claimed: Predictions, found: Predictions) -> Usual:
     """Returns how predictions differ from those of a receipt, on the same images in the same order."""
     shift = (claimed.margins - found.margins).abs()
     flipped = claimed.top[:, 0] != found.top[:, 0]
-    moved = ~flipped & (shift > SAME * claimed.margins.median())
+    moved = ~flipped & ~(shift <= SAME * claimed.margins.median())
     counts = (int(flipped.sum()), int(moved.sum()))
     return Usual(len(shift), len(shift) - sum(counts), counts[1], counts[0], float(shift.max()))
 
@@ -79,4 +79,4 @@ def compare_usual(claimed: Predictions, found: Predictions) -> Usual:
 def compare_exact(claimed: Tensor, found: Tensor) -> Exact:
     """Returns how exact margins differ from those of a receipt, on the same images in the same order."""
     shift = (claimed - found).abs()
-    return Exact(len(shift), int((shift > EXACTLY_SAME * claimed.median()).sum()), float(shift.max()))
+    return Exact(len(shift), int((~(shift <= EXACTLY_SAME * claimed.median())).sum()), float(shift.max()))

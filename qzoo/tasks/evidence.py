@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qzoo import environment
 from qzoo.errors import WeightsError
-from qzoo.pretrained import artifact_file
+from qzoo.pretrained import artifact_at_hand, artifact_file
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.calibrate_variants import calibrate_variants
@@ -58,6 +58,8 @@ def gather(
     Raises:
         WeightsError: there are no ranges, and no data to calibrate with.
     """
+    if artifacts is not None and not artifacts.is_dir():
+        raise WeightsError(f"There is no folder {artifacts} with artifacts. `qzoo reproduce --artifacts` fills one.")
     can_measure = settings.data is not None or variant.dataset == "digits"
     ranges = _at_hand(entry, variant, RANGES, artifacts)
     if ranges is None and can_measure:
@@ -69,8 +71,8 @@ def gather(
         command = f"qzoo calibrate {entry.address(variant.variant)} --data PATH"
         raise WeightsError(f"{variant.name} is not calibrated. Give --data PATH, or calibrate it first: {command}")
     values, info = load_ranges(ranges)
-    receipt = _receipt(entry, variant, artifacts, content_digest(values))
-    if receipt is None and can_measure:
+    receipt = _receipt(entry, variant, artifacts, info, content_digest(values))
+    if can_measure and (receipt is None or not _measures(receipt, settings)):
         receipt = _measure(entry, variant, ranges, settings, progress)
     histograms = _histograms(entry, variant, artifacts, info)
     return Evidence(
@@ -81,13 +83,29 @@ def gather(
 
 def _at_hand(entry: RecipeEntry, variant: ResolvedVariant, kind: Kind, artifacts: Path | None) -> Path | None:
     given = artifacts / f"{variant.name}{kind.suffix}" if artifacts else None
-    return given if given and given.is_file() else artifact_file(entry, variant.name, kind)
+    if given and given.is_file():
+        return given
+    # What is pinned on the hub is not asked for: it may be what this push is to replace.
+    own = entry.published_name is not None
+    return artifact_file(entry, variant.name, kind) if own else artifact_at_hand(entry, variant.name, kind)
 
 
-def _receipt(entry: RecipeEntry, variant: ResolvedVariant, artifacts: Path | None, ranges_sha256: str) -> Path | None:
-    # A receipt of other ranges is evidence of another model.
+def _receipt(
+    entry: RecipeEntry, variant: ResolvedVariant, artifacts: Path | None, ranges: RangesInfo, ranges_sha256: str
+) -> Path | None:
     path = _at_hand(entry, variant, RECEIPT, artifacts)
-    return path if path and load_receipt(path).info.ranges_sha256 == ranges_sha256 else None
+    if path is None:
+        return None
+    # A receipt of other ranges, or of the same ranges in another recipe, is evidence of another model.
+    info = load_receipt(path).info
+    same = (info.ranges_sha256, info.recipe_sha256) == (ranges_sha256, ranges.recipe_sha256)
+    return path if same else None
+
+
+def _measures(receipt: Path, settings: Settings) -> bool:
+    """Whether a receipt has the images that are asked for: so many, or all."""
+    claim = load_receipt(receipt)
+    return claim.info.complete if settings.eval_images is None else len(claim) == settings.eval_images
 
 
 def _histograms(

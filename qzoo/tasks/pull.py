@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 from pathlib import Path
 from typing import get_args
 
@@ -38,7 +40,7 @@ def pull(repo: str, folder: Path | str | None = None) -> Published:
     # The manifest comes last, and goes first: half a folder must not pass for a whole one.
     (folder / MANIFEST).unlink(missing_ok=True)
     for name in [*published.manifest.files, MANIFEST]:
-        unfinished = folder / f".{name}.unfinished"
+        unfinished = folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
         shutil.copyfile(published.folder / name, unfinished)
         unfinished.replace(folder / name)
     return open_folder(folder)

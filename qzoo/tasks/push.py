@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from qzoo.errors import RecipeError, UnknownNameError
-from qzoo.schema.hub_index import read_index
+from qzoo.schema.hub_index import HubIndex, read_index
 from qzoo.schema.manifest import Manifest
 from qzoo.tasks.bundle import Stored, make_bundle
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.settings import Settings
 from qzoo.weights.finding import find_variant
-from qzoo.weights.hub import HubAddress, parse_address, publish
+from qzoo.weights.hub import HubAddress, parse_address, publish, require_online
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def push(
     private: bool | None = None,
     folder: Path | None = None,
     dry_run: bool = False,
+    pin_file: Path | None = None,
     progress: Progress = silent,
 ) -> Pushed:
     """Publishes a calibrated variant, with everything that is known of it, in one commit.
@@ -60,6 +62,7 @@ def push(
         private: for a repository that is created.
         folder: keep the files in it; default: in a folder that is deleted afterwards.
         dry_run: make the files, and send nothing.
+        pin_file: a `hub.json` that gets the commit, so that the name alone finds the model.
         progress: shown the batches.
 
     Raises:
@@ -70,15 +73,22 @@ def push(
         >>> qzoo.push("resnet8_digits_int8", "me/resnet8_digits_int8")  # doctest: +SKIP
     """
     address = parse_address(repo)
+    if not dry_run:
+        require_online(address)
     if address.revision is not None:
         raise UnknownNameError(f"'{repo}' names a revision, but a push makes a new one. Give {address.repo} alone.")
     entry, variant = find_variant(name)
+    if pin_file is not None:
+        _check_pin(Path(pin_file), f"{entry.name}_{variant}", address)
+    folder, artifacts = (Path(path) if path else None for path in (folder, artifacts))
     with tempfile.TemporaryDirectory(prefix="qzoo-push-") as temporary:
         made = make_bundle(
             entry, variant, folder or Path(temporary), settings,
             artifacts=artifacts, weights=weights, repo=address.repo, progress=progress,
         )  # fmt: skip
         sent = None if dry_run else publish(made.folder, address.repo, private=private)
+    if pin_file is not None and sent is not None:
+        pin(Path(pin_file), made.manifest.name, sent)
     return Pushed(sent, made.manifest, folder, made.missing)
 
 
@@ -93,14 +103,24 @@ def pin(path: Path, name: str, address: HubAddress) -> None:
     Raises:
         RecipeError: the index speaks of another owner, or the repository has another name.
     """
+    index, owner = _check_pin(path, name, address), address.repo.partition("/")[0]
+    revisions = {**(index.revisions if index else {}), name: address.revision}
+    text = json.dumps({"organisation": owner, "revisions": dict(sorted(revisions.items()))}, indent=1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _check_pin(path: Path, name: str, address: HubAddress) -> HubIndex | None:
+    """Returns the index that is to name a repository, if there is one already.
+
+    Raises:
+        RecipeError: it speaks of another owner, or the repository has another name than the variant.
+    """
     owner, _, repo = address.repo.partition("/")
     index = read_index(path) if path.is_file() else None
     if repo != name or (index is not None and index.organisation != owner):
         expected = f"{index.organisation if index else owner}/{name}"
         raise RecipeError(f"{path} can't name {address.repo}: by it, {name} lies in {expected}. Push it there.")
-    revisions = {**(index.revisions if index else {}), name: address.revision}
-    text = json.dumps({"organisation": owner, "revisions": dict(sorted(revisions.items()))}, indent=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    return index

@@ -51,7 +51,7 @@ def solve(
     percentile: float | None = None,
     bits: int | None = None,
     weight_bits: int | None = None,
-    output: Path | None = None,
+    output: Path | str | None = None,
 ) -> Solved:
     """Solves the ranges of a variant that differs from a calibrated one in calibrator or bits, and writes them.
 
@@ -81,7 +81,7 @@ def solve(
     entry = _entry(path, info)
     written = _written(info.variant, method, percentile, bits, weight_bits)
     variant = _resolved(entry, written)
-    target = _target(output or path.parent, variant.name)
+    target = _target(Path(output or path.parent), variant.name)
     model = create_base(variant.base, pretrained=True)
     quantize_in_place(model, variant)
     check_base(path, info, base_digest(model))
@@ -131,6 +131,8 @@ def _resolved(entry: RecipeEntry, written: dict[str, Any]) -> ResolvedVariant:
     if len(written) == 1:
         return resolve(entry, start)
     name = "_".join([start, *_words(written)])
+    while name in entry.recipe.variants:  # of another content, on which this one may build
+        name += "_"
     added = {name: Variant.model_validate_json(json.dumps(written))}
     recipe = entry.recipe.model_copy(update={"variants": entry.recipe.variants | added})
     variant = resolve(RecipeEntry.from_recipe(recipe, entry.name), name)

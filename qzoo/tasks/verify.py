@@ -81,7 +81,7 @@ def verify(
         images: how many to check; default: all that the receipt and this machine have.
         receipt: a file; default: what lies beside the variant's ranges.
         ranges: a file, to verify other ranges than those that are found by name.
-        model: to verify instead: compiled, ported, or loaded by other means.
+        model: to verify instead: a float32 module, compiled or loaded by other means; it is run in float64 too.
         progress: shown the batches.
 
     Raises:
@@ -95,10 +95,10 @@ def verify(
     settings = settings or Settings()
     entry, variant = find_variant(name)
     resolved = resolve(entry, variant)
-    claim = load_receipt(_receipt_file(entry, resolved, receipt))
+    claim = load_receipt(_receipt_file(entry, resolved, Path(receipt) if receipt else None))
     _check(claim, resolved)
     if model is None:
-        model = create_pretrained(entry, resolved, {}) if ranges is None else quantized_model(resolved, ranges)
+        model = create_pretrained(entry, resolved, {}) if ranges is None else quantized_model(resolved, Path(ranges))
     model = model.to(usable_device(settings.device))
     chosen = find_images(claim, _everything(resolved, settings), images, progress)
     found = evaluate_images(model, chosen.images, progress=progress, what=f"verifying {variant}")

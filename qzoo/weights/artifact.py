@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qzoo.errors import WeightsError
+from qzoo.schema.manifest import ModelName
 from qzoo.schema.model import StrictModel
 from qzoo.weights.content import content_digest
 from qzoo.weights.kinds import Kind
@@ -33,7 +35,7 @@ Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 class ArtifactInfo(StrictModel):
     """What every artifact says of itself."""
 
-    name: str = Field(max_length=200)
+    name: ModelName
     """Full name of the variant, `resnet20_cifar10_int8`; empty for a model that no recipe describes."""
     version: int = Field(ge=0)
     """Of the recipe."""
@@ -70,9 +72,10 @@ def write_artifact(path: Path, kind: Kind, tensors: Mapping[str, Tensor], info: 
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"format": kind.format, "info": json.dumps(info.model_dump(mode="json"), sort_keys=True)}
     metadata["digest"] = _digest(tensors, metadata["info"])
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, unfinished, metadata)
+        _sort_metadata(unfinished)
         unfinished.chmod(_usual_mode())
         unfinished.replace(path)
     finally:
@@ -107,6 +110,14 @@ def read_artifact(
     if metadata.keys() != {"format", "info", "digest"} or metadata["digest"] != _digest(tensors, metadata["info"]):
         raise WeightsError(f"{path} is corrupt: its digest does not fit its content. {kind.remedy}")
     return tensors, info
+
+
+def check_header(path: Path, kind: Kind, info_type: type[Info], check: Callable[[Header, Info], str | None]) -> None:
+    """Refuses an artifact whose header is not as it has to be, without reading its tensors; see `read_artifact`."""
+    with _opened(path, kind) as file:
+        info = _parse(path, kind, info_type, (file.metadata() or {}).get("info", ""))
+        if fault := check(_header(file), info):
+            raise WeightsError(f"{path} does not fit: {fault}. {kind.remedy}")
 
 
 def read_info(path: Path, kind: Kind, info_type: type[Info]) -> Info:
@@ -176,6 +187,18 @@ def _mapping(text: str) -> dict[str, Any]:
         content = json.loads(text)
         return content if isinstance(content, dict) else {}
     return {}
+
+
+def _sort_metadata(path: Path) -> None:
+    """Puts the metadata into a fixed order, in place: safetensors shuffles them, and equal files should be equal."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def _usual_mode() -> int:

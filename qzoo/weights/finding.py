@@ -19,7 +19,8 @@ def find(name: str) -> tuple[RecipeEntry, str | None]:
     """Returns the recipe that a name stands for, and the variant if the name has one.
 
     Args:
-        name: what `Catalog.find` takes, `hf-hub:owner/repo[@revision]`, or a folder that `qzoo pull` filled.
+        name: what `Catalog.find` takes, `hf-hub:owner/repo[@revision]`, or a folder that `qzoo pull` filled; a name of
+            the catalogue goes before a folder of that name, `./name` is the folder.
 
     Raises:
         UnknownNameError: with the nearest names.
@@ -28,13 +29,11 @@ def find(name: str) -> tuple[RecipeEntry, str | None]:
     """
     if is_hub_name(name):
         published = fetch(parse_address(name), [RECIPE])
-    elif is_published_folder(name):
+    elif is_published_folder(name) and name not in Catalog.load().names():
         published = open_folder(Path(name).expanduser())
     else:
         return Catalog.load().find(name)
-    entry, variant = published.entry(), published.manifest.variant
-    Catalog.require_variant(entry, variant)
-    return entry, variant
+    return published.entry(), published.manifest.variant
 
 
 def find_variant(name: str) -> tuple[RecipeEntry, str]:

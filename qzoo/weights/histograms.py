@@ -18,6 +18,7 @@ from torch import Tensor
 
 from qzoo.errors import WeightsError
 from qzoo.quant.histogram import ALIGNED_BINS, Histogram, aligned_edges, exponent_of
+from qzoo.schema.manifest import ModelName
 from qzoo.weights.artifact import ArtifactInfo, Digest, Header, read_artifact, write_artifact
 from qzoo.weights.kinds import HISTOGRAMS
 
@@ -30,9 +31,9 @@ _SIZES = {"bounds": (2,), "exponent": ()}
 class HistogramsInfo(ArtifactInfo):
     """What a histograms file says of itself."""
 
-    base: str = Field(max_length=200)
+    base: ModelName
     """The base's name."""
-    variant: str = Field(max_length=200)
+    variant: ModelName
     """The variant's name in the recipe."""
     recipe: str = Field(max_length=1_000_000)
     """The recipe of that variant, self-contained YAML."""

@@ -60,6 +60,18 @@ def parse_address(name: str) -> HubAddress:
     return HubAddress(match["repo"], match["revision"])
 
 
+def require_online(address: HubAddress) -> None:
+    """Refuses to go on where the client works offline.
+
+    Raises:
+        WeightsError: HF_HUB_OFFLINE is set.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise WeightsError(f"Nothing can be sent to {address}: HF_HUB_OFFLINE is set. Unset it, or say --dry-run.")
+
+
 def fetch(address: HubAddress, files: Sequence[FileName] = ()) -> Published:
     """Returns a published model, with some of its files; those in the cache are not fetched again.
 

@@ -42,7 +42,7 @@ RANGES = Kind("ranges", largest=64_000_000, remedy="`qzoo calibrate NAME` writes
 """All `amax` of a calibrated model."""
 MODEL = Kind("model", largest=LARGEST_FILE, remedy="`qzoo push` makes one; or fetch it again.")
 """A whole calibrated model."""
-HISTOGRAMS = Kind("histograms", largest=500_000_000, remedy="`qzoo calibrate NAME` writes one; or copy it again.")
+HISTOGRAMS = Kind("histograms", largest=100_000_000, remedy="`qzoo calibrate NAME` writes one; or copy it again.")
 """What a calibration collected."""
 RECEIPT = Kind("receipt", largest=500_000_000, remedy="`qzoo evaluate NAME --receipt FILE` writes one.")
 """The predictions behind a figure."""

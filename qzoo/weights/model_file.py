@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qzoo.weights.artifact import ArtifactInfo, Header, TensorSpec, read_artifact, write_artifact
+from qzoo.errors import UnsupportedError
+from qzoo.weights.artifact import ArtifactInfo, Header, TensorSpec, check_header, read_artifact, write_artifact
 from qzoo.weights.kinds import MODEL
 
 _DTYPES = {
@@ -27,6 +28,8 @@ class ModelInfo(ArtifactInfo):
 
 def spec_of(shape: tuple[int, ...], dtype: torch.dtype) -> TensorSpec:
     """Returns what a header says of a tensor."""
+    if dtype not in _DTYPES:
+        raise UnsupportedError(f"A model with {dtype} tensors can't be stored as safetensors by this version of qzoo.")
     return TensorSpec(_DTYPES[dtype], tuple(shape))
 
 
@@ -47,6 +50,11 @@ def load_model(path: Path, expected: Mapping[bool, Header]) -> tuple[dict[str, T
         WeightsError: the file is missing, truncated, corrupt, or holds other tensors than the model; nothing is read.
     """
     return read_artifact(path, MODEL, ModelInfo, lambda header, info: _fault(header, expected[info.packed]))
+
+
+def check_model(path: Path, expected: Mapping[bool, Header]) -> None:
+    """Refuses a model file that holds other tensors than the model, without reading it; see `load_model`."""
+    check_header(path, MODEL, ModelInfo, lambda header, info: _fault(header, expected[info.packed]))
 
 
 def _fault(header: Header, expected: Header) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from qzoo.errors import WeightsError
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.manifest import LARGEST_TEXT, MANIFEST, RECIPE, FileFacts, FileName, Manifest, read_manifest
+from qzoo.schema.resolve import resolve
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,13 @@ class Published:
         path = self.file(RECIPE)
         if path is None or path.stat().st_size > LARGEST_TEXT:
             raise WeightsError(f"{self.name} holds no qzoo model: it has no {RECIPE} of a sensible size.")
-        return Catalog.load().published_entry(path, self.manifest.base, self.name)
+        entry = Catalog.load().published_entry(path, self.manifest.base, self.name)
+        require_dataset_name(entry.recipe.dataset, self.name)
+        Catalog.require_variant(entry, self.manifest.variant)
+        variant, manifest = resolve(entry, self.manifest.variant), self.manifest
+        if (variant.name, variant.version, variant.digest) != (manifest.name, manifest.version, manifest.recipe_sha256):
+            raise WeightsError(f"The recipe of {self.name} is not the one that its manifest speaks of. Push it again.")
+        return entry
 
 
 def open_folder(folder: Path, name: str | None = None) -> Published:
@@ -64,7 +71,23 @@ def open_folder(folder: Path, name: str | None = None) -> Published:
 
 def is_published_folder(name: str) -> bool:
     """Whether a name is that of a folder with a manifest."""
-    return (Path(name).expanduser() / MANIFEST).is_file()
+    try:
+        return (Path(name).expanduser() / MANIFEST).is_file()
+    except (OSError, RuntimeError, ValueError):  # no path: too long, an unknown user's folder, a null byte
+        return False
+
+
+def require_dataset_name(dataset: str, where: str) -> None:
+    """Refuses a recipe whose dataset is a folder: on another machine it is another one, or something private.
+
+    Raises:
+        WeightsError: says so.
+    """
+    if any(sign in dataset for sign in ("/", "\\", "~")) or dataset.startswith("."):
+        raise WeightsError(
+            f"The recipe of {where} names a folder as its dataset, '{dataset}'. What is published names a dataset that "
+            "every machine can have, such as imagenet-1k or cifar10."
+        )
 
 
 def facts_of(path: Path) -> FileFacts:

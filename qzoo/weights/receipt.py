@@ -138,14 +138,32 @@ def load_receipt(path: Path) -> Receipt:
     )
     if not _is_possible(receipt):
         raise WeightsError(f"{path} holds predictions that no model of {info.classes} classes makes. {RECEIPT.remedy}")
+    if not _is_of_its_figures(receipt):
+        raise WeightsError(f"{path} states figures that are not those of its predictions. {RECEIPT.remedy}")
     return receipt
+
+
+def _is_of_its_figures(receipt: Receipt) -> bool:
+    """Whether the accuracies are those of predictions and labels."""
+    if not bool((receipt.labels >= 0).all()):
+        return not receipt.info.top1 and not receipt.info.top5
+    for name, predictions in (("float", receipt.float_model), ("quantized", receipt.quantized)):
+        hits = predictions.top == receipt.labels.unsqueeze(1)
+        for stated, hit in ((receipt.info.top1, hits[:, 0]), (receipt.info.top5, hits.any(1))):
+            if name in stated and abs(stated[name] - 100 * float(hit.double().mean())) > 1e-3:
+                return False
+    return True
 
 
 def _is_possible(receipt: Receipt) -> bool:
     both, exact = (receipt.float_model, receipt.quantized), receipt.exact
     tops = all(_within(predictions.top, receipt.info.classes) for predictions in both)
     margins = [*(predictions.margins for predictions in both), exact.float_model, exact.quantized]
-    return tops and _within(exact.rows, len(receipt)) and all(bool((each >= 0).all()) for each in margins)
+    return (
+        tops
+        and _within(exact.rows, len(receipt))
+        and all(bool(((each >= 0) & each.isfinite()).all()) for each in margins)
+    )
 
 
 def _within(values: Tensor, end: int) -> bool:

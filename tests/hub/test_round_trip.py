@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,15 @@ from torch import Tensor
 
 import qzoo
 from qzoo.errors import RecipeError, UnknownNameError, WeightsError
+from qzoo.pretrained import artifact_at_hand
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.resolve import resolve
 from qzoo.tasks.push import pin
+from qzoo.tasks.settings import Settings
 from qzoo.weights.finding import find_variant
 from qzoo.weights.hub import HubAddress, publish
-from qzoo.weights.published import Published
+from qzoo.weights.published import Published, facts_of
+from qzoo.weights.receipt import load_receipt, save_receipt
 from tests.hub.conftest import NAME, REPO, logits
 
 HUB_NAME = f"hf-hub:{REPO}"
@@ -218,7 +223,7 @@ def test_names_that_are_no_repository(rest: str) -> None:
         qzoo.create(f"hf-hub:{rest}", pretrained=True)
 
 
-def test_a_base_and_a_revision_cannot_be_pushed() -> None:
+def test_a_base_and_a_revision_cannot_be_pushed(hub_client: Any) -> None:
     with pytest.raises(UnknownNameError, match=r"'resnet8_digits' is a base; name one of its variants"):
         qzoo.push("resnet8_digits", REPO)
     with pytest.raises(UnknownNameError, match=r"names a revision, but a push makes a new one\. Give tester/x alone"):
@@ -228,6 +233,93 @@ def test_a_base_and_a_revision_cannot_be_pushed() -> None:
 def test_without_ranges_and_data_a_push_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"resnet50_int8 is not calibrated\. Give --data PATH, or calibrate"):
         qzoo.push("resnet50_int8", REPO, dry_run=True)
+
+
+def test_offline_nothing_is_pushed_and_nothing_measured_before(hub_client: Any) -> None:
+    hub_client.go_offline()
+    with pytest.raises(WeightsError, match=r"Nothing can be sent to hf-hub:tester/.*: HF_HUB_OFFLINE is set"):
+        qzoo.push(NAME, REPO)
+
+
+def test_what_is_pinned_is_checked_before_the_push(hub: Any, hub_client: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        RecipeError, match=r"hub\.json can't name tester/other: by it, resnet8_digits_int8 lies in tester/res"
+    ):
+        qzoo.push(NAME, "tester/other", pin_file=tmp_path / "hub.json")
+    assert not hub.repos
+
+
+def test_a_model_is_not_pushed_into_its_own_folder(hub_client: Any, made: Published, tmp_path: Path) -> None:
+    folder = shutil.copytree(made.folder, tmp_path / "own")
+    with pytest.raises(RecipeError, match=r"own is the model that is to be pushed\. Give another folder with -o"):
+        qzoo.push(str(folder), REPO, folder=folder, dry_run=True)
+    assert torch.equal(logits(qzoo.create(str(folder), pretrained=True)), logits(qzoo.create(NAME, pretrained=True)))
+
+
+def test_equal_models_are_equal_files(made: Published, tmp_path: Path) -> None:
+    artifacts = made.folder.parent / "artifacts"
+    both = [qzoo.push(NAME, REPO, artifacts=artifacts, folder=tmp_path / n, dry_run=True).manifest for n in "ab"]
+    assert both[0].digest == both[1].digest == made.manifest.digest
+
+
+def test_a_receipt_of_another_recipe_is_no_evidence(made: Published, tmp_path: Path) -> None:
+    artifacts = shutil.copytree(made.folder.parent / "artifacts", tmp_path / "artifacts")
+    path = artifacts / f"{NAME}.receipt.safetensors"
+    receipt = load_receipt(path)
+    save_receipt(
+        path, replace(receipt, info=receipt.info.model_copy(update={"recipe_sha256": "0" * 64, "date": "old"}))
+    )
+    made_again = qzoo.push(NAME, REPO, artifacts=artifacts, folder=tmp_path / "model", dry_run=True)
+    assert made_again.missing == ()
+    assert load_receipt(tmp_path / "model" / "receipt.safetensors").info.date != "old"
+
+
+def test_fewer_images_are_measured_anew_and_do_not_stick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qzoo.tasks.evidence.artifact_at_hand", _without_shipped(artifact_at_hand))
+    for n, images in ((0, 100), (1, None)):
+        folder = tmp_path / str(n)
+        qzoo.push(NAME, REPO, settings=Settings(eval_images=images), folder=folder, dry_run=True)
+        assert len(load_receipt(folder / "receipt.safetensors")) == (images or 597)
+
+
+def _without_shipped(find: Any) -> Any:
+    def at_hand(entry: Any, name: str, kind: Any) -> Any:
+        path = find(entry, name, kind)
+        shipped = path is not None and kind.name == "receipt" and "recipes" in path.parts
+        return None if shipped else path
+
+    return at_hand
+
+
+def test_a_recipe_that_is_not_the_manifest_s_is_refused(made: Published, tmp_path: Path) -> None:
+    folder = shutil.copytree(made.folder, tmp_path / "other")
+    for change in ({"version": 7}, {"base": "another"}, {"recipe_sha256": "0" * 64}):
+        (folder / "manifest.json").write_text(made.manifest.model_copy(update=change).to_json())
+        with pytest.raises(WeightsError, match=r"recipe of .*other is not the one that its manifest speaks of"):
+            qzoo.create(str(folder), pretrained=True)
+    (folder / "manifest.json").write_text(made.manifest.model_copy(update={"base": "/tmp/x"}).to_json())
+    with pytest.raises(WeightsError, match=r"manifest\.json of .*other is damaged or of another version"):
+        qzoo.create(str(folder), pretrained=True)
+
+
+def test_a_huge_model_beside_a_small_file_takes_no_memory(made: Published, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("qzoo.pretrained.create_bare", lambda _: pytest.fail("memory was taken"))
+    folder = shutil.copytree(made.folder, tmp_path / "huge")
+    recipe = "base: {source: timm, architecture: vit_small_patch16_224}\ndataset: digits\nvariants: {int8: {}}\n"
+    (folder / "recipe.yaml").write_text(recipe)
+    digest = resolve(Catalog.load().published_entry(folder / "recipe.yaml", "x", "x"), "int8").digest
+    files = made.manifest.files | {"recipe.yaml": facts_of(folder / "recipe.yaml")}
+    change = {"base": "x", "name": "x_int8", "recipe_sha256": digest, "files": files}
+    (folder / "manifest.json").write_text(made.manifest.model_copy(update=change).to_json())
+    with pytest.raises(WeightsError, match=r"model\.safetensors does not fit: \d+ tensors of the model are missing"):
+        qzoo.create(str(folder), pretrained=True)
+
+
+def test_a_recipe_that_names_a_folder_is_neither_pushed_nor_loaded(made: Published, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text((made.folder / "recipe.yaml").read_text().replace("dataset: digits", "dataset: /etc"))
+    with pytest.raises(WeightsError, match=r"mine\.yaml names a folder as its dataset, '/etc'"):
+        qzoo.push(f"{mine}:int8", REPO, artifacts=tmp_path, folder=tmp_path / "out", dry_run=True)
 
 
 def test_a_dry_run_sends_nothing(hub: Any, hub_client: Any, tmp_path: Path) -> None:

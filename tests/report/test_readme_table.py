@@ -42,6 +42,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def right_on(percent: float | None) -> Predictions:
+    """Predictions of which so many are class 0."""
+    top = (torch.arange(10_000) >= round(100 * (percent or 0))).long().unsqueeze(1).repeat(1, 5)
+    return Predictions(top, torch.zeros(10_000))
+
+
 def put_receipt(folder: Path, variant: str = "int8", digest: str | None = None, **changes: object) -> None:
     entry, _ = Catalog([folder]).find("resnet20_cifar10")
     info = ReceiptInfo(
@@ -49,10 +55,11 @@ def put_receipt(folder: Path, variant: str = "int8", digest: str | None = None, 
         base_sha256="", ranges_sha256="", dataset="cifar10", split="test", complete=True, classes=10,
         top1={"float": 91.73, "quantized": 91.6}, top5={}, date="2026-11-25", environment={}, **versions(),
     )  # fmt: skip
-    one, other = (Predictions(torch.zeros(1200, 5, dtype=torch.int64), torch.zeros(1200)) for _ in range(2))
-    ids = torch.zeros(1200, 16, dtype=torch.uint8)
+    info = info.model_copy(update=changes)
+    one, other = (right_on(info.top1.get(model)) for model in ("float", "quantized"))
+    labels = torch.zeros(10_000, dtype=torch.int64) if info.top1 else torch.full((10_000,), -1)
     exact = ExactMargins(torch.arange(2), torch.ones(2).double(), torch.ones(2).double())
-    receipt = Receipt(ids, torch.zeros(1200, dtype=torch.int64), one, other, exact, info.model_copy(update=changes))
+    receipt = Receipt(torch.zeros(10_000, 16, dtype=torch.uint8), labels, one, other, exact, info)
     save_receipt(folder / "cifar" / "artifacts" / f"{entry.name}_{variant}.receipt.safetensors", receipt)
 
 
@@ -73,7 +80,7 @@ def test_measured_figures_come_from_the_receipt(folder: Path) -> None:
     put_receipt(folder, "w4a8", top1={"float": 91.73, "quantized": 90.0})
     assert rows(readme_table(Catalog([folder]).entries)) == {
         "`resnet20_cifar10`": [
-            "CIFAR-10", "91.73; published 91.73 ±0.05", "91.60", "+0.13", "1,200",
+            "CIFAR-10", "91.73; published 91.73 ±0.05", "91.60", "+0.13", "10,000",
             "int8 (max, p999, mse, entropy), w8a4, w4a8, w4a4, fp8",
         ],
         "2 more bases; `resnet50` with the variants of NVIDIA's tutorial": [
@@ -86,7 +93,7 @@ def test_measured_figures_come_from_the_receipt(folder: Path) -> None:
 def test_a_part_of_the_images_is_called_partial_and_another_variant_named(folder: Path) -> None:
     put_receipt(folder, "w4a8", complete=False)
     row = rows(readme_table(Catalog([folder]).entries))["`resnet20_cifar10`"]
-    assert row[2:5] == ["91.60 (w4a8)", "+0.13", "1,200, partial"]
+    assert row[2:5] == ["91.60 (w4a8)", "+0.13", "10,000, partial"]
 
 
 def test_without_labels_there_are_no_figures(folder: Path) -> None:

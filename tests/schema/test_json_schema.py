@@ -35,6 +35,7 @@ KEYWORDS: dict[str, Callable[[Any, Any, Any], bool]] = {
     "minLength": lambda least, value, _: len(value) >= least,
     "minItems": lambda least, value, _: len(value) >= least,
     "minProperties": lambda least, value, _: len(value) >= least,
+    "maxProperties": lambda most, value, _: len(value) <= most,
     "pattern": lambda pattern, value, _: re.search(pattern, value) is not None,
     "required": lambda names, value, _: set(names) <= set(value),
     "properties": lambda parts, value, _: all(fits(value[name], parts[name]) for name in parts if name in value),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,13 +152,26 @@ def test_one_problem_is_one_line(write_recipe: Callable[[str], Path]) -> None:
     assert str(caught.value) == f"my.yaml:3: variants.b.from: {known}"
 
 
-def test_a_thousand_problems_are_cut_short(write_recipe: Callable[[str], Path]) -> None:
-    path = write_recipe("variants:\n" + "".join(f"  v{n}: {{bitz: 8}}\n" for n in range(1000)))
+def test_many_problems_are_cut_short(write_recipe: Callable[[str], Path]) -> None:
+    path = write_recipe("variants:\n" + "".join(f"  v{n}: {{bitz: 8}}\n" for n in range(250)))
     with pytest.raises(RecipeError) as caught:
         load_recipe(path)
     lines = str(caught.value).splitlines()
     assert len(lines) == MOST_PROBLEMS + 1
-    assert lines[-1] == f"my.yaml: and {1000 - MOST_PROBLEMS} problems more."
+    assert lines[-1] == f"my.yaml: and {250 - MOST_PROBLEMS} problems more."
+
+
+def test_a_recipe_that_would_take_minutes_is_refused_at_once(write_recipe: Callable[[str], Path]) -> None:
+    chain = "".join(f"  v{n + 1}: {{from: v{n}}}\n" for n in range(3000))
+    with pytest.raises(
+        RecipeError, match=r"variants: 3,001 variants; a recipe has at most 300\. Write several recipes"
+    ):
+        load_recipe(write_recipe("variants:\n  v0: {}\n" + chain))
+    wrong = "".join(f"  {'x' * 90}{n}: {{from: {'y' * 150}{n}}}\n" for n in range(199))
+    start = time.perf_counter()
+    with pytest.raises(RecipeError, match="unknown variant"):
+        load_recipe(write_recipe("variants:\n" + wrong))
+    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize(

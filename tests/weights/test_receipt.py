@@ -23,12 +23,18 @@ def predictions(images: int, classes: int) -> Predictions:
     return Predictions(top, torch.rand(images))
 
 
+def top1(found: Predictions, labels: torch.Tensor) -> float:
+    return 100 * float((found.top[:, 0] == labels).double().mean())
+
+
 def receipt(images: int = 20, classes: int = 10) -> Receipt:
     exact = ExactMargins(torch.tensor([3, 1]), torch.rand(2).double(), torch.rand(2).double())
     ids = torch.randint(0, 256, (images, 16), dtype=torch.uint8)
-    info = INFO.model_copy(update={"classes": classes})
     one, other = predictions(images, classes), predictions(images, classes)
-    return Receipt(ids, torch.randint(0, classes, (images,)), one, other, exact, info)
+    labels = torch.randint(0, classes, (images,))
+    figures = {"float": top1(one, labels), "quantized": top1(other, labels)}
+    info = INFO.model_copy(update={"classes": classes, "top1": figures})
+    return Receipt(ids, labels, one, other, exact, info)
 
 
 @pytest.mark.parametrize("classes", [3, 10, 1000, 40_000])
@@ -50,7 +56,9 @@ def test_comes_back_as_it_was(classes: int, tmp_path: Path) -> None:
 def test_float_and_quantized_may_be_the_same_tensors(tmp_path: Path) -> None:
     made = receipt()
     same = ExactMargins(made.exact.rows, made.exact.quantized, made.exact.quantized)
-    save_receipt(tmp_path / PATH, replace(made, float_model=made.quantized, exact=same))
+    figures = dict.fromkeys(("float", "quantized"), made.info.top1["quantized"])
+    info = made.info.model_copy(update={"top1": figures})
+    save_receipt(tmp_path / PATH, replace(made, float_model=made.quantized, exact=same, info=info))
     assert torch.equal(load_receipt(tmp_path / PATH).float_model.top, made.quantized.top)
 
 
@@ -61,7 +69,7 @@ def test_ten_thousand_images_of_ten_classes_fit_into_half_a_megabyte(tmp_path: P
     assert (tmp_path / PATH).stat().st_size < 500_000
 
 
-@pytest.mark.parametrize("what", ["class", "negative class", "nan", "negative margin", "row", "exact nan"])
+@pytest.mark.parametrize("what", ["class", "negative class", "nan", "negative margin", "row", "exact nan", "infinite"])
 def test_predictions_that_no_model_makes_are_refused(what: str, tmp_path: Path) -> None:
     made = receipt()
     if what == "class":
@@ -74,6 +82,8 @@ def test_predictions_that_no_model_makes_are_refused(what: str, tmp_path: Path) 
         made.float_model.margins[0] = -1
     elif what == "row":
         made.exact.rows[0] = 20
+    elif what == "infinite":
+        made.exact.quantized[:] = torch.inf
     else:
         made.exact.quantized[0] = torch.nan
     save_receipt(tmp_path / PATH, made)
@@ -85,4 +95,15 @@ def test_shapes_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
     made = receipt()
     save_receipt(tmp_path / PATH, replace(made, ids=made.ids[:5]))
     with pytest.raises(WeightsError, match=r"labels is missing, unknown, or of another shape or dtype"):
+        load_receipt(tmp_path / PATH)
+
+
+def test_a_figure_that_is_not_that_of_the_predictions_is_refused(tmp_path: Path) -> None:
+    made = receipt()
+    for change in ({"top1": {"float": 99.9, "quantized": 99.99}}, {"top5": {"quantized": 120.0}}):
+        save_receipt(tmp_path / PATH, replace(made, info=made.info.model_copy(update=change)))
+        with pytest.raises(WeightsError, match=r"states figures that are not those of its predictions"):
+            load_receipt(tmp_path / PATH)
+    save_receipt(tmp_path / PATH, replace(made, labels=torch.full_like(made.labels, -1)))
+    with pytest.raises(WeightsError, match=r"states figures that are not"):
         load_receipt(tmp_path / PATH)
