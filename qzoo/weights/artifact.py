@@ -97,13 +97,8 @@ def read_artifact(
         WeightsError: the file is missing, too large, truncated, corrupt, or of another kind.
     """
     with _opened(path, kind) as file:
-        metadata = file.metadata() or {}
-        if metadata.get("format") != kind.format:
-            raise WeightsError(
-                f"{path} is no {kind.name} file: its format is {metadata.get('format')!r}, expected "
-                f"{kind.format!r}. {kind.remedy}"
-            )
-        info = _parse(path, kind, info_type, metadata.get("info", ""))
+        metadata = _metadata(path, kind, file)
+        info = _parse(path, kind, info_type, metadata["info"])
         if fault := check(_header(file), info):
             raise WeightsError(f"{path} does not fit: {fault}. {kind.remedy}")
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -115,19 +110,9 @@ def read_artifact(
 def check_header(path: Path, kind: Kind, info_type: type[Info], check: Callable[[Header, Info], str | None]) -> None:
     """Refuses an artifact whose header is not as it has to be, without reading its tensors; see `read_artifact`."""
     with _opened(path, kind) as file:
-        info = _parse(path, kind, info_type, (file.metadata() or {}).get("info", ""))
+        info = _parse(path, kind, info_type, _metadata(path, kind, file)["info"])
         if fault := check(_header(file), info):
             raise WeightsError(f"{path} does not fit: {fault}. {kind.remedy}")
-
-
-def read_info(path: Path, kind: Kind, info_type: type[Info]) -> Info:
-    """Returns what an artifact says of itself, without reading its tensors or checking its digest.
-
-    Raises:
-        WeightsError: the file is missing, too large, truncated, or of another kind.
-    """
-    with _opened(path, kind) as file:
-        return _parse(path, kind, info_type, (file.metadata() or {}).get("info", ""))
 
 
 class _Open(contextlib.AbstractContextManager[Any]):
@@ -162,6 +147,16 @@ def _opened(path: Path, kind: Kind) -> _Open:
         most = f"a {kind.name} file has at most {kind.largest / 1e6:,.0f} MB"
         raise WeightsError(f"{path} has {size / 1e6:,.0f} MB; {most}. {kind.remedy}")
     return _Open(path, kind)
+
+
+def _metadata(path: Path, kind: Kind, file: Any) -> dict[str, str]:
+    metadata: dict[str, str] = file.metadata() or {}
+    if metadata.get("format") != kind.format:
+        raise WeightsError(
+            f"{path} is no {kind.name} file: its format is {metadata.get('format')!r}, expected {kind.format!r}. "
+            f"{kind.remedy}"
+        )
+    return {"info": "", "digest": "", **metadata}
 
 
 def _header(file: Any) -> Header:
