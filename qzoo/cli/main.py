@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -94,12 +95,20 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 def main() -> None:
     """Runs the command line."""
     warnings.showwarning = _show_warning
+    sys.excepthook = _without_broken_pipes
     mute_all_but_the_first()
     try:
         app()
     except SystemExit as end:
         leave(end.code)
         raise
+
+
+def _without_broken_pipes(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    # After Ctrl-C multiprocessing's own thread may miss a worker that is gone: the message is that it was interrupted.
+    if isinstance(error, ConnectionError) and threading.current_thread() is not threading.main_thread():
+        return
+    sys.__excepthook__(kind, error, trace)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
