@@ -64,7 +64,7 @@ class Verified:
 
 
 def verify(
-    name: str,
+    name: str | Path,
     settings: Settings | None = None,
     *,
     images: int | None = None,

@@ -78,6 +78,8 @@ def write_artifact(path: Path, kind: Kind, tensors: Mapping[str, Tensor], info: 
         _sort_metadata(unfinished)
         unfinished.chmod(_usual_mode())
         unfinished.replace(path)
+    except SafetensorError as error:
+        raise OSError(f"{path} can't be written ({error})") from error
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -15,7 +15,7 @@ FOLDER = "artifacts"
 """Beside the recipes of a folder."""
 
 
-def find(name: str) -> tuple[RecipeEntry, str | None]:
+def find(name: str | Path) -> tuple[RecipeEntry, str | None]:
     """Returns the recipe that a name stands for, and the variant if the name has one.
 
     Args:
@@ -27,6 +27,7 @@ def find(name: str) -> tuple[RecipeEntry, str | None]:
         RecipeError: the recipe is faulty.
         WeightsError: the hub can't be reached, or what it sends is damaged.
     """
+    name = str(name)
     if is_hub_name(name):
         published = fetch(parse_address(name), [RECIPE])
     elif is_published_folder(name) and name not in Catalog.load().names():
@@ -36,7 +37,7 @@ def find(name: str) -> tuple[RecipeEntry, str | None]:
     return published.entry(), published.manifest.variant
 
 
-def find_variant(name: str) -> tuple[RecipeEntry, str]:
+def find_variant(name: str | Path) -> tuple[RecipeEntry, str]:
     """Returns the recipe and the variant that a name stands for.
 
     Raises:

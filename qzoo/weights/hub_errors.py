@@ -99,7 +99,7 @@ def _explanation(error: Exception) -> str:
     for kind, text in (
         (errors.GatedRepoError, "is gated. Ask for access on its page, then `hf auth login`, or set HF_TOKEN."),
         (errors.RepositoryNotFoundError, "does not exist, or is private: look at the name, or set HF_TOKEN."),
-        (errors.RevisionNotFoundError, "has no such revision. Give a branch, a tag or a commit that its page shows."),
+        (errors.RevisionNotFoundError, "has no such revision. Give a branch, a tag or a commit, all 40 digits."),
         (errors.EntryNotFoundError, "holds no qzoo model, or an unfinished one: its owner can run `qzoo push` again."),
     ):
         if isinstance(error, kind):
