@@ -55,8 +55,9 @@ def load_whole(model: nn.Module, path: Path) -> ModelInfo:
             f"{made.variant.name} ({made.variant.digest[:12]}). Take the file and the recipe of one folder."
         )
     state = _unpacked(model, tensors) if info.packed else tensors
-    # A buffer may hold an infinity on purpose, as attention masks do.
-    broken = [key for key, _ in model.named_parameters() if not state[key].isfinite().all()]
+    weights = {key for key, _ in model.named_parameters(remove_duplicate=False)}
+    # A buffer may hold an infinity on purpose, as attention masks do, but no NaN.
+    broken = [key for key, value in state.items() if (~value.isfinite() if key in weights else value.isnan()).any()]
     if broken:
         raise WeightsError(f"{path} holds NaN or Inf in {', '.join(broken[:3])}. Fetch it again.")
     set_ranges(model, {key: state[key] for key in get_ranges(model)})

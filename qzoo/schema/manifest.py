@@ -92,7 +92,7 @@ def read_manifest(path: Path, where: str) -> Manifest:
         digest = content.pop("digest", None)
         manifest = Manifest.model_validate_json(json.dumps(content))
     except (ValidationError, ValueError, AttributeError, TypeError, RecursionError) as error:
-        fault = str(error.errors()[0]["loc"]) if isinstance(error, ValidationError) else type(error).__name__
+        fault = str(error.errors()[0]["loc"])[:200] if isinstance(error, ValidationError) else type(error).__name__
         raise WeightsError(
             f"The {MANIFEST} of {where} is damaged or of another version of qzoo ({fault}). Fetch it again, or use the "
             "version that wrote it."

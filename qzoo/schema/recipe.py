@@ -172,7 +172,7 @@ class Recipe(StrictModel):
             self.model_dump(by_alias=True)
             | {
                 "published": _without_comparisons(self.published, chain),
-                "schemes": {key: schemes[key] for key in sorted(named)},
+                "schemes": {key: schemes[key] for key in sorted(named & schemes.keys())},
                 "variants": {
                     key: self.variants[key].model_copy(
                         update={"published": _without_comparisons(self.variants[key].published, chain)}

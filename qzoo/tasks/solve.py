@@ -107,7 +107,7 @@ def _written(
     for role, fields in said.items():
         if fields["bits"] is None:
             del fields["bits"]
-        elif not 2 <= fields["bits"] <= 16:
+        elif fields["bits"] not in range(2, 17):
             raise RecipeError(f"{fields['bits']} bits for the {role}: give 2 to 16.")
     return {"from": start, **{role: fields for role, fields in said.items() if fields}}
 
@@ -146,7 +146,7 @@ def _words(written: dict[str, Any]) -> list[str]:
     words += [f"a{of_input['bits']}"] if "bits" in of_input else []
     calibrator = of_input.get("calibrator")
     if isinstance(calibrator, dict):
-        return [*words, f"p{calibrator['percentile']:g}"]
+        return [*words, f"p{calibrator['percentile']:.10g}"]
     return [*words, calibrator] if calibrator else words
 
 

@@ -30,6 +30,8 @@ from qzoo.weights.kinds import Kind
 
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 """A SHA-256, or nothing where it is not known."""
+MOST_SHOWN = 500
+"""Signs that a message shows of what a file says."""
 
 
 class ArtifactInfo(StrictModel):
@@ -102,7 +104,7 @@ def read_artifact(
         metadata = _metadata(path, kind, file)
         info = _parse(path, kind, info_type, metadata["info"])
         if fault := check(_header(file), info):
-            raise WeightsError(f"{path} does not fit: {fault}. {kind.remedy}")
+            raise WeightsError(f"{path} does not fit: {_shown(fault)}. {kind.remedy}")
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if metadata.keys() != {"format", "info", "digest"} or metadata["digest"] != _digest(tensors, metadata["info"]):
         raise WeightsError(f"{path} is corrupt: its digest does not fit its content. {kind.remedy}")
@@ -114,7 +116,7 @@ def check_header(path: Path, kind: Kind, info_type: type[Info], check: Callable[
     with _opened(path, kind) as file:
         info = _parse(path, kind, info_type, _metadata(path, kind, file)["info"])
         if fault := check(_header(file), info):
-            raise WeightsError(f"{path} does not fit: {fault}. {kind.remedy}")
+            raise WeightsError(f"{path} does not fit: {_shown(fault)}. {kind.remedy}")
 
 
 class _Open(contextlib.AbstractContextManager[Any]):
@@ -138,7 +140,7 @@ class _Open(contextlib.AbstractContextManager[Any]):
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: BaseException) -> WeightsError:
-        return WeightsError(f"{self.path} can't be read as safetensors ({error}). {self.kind.remedy}")
+        return WeightsError(f"{self.path} can't be read as safetensors ({_shown(error)}). {self.kind.remedy}")
 
 
 def _opened(path: Path, kind: Kind) -> _Open:
@@ -155,8 +157,8 @@ def _metadata(path: Path, kind: Kind, file: Any) -> dict[str, str]:
     metadata: dict[str, str] = file.metadata() or {}
     if metadata.get("format") != kind.format:
         raise WeightsError(
-            f"{path} is no {kind.name} file: its format is {metadata.get('format')!r}, expected {kind.format!r}. "
-            f"{kind.remedy}"
+            f"{path} is no {kind.name} file: its format is {_shown(repr(metadata.get('format')))}, expected "
+            f"{kind.format!r}. {kind.remedy}"
         )
     return {"info": "", "digest": "", **metadata}
 
@@ -174,9 +176,16 @@ def _parse(path: Path, kind: Kind, info_type: type[Info], text: str) -> Info:
         content = _mapping(text)
         fields = ", ".join(sorted({str(part["loc"][0]) for part in error.errors() if part["loc"]})) or "all"
         raise WeightsError(
-            f"{path} says of itself what this version of qzoo does not understand (fields: {fields}); it was written "
-            f"by qzoo {content.get('qzoo', 'unknown')}. Use that version. {kind.remedy}"
+            f"{path} says of itself what this version of qzoo does not understand (fields: {_shown(fields)}); it was "
+            f"written by qzoo {_shown(content.get('qzoo', 'unknown'))}. Use that version. {kind.remedy}"
         ) from error
+
+
+def _shown(said: object) -> str:
+    """Returns what a file says, for a message: it may be of any length, and hold what a terminal obeys."""
+    text = str(said)
+    start = "".join(sign if sign.isprintable() else "?" for sign in text[:MOST_SHOWN])
+    return start if len(text) <= MOST_SHOWN else f"{start}..."
 
 
 def _mapping(text: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from qzoo.errors import WeightsError
-from qzoo.weights.artifact import ArtifactInfo, Digest, Header, read_artifact, write_artifact
+from qzoo.weights.artifact import ArtifactInfo, Digest, Header, TensorSpec, read_artifact, write_artifact
 from qzoo.weights.kinds import RANGES
 
 SUFFIX = RANGES.suffix
@@ -57,8 +57,9 @@ def check_base(path: Path, info: ArtifactInfo, base_sha256: str) -> None:
 
 
 def _fault(header: Header, info: RangesInfo) -> str | None:
-    wrong = [key for key, spec in header.items() if (key.rpartition(".")[2], spec.dtype) not in _KNOWN]
-    return f"{wrong[0]} ({header[wrong[0]].dtype}) is no range" if wrong else None
+    wrong = next((key for key, spec in header.items() if not _is_range(key.rpartition(".")[2], spec)), None)
+    return f"{wrong} ({header[wrong].dtype} {list(header[wrong].shape)}) is no range" if wrong is not None else None
 
 
-_KNOWN = {("amax", "F32"), ("unsigned", "BOOL")}
+def _is_range(name: str, spec: TensorSpec) -> bool:
+    return (name == "amax" and spec.dtype == "F32") or (name == "unsigned" and spec == TensorSpec("BOOL", ()))

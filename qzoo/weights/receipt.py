@@ -35,7 +35,7 @@ class ReceiptInfo(ArtifactInfo):
     """Which images of it."""
     complete: bool
     """Whether these are all images that published figures are measured on."""
-    classes: int = Field(ge=1)
+    classes: int = Field(ge=1, le=2**31 - 1)
     """How many the model tells apart."""
     top1: dict[str, float]
     """Percent, of `float` and of `quantized`; empty without labels."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -83,19 +84,39 @@ def test_other_tensors_than_the_model_s_are_refused_unread(tmp_path: Path) -> No
         load_whole(bare("w4a8"), path)
 
 
-def test_broken_values_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["bn1.bias", "bn1.running_var"])
+def test_broken_values_are_refused_and_change_nothing(key: str, tmp_path: Path) -> None:
     model, path = qzoo.create("resnet8_digits_int8", pretrained=True), tmp_path / "model.safetensors"
     save_whole(model, path, packed=False)
     state = {k: v.clone() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
-    state["bn1.bias"][0] = torch.nan
+    state[key][0] = torch.nan
     save_model(path, state, ModelInfo(packed=False, **identity(model)))
-    with pytest.raises(WeightsError, match=r"holds NaN or Inf in bn1\.bias"):
-        load_whole(bare("int8"), path)
+    other = bare("int8")
+    before = content_digest(other.state_dict())
+    with pytest.raises(WeightsError, match=rf"holds NaN or Inf in {re.escape(key)}\. Fetch it again"):
+        load_whole(other, path)
+    assert content_digest(other.state_dict()) == before
 
 
 def test_an_uncalibrated_model_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(NotCalibratedError, match="Can't save the model: 17 quantizers have no range"):
         save_whole(qzoo.create("resnet8_digits_int8"), tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("scheme", ["int8", "w4a8", "fp8"])
+def test_a_model_of_timm(scheme: str, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    import timm
+
+    x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    model = qzoo.quantize(timm.create_model("resnet10t").eval(), scheme)
+    qzoo.calibrate(model, x)
+    other = qzoo.quantize(timm.create_model("resnet10t").eval(), scheme)
+    qzoo.calibrate(other, x * 2)
+    for packed in (True, False):
+        save_whole(model, tmp_path / "model.safetensors", packed=packed)
+        load_whole(other, tmp_path / "model.safetensors")
+        assert torch.equal(logits(other, x), logits(model, x))
 
 
 def test_any_model_with_grouped_transposed_tied_and_normed_layers(tmp_path: Path) -> None:
@@ -107,7 +128,9 @@ def test_any_model_with_grouped_transposed_tied_and_normed_layers(tmp_path: Path
             self.normed = weight_norm(nn.Conv2d(4, 4, 1))
             self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
             self.two.weight = self.one.weight
+            self.again = self.conv  # the same layer under two names
             self.register_buffer("table", torch.arange(3))
+            self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
 
         def forward(self, x: Tensor) -> Tensor:
             return self.two(self.one(self.normed(self.up(self.conv(x))).mean((2, 3))))

@@ -46,6 +46,13 @@ def test_so_many_values_share_a_byte(bits: int, share: float) -> None:
     assert packed.numel() * packed.element_size() == 64 / share
 
 
+@pytest.mark.parametrize("bits", [2, 4, 8, 12])
+def test_is_done_where_the_weight_lies(bits: int) -> None:
+    on, shape = grid(bits=bits), (4, 6)
+    packed = pack(torch.empty(shape, device="meta"), torch.empty((), device="meta"), on)
+    assert packed.device.type == unpack(packed, torch.empty((), device="meta"), on, shape).device.type == "meta"
+
+
 def test_shared_and_parametrized_weights_are_not_packed() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:

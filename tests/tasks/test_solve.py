@@ -11,10 +11,12 @@ import pytest
 import torch
 
 import qzoo
-from qzoo.errors import RecipeError, WeightsError
+from qzoo.errors import CalibrationError, RecipeError, WeightsError
 from qzoo.quant.ranges import get_ranges
 from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.loading import dump_yaml, parse_recipe
 from qzoo.schema.recipe import Recipe
+from qzoo.schema.resolve import resolve
 from qzoo.tasks.calibrate_variants import calibrate_variants
 from qzoo.tasks.settings import Settings
 from qzoo.tasks.solve import solve
@@ -112,6 +114,7 @@ def test_another_variant_is_named_after_what_it_changes(histograms: Path, tmp_pa
         ({"method": "mse", "percentile": 99.9}, r"The method mse has no percentile\. Leave it out, or say"),
         ({"percentile": 0.0}, r"A percentile of 0: give one above 0, at most 100"),
         ({"percentile": 101.0}, r"A percentile of 101: give one above 0"),
+        ({"bits": 4.5}, r"4\.5 bits for the input: give 2 to 16"),
         ({"bits": 1}, r"1 bits for the input: give 2 to 16"),
         ({"weight_bits": 17}, r"17 bits for the weight: give 2 to 16"),
         ({"output": Path("x.txt")}, r"x\.txt is neither a folder nor a \.safetensors file"),
@@ -120,6 +123,47 @@ def test_another_variant_is_named_after_what_it_changes(histograms: Path, tmp_pa
 def test_mistakes(arguments: dict[str, Any], text: str, histograms: Path) -> None:
     with pytest.raises(RecipeError, match=text):
         solve(histograms, **arguments)
+
+
+def test_percentiles_near_a_hundred_have_names_of_their_own(histograms: Path, tmp_path: Path) -> None:
+    made = [solve(histograms, percentile=value, output=tmp_path) for value in (99.99991, 99.99999, 100.0)]
+    assert [each.variant.variant for each in made] == ["int8_p99.99991", "int8_p99.99999", "int8_p100"]
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_name_that_the_chain_has_is_not_taken_again(histograms: Path, tmp_path: Path) -> None:
+    collected, info = load_histograms(histograms)
+    content = parse_recipe(info.recipe).model_dump(mode="json", by_alias=True, exclude_none=True)
+    content["variants"] = {"a_mse": {"input": {"bits": 5}}, "a": {"from": "a_mse"}}
+    recipe = Recipe.model_validate_json(json.dumps(content))
+    digest = resolve(RecipeEntry.from_recipe(recipe, "resnet8_digits"), "a").digest
+    path = tmp_path / "x.histograms.safetensors"
+    change = {"recipe": dump_yaml(recipe), "variant": "a", "recipe_sha256": digest}
+    save_histograms(path, collected, info.model_copy(update=change))
+    made = solve(path, "mse", output=tmp_path)
+    assert made.variant.variant == "a_mse_"
+    assert made.model.conv1.input_quantizer.spec.bits == 5
+
+
+@pytest.mark.parametrize("change", [{"base": "../../x"}, {"variant": "../x"}, {"base": "/x"}, {"base": "a\\b"}])
+def test_no_name_leads_out_of_the_folder(change: dict[str, str], histograms: Path, tmp_path: Path) -> None:
+    collected, info = load_histograms(histograms)
+    save_histograms(tmp_path / "x.histograms.safetensors", collected, info.model_copy(update=change))
+    with pytest.raises(WeightsError, match=rf"does not understand \(fields: {next(iter(change))}\)"):
+        solve(tmp_path / "x.histograms.safetensors", "mse", output=tmp_path)
+
+
+def test_histograms_that_lack_a_quantizer_or_count_nonsense_give_no_crash(histograms: Path, tmp_path: Path) -> None:
+    collected, info = load_histograms(histograms)
+    path, first = tmp_path / "x.histograms.safetensors", next(iter(collected))
+    for counts in (torch.zeros(4096, dtype=torch.int64), torch.full((4096,), 2**62)):
+        save_histograms(path, collected | {first: replace(collected[first], counts=counts)}, info)
+        for arguments in METHODS.values():
+            amax = get_ranges(solve(path, **arguments, output=tmp_path).model)[f"{first}.amax"]
+            assert bool(amax.isfinite())
+    save_histograms(path, {key: one for key, one in collected.items() if key != first}, info)
+    with pytest.raises(CalibrationError, match=rf"The collection lacks {first}"):
+        solve(path, "mse", output=tmp_path)
 
 
 def test_histograms_of_other_weights_or_another_recipe_are_refused(histograms: Path, tmp_path: Path) -> None:

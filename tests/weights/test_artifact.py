@@ -139,6 +139,23 @@ def test_info_that_is_no_info_is_refused(info: str, tmp_path: Path) -> None:
         read_artifact(forged(tmp_path / FILE, info), RANGES, ArtifactInfo)
 
 
+@pytest.mark.parametrize("what", ["format", "version", "field", "tensor", "lone surrogate"])
+def test_messages_are_short_and_show_no_control_characters(what: str, tmp_path: Path) -> None:
+    long, path, content = "\x1b[31m\n\r" * 100_000, tmp_path / FILE, INFO.model_dump()
+    if what == "format":
+        save_file(TENSORS, path, {"format": long})
+    elif what == "tensor":
+        write_artifact(path, RANGES, {long: torch.ones(1)}, INFO)
+    else:
+        change = {"version": {"qzoo": long}, "field": {long: 1}, "lone surrogate": {"qzoo": "\ud800"}}
+        forged(path, json.dumps(content | change[what]))
+    with pytest.raises(WeightsError, match=r"x\.ranges\.safetensors") as caught:
+        read_artifact(path, RANGES, ArtifactInfo, lambda header, _: f"{next(iter(header))} is wrong")
+    message = str(caught.value).replace(str(path), "")
+    assert message.isprintable()
+    assert len(message) < 1000
+
+
 def test_metadata_that_the_digest_does_not_cover_are_refused(tmp_path: Path) -> None:
     path = forged(tmp_path / FILE, json.dumps(INFO.model_dump()), note="more")
     with pytest.raises(WeightsError, match="is corrupt: its digest does not fit its content"):

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import qzoo
+from qzoo.build.identity import identity
 from qzoo.errors import WeightsError
+from qzoo.quant.ranges import get_ranges
 from qzoo.weights.content import content_digest
 from qzoo.weights.ranges import RangesInfo, check_base, load_ranges, save_ranges
 
@@ -32,14 +35,30 @@ def test_come_back_as_they_were_and_are_some_kilobytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tensor", "text"),
     [
-        ({"conv.weight": torch.zeros(2)}, r"conv\.weight \(F32\) is no range"),
-        ({"conv.input_quantizer.amax": torch.zeros(2).double()}, r"amax \(F64\) is no range"),
+        ({"conv.weight": torch.zeros(2)}, r"conv\.weight \(F32 \[2\]\) is no range"),
+        ({"conv.input_quantizer.amax": torch.zeros(2).double()}, r"amax \(F64 \[2\]\) is no range"),
+        ({"conv.input_quantizer.unsigned": torch.tensor([True, False])}, r"unsigned \(BOOL \[2\]\) is no range"),
+        ({"conv.input_quantizer.unsigned": torch.zeros(0).bool()}, r"unsigned \(BOOL \[0\]\) is no range"),
+        ({"../../x": torch.zeros(2)}, r"\.\./\.\./x \(F32 \[2\]\) is no range"),
     ],
 )
 def test_what_is_no_range_is_refused(tensor: dict[str, torch.Tensor], text: str, tmp_path: Path) -> None:
     save_ranges(tmp_path / "x.ranges.safetensors", tensor, INFO)
     with pytest.raises(WeightsError, match=text):
         load_ranges(tmp_path / "x.ranges.safetensors")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -1.0])
+def test_impossible_values_reach_no_model(value: float, tmp_path: Path) -> None:
+    model = qzoo.create("resnet8_digits_int8", pretrained=True)
+    before = content_digest(model.state_dict())
+    ranges = get_ranges(model)
+    ranges["layer1.conv1.input_quantizer.amax"].fill_(value)
+    path = tmp_path / "x.ranges.safetensors"
+    save_ranges(path, ranges, RangesInfo(calibration_images=1, calibration_sha256="", **identity(model)))
+    with pytest.raises(WeightsError, match=r"layer1\.conv1\.input_quantizer\.amax holds .* negative or not finite"):
+        qzoo.load(model, path)
+    assert content_digest(model.state_dict()) == before
 
 
 def test_ranges_of_another_base_are_refused() -> None:

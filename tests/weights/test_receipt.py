@@ -98,6 +98,15 @@ def test_shapes_that_do_not_fit_together_are_refused(tmp_path: Path) -> None:
         load_receipt(tmp_path / PATH)
 
 
+@pytest.mark.parametrize("classes", [0, 2**31, 2**70])
+def test_so_many_classes_no_model_has(classes: int, tmp_path: Path) -> None:
+    # As many as would make the labels int32, so that it is the number alone that is refused.
+    made = receipt(classes=40_000)
+    save_receipt(tmp_path / PATH, replace(made, info=made.info.model_copy(update={"classes": classes})))
+    with pytest.raises(WeightsError, match=r"does not understand \(fields: classes\)"):
+        load_receipt(tmp_path / PATH)
+
+
 def test_a_figure_that_is_not_that_of_the_predictions_is_refused(tmp_path: Path) -> None:
     made = receipt()
     for change in ({"top1": {"float": 99.9, "quantized": 99.99}}, {"top5": {"quantized": 120.0}}):
