@@ -35,6 +35,11 @@ def artifacts() -> Path:
     return home() / "artifacts"
 
 
+def runs() -> Path:
+    """Returns the folder of trainings, one folder each, which may not exist yet."""
+    return home() / "runs"
+
+
 def recipe_folders() -> list[Path]:
     """Returns the extra recipe folders of `QZOO_RECIPES`, in order."""
     return [Path(part).expanduser() for part in os.environ.get("QZOO_RECIPES", "").split(os.pathsep) if part]

@@ -8,6 +8,7 @@
     ├── WeightsError       (ValueError)    weights or ranges that are missing, corrupt or of another base
     ├── CalibrationError   (RuntimeError)  a quantizer that can't get a range from what it saw
     ├── NotCalibratedError (RuntimeError)  a model used before it has ranges
+    ├── TrainingError      (RuntimeError)  a training that left the finite numbers, or can't go on from its checkpoint
     ├── UnsupportedError   (RuntimeError)  a request that is valid, but which this version can't serve
     └── PeerError          (RuntimeError)  another process of the same run failed
 
@@ -51,6 +52,10 @@ class CalibrationError(QzooError, RuntimeError):
 
 class NotCalibratedError(QzooError, RuntimeError):
     """A model that is used before its quantizers have ranges."""
+
+
+class TrainingError(QzooError, RuntimeError):
+    """A training that left the finite numbers, or that can't go on from its checkpoint."""
 
 
 class UnsupportedError(QzooError, RuntimeError):

@@ -18,7 +18,7 @@ from qzoo.errors import WeightsError
 from qzoo.quant.ranges import set_ranges
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.hub_index import published as published_on_hub
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.weights.finding import beside_recipe, published_of
 from qzoo.weights.hub import fetch, fetch_more, parse_address
 from qzoo.weights.kinds import MODEL, RANGES, Kind
@@ -40,7 +40,7 @@ def create_pretrained(entry: RecipeEntry, resolved: ResolvedVariant, keywords: d
     Raises:
         WeightsError: there are no artifacts for it, or they are damaged, or of another base or state of the recipe.
     """
-    whole = None if keywords else _whole_file(entry, resolved)
+    whole = _whole_file(entry, resolved, keywords)
     if whole is None:
         model = create_base(resolved.base, pretrained=True, **keywords)
         quantize_in_place(model, resolved)
@@ -81,9 +81,11 @@ def artifact_at_hand(entry: RecipeEntry, full_name: str, kind: Kind) -> Path | N
     return next((path for path in _local_files(entry, full_name, kind) if path.is_file()), None)
 
 
-def has_ranges(entry: RecipeEntry, full_name: str) -> bool:
-    """Whether a variant's ranges are on this machine, or its recipe folder says that they are on the hub."""
-    return artifact_at_hand(entry, full_name, RANGES) is not None or full_name in published_on_hub()
+def is_at_hand(entry: RecipeEntry, variant: str) -> bool:
+    """Whether what makes a variant is on this machine, or its recipe folder says that it is on the hub."""
+    resolved = resolve(entry, variant)
+    kind = RANGES if resolved.finetune is None else MODEL
+    return artifact_at_hand(entry, resolved.name, kind) is not None or resolved.name in published_on_hub()
 
 
 def load_pretrained_ranges(model: nn.Module, entry: RecipeEntry, resolved: ResolvedVariant) -> None:
@@ -118,11 +120,21 @@ def load_pretrained_ranges(model: nn.Module, entry: RecipeEntry, resolved: Resol
     set_ranges(model, fit_to_new_head(model, ranges))
 
 
-def _whole_file(entry: RecipeEntry, resolved: ResolvedVariant) -> Path | None:
+def _whole_file(entry: RecipeEntry, resolved: ResolvedVariant, keywords: dict[str, Any]) -> Path | None:
     # Training changes the weights, so what comes of it has to be stored whole; what is calibrated need not be.
-    if entry.published_name is None and resolved.finetune is None:
-        return None
-    return artifact_file(entry, resolved.name, MODEL)
+    if resolved.finetune is None:
+        return artifact_file(entry, resolved.name, MODEL) if entry.published_name and not keywords else None
+    if keywords:
+        raise WeightsError(
+            f"{resolved.name} was trained, so its weights exist for the model as it is, not with "
+            f"{', '.join(f'{name}=' for name in keywords)}. Create it without, and change it afterwards."
+        )
+    file = artifact_file(entry, resolved.name, MODEL)
+    if file is None:
+        data = "" if resolved.dataset == "digits" else " --data PATH"
+        command = f"qzoo finetune {entry.address(resolved.variant)}{data}"
+        raise WeightsError(f"Nothing is published or trained for {resolved.name} yet. This trains it, once: {command}")
+    return file
 
 
 def _local_files(entry: RecipeEntry, full_name: str, kind: Kind) -> Iterator[Path]:

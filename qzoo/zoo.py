@@ -12,7 +12,7 @@ from torch import nn
 from qzoo.build.bases import base_transform, create_base
 from qzoo.build.quantize import quantize_in_place
 from qzoo.errors import UnknownNameError
-from qzoo.pretrained import create_pretrained, has_ranges
+from qzoo.pretrained import create_pretrained, is_at_hand
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.library import LIBRARIES, RESIDUAL_VARIANT, is_library_name
 from qzoo.schema.recipe import Recipe
@@ -127,7 +127,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
 
     Args:
         pattern: a glob, `resnet*_int8`.
-        pretrained: only variants that `create(..., pretrained=True)` has ranges for, on this machine or on the hub.
+        pretrained: only variants that `create(..., pretrained=True)` finds, on this machine or on the hub.
     """
     catalog = Catalog.load()
     names = [name for name in catalog.names() if fnmatch.fnmatch(name, pattern)]
@@ -136,7 +136,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
 
 def _has_ranges(catalog: Catalog, name: str) -> bool:
     entry, variant = catalog.find(name)
-    return variant is not None and has_ranges(entry, name)
+    return variant is not None and is_at_hand(entry, variant)
 
 
 def _find(

@@ -12,9 +12,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / "qzoo"
 LAYERS = [
     {"errors", "environment"},
     {"schema"},
-    {"quant"},
+    {"quant", "distributed"},
     {"architectures", "data", "weights"},
-    {"build", "report"},
+    {"build", "report", "training"},
     {"pretrained"},
     {"zoo"},
     {"tasks"},

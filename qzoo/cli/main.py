@@ -20,6 +20,7 @@ from qzoo.cli import (
     calibrate,
     evaluate,
     explain,
+    finetune,
     list_models,
     new,
     pull,
@@ -79,7 +80,7 @@ def _report_bug(text: str) -> NoReturn:
 
 for command in (list_models, show, explain, new, validate, solve, verify, push, pull):
     app.command(name=command.NAME)(_guarded(command.run))
-for command in (calibrate, evaluate, reproduce, sensitivity):
+for command in (calibrate, evaluate, reproduce, finetune, sensitivity):
     app.command(name=command.NAME)(_guarded(in_each_process(command.run)))
 
 

@@ -29,7 +29,7 @@ def in_each_process(run: Callable[..., None]) -> Callable[..., None]:
         if os.environ.get("WORLD_SIZE", "1") == "1" or "RANK" not in os.environ:
             run(*arguments, **options)
             return
-        from qzoo.tasks.distributed import failing_together
+        from qzoo.distributed import failing_together
 
         _join(str(options.get("device")))
         with failing_together():
@@ -54,7 +54,7 @@ def leave(code: object) -> None:
     if code == INTERRUPTED:
         return
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        from qzoo.tasks.distributed import meet
+        from qzoo.distributed import meet
 
         with suppress(PeerError):
             meet()

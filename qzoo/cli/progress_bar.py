@@ -18,11 +18,12 @@ from rich.progress import (
 from rich.text import Text
 
 from qzoo.cli.console import stderr
+from qzoo.tasks.progress import Words
 
 T = TypeVar("T")
 
 
-def bar(items: Iterable[T], images: int | None, what: str) -> Iterator[T]:
+def bar(items: Iterable[T], images: int | None, what: Words) -> Iterator[T]:
     """Passes batches on under a progress bar that counts images; the bar is gone when the batches are.
 
     Where standard error is no terminal, a line stands for each bar, when it is full.
@@ -38,20 +39,24 @@ def bar(items: Iterable[T], images: int | None, what: str) -> Iterator[T]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=stderr, transient=True) as progress:
-        task = progress.add_task(what, total=images)
+        task = progress.add_task(_said(what), total=images)
         for item in items:
             yield item
-            progress.update(task, advance=_size(item))
+            progress.update(task, advance=_size(item), description=_said(what))
 
 
-def _logged(items: Iterable[T], what: str) -> Iterator[T]:
+def _logged(items: Iterable[T], what: Words) -> Iterator[T]:
     start, seen = time.perf_counter(), 0
     for item in items:
         yield item
         seen += _size(item)
     seconds = time.perf_counter() - start
     speed = f"{seen / seconds:,.0f} images/s"
-    stderr.print(f"{what}: {seen:,} images, {seconds:.1f} s, {speed}", highlight=False, style="dim")
+    stderr.print(f"{_said(what)}: {seen:,} images, {seconds:.1f} s, {speed}", highlight=False, style="dim")
+
+
+def _said(what: Words) -> str:
+    return what if isinstance(what, str) else what()
 
 
 class _Speed(ProgressColumn):

@@ -10,6 +10,7 @@ import typer
 
 from qzoo.cli.console import check_target, stdout, write_json
 from qzoo.cli.options import BatchSize, CalibImages, Data, Device, EvalImages, Json, Workers
+from qzoo.errors import UnknownNameError, did_you_mean
 
 NAME = "reproduce"
 
@@ -18,11 +19,21 @@ def run(
     name: Annotated[str, typer.Argument(help="A base, a variant, or a recipe file.")] = "resnet8_digits",
     data: Data = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Run this variant only; may be repeated.")] = None,
+    stage: Annotated[
+        str, typer.Option("--stage", help="ptq: calibrate; qat: calibrate and train what is to be trained; all: both.")
+    ] = "ptq",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with trainings that were interrupted, where they have a checkpoint.")
+    ] = False,
+    runs: Annotated[
+        Path | None,
+        typer.Option("--runs", help="Folder of the trainings. Default: in qzoo's cache.", show_default=False),
+    ] = None,
     artifacts: Annotated[
         Path | None,
         typer.Option(
             "--artifacts",
-            help="Keep ranges, histograms and receipt of each variant in this folder, for `qzoo push`.",
+            help="Keep ranges, histograms and receipt of each calibrated variant in this folder, for `qzoo push`.",
             show_default=False,
         ),
     ] = None,
@@ -33,7 +44,7 @@ def run(
     workers: Workers = None,
     json_file: Json = None,
 ) -> None:
-    """Calibrate and evaluate the variants of a recipe, and compare with what was published.
+    """Calibrate, train and evaluate the variants of a recipe, and compare with what was published.
 
     Exits with 1 if a published figure was not met.
 
@@ -42,16 +53,22 @@ def run(
     - `qzoo reproduce`  (digits, needs no data)
     - `qzoo reproduce resnet20_cifar10 --data /data --json out.json`
     - `qzoo reproduce resnet20_cifar10 --data /data --artifacts made/`
+    - `qzoo reproduce resnet8_digits --stage all`  (trains, too: two minutes)
     - `qzoo reproduce resnet50 --data /data/imagenet --only int8 --eval-images 5000`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
     from qzoo.report.table import report_table
-    from qzoo.tasks.reproduce import reproduce
+    from qzoo.tasks.finetune import Run
+    from qzoo.tasks.reproduce import STAGES, reproduce
     from qzoo.tasks.settings import Settings
 
     check_target(json_file)
     settings = Settings(data, calib_images, eval_images, batch_size, device, workers)
-    report = reproduce(name, settings, only=only or (), artifacts=artifacts, progress=bar)
+    if stage not in STAGES:
+        raise UnknownNameError(f"Unknown stage '{stage}'. {did_you_mean(stage, STAGES)}")
+    report = reproduce(
+        name, settings, only=only or (), stage=stage, artifacts=artifacts, run=Run(runs, resume), progress=bar
+    )
     if json_file:
         write_json(report.to_json(), json_file)
     if json_file != "-":

@@ -9,7 +9,9 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from qzoo.errors import UnsupportedError
 from qzoo.quant.fake_quant import Grid, fake_quantize, grid
+from qzoo.quant.learned_scale import SMALLEST_LEARNED, learned_fake_quantize
 from qzoo.schema.quantizer import QuantizerSpec
 
 State = Literal["off", "calibrating", "quantizing"]
@@ -49,7 +51,7 @@ class TensorQuantizer(nn.Module):
     Attributes:
         spec: format, bits, signedness and calibrator.
         amax: the one buffer; float32, shape `()` per tensor, or broadcastable against the weight per channel.
-            NaN until the quantizer has a range.
+            NaN until the quantizer has a range. While it is learned, a parameter of the same name.
         state: see above.
         collector: what sees the tensors while calibrating.
 
@@ -69,6 +71,7 @@ class TensorQuantizer(nn.Module):
         self.state: State = "off"
         self.collector: Collector | None = None
         self.notice = notice
+        self.learned: Literal["weight", "activation"] | None = None
         self.register_buffer("amax", torch.full(shape, torch.nan, dtype=torch.float32))
         # Whether `unsigned: auto` found negative values is a result like the range, so it travels with it.
         auto = torch.zeros((), dtype=torch.bool) if spec.unsigned == "auto" else None
@@ -104,15 +107,48 @@ class TensorQuantizer(nn.Module):
             self.unsigned.fill_(unsigned)
         self._switch_on()
 
+    def learn(self, of: Literal["weight", "activation"]) -> nn.Parameter:
+        """Makes the range a parameter, which training changes; `settle` ends that.
+
+        Args:
+            of: what is quantized; the gradient of a range depends on how many values share it, of an activation only
+                those of one image count.
+
+        Raises:
+            UnsupportedError: there is no range to start from, or the format is no integer grid.
+        """
+        if self.state != "quantizing" or self._on.fp8 is not None:
+            why = "it has no range yet" if self.state != "quantizing" else f"{self.spec.format} has no steps to learn"
+            raise UnsupportedError(f"The range of this quantizer can't be learned: {why}.")
+        parameter = nn.Parameter(self.amax.detach().clone().clamp_(min=SMALLEST_LEARNED))
+        del self._buffers["amax"]
+        self.register_parameter("amax", parameter)
+        self.learned = of
+        return parameter
+
+    def settle(self) -> None:
+        """Makes a learned range a buffer again, of the value that was learned."""
+        if self.learned is not None:
+            amax = self._parameters.pop("amax")
+            assert amax is not None
+            self.register_buffer("amax", amax.detach().clone())
+            self.learned = None
+
     def forward(self, x: Tensor) -> Tensor:
         """Returns `x` as the state says; shape and dtype stay."""
         if self.state == "quantizing":
+            if self.learned is not None and torch.is_grad_enabled():
+                return learned_fake_quantize(x, self.amax, self._on, self._values_a_range(x))
             return fake_quantize(x, self.amax, self._on)
         if self.state == "calibrating" and self.collector is not None:
             self.collector.collect(x.detach())
         elif self.notice is not None:
             self.notice.give()
         return x
+
+    def _values_a_range(self, x: Tensor) -> int:
+        counted = x if self.learned == "weight" else x[:1]
+        return counted.numel() // self.amax.numel()
 
     def _switch_on(self) -> None:
         self._on = self._grid()
@@ -136,13 +172,13 @@ class TensorQuantizer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # `.half()` and `.to(bfloat16)` are about weights and activations: a range that lost bits is another range.
-        exact = self.amax
+        exact = self.amax.detach()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if exact.is_meta and not self.amax.is_meta:
             # Memory that was given to a skeleton holds anything; it is no range.
             self.amax.fill_(torch.nan)
         elif self.amax.dtype != exact.dtype:
-            self.amax = exact.to(self.amax.device)
+            self.amax.data = exact.to(self.amax.device)
         return self
 
     def extra_repr(self) -> str:

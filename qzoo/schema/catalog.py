@@ -71,8 +71,12 @@ class RecipeEntry:
         if RESIDUAL_VARIANT in variants:
             return self
         start = {"from": "int8"} if "int8" in variants else {"scheme": "int8"}
-        added = {RESIDUAL_VARIANT: Variant.model_validate({**start, "residual": "skip"})}
-        return replace(self, recipe=self.recipe.model_copy(update={"variants": variants | added}))
+        return self.with_variant(RESIDUAL_VARIANT, Variant.model_validate({**start, "residual": "skip"}))
+
+    def with_variant(self, name: str, variant: Variant) -> RecipeEntry:
+        """Returns the entry with one variant more, or another one of that name."""
+        variants = self.recipe.variants | {name: variant}
+        return replace(self, recipe=self.recipe.model_copy(update={"variants": variants}))
 
     @classmethod
     def from_recipe(cls, recipe: Recipe, name: str) -> RecipeEntry:

@@ -2,32 +2,93 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from qzoo.schema.model import StrictModel
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+class Scales(StrictModel):
+    """What becomes of the ranges in training."""
+
+    learn: bool = True
+    """By gradient descent (LSQ); if not, they stay as calibrated."""
+    init: Literal["calibrated", "lsq"] = "calibrated"
+    """Where learning starts: at the calibrated ranges, or at LSQ's own: `2 mean|x| / sqrt(high)` for a step."""
+
+
+class Distillation(StrictModel):
+    """A second goal: the predictions of the float base."""
+
+    weight: float = Field(default=0.5, gt=0, le=1)
+    """Its share of the loss; the labels have the rest."""
+    temperature: float = Field(default=4.0, gt=0)
+    """Divides the logits of both before softmax."""
+
+
+def _scales_in_a_word(value: Any) -> Any:
+    words = {"fixed": {"learn": False}, "learned": {"learn": True}}
+    if isinstance(value, str) and value not in words:
+        raise ValueError("expected fixed, learned, or fields such as {learn: true, init: lsq}")
+    return words[value] if isinstance(value, str) else value
+
 
 class FinetuneSpec(StrictModel):
-    """A training schedule. Learning rates are for the stated global batch size."""
+    """A training schedule. Batch size and learning rate are of all processes together.
 
-    epochs: int = Field(ge=1)
+    Example:
+        >>> FinetuneSpec(epochs=15, lr=1e-3, schedule="cosine").scales.learn
+        False
+    """
+
+    epochs: int = Field(ge=1, le=10_000)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(gt=0)
+    """Learning rate after warmup, for the whole batch of `batch_size` images."""
     schedule: Literal["constant", "step", "cosine"] = "constant"
+    step_epochs: int | None = Field(default=None, ge=1)
+    """Of `step`: after each so many epochs, the learning rate is multiplied by `step_factor`."""
+    step_factor: float = Field(default=0.1, gt=0, lt=1)
     floor: float = Field(default=0.0, ge=0)
-    """The lowest learning rate of a cosine."""
-    warmup_epochs: int = Field(default=0, ge=0)
+    """The learning rate that a cosine ends at."""
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    """The learning rate rises from 0 over so many epochs; 0.5 is half an epoch."""
     batch_size: int = Field(default=256, ge=1)
+    """Images a step, of all processes together."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of SGD."""
     weight_decay: float = Field(default=1e-4, ge=0)
+    """Of weights; biases, norms and ranges have none."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    augmentation: Literal["reference", "crop_flip", "none"] = "reference"
+    transform: Literal["train", "eval"] = "train"
+    """`train`: the dataset's usual augmentation, drawn anew in each epoch."""
     freeze_bn_epoch: int | None = Field(default=None, ge=0)
-    """Running statistics stay as they are from this epoch on."""
+    """Running statistics of batch norm stay as they are from this epoch on, counted from 0."""
     ema: float | None = Field(default=None, gt=0, lt=1)
+    """The result is a moving average of the model, of this decay a step."""
     clip_gradient: float | None = Field(default=None, gt=0)
-    learn_scales: bool = False
-    """Learned step sizes (LSQ) instead of the calibrated ranges."""
+    """The largest norm of all gradients together."""
+    scales: Annotated[
+        Scales, BeforeValidator(_scales_in_a_word, json_schema_input_type=Literal["fixed", "learned"] | Scales)
+    ] = Scales(learn=False)
+    """`fixed`, `learned`, or fields."""
+    distill: Distillation | None = None
+    precision: Precision = "float32"
+    """Of layers; quantizers and the loss always compute in float32."""
     seed: int = Field(default=0, ge=0)
+    """Of the order of images, their augmentation, and dropout."""
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> FinetuneSpec:
+        if (self.schedule == "step") != (self.step_epochs is not None):
+            raise ValueError("`schedule: step` and `step_epochs` go together: give both, or neither")
+        if self.floor and self.schedule != "cosine":
+            raise ValueError(f"`floor` goes with `schedule: cosine`, not with {self.schedule}: leave it out")
+        if self.floor > self.lr:
+            raise ValueError(f"`floor` ({self.floor:g}) is above `lr` ({self.lr:g})")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"`warmup_epochs` ({self.warmup_epochs:g}) is more than `epochs` ({self.epochs})")
+        return self

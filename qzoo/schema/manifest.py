@@ -16,7 +16,7 @@ LARGEST_TEXT = 4_000_000
 """Bytes of any text file of a published model."""
 
 FileName = Literal[
-    "recipe.yaml", "config.json", "README.md",
+    "recipe.yaml", "config.json", "README.md", "training.json",
     "ranges.safetensors", "model.safetensors", "histograms.safetensors", "receipt.safetensors",
 ]  # fmt: skip
 """The files of a published model. No other name is ever read, so none can lead out of the folder."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from qzoo.schema.model import StrictModel
 from qzoo.schema.published import Claim
+from qzoo.schema.training import TrainingReport
 
 Verdict = Literal["pass", "fail", "own", "partial", "unpublished"]
 
@@ -66,6 +69,8 @@ class Report(StrictModel):
     excluded: dict[str, str]
     """Variants that were not run, and why."""
     calibration: CalibrationReport | None
+    training: dict[str, TrainingReport] = Field(default_factory=dict)
+    """Of the variants that were trained."""
     recipe_sha256: str
     environment: dict[str, str | int]
 

@@ -11,10 +11,10 @@ from torch import nn
 from qzoo.build.heads import requantize_replaced
 from qzoo.build.modes import evaluation_mode
 from qzoo.build.provenance import provenance
+from qzoo.distributed import failing_together, named_by_process, rank, world_size
 from qzoo.quant.calibration import Collection, collecting, solve_ranges
 from qzoo.quant.ranges import require_quantizers
 from qzoo.tasks.batches import as_batches, device_of
-from qzoo.tasks.distributed import failing_together, named_by_process, rank, world_size
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.reduction import reduce_collection, require_mergeable

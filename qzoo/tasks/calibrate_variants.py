@@ -9,11 +9,11 @@ from pathlib import Path
 
 from qzoo import environment
 from qzoo.build.bases import create_base
+from qzoo.distributed import failing_together, meet, rank
 from qzoo.errors import RecipeError
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant, resolve
-from qzoo.tasks.distributed import failing_together, meet, rank
 from qzoo.tasks.keep import keep_calibration
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.settings import Settings, usable_device

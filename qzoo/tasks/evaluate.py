@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from qzoo.build.heads import requantize_replaced
 from qzoo.build.modes import evaluation_mode
+from qzoo.distributed import failing_together, gathered_rows, named_by_process, rank, world_size
 from qzoo.errors import DataError
 from qzoo.quant.ranges import require_calibrated
 from qzoo.tasks.batches import as_batches, device_of
-from qzoo.tasks.distributed import failing_together, gathered_rows, named_by_process, rank, world_size
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.weights.receipt import TOP, Predictions

@@ -8,11 +8,11 @@ from torch import nn
 
 from qzoo.build.bases import create_base
 from qzoo.build.quantize import quantize_in_place
+from qzoo.distributed import failing_together, rank
 from qzoo.errors import UnknownNameError
 from qzoo.pretrained import create_pretrained
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant, resolve
-from qzoo.tasks.distributed import failing_together, rank
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.progress import Progress, silent

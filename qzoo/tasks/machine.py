@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from qzoo.tasks.distributed import world_size
+from qzoo.distributed import world_size
 
 
 def environment(device: str) -> dict[str, str | int]:

@@ -6,10 +6,10 @@ import zlib
 
 import torch
 
+from qzoo.distributed import meet, rank, reduced, world_size
 from qzoo.errors import CalibrationError
 from qzoo.quant.calibration import Collection
 from qzoo.quant.collectors import HistogramCollector
-from qzoo.tasks.distributed import meet, rank, reduced, world_size
 
 
 def require_mergeable(collection: Collection) -> None:

@@ -9,25 +9,32 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qzoo.build.bases import create_base
-from qzoo.errors import UnsupportedError
+from qzoo.distributed import failing_together, rank
+from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.published import Claim
 from qzoo.schema.report import CalibrationReport, Report, ReportRow
 from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
-from qzoo.tasks.distributed import failing_together, rank
+from qzoo.schema.training import TrainingReport
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
+from qzoo.tasks.finetune import Run
 from qzoo.tasks.images import evaluation_images, is_complete
 from qzoo.tasks.keep import keep_calibration
+from qzoo.tasks.keep_trained import keep_trained
 from qzoo.tasks.machine import environment
 from qzoo.tasks.paired import compare
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.receipts import Receipts
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
+from qzoo.tasks.train_variant import train_variant
 from qzoo.tasks.verdict import judge
 from qzoo.weights.finding import find
 from qzoo.weights.kinds import RANGES, RECEIPT
 from qzoo.weights.receipt import save_receipt
+
+Stage = Literal["ptq", "qat", "all"]
+STAGES: tuple[Stage, ...] = ("ptq", "qat", "all")
 
 
 def reproduce(
@@ -35,17 +42,21 @@ def reproduce(
     settings: Settings | None = None,
     *,
     only: str | Sequence[str] = (),
+    stage: Stage = "ptq",
     artifacts: Path | None = None,
+    run: Run | None = None,
     progress: Progress = silent,
     **changes: Any,
 ) -> Report:
-    """Calibrates and evaluates the variants of a recipe, and compares them with the published figures.
+    """Calibrates, trains and evaluates the variants of a recipe, and compares them with the published figures.
 
     Args:
         name: a base (`resnet20_cifar10`), one of its variants, or a recipe file.
         settings: data, device, and what to change of what the recipe says.
-        only: variants to run; default: all that need no training.
-        artifacts: a folder that gets ranges, histograms and receipt of each variant; default: none are kept.
+        only: variants to run; default: all of the stage.
+        stage: `ptq`, variants that calibration alone makes; `qat`, those that are trained after it; or `all`.
+        artifacts: a folder that gets ranges, histograms and receipt of each calibrated variant; default: none are kept.
+        run: how trainings are carried out; `run.folder` gets a folder for each, default: in qzoo's own folder.
         progress: shown the batches.
         changes: fields of `Settings`, by name: `reproduce("resnet8_digits", eval_images=100)`.
 
@@ -54,7 +65,8 @@ def reproduce(
 
     Raises:
         UnknownNameError: no recipe or variant has the name.
-        UnsupportedError: a variant that is named needs training, or the device can't be used.
+        UnsupportedError: a variant that is named is not of the stage, or the device can't be used.
+        TrainingError: a training left the finite numbers.
         DataError: the dataset is missing or of the wrong kind, or holds fewer images than asked for.
         PeerError: another process of the same run failed.
 
@@ -67,23 +79,34 @@ def reproduce(
     named = [only] if isinstance(only, str) else only
     named = [name.removeprefix(f"{entry.name}_") if name not in entry.variants else name for name in named]
     named = named or ([variant] if variant else ())
-    variants, left_out = runnable(entry, named)
+    variants, left_out = runnable(entry, named, stage)
     if named and left_out:
         reasons = ", ".join(f"{one} ({reason})" for one, reason in left_out.items())
-        raise UnsupportedError(f"Not possible in this version: {reasons}. `qzoo reproduce {entry.name}` runs the rest.")
+        raise UnsupportedError(f"Not of the stage {stage}: {reasons}. Say --stage all.")
     with failing_together():
-        return _Run(entry, variants, replace(settings or Settings(), **changes), artifacts, progress).report(left_out)
+        changed = replace(settings or Settings(), **changes)
+        return _Run(entry, variants, changed, artifacts, run or Run(), progress).report(left_out)
 
 
-def runnable(entry: RecipeEntry, only: Sequence[str] = ()) -> tuple[list[ResolvedVariant], dict[str, str]]:
-    """Returns the variants that calibration alone makes, and why each other one is left out."""
+def runnable(
+    entry: RecipeEntry, only: Sequence[str] = (), stage: Stage = "ptq"
+) -> tuple[list[ResolvedVariant], dict[str, str]]:
+    """Returns the variants of a stage, and why each other one is left out.
+
+    Raises:
+        UnknownNameError: there is no such stage.
+    """
+    if stage not in STAGES:
+        raise UnknownNameError(f"Unknown stage '{stage}'. {did_you_mean(stage, STAGES)}")
     chosen = [resolve(entry, name) for name in only or entry.variants]
-    left_out = {v.variant: reason for v in chosen if (reason := _reason_to_leave_out(v))}
+    left_out = {v.variant: reason for v in chosen if (reason := _reason_to_leave_out(v, stage))}
     return [variant for variant in chosen if variant.variant not in left_out], left_out
 
 
-def _reason_to_leave_out(variant: ResolvedVariant) -> str | None:
-    return None if variant.finetune is None else "needs training"
+def _reason_to_leave_out(variant: ResolvedVariant, stage: Stage) -> str | None:
+    if variant.finetune is None:
+        return "needs no training" if stage == "qat" else None
+    return "needs training" if stage == "ptq" else None
 
 
 @dataclass(frozen=True)
@@ -91,7 +114,7 @@ class _Measured:
     """One model's result, and what it is held against."""
 
     variant: str
-    stage: Literal["float", "ptq"]
+    stage: Literal["float", "ptq", "qat"]
     method: str | None
     result: Evaluation
     claims: Sequence[Claim]
@@ -101,9 +124,10 @@ class _Measured:
 class _Run:
     def __init__(
         self, entry: RecipeEntry, variants: list[ResolvedVariant], settings: Settings, artifacts: Path | None,
-        progress: Progress,
+        run: Run, progress: Progress,
     ) -> None:  # fmt: skip
-        self.entry, self.variants, self.artifacts = entry, variants, artifacts
+        self.entry, self.variants, self.artifacts, self.run = entry, variants, artifacts, run
+        self.trainings: dict[str, TrainingReport] = {}
         self.settings, self.progress = settings, progress
         device, recipe = usable_device(settings.device), entry.recipe
         self.images = evaluation_images(
@@ -129,6 +153,7 @@ class _Run:
             rows=self._rows(measured),
             excluded=left_out,
             calibration=self._calibration_report(),
+            training=self.trainings,
             recipe_sha256=recipe_digest(self.entry),
             environment=environment(self.settings.device),
         )
@@ -138,6 +163,8 @@ class _Run:
         return _Measured("float", "float", None, result, self.entry.recipe.published, result.seconds)
 
     def _measure(self, variant: ResolvedVariant, receipts: Receipts) -> _Measured:
+        if variant.finetune is not None:
+            return self._measure_trained(variant, receipts)
         start = time.perf_counter()
         model, _ = self.shared.calibrated(variant)
         result = self._evaluate(model, variant.variant)
@@ -147,6 +174,15 @@ class _Run:
             save_receipt(self.artifacts / f"{variant.name}{RECEIPT.suffix}", receipts.of(model, result))
         return _Measured(variant.variant, "ptq", variant.method, result, variant.published, seconds)
 
+    def _measure_trained(self, variant: ResolvedVariant, receipts: Receipts) -> _Measured:
+        start, folder = time.perf_counter(), self.run.folder
+        run = replace(self.run, folder=folder / variant.name if folder else None)
+        made = train_variant(self.shared, variant, self.images, self.settings, run=run, progress=self.progress)
+        self.trainings[variant.variant] = made.report
+        seconds = time.perf_counter() - start
+        keep_trained(self.entry, made, receipts, by_name=self.settings.calib_images is None)
+        return _Measured(variant.variant, "qat", variant.method, made.evaluation, variant.published, seconds)
+
     def _evaluate(self, model: Any, what: str) -> Evaluation:
         return evaluate_images(model, self.images, progress=self.progress, what=f"evaluating {what}")
 
@@ -154,7 +190,8 @@ class _Run:
         top1 = {one.variant: one.result.top1 or 0.0 for one in measured}
         complete = is_complete(self.images)
         # How many images were calibrated on does not matter to the float model.
-        as_published = {"float": complete, "ptq": complete and self.shared.as_recipes_say}
+        quantized = complete and self.shared.as_recipes_say
+        as_published = {"float": complete, "ptq": quantized, "qat": quantized}
         return [
             ReportRow(
                 variant=one.variant,

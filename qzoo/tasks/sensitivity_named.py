@@ -10,13 +10,13 @@ from torch import nn
 from qzoo.build.bases import create_base
 from qzoo.build.quantize import quantize_in_place
 from qzoo.data import ArraySplit
+from qzoo.distributed import world_size
 from qzoo.errors import UnsupportedError
 from qzoo.pretrained import artifact_at_hand, load_pretrained_ranges
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.report import CalibrationReport
 from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
 from qzoo.schema.sensitivity import SensitivityReport
-from qzoo.tasks.distributed import world_size
 from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
+from qzoo.distributed import own_device
 from qzoo.errors import UnsupportedError
-from qzoo.tasks.distributed import own_device
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from qzoo.schema.manifest import LARGEST_FILE, FileName
+from qzoo.schema.manifest import LARGEST_FILE, LARGEST_TEXT, FileName
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,13 @@ class Kind:
         name: `ranges`, `histograms`, `receipt`, `model`.
         largest: bytes; a larger file is refused unread.
         remedy: ends a message about a file that can't be used.
+        extension: of the file.
     """
 
     name: str
     largest: int
     remedy: str
+    extension: str = "safetensors"
 
     @property
     def format(self) -> str:
@@ -30,19 +32,21 @@ class Kind:
     @property
     def suffix(self) -> str:
         """How file names end."""
-        return f".{self.name}.safetensors"
+        return f".{self.name}.{self.extension}"
 
     @property
     def file(self) -> FileName:
         """The file's name in a published model."""
-        return cast("FileName", f"{self.name}.safetensors")
+        return cast("FileName", f"{self.name}.{self.extension}")
 
 
 RANGES = Kind("ranges", largest=64_000_000, remedy="`qzoo calibrate NAME` writes one; or copy it again.")
 """All `amax` of a calibrated model."""
 MODEL = Kind("model", largest=LARGEST_FILE, remedy="`qzoo push` makes one; or fetch it again.")
-"""A whole calibrated model."""
+"""A whole model, calibrated or trained."""
 HISTOGRAMS = Kind("histograms", largest=100_000_000, remedy="`qzoo calibrate NAME` writes one; or copy it again.")
 """What a calibration collected."""
+TRAINING = Kind("training", LARGEST_TEXT, "`qzoo finetune NAME` writes one; or copy it again.", extension="json")
+"""How a model was trained."""
 RECEIPT = Kind("receipt", largest=500_000_000, remedy="`qzoo evaluate NAME --receipt FILE` writes one.")
 """The predictions behind a figure."""

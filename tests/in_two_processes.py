@@ -17,11 +17,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import qzoo
+from qzoo import distributed
 from qzoo.quant.calibration import Collection, solve_ranges
 from qzoo.quant.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.ranges import get_ranges
 from qzoo.schema.catalog import Catalog
-from qzoo.tasks import distributed
 from qzoo.tasks.calibrate import collect_images
 from qzoo.tasks.evaluate import evaluate
 from qzoo.tasks.evaluate_named import evaluate_named

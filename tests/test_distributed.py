@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qzoo.data import ArraySplit
-from qzoo.tasks.distributed import failing_together, gathered_rows, meet, rank, reduced, world_size
+from qzoo.distributed import failing_together, gathered_rows, meet, rank, reduced, world_size
 from qzoo.tasks.images import Images
 
 SCRIPT = Path(__file__).with_name("in_two_processes.py")

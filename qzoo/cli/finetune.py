@@ -1,0 +1,100 @@
+"""`qzoo finetune`: quantization-aware training of a variant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qzoo.cli.console import check_target, stdout, write_json
+from qzoo.cli.options import CalibImages, Data, Device, EvalImages, Json, Workers
+from qzoo.cli.schedule_options import parse_changes
+from qzoo.errors import UnknownNameError
+from qzoo.weights.finding import find
+
+NAME = "finetune"
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="A variant, or a recipe file with one: FILE:VARIANT.")],
+    data: Data = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="If not as the recipe says.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate, likewise.")] = None,
+    train_batch: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=1, help="Images a step, of all processes together, likewise."),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Any other field of the `finetune` block; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the run. Default: in qzoo's cache.", show_default=False),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in the folder.")] = False,
+    checkpoint_every: Annotated[
+        int | None,
+        typer.Option("--checkpoint-every", min=1, metavar="STEPS", help="Default: an epoch.", show_default=False),
+    ] = None,
+    train_images: Annotated[
+        int | None, typer.Option("--train-images", min=1, help="A seeded sample instead of all.", show_default=False)
+    ] = None,
+    calib_images: CalibImages = None,
+    eval_images: EvalImages = None,
+    channels_last: Annotated[
+        bool, typer.Option("--channels-last/--channels-first", help="Memory format of images and convolutions.")
+    ] = True,
+    compile_model: Annotated[bool, typer.Option("--compile", help="Train through torch.compile.")] = False,
+    device: Device = "cpu",
+    workers: Workers = None,
+    json_file: Json = None,
+) -> None:
+    """Train a variant with its quantizers on, after calibrating it; keep the whole model, its curve and its report.
+
+    A variant with a `finetune` block is trained by it, and `qzoo.create(NAME, pretrained=True)` then finds it. Any
+    other can be trained too, or trained otherwise; that makes a model of its own, in the folder of the run.
+
+    Ctrl-C finishes the step and saves a checkpoint; `--resume` goes on from it.
+
+    Examples:
+
+    - `qzoo finetune resnet8_digits_w2a2_qat`  (half a minute, needs no data)
+    - `qzoo finetune resnet50_int8_qat --data /data/imagenet --device cuda`
+    - `qzoo finetune resnet20_cifar10_w4a8 --data /data --epochs 2 --lr 0.01 --set scales=learned --set schedule=cosine`
+    - `torchrun --nproc-per-node=8 -m qzoo finetune resnet50_int8_qat15 --data /data/imagenet --device cuda`
+    """  # noqa: D412
+    from qzoo.cli.progress_bar import bar
+    from qzoo.tasks.finetune import Run
+    from qzoo.tasks.finetune_named import finetune_named
+    from qzoo.tasks.settings import Settings
+    from qzoo.training.trainer import Execution
+
+    check_target(json_file)
+    entry, variant = find(name)
+    if variant is None:
+        raise UnknownNameError(f"'{name}' is a float base. Name a variant to train: {', '.join(entry.variants)}.")
+    given: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": train_batch}
+    said = {field: value for field, value in given.items() if value is not None} | parse_changes(changes or [])
+    settings = Settings(data, calib_images, eval_images, None, device, workers)
+    execution = Execution(channels_last, compile_model)
+    made, kept = finetune_named(
+        entry, variant, settings, changes=said, train_images=train_images,
+        run=Run(output, resume, checkpoint_every, execution), progress=bar,
+    )  # fmt: skip
+    if json_file:
+        write_json(made.report.model_dump_json(indent=1), json_file)
+    if json_file != "-":
+        report = made.report
+        stdout.print(
+            f"{made.variant.name}: top-1 {report.start_top1:.2f} % calibrated, {report.top1:.2f} % after "
+            f"{report.finetune.epochs} epochs on {report.images:,} images, {report.seconds:.0f} s", soft_wrap=True,
+        )  # fmt: skip
+        stdout.print(f"Model, curve and report: {kept.folder}", soft_wrap=True)
+        stdout.print(f'Load it: qzoo.create("{kept.address}", pretrained=True)', soft_wrap=True, markup=False)

@@ -1,0 +1,52 @@
+"""`--set FIELD=VALUE`: any field of a schedule, as a recipe would say it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+
+from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
+from qzoo.schema.finetune import FinetuneSpec
+
+
+def parse_changes(given: Sequence[str]) -> dict[str, Any]:
+    """Returns the fields that are set, by name; the values are read as YAML, and checked when they are used.
+
+    Raises:
+        UnknownNameError: a field has no such name; with the nearest.
+        RecipeError: there is no `=`, or the value is no YAML.
+
+    Example:
+        >>> parse_changes(["schedule=cosine", "ema=0.99", "distill={temperature: 2}"])
+        {'schedule': 'cosine', 'ema': 0.99, 'distill': {'temperature': 2}}
+    """
+    changes = {}
+    for text in given:
+        field, sign, value = (part.strip() for part in text.partition("="))
+        if not sign:
+            raise RecipeError(f"--set {text}: expected FIELD=VALUE, such as --set schedule=cosine.")
+        if field not in FinetuneSpec.model_fields:
+            raise UnknownNameError(
+                f"--set {text}: a schedule has no field '{field}'. {did_you_mean(field, FinetuneSpec.model_fields)}"
+            )
+        changes[field] = _value(text, value)
+    return changes
+
+
+def _value(text: str, value: str) -> Any:
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {text}: the value is no YAML. Write it as in a recipe: --set ema=0.99.") from error
+    # YAML takes 1e-4 for a text: it wants a point in it.
+    return float(read) if isinstance(read, str) and _is_number(read) else read
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

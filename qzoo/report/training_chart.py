@@ -1,0 +1,94 @@
+"""A training as a picture: loss, accuracy and learning rate, one below the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qzoo.report.sensitivity_chart import GRID, INK, QUIET
+from qzoo.schema.training import LogRow, TrainingReport
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+SEEN, HELD_OUT, RATE = "#94a3b8", "#0f766e", "#6366f1"
+
+
+def training_chart(report: TrainingReport, file: Path) -> None:
+    """Writes a chart of a run.
+
+    Args:
+        report: with at least one row.
+        file: `.png`, `.svg` or `.pdf`; replaced.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 7.5), dpi=150, layout="constrained")
+    loss, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=[3, 4, 1.5])
+    _draw_loss(loss, report.rows)
+    _draw_accuracy(accuracy, report)
+    _draw_rate(rate, report.rows)
+    figure.suptitle(_title(report), x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
+    figure.savefig(file)
+
+
+def _title(report: TrainingReport) -> str:
+    spec = report.finetune
+    scales = "learned scales" if spec.scales.learn else "fixed ranges"
+    return (
+        f"{report.name or 'model'}: {spec.epochs} {'epoch' if spec.epochs == 1 else 'epochs'} on {report.images:,} "
+        f"images of {report.dataset or 'a dataset'}, {scales}"
+    )
+
+
+def _draw_loss(axes: Axes, rows: list[LogRow]) -> None:
+    axes.plot([row.epoch for row in rows], [row.loss for row in rows], color=INK, linewidth=1.3)
+    axes.set_ylim(bottom=0)
+    _style(axes, "training loss")
+
+
+def _draw_accuracy(axes: Axes, report: TrainingReport) -> None:
+    rows, start = report.rows, report.start_top1
+    axes.plot([row.epoch for row in rows], [row.train_top1 for row in rows], color=SEEN, linewidth=1, label="training")
+    judged = [(row.epoch, row.top1) for row in rows if row.top1 is not None]
+    low, high = _span([row.train_top1 for row in rows], [top1 for _, top1 in judged])
+    axes.set_ylim(low, high)
+    if judged:
+        axes.plot(*zip(*judged, strict=True), color=HELD_OUT, marker="o", markersize=4, label="evaluation")
+        axes.annotate(
+            f"{judged[-1][1]:.2f}", judged[-1], xytext=(0, 6), textcoords="offset points", ha="right", fontsize=9,
+            fontweight="bold", color=HELD_OUT,
+        )  # fmt: skip
+    if start is not None:
+        axes.axhline(max(start, low), color=QUIET, linewidth=0.8, linestyle=":")
+        below = " (below the picture)" if start < low else ""
+        axes.annotate(
+            f"calibrated: {start:.2f}{below}", (0.01, max(start, low)), xycoords=("axes fraction", "data"),
+            xytext=(0, 3), textcoords="offset points", fontsize=8, color=QUIET,
+        )  # fmt: skip
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    _style(axes, "top-1, percent")
+
+
+def _span(seen: list[float], judged: list[float]) -> tuple[float, float]:
+    """Returns which percents the picture shows: a collapsed start would press all else against the upper edge."""
+    shown = [*seen[len(seen) // 10 :], *judged[len(judged) // 10 :]]
+    return max(0.0, min(shown) - 3), min(101.0, max(shown) + 2)
+
+
+def _draw_rate(axes: Axes, rows: list[LogRow]) -> None:
+    axes.plot([row.epoch for row in rows], [row.lr for row in rows], color=RATE, linewidth=1.3)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("epoch", fontsize=9, color=QUIET)
+    _style(axes, "learning rate")
+
+
+def _style(axes: Axes, label: str) -> None:
+    axes.set_ylabel(label, fontsize=9, color=QUIET)
+    axes.tick_params(labelsize=8, colors=QUIET)
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(GRID)

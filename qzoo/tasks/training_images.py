@@ -1,0 +1,162 @@
+"""The images of a training: their order in each epoch, and this process's share of each batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from qzoo.build.bases import base_train_transform, base_transform
+from qzoo.data import Split, default_workers, evaluation_split, loader, open_split, sample
+from qzoo.distributed import rank, world_size
+from qzoo.errors import DataError
+from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.recipe import Base
+
+SEEDS_APART = 1_000_003
+"""Between the augmentation seeds of two epochs."""
+
+
+class TrainingImages(Protocol):
+    """What a training runs on.
+
+    Attributes:
+        steps: batches of an epoch.
+        images: that an epoch sees, in all processes together.
+    """
+
+    @property
+    def steps(self) -> int: ...  # noqa: D102
+    @property
+    def images(self) -> int: ...  # noqa: D102
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the batches of an epoch from the `first` on: this process's share of each."""
+
+
+@dataclass(frozen=True)
+class RecipeImages:
+    """Images of a recipe's training split, in an order that only seed and epoch decide.
+
+    Attributes:
+        split: where they come from.
+        indices: which of its images.
+        base: its weights say what the transform is.
+        dataset: its name in the recipe.
+        spec: batch size, seed, transform.
+        workers: processes that decode.
+    """
+
+    split: Split
+    indices: Sequence[int]
+    base: Base
+    dataset: str
+    spec: FinetuneSpec
+    workers: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Whole batches that the images make."""
+        return len(self.indices) // self.spec.batch_size
+
+    @property
+    def images(self) -> int:
+        """Those of whole batches; which ones are left out changes with the epoch."""
+        return self.steps * self.spec.batch_size
+
+    def order(self, number: int) -> list[int]:
+        """Returns the images of an epoch, in order; the same on every machine."""
+        # A fixed bit generator and sorting keys: NumPy guarantees these streams, not that of its permutations.
+        keys = np.random.PCG64(np.random.SeedSequence([self.spec.seed, number])).random_raw(len(self.indices))
+        return [self.indices[place] for place in np.argsort(keys, kind="stable")[: self.images]]
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the batches of an epoch from the `first` on: this process's share of each."""
+        share = self.spec.batch_size // world_size()
+        order, start = self.order(number), rank() * share
+        batches = range(first * self.spec.batch_size, self.images, self.spec.batch_size)
+        own = [index for batch in batches for index in order[batch + start : batch + start + share]]
+        return loader(self.split, self._transform(number), share, own, self.workers)
+
+    def _transform(self, number: int) -> Any:
+        if self.spec.transform == "eval":
+            return base_transform(self.base)
+        return base_train_transform(self.base, self.dataset, self.spec.seed + SEEDS_APART * (number + 1))
+
+
+def recipe_images(
+    base: Base, dataset: str, split: str, spec: FinetuneSpec, data: Path | None = None, *, images: int | None = None,
+    workers: int | None = None,
+) -> RecipeImages:  # fmt: skip
+    """Returns the training images of a recipe.
+
+    Args:
+        base: its weights say what the transform is.
+        dataset: its name in the recipe.
+        split: that calibration takes its images from.
+        spec: the schedule.
+        data: the folder that `--data` names.
+        images: how many, a seeded sample; default all.
+        workers: processes that decode; default: as many as suit the split.
+
+    Raises:
+        DataError: the dataset is missing or of the wrong kind; it is the evaluation split; it does not fill a batch; or
+            the processes can't share a batch evenly.
+    """
+    found = open_split(dataset, split, data)
+    if found.name == evaluation_split(dataset):
+        raise DataError(
+            f"Training on '{found.name}', the split that accuracy is measured on, would make the figure worthless. "
+            "Give a folder that holds a training split too with --data."
+        )
+    chosen = range(len(found)) if images is None else sample(found, images, spec.seed)
+    if len(chosen) < spec.batch_size:
+        raise DataError(
+            f"A batch of {spec.batch_size} images is asked for, but there are only {len(chosen):,} to train on. "
+            f"Say --batch-size {len(chosen)} or less."
+        )
+    if spec.batch_size % world_size():
+        raise DataError(
+            f"{world_size()} processes can't share a batch of {spec.batch_size} images evenly. "
+            f"Say --batch-size {spec.batch_size // world_size() * world_size() or world_size()}: it is of all together."
+        )
+    return RecipeImages(found, chosen, base, dataset, spec, default_workers(found) if workers is None else workers)
+
+
+class GivenImages:
+    """What a user iterates over for an epoch, such as a `DataLoader`.
+
+    Args:
+        batches: of `(x, y)`, already transformed; iterated over once an epoch. With several processes each gives its
+            own share, as a `DistributedSampler` does.
+
+    Raises:
+        DataError: it can be iterated over once only, or does not tell how many batches it has.
+    """
+
+    def __init__(self, batches: Any) -> None:
+        if not hasattr(batches, "__len__") or iter(batches) is batches:
+            raise DataError(
+                "Training iterates over the images once an epoch, so they have to be a list of (x, y) or a DataLoader, "
+                f"not {type(batches).__name__}."
+            )
+        self.batches = batches
+        self.steps = len(batches)
+        first = next(iter(batches), None)
+        if first is None:
+            raise DataError("There are no images to train on.")
+        if not (isinstance(first, (tuple, list)) and len(first) == 2):
+            raise DataError(f"Training needs pairs (x, y) of images and labels, not {type(first).__name__}.")
+        self.images = self.steps * len(first[0]) * world_size()
+
+    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the batches from the `first` on, after telling a sampler which epoch it is."""
+        sampler = getattr(self.batches, "sampler", None)
+        if sampler is not None and hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(number)
+        return islice(iter(self.batches), first, None)

@@ -1,0 +1,56 @@
+"""What training minimizes: cross entropy with the labels, and with the float base's predictions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from qzoo.schema.finetune import Distillation, FinetuneSpec
+
+
+def loss_of(logits: Tensor, labels: Tensor, spec: FinetuneSpec, teacher_logits: Tensor | None = None) -> Tensor:
+    """Returns the loss of a batch, float32 `()`.
+
+    Args:
+        logits: `(N, classes)`, any float dtype; the arithmetic is float32.
+        labels: int64 `(N,)`.
+        spec: label smoothing and distillation.
+        teacher_logits: of the float base, for distillation.
+    """
+    loss = functional.cross_entropy(logits.float(), labels, label_smoothing=spec.label_smoothing)
+    if spec.distill is None or teacher_logits is None:
+        return loss
+    return (1 - spec.distill.weight) * loss + spec.distill.weight * distillation(logits, teacher_logits, spec.distill)
+
+
+def distillation(logits: Tensor, teacher_logits: Tensor, spec: Distillation) -> Tensor:
+    """Returns `T^2 * KL(softmax(teacher / T) || softmax(logits / T))`, the mean over the batch.
+
+    Source: G. Hinton, O. Vinyals, J. Dean 2015, "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531),
+    section 2, where the factor keeps the gradients' size whatever the temperature is.
+
+    Example:
+        >>> same = torch.tensor([[1.0, 2.0]])
+        >>> distillation(same, same, Distillation(temperature=4.0))
+        tensor(0.)
+    """
+    t = spec.temperature
+    ours, teachers = (functional.log_softmax(of.float() / t, dim=1) for of in (logits, teacher_logits))
+    return t * t * functional.kl_div(ours, teachers, reduction="batchmean", log_target=True)
+
+
+class Teacher:
+    """The float base, whose predictions are the second goal.
+
+    Args:
+        model: float; put into evaluation mode, its parameters are not trained.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model.eval().requires_grad_(False)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Returns the logits of a batch."""
+        with torch.no_grad():
+            return self.model(x)  # type: ignore[no-any-return]

@@ -1,0 +1,93 @@
+"""Ranges in training: made parameters, kept positive, made ranges again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.errors import UnsupportedError
+from qzoo.quant.layers import float_weight, output_channel_axis
+from qzoo.quant.learned_scale import initial_amax, keep_positive
+from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.ranges import quantizers
+from qzoo.schema.finetune import Scales
+
+
+def learn_scales(model: nn.Module, scales: Scales, example: Tensor) -> list[nn.Parameter]:
+    """Makes the ranges of a calibrated model parameters, in place, and returns them.
+
+    Args:
+        model: calibrated.
+        scales: whether they are learned at all, and where they start.
+        example: a batch of training images, on the model's device; LSQ's start of activations is measured on it.
+
+    Raises:
+        UnsupportedError: a quantizer is of a format that has no steps, such as FP8; it is named.
+    """
+    if not scales.learn:
+        return []
+    if scales.init == "lsq":
+        _start_as_lsq(model, example)
+    parameters = []
+    for path, quantizer in quantizers(model).items():
+        try:
+            parameters.append(quantizer.learn(_what(path)))
+        except UnsupportedError as error:
+            settle_scales(model)
+            raise UnsupportedError(f"{path}: {error} Say `scales: fixed`, or use integers.") from error
+    return parameters
+
+
+def settle_scales(model: nn.Module) -> None:
+    """Makes learned ranges buffers again, in place, of the values that were learned."""
+    for quantizer in quantizers(model).values():
+        quantizer.settle()
+
+
+def keep_scales_positive(parameters: list[nn.Parameter]) -> None:
+    """Puts ranges that a step made too small, or negative, back to the smallest one, in place."""
+    for parameter in parameters:
+        keep_positive(parameter)
+
+
+def _what(path: str) -> Literal["weight", "activation"]:
+    return "weight" if path.endswith("weight_quantizer") else "activation"
+
+
+def _start_as_lsq(model: nn.Module, example: Tensor) -> None:
+    with _each_starting_from_what_it_sees(model), torch.no_grad():
+        model(example)
+    for layer in model.modules():
+        quantizer = layer._modules.get("weight_quantizer")
+        if isinstance(quantizer, TensorQuantizer):
+            weight = float_weight(layer)
+            axis = output_channel_axis(layer) if quantizer.amax.dim() else None
+            spanned = tuple(dim for dim in range(weight.dim()) if dim != axis)
+            quantizer.set_amax(initial_amax(weight, quantizer.grid, spanned))
+
+
+@contextmanager
+def _each_starting_from_what_it_sees(model: nn.Module) -> Iterator[None]:
+    """While this lasts, activation quantizers set their range by the first tensor that they get, and apply it."""
+    waiting = {q for path, q in quantizers(model).items() if _what(path) == "activation"}
+
+    def start(quantizer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if isinstance(quantizer, TensorQuantizer) and quantizer in waiting:
+            waiting.remove(quantizer)
+            quantizer.set_amax(initial_amax(args[0], quantizer.grid, tuple(range(args[0].dim()))))
+
+    hooks = [quantizer.register_forward_pre_hook(start) for quantizer in waiting]
+    # Batch norm must not learn from this pass.
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes.items():
+            module.training = training

@@ -1,0 +1,200 @@
+"""`Trainer`: one step of training, and everything that has to be remembered to make the next."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_, get_total_norm
+
+from qzoo.distributed import world_size
+from qzoo.schema.finetune import FinetuneSpec
+from qzoo.training.averaging import Average
+from qzoo.training.batch_norm import average_statistics, desynchronize, synchronize, training_mode
+from qzoo.training.divergence import diagnose_gradients, diagnose_loss, first_not_finite
+from qzoo.training.loss import Teacher, loss_of
+from qzoo.training.optimizer import make_optimizer, optimizer_tensors, restore_optimizer, set_learning_rate
+from qzoo.training.precision import Precision, in_memory_format
+from qzoo.training.scales import keep_scales_positive, learn_scales, settle_scales
+from qzoo.training.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a training is carried out: what a recipe does not say, since it is a matter of the machine.
+
+    Attributes:
+        channels_last: convolutions' memory format; faster on CPUs and on GPUs with tensor cores.
+        compile: run the model through `torch.compile`.
+    """
+
+    channels_last: bool = True
+    compile: bool = False
+
+
+class NotFinite(Exception):
+    """A step met NaN or Inf; the message says where. The model was not changed by the step."""
+
+
+class Trainer:
+    """Trains a calibrated model, in place.
+
+    Args:
+        model: calibrated, on its device.
+        spec: the schedule.
+        steps_per_epoch: of all processes together, which make each step together.
+        example: a few training images on the model's device; LSQ's start is measured on them.
+        teacher: the float base, where the spec says `distill`.
+        execution: see there.
+
+    Attributes:
+        model: what is trained.
+        step_number: how many steps were made.
+        optimizer: of the spec.
+    """
+
+    def __init__(
+        self, model: nn.Module, spec: FinetuneSpec, steps_per_epoch: int, example: Tensor, *,
+        teacher: nn.Module | None = None, execution: Execution | None = None,
+    ) -> None:  # fmt: skip
+        execution = execution or Execution()
+        self.spec, self.steps_per_epoch, self.channels_last = spec, steps_per_epoch, execution.channels_last
+        self.model = in_memory_format(model, self.channels_last)
+        self.ranges = learn_scales(self.model, spec.scales, self._placed(example))
+        self._synchronized = synchronize(self.model)
+        self.optimizer = make_optimizer(self.model, spec)
+        self.precision = Precision(spec.precision, example.device)
+        self.average = Average(self.model, spec.ema) if spec.ema else None
+        self.teacher = Teacher(in_memory_format(teacher, self.channels_last)) if teacher and spec.distill else None
+        self.step_number = 0
+        self._forward = _wrapped(self.model, execution)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next step, from 0."""
+        return self.step_number // self.steps_per_epoch
+
+    @property
+    def result(self) -> nn.Module:
+        """What the training has come to: the model, or its moving average."""
+        return self.average.module if self.average else self.model
+
+    def step(self, x: Tensor, y: Tensor) -> tuple[float, Tensor, Tensor]:
+        """Makes one step on this process's share of a batch.
+
+        Args:
+            x: images `(N, C, H, W)`, on the model's device.
+            y: labels, int64 `(N,)`.
+
+        Returns:
+            The learning rate; the loss, `()`; how many of the images were predicted rightly, `()`.
+
+        Raises:
+            NotFinite: loss, a gradient or a range is not finite.
+        """
+        frozen = self.spec.freeze_bn_epoch is not None and self.epoch >= self.spec.freeze_bn_epoch
+        training_mode(self.model, frozen)
+        rate = learning_rate(self.spec, self.step_number, self.steps_per_epoch)
+        set_learning_rate(self.optimizer, rate)
+        x = self._placed(x)
+        with self.precision.autocast():
+            logits = self._forward(x)
+            teachers = self.teacher(x) if self.teacher else None
+        loss = loss_of(logits, y, self.spec, teachers)
+        self._check_loss(loss, x)
+        self.optimizer.zero_grad()
+        self.precision.backward(loss)
+        self._update()
+        self.step_number += 1
+        return rate, loss.detach(), (logits.detach().argmax(1) == y).sum()
+
+    def end_epoch(self) -> None:
+        """Lets all processes come to the same batch norm statistics."""
+        average_statistics(self.model)
+        if self.average:
+            average_statistics(self.average.module)
+
+    def finish(self) -> nn.Module:
+        """Ends the training, and returns the model with its final weights and ranges, in evaluation mode."""
+        if self.average:
+            self.model.load_state_dict(self.average.module.state_dict())
+        settle_scales(self.model)
+        desynchronize(self._synchronized)
+        self.optimizer.zero_grad()
+        return self.model.eval()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns everything that a later process needs to go on as if nothing had happened."""
+        parts: dict[str, dict[str, Tensor]] = {
+            "model": self.model.state_dict(),
+            "optimizer": optimizer_tensors(self.optimizer, self.model),
+            "average": self.average.tensors() if self.average else {},
+            "dice": _dice(),
+            "scaler": {"scale": torch.tensor(self.precision.scaler.get_scale(), dtype=torch.float64)},
+        }
+        return {f"{part}/{key}": value for part, tensors in parts.items() for key, value in tensors.items()}
+
+    def restore(self, tensors: dict[str, Tensor], step_number: int) -> None:
+        """Puts back what `tensors` gave, in place."""
+        self.model.load_state_dict(_part(tensors, "model"))
+        restore_optimizer(self.optimizer, self.model, _part(tensors, "optimizer"))
+        if self.average:
+            self.average.restore(_part(tensors, "average"))
+        if self.precision.scaler.is_enabled():
+            scale = float(tensors["scaler/scale"])
+            self.precision.scaler.load_state_dict(self.precision.scaler.state_dict() | {"scale": scale})
+        self.step_number = step_number
+        _throw_on(_part(tensors, "dice"))
+
+    def _update(self) -> None:
+        self.precision.unscale(self.optimizer)
+        trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        if self.spec.clip_gradient:
+            norm = clip_grad_norm_(trained, self.spec.clip_gradient)
+        else:
+            norm = get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
+        if not math.isfinite(norm) and not self.precision.may_overflow:
+            raise NotFinite(diagnose_gradients(self.model))
+        self.precision.step(self.optimizer)
+        keep_scales_positive(self.ranges)
+        if self.average:
+            self.average.update(self.model)
+
+    def _check_loss(self, loss: Tensor, x: Tensor) -> None:
+        if not math.isfinite(loss.detach()):
+            raise NotFinite(diagnose_loss(self.model, x))
+
+    def _placed(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.dim() == 4 else x
+
+
+def is_healthy(model: nn.Module) -> bool:
+    """Whether all that a model holds is finite, so that it is worth keeping."""
+    return first_not_finite(model.state_dict().items()) is None
+
+
+def _wrapped(model: nn.Module, execution: Execution) -> Any:
+    forward: Any = model
+    if world_size() > 1:
+        # Statistics are averaged at the end of each epoch; a static graph may have parameters that nothing uses.
+        forward = DistributedDataParallel(model, broadcast_buffers=False, static_graph=True)
+    return torch.compile(forward) if execution.compile else forward
+
+
+def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{part}/"): value for key, value in tensors.items() if key.startswith(f"{part}/")}
+
+
+def _dice() -> dict[str, Tensor]:
+    gpu = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
+    return {"cpu": torch.get_rng_state(), **gpu}
+
+
+def _throw_on(dice: dict[str, Tensor]) -> None:
+    torch.set_rng_state(dice["cpu"])
+    if "cuda" in dice and torch.cuda.is_available():
+        torch.cuda.set_rng_state(dice["cuda"])
