@@ -35,7 +35,8 @@ def variant_content(variant: ResolvedVariant) -> dict[str, Any]:
         "calibration": variant.calibration.model_dump(mode="json", exclude={"allow_leak"}),
         "rules": _rules(variant.rules),
         "residual": _residual(variant.rules),
-        "finetune": None if finetune is None else finetune.model_dump(mode="json"),
+        # Without defaults, so that a field that a later version adds changes no older recipe.
+        "finetune": None if finetune is None else finetune.model_dump(mode="json", exclude_defaults=True),
     }
 
 

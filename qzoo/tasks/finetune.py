@@ -124,7 +124,7 @@ class _Training:
         self.device, self.identity = device_of(model), identity(model)
         self.started, self.seconds_before, self.resumed = time.perf_counter(), 0.0, 0
         self.start_top1: float | None = None
-        self.curve = Curve(images.steps, run.folder if rank() == 0 else None)
+        self.curve = Curve(images.steps, spec.epochs, run.folder if rank() == 0 else None)
         resuming = self.checkpoint is not None and run.resume and self.checkpoint.is_file()
         if not resuming:
             self.start_top1 = judge(model, "evaluating the start")

@@ -13,7 +13,8 @@ from torch import Tensor
 from qzoo.distributed import reduced
 from qzoo.schema.training import LogRow, rows_as_csv
 
-ROWS_AN_EPOCH = 20
+ROWS_A_RUN = 160
+"""About so many, and one at the end of each epoch: enough for a picture."""
 
 
 class Curve:
@@ -21,6 +22,7 @@ class Curve:
 
     Args:
         steps_per_epoch: of the run.
+        epochs: likewise.
         folder: that gets `training.csv` and TensorBoard's files; None: nothing is written.
 
     Attributes:
@@ -28,9 +30,9 @@ class Curve:
         pending: since the last row: sum of losses, images, images that were predicted rightly.
     """
 
-    def __init__(self, steps_per_epoch: int, folder: Path | None = None) -> None:
+    def __init__(self, steps_per_epoch: int, epochs: int, folder: Path | None = None) -> None:
         self.steps_per_epoch, self.folder = steps_per_epoch, folder
-        self.every = max(1, steps_per_epoch // ROWS_AN_EPOCH)
+        self.every = max(1, steps_per_epoch * epochs // ROWS_A_RUN)
         self.rows: list[LogRow] = []
         self.pending: tuple[float, int, int] = (0.0, 0, 0)
         self._steps: list[Tensor] = []
