@@ -46,13 +46,22 @@ def create_pretrained(entry: RecipeEntry, resolved: ResolvedVariant, keywords: d
         quantize_in_place(model, resolved)
         load_pretrained_ranges(model, entry, resolved)
         return model
+    return whole_model(resolved, whole)
+
+
+def whole_model(resolved: ResolvedVariant, path: Path) -> nn.Module:
+    """Returns a variant with all its weights and ranges from a file.
+
+    Raises:
+        WeightsError: the file is missing, corrupt, or holds another model.
+    """
     # A recipe from elsewhere may name a huge model beside a small file: names and shapes take no memory.
     outline = skeleton(resolved.base)
     quantize_in_place(outline, resolved)
-    check_whole(outline, whole)
+    check_whole(outline, path)
     model = create_bare(resolved.base)
     quantize_in_place(model, resolved)
-    load_whole(model, whole)
+    load_whole(model, path)
     return model
 
 

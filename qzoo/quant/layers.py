@@ -78,6 +78,8 @@ def quantize_layer(layer: nn.Module, quantizers: dict[str, TensorQuantizer]) -> 
         raise TypeError(f"{type(layer).__name__} has no weight to quantize")
     derive(layer, QuantizedLayer)
     for role, quantizer in quantizers.items():
+        # The float layer keeps its input and weight for its own gradient, so nobody may write to them either.
+        quantizer.kept = has_weight(layer) and role != "output"
         setattr(layer, f"{role}_quantizer", quantizer)
 
 

@@ -20,13 +20,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qzoo.quant.fake_quant import SMALLEST_AMAX, Grid, dequantize, quantization_scale
+from qzoo.quant.fake_quant import (
+    SMALLEST_AMAX,
+    Grid,
+    fake_quantize,
+    outgrows_cache,
+    pass_inside,
+    pieces,
+    quantization_scale,
+)
 
 SMALLEST_LEARNED = 2 * SMALLEST_AMAX
 """A range that is trained stays at least this large: a smaller one would hold nothing, for good."""
 
 
-def learned_fake_quantize(x: Tensor, amax: Tensor, on: Grid, count: int) -> Tensor:
+def learned_fake_quantize(x: Tensor, amax: Tensor, on: Grid, count: int, *, kept: bool = False) -> Tensor:
     """Returns what `fake_quantize` returns, bit for bit; the gradients are those of LSQ.
 
     Args:
@@ -34,6 +42,7 @@ def learned_fake_quantize(x: Tensor, amax: Tensor, on: Grid, count: int) -> Tens
         amax: float32, positive; broadcasts against `x`.
         on: an integer grid.
         count: how many values share one range: N of the formula.
+        kept: nobody writes to `x` before the backward pass, so that it need not be copied for it.
 
     Returns:
         Shape and dtype of `x`.
@@ -45,7 +54,7 @@ def learned_fake_quantize(x: Tensor, amax: Tensor, on: Grid, count: int) -> Tens
         >>> amax.grad  # (-0.3 + 0.48 + 1) / sqrt(3 * 1)
         tensor(0.6813)
     """
-    return _LearnedStep.apply(x, amax, on, gradient_scale(on, count))  # type: ignore[no-any-return]
+    return _LearnedStep.apply(x, amax, on, gradient_scale(on, count), kept)  # type: ignore[no-any-return]
 
 
 def gradient_scale(on: Grid, count: int) -> float:
@@ -81,20 +90,42 @@ def initial_amax(x: Tensor, on: Grid, dims: tuple[int, ...]) -> Tensor:
 
 class _LearnedStep(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, amax: Tensor, on: Grid, gain: float) -> Tensor:
-        v = x.float() * quantization_scale(amax, on)
-        inside = (v >= on.low) & (v <= on.high)
-        values = v.round().clamp_(on.low, on.high)
-        # Of its own memory: who saves `x` forbids to write to it afterwards, which the float model might do.
-        ctx.save_for_backward(inside, values - torch.where(inside, v, 0.0))
-        ctx.gain, ctx.shape = gain, amax.shape
-        return dequantize(values, amax, on).to(x.dtype)
+    def forward(ctx: Any, x: Tensor, amax: Tensor, on: Grid, gain: float, kept: bool) -> Tensor:
+        # Who saves a tensor forbids to write to it afterwards, which the float model might do.
+        ctx.save_for_backward(x if kept else x.clone(), amax)
+        ctx.on, ctx.gain = on, gain
+        return fake_quantize(x.detach(), amax.detach(), on)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        inside, of_step = ctx.saved_tensors
-        summed = (grad.float() * of_step).sum_to_size(ctx.shape)
-        return torch.where(inside, grad, 0.0), summed * ctx.gain, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        x, amax = ctx.saved_tensors
+        of_x, of_step = _gradients(grad, x, quantization_scale(amax, ctx.on), ctx.on)
+        return of_x, of_step * ctx.gain, None, None, None
+
+
+def _gradients(grad: Tensor, x: Tensor, scale: Tensor, on: Grid) -> tuple[Tensor, Tensor]:
+    """Returns the gradients of `x` and of the step sizes; the latter float32, of the shape of `scale`."""
+    if outgrows_cache(x, scale) and grad.stride() == x.stride():
+        of_x = torch.empty_like(x)
+        sums = [
+            _gradients_at_once(part, source, scale, on, target)[1]
+            for part, source, target in zip(pieces(grad), pieces(x), pieces(of_x), strict=True)
+        ]
+        return of_x, torch.stack(sums).sum()
+    return _gradients_at_once(grad, x, scale, on)
+
+
+def _gradients_at_once(
+    grad: Tensor, x: Tensor, scale: Tensor, on: Grid, target: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    v = x.float() * scale
+    low, high = (torch.tensor(float(bound), device=x.device) for bound in (on.low, on.high))
+    of_x = pass_inside(grad, v, low, high)
+    # Inside, round(v) - v; outside, what v is clamped to.
+    of_step = -pass_inside(v, v, low, high)
+    of_step += v.round_().clamp_(on.low, on.high)
+    summed = (grad.float() * of_step).sum_to_size(scale.shape)
+    return of_x if target is None else target.copy_(of_x), summed
 
 
 def keep_positive(parameter: nn.Parameter) -> None:

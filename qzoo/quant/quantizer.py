@@ -54,6 +54,8 @@ class TensorQuantizer(nn.Module):
             NaN until the quantizer has a range. While it is learned, a parameter of the same name.
         state: see above.
         collector: what sees the tensors while calibrating.
+        kept: nobody writes to the tensor before the backward pass; `quantize_layer` knows.
+        learned: what is quantized, while its range is a parameter that training changes; else None.
 
     Example:
         >>> quantizer = TensorQuantizer(QuantizerSpec(bits=8))
@@ -71,6 +73,7 @@ class TensorQuantizer(nn.Module):
         self.state: State = "off"
         self.collector: Collector | None = None
         self.notice = notice
+        self.kept = False
         self.learned: Literal["weight", "activation"] | None = None
         self.register_buffer("amax", torch.full(shape, torch.nan, dtype=torch.float32))
         # Whether `unsigned: auto` found negative values is a result like the range, so it travels with it.
@@ -138,8 +141,8 @@ class TensorQuantizer(nn.Module):
         """Returns `x` as the state says; shape and dtype stay."""
         if self.state == "quantizing":
             if self.learned is not None and torch.is_grad_enabled():
-                return learned_fake_quantize(x, self.amax, self._on, self._values_a_range(x))
-            return fake_quantize(x, self.amax, self._on)
+                return learned_fake_quantize(x, self.amax, self._on, self._values_a_range(x), kept=self.kept)
+            return fake_quantize(x, self.amax, self._on, kept=self.kept)
         if self.state == "calibrating" and self.collector is not None:
             self.collector.collect(x.detach())
         elif self.notice is not None:

@@ -42,7 +42,8 @@ def reproduce_command(facts: CardFacts) -> str:
     """Returns the command that calibrates and measures anew: by the recipe's name, if qzoo has this very recipe."""
     manifest = facts.manifest
     name = f"{manifest.base} --only {manifest.variant}" if _is_shipped(facts) else address(facts)
-    return f"qzoo reproduce {name}{_data(facts)}"
+    stage = " --stage all" if facts.training else ""
+    return f"qzoo reproduce {name}{stage}{_data(facts)}"
 
 
 def where(measured: Measured) -> str:

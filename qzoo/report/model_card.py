@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from qzoo.report.card_figures import figures
 from qzoo.report.card_front_matter import HUB, front_matter, known_license
+from qzoo.report.card_training import training
 from qzoo.report.card_words import address, dataset_name, formats
 from qzoo.report.markdown import fenced, listed, table
 from qzoo.schema.card import CardFacts
@@ -17,6 +18,7 @@ PURPOSES: dict[FileName, str] = {
     "ranges.safetensors": "the ranges of all quantizers, without weights: for who has the float model",
     "histograms.safetensors": "what each activation quantizer saw: `qzoo solve` finds other ranges in it",
     "receipt.safetensors": "the predictions behind the figures, image by image: `qzoo verify` recomputes them",
+    "training.json": "how it was trained: schedule, curve, machine",
     "recipe.yaml": "the recipe below; needs no other file",
     "config.json": "architecture, names of the classes, transform: for who reads it without qzoo",
 }
@@ -28,7 +30,7 @@ def model_card(facts: CardFacts) -> str:
     Args:
         facts: everything it is written from; nothing is looked up elsewhere, except whether qzoo has the recipe.
     """
-    sections = (_head, _usage, figures, _quantization, _files, _recipe, _license, _digests)
+    sections = (_head, _usage, figures, training, _quantization, _files, _recipe, _license, _digests)
     text = "\n\n".join(paragraph for section in sections for paragraph in section(facts))
     return f"---\n{front_matter(facts)}\n---\n\n{text}\n"
 
@@ -108,12 +110,14 @@ def _quantization(facts: CardFacts) -> Iterator[str]:
 
 def _calibration(facts: CardFacts) -> str:
     spec, seen = facts.calibration, facts.calibration_images
-    images = f"{seen:,} images" if seen else "images whose number is not known"
+    known = seen or (spec.images if facts.training else 0)
+    images = f"{known:,} images" if known else "images whose number is not known"
     fewer = f" (the recipe asks for {spec.images:,})" if seen and seen != spec.images else ""
     augmented = ", augmented as for training" if spec.transform == "train" else ""
     method = f" by {facts.method}" if facts.method else ""
+    before = "Before training, ranges" if facts.training else "Ranges"
     text = (
-        f"Ranges of activations{method}, from {images}{fewer} of the {spec.split} split of "
+        f"{before} of activations{method}, from {images}{fewer} of the {spec.split} split of "
         f"{dataset_name(facts.config.dataset)}, drawn with seed {spec.seed}{augmented}."
     )
     return text + (

@@ -8,6 +8,7 @@ from qzoo.schema.manifest import Manifest
 from qzoo.schema.model_config import ModelConfig
 from qzoo.schema.published import Claim
 from qzoo.schema.recipe import CalibrationSpec
+from qzoo.schema.training import TrainingReport
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class CardFacts:
         measured: the figures; None without a receipt.
         published: claims for the variant.
         published_float: claims for the base.
+        training: how it was trained; None where calibration alone made it.
     """
 
     manifest: Manifest
@@ -80,3 +82,4 @@ class CardFacts:
     measured: Measured | None = None
     published: tuple[Claim, ...] = ()
     published_float: tuple[Claim, ...] = field(default=())
+    training: TrainingReport | None = None

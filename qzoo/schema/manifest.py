@@ -27,6 +27,7 @@ MANIFEST = "manifest.json"
 RECIPE: FileName = "recipe.yaml"
 CONFIG: FileName = "config.json"
 CARD: FileName = "README.md"
+TRAINING_REPORT: FileName = "training.json"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

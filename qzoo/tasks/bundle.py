@@ -23,13 +23,13 @@ from qzoo.schema.loading import dump_yaml
 from qzoo.schema.manifest import CARD, CONFIG, MANIFEST, RECIPE, Manifest
 from qzoo.schema.model_config import InputConfig, ModelConfig
 from qzoo.schema.resolve import ResolvedVariant, resolve
-from qzoo.tasks.evaluate_named import quantized_model
+from qzoo.schema.training import TrainingReport
 from qzoo.tasks.evidence import Evidence, gather
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.ranges import save
 from qzoo.tasks.settings import Settings
 from qzoo.weights.artifact import versions
-from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT
+from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, TRAINING
 from qzoo.weights.published import facts_of, require_dataset_name
 from qzoo.weights.receipt import Receipt, load_receipt
 
@@ -78,15 +78,19 @@ def make_bundle(
         progress: shown the batches.
 
     Raises:
-        WeightsError: there are no ranges and no data to calibrate with; or something at hand is damaged.
+        WeightsError: there are no ranges and no data to calibrate with; the variant is to be trained first; or
+            something at hand is damaged.
+        RecipeError: a trained model is to be stored without weights.
         DataError: the dataset is missing or of the wrong kind.
     """
     if entry.published_name is not None and entry.path is not None and entry.path.parent.resolve() == folder.resolve():
         raise RecipeError(f"{folder} is the model that is to be pushed. Give another folder with -o, or none.")
     resolved, settings = resolve(entry, variant), settings or Settings()
     require_dataset_name(resolved.dataset, entry.where)
+    if resolved.finetune is not None and weights == "none":
+        raise RecipeError(f"{resolved.name} is trained, so its weights are its own: store them, packed or float.")
     evidence = gather(entry, resolved, settings, artifacts, progress)
-    model = quantized_model(resolved, evidence.ranges)
+    model = evidence.model
     folder.mkdir(parents=True, exist_ok=True)
     for name in (MANIFEST, CARD):  # half a folder must not pass for a whole one
         (folder / name).unlink(missing_ok=True)
@@ -104,8 +108,12 @@ def make_bundle(
 
 
 def _write_artifacts(folder: Path, model: nn.Module, evidence: Evidence, weights: Stored) -> None:
-    save(model, folder / RANGES.file, images=evidence.images, sample_sha256=evidence.sample_sha256)
-    for kind, path in ((HISTOGRAMS, evidence.histograms), (RECEIPT, evidence.receipt)):
+    (folder / RANGES.file).unlink(missing_ok=True)
+    # A trained model is stored whole: its ranges fit no other weights.
+    if evidence.images is not None:
+        save(model, folder / RANGES.file, images=evidence.images, sample_sha256=evidence.sample_sha256)
+    files = {HISTOGRAMS: evidence.histograms, RECEIPT: evidence.receipt, TRAINING: evidence.training}
+    for kind, path in files.items():
         target = folder / kind.file
         target.unlink(missing_ok=True)
         if path is not None:
@@ -116,7 +124,7 @@ def _write_artifacts(folder: Path, model: nn.Module, evidence: Evidence, weights
 
 
 def _manifest(folder: Path, entry: RecipeEntry, resolved: ResolvedVariant, model: nn.Module) -> Manifest:
-    names = [RECIPE, CONFIG, CARD, RANGES.file, MODEL.file, HISTOGRAMS.file, RECEIPT.file]
+    names = [RECIPE, CONFIG, CARD, RANGES.file, MODEL.file, HISTOGRAMS.file, RECEIPT.file, TRAINING.file]
     return Manifest(
         name=resolved.name,
         base=entry.name,
@@ -171,17 +179,22 @@ def _facts(
         description=variant.description or entry.recipe.description,
         method=resolved.method,
         calibration=resolved.calibration,
-        calibration_images=evidence.images,
+        calibration_images=evidence.images or 0,
         weights=_kinds(quantizers(model, "weight")),
         activations=_kinds(activation_quantizers(model)),
         float_bytes=sum(value.numel() * value.element_size() for value in state.values()),
         license=card.license,
         base_model=card.hub_repo,
         repo=repo,
+        training=_training(evidence.training),
         measured=_measured(load_receipt(evidence.receipt)) if evidence.receipt else None,
         published=resolved.published,
         published_float=tuple(entry.recipe.published),
     )
+
+
+def _training(path: Path | None) -> TrainingReport | None:
+    return None if path is None else TrainingReport.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def _kinds(found: Mapping[str, TensorQuantizer]) -> dict[str, int]:

@@ -14,7 +14,7 @@ from qzoo.pretrained import create_pretrained
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
-from qzoo.tasks.images import evaluation_images
+from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.ranges import load
 from qzoo.tasks.receipts import Receipts
@@ -51,20 +51,43 @@ def evaluate_named(
         known, lacks = ", ".join(entry.variants), "ranges" if ranges else "receipt"
         raise UnknownNameError(f"'{entry.name}' is the float base, which has no {lacks}. Name a variant: {known}.")
     with failing_together():
-        device = usable_device(settings.device)
-        model = _model(entry, variant, ranges).to(device)
-        images = evaluation_images(
-            entry.recipe.base, entry.recipe.dataset, settings.data,
-            images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
-        )  # fmt: skip
+        model = _model(entry, variant, ranges).to(usable_device(settings.device))
+        images = _images(entry, settings)
         result = evaluate_images(model, images, progress=progress)
         if receipt is not None:
-            float_model = create_base(entry.recipe.base, pretrained=True).to(device)
-            baseline = evaluate_images(float_model, images, progress=progress, what="evaluating float")
-            receipts = Receipts(float_model, images, baseline, settings.device, progress)
-            if rank() == 0:
-                save_receipt(receipt, receipts.of(model, result))
+            _write_receipt(entry, model, images, result, settings, receipt, progress)
         return result
+
+
+def measure_receipt(entry: RecipeEntry, model: nn.Module, settings: Settings, path: Path, progress: Progress) -> None:
+    """Writes the receipt of a model that was made from a recipe's base.
+
+    Raises:
+        DataError: the dataset is missing or of the wrong kind.
+    """
+    with failing_together():
+        model = model.to(usable_device(settings.device))
+        images = _images(entry, settings)
+        result = evaluate_images(model, images, progress=progress)
+        _write_receipt(entry, model, images, result, settings, path, progress)
+
+
+def _write_receipt(
+    entry: RecipeEntry, model: nn.Module, images: Images, result: Evaluation, settings: Settings, path: Path,
+    progress: Progress,
+) -> None:  # fmt: skip
+    float_model = create_base(entry.recipe.base, pretrained=True).to(usable_device(settings.device))
+    baseline = evaluate_images(float_model, images, progress=progress, what="evaluating float")
+    receipts = Receipts(float_model, images, baseline, settings.device, progress)
+    if rank() == 0:
+        save_receipt(path, receipts.of(model, result))
+
+
+def _images(entry: RecipeEntry, settings: Settings) -> Images:
+    return evaluation_images(
+        entry.recipe.base, entry.recipe.dataset, settings.data,
+        images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
+    )  # fmt: skip
 
 
 def quantized_model(variant: ResolvedVariant, ranges: Path) -> nn.Module:

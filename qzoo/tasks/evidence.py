@@ -1,24 +1,27 @@
-"""What is known of a calibrated variant: its ranges, the histograms behind them, and the receipt of its figure."""
+"""What is known of a variant: its ranges or trained weights, what they came from, and the receipt of its figure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from qzoo import environment
 from qzoo.errors import WeightsError
-from qzoo.pretrained import artifact_at_hand, artifact_file
+from qzoo.pretrained import artifact_at_hand, artifact_file, whole_model
+from qzoo.quant.ranges import get_ranges
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.calibrate_variants import calibrate_variants
-from qzoo.tasks.evaluate_named import evaluate_named
+from qzoo.tasks.evaluate_named import measure_receipt, quantized_model
 from qzoo.tasks.progress import Progress
 from qzoo.tasks.settings import Settings
 from qzoo.weights.artifact import ArtifactInfo
 from qzoo.weights.content import content_digest
 from qzoo.weights.histograms import load_histograms
-from qzoo.weights.kinds import HISTOGRAMS, RANGES, RECEIPT, Kind
-from qzoo.weights.ranges import RangesInfo, load_ranges
+from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, TRAINING, Kind
+from qzoo.weights.ranges import load_ranges
 from qzoo.weights.receipt import load_receipt
 
 
@@ -27,18 +30,20 @@ class Evidence:
     """The artifacts of one variant, all of the same ranges.
 
     Attributes:
-        ranges: the file.
+        model: calibrated, or trained.
         histograms: the file, or None.
         receipt: the file, or None.
-        images: how many it was calibrated on.
+        training: the report of its training; None for a variant that calibration alone makes.
+        images: how many it was calibrated on; None for a trained one, whose ranges are no longer those.
         sample_sha256: digest of these.
         missing: what there is not, and how to get it.
     """
 
-    ranges: Path
+    model: nn.Module
     histograms: Path | None
     receipt: Path | None
-    images: int
+    training: Path | None
+    images: int | None
     sample_sha256: str
     missing: tuple[str, ...]
 
@@ -56,29 +61,59 @@ def gather(
         progress: shown the batches.
 
     Raises:
-        WeightsError: there are no ranges, and no data to calibrate with.
+        WeightsError: there are no ranges, and no data to calibrate with; or a variant is to be trained first.
     """
     if artifacts is not None and not artifacts.is_dir():
         raise WeightsError(f"There is no folder {artifacts} with artifacts. `qzoo reproduce --artifacts` fills one.")
-    can_measure = settings.data is not None or variant.dataset == "digits"
-    ranges = _at_hand(entry, variant, RANGES, artifacts)
-    if ranges is None and can_measure:
-        (made,) = calibrate_variants(
-            entry, [variant.variant], settings, output=environment.artifacts(), progress=progress
-        )
-        ranges = made.path
-    if ranges is None:
-        command = f"qzoo calibrate {entry.address(variant.variant)} --data PATH"
-        raise WeightsError(f"{variant.name} is not calibrated. Give --data PATH, or calibrate it first: {command}")
+    if variant.finetune is not None:
+        return _trained(entry, variant, settings, artifacts, progress)
+    ranges = _ranges(entry, variant, settings, artifacts, progress)
     values, info = load_ranges(ranges)
-    receipt = _receipt(entry, variant, artifacts, info, content_digest(values))
-    if can_measure and (receipt is None or not _measures(receipt, settings)):
-        receipt = _measure(entry, variant, ranges, settings, progress)
+    model = quantized_model(variant, ranges)
+    receipt = _receipt(entry, variant, artifacts, content_digest(values), info.recipe_sha256)
+    if _can_measure(variant, settings) and (receipt is None or not _measures(receipt, settings)):
+        receipt = _measure(entry, variant, model, settings, progress)
     histograms = _histograms(entry, variant, artifacts, info)
     return Evidence(
-        ranges, histograms, receipt, info.calibration_images, info.calibration_sha256,
-        tuple(_missing(entry, variant, histograms, receipt)),
+        model, histograms, receipt, None, info.calibration_images, info.calibration_sha256,
+        (*_without_receipt(receipt), *_without_histograms(entry, variant, histograms)),
     )  # fmt: skip
+
+
+def _trained(
+    entry: RecipeEntry, variant: ResolvedVariant, settings: Settings, artifacts: Path | None, progress: Progress
+) -> Evidence:
+    file, training = (_at_hand(entry, variant, kind, artifacts) for kind in (MODEL, TRAINING))
+    if file is None:
+        command = f"qzoo finetune {entry.address(variant.variant)}{_data(variant)}"
+        raise WeightsError(f"{variant.name} is not trained. Train it first: {command}")
+    model = whole_model(variant, file)
+    receipt = _receipt(entry, variant, artifacts, content_digest(get_ranges(model)), variant.digest)
+    if _can_measure(variant, settings) and (receipt is None or not _measures(receipt, settings)):
+        receipt = _measure(entry, variant, model, settings, progress)
+    missing = [] if training else ["no report of its training, so the card does not tell how it was trained"]
+    return Evidence(model, None, receipt, training, None, "", (*_without_receipt(receipt), *missing))
+
+
+def _ranges(
+    entry: RecipeEntry, variant: ResolvedVariant, settings: Settings, artifacts: Path | None, progress: Progress
+) -> Path:
+    found = _at_hand(entry, variant, RANGES, artifacts)
+    if found is not None:
+        return found
+    if not _can_measure(variant, settings):
+        command = f"qzoo calibrate {entry.address(variant.variant)} --data PATH"
+        raise WeightsError(f"{variant.name} is not calibrated. Give --data PATH, or calibrate it first: {command}")
+    (made,) = calibrate_variants(entry, [variant.variant], settings, output=environment.artifacts(), progress=progress)
+    return made.path
+
+
+def _can_measure(variant: ResolvedVariant, settings: Settings) -> bool:
+    return settings.data is not None or variant.dataset == "digits"
+
+
+def _data(variant: ResolvedVariant) -> str:
+    return "" if variant.dataset == "digits" else " --data PATH"
 
 
 def _at_hand(entry: RecipeEntry, variant: ResolvedVariant, kind: Kind, artifacts: Path | None) -> Path | None:
@@ -91,15 +126,14 @@ def _at_hand(entry: RecipeEntry, variant: ResolvedVariant, kind: Kind, artifacts
 
 
 def _receipt(
-    entry: RecipeEntry, variant: ResolvedVariant, artifacts: Path | None, ranges: RangesInfo, ranges_sha256: str
+    entry: RecipeEntry, variant: ResolvedVariant, artifacts: Path | None, ranges_sha256: str, recipe_sha256: str
 ) -> Path | None:
     path = _at_hand(entry, variant, RECEIPT, artifacts)
     if path is None:
         return None
     # A receipt of other ranges, or of the same ranges in another recipe, is evidence of another model.
     info = load_receipt(path).info
-    same = (info.ranges_sha256, info.recipe_sha256) == (ranges_sha256, ranges.recipe_sha256)
-    return path if same else None
+    return path if (info.ranges_sha256, info.recipe_sha256) == (ranges_sha256, recipe_sha256) else None
 
 
 def _measures(receipt: Path, settings: Settings) -> bool:
@@ -109,7 +143,7 @@ def _measures(receipt: Path, settings: Settings) -> bool:
 
 
 def _histograms(
-    entry: RecipeEntry, variant: ResolvedVariant, artifacts: Path | None, ranges: RangesInfo
+    entry: RecipeEntry, variant: ResolvedVariant, artifacts: Path | None, ranges: ArtifactInfo
 ) -> Path | None:
     path = _at_hand(entry, variant, HISTOGRAMS, artifacts)
     if path is None:
@@ -124,19 +158,21 @@ def _calibration(info: ArtifactInfo) -> dict[str, object]:
 
 
 def _measure(
-    entry: RecipeEntry, variant: ResolvedVariant, ranges: Path, settings: Settings, progress: Progress
+    entry: RecipeEntry, variant: ResolvedVariant, model: nn.Module, settings: Settings, progress: Progress
 ) -> Path:
     path = environment.artifacts() / f"{variant.name}{RECEIPT.suffix}"
-    evaluate_named(entry, variant.variant, settings, ranges=ranges, receipt=path, progress=progress)
+    measure_receipt(entry, model, settings, path, progress)
     return path
 
 
-def _missing(entry: RecipeEntry, variant: ResolvedVariant, histograms: Path | None, receipt: Path | None) -> list[str]:
-    data = "" if variant.dataset == "digits" else " --data PATH"
-    missing = []
-    if receipt is None:
-        missing.append("no receipt, so the card has no figure and `qzoo verify` nothing to check: give --data PATH")
-    if histograms is None:
-        command = f"qzoo calibrate {entry.address(variant.variant)}{data}"
-        missing.append(f"no histograms of these ranges, so nobody can solve others: `{command}` keeps some")
-    return missing
+def _without_receipt(receipt: Path | None) -> list[str]:
+    if receipt is not None:
+        return []
+    return ["no receipt, so the card has no figure and `qzoo verify` nothing to check: give --data PATH"]
+
+
+def _without_histograms(entry: RecipeEntry, variant: ResolvedVariant, histograms: Path | None) -> list[str]:
+    if histograms is not None:
+        return []
+    command = f"qzoo calibrate {entry.address(variant.variant)}{_data(variant)}"
+    return [f"no histograms of these ranges, so nobody can solve others: `{command}` keeps some"]

@@ -1,0 +1,93 @@
+"""The section of a model card that tells how a model was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qzoo.report.card_words import dataset_name
+from qzoo.report.markdown import table
+from qzoo.schema.card import CardFacts
+from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.manifest import TRAINING_REPORT
+from qzoo.schema.training import TrainingReport
+
+MOST_EPOCHS = 20
+"""Rows of the table; of a longer run, some epochs stand for all."""
+
+
+def training(facts: CardFacts) -> Iterator[str]:
+    """Yields the section's paragraphs; none for a model that calibration alone made."""
+    report = facts.training
+    if report is None:
+        return
+    yield "## How it was trained"
+    yield _summary(report)
+    yield table(["what", "value"], [[what, value] for what, value in schedule_rows(report.finetune)])
+    yield table(["epoch", ">training loss", ">training top-1", ">top-1"], list(_epochs(report)))
+    yield f"`{TRAINING_REPORT}` has the whole curve, and what it was run on."
+
+
+def schedule_rows(spec: FinetuneSpec) -> list[tuple[str, str]]:
+    """Returns a schedule as pairs of words.
+
+    Example:
+        >>> schedule_rows(FinetuneSpec(epochs=1, lr=1e-4))[:2]
+        [('epochs', '1'), ('optimizer', 'sgd, momentum 0.9, weight decay 0.0001')]
+    """
+    momentum = f", momentum {spec.momentum:g}" if spec.optimizer == "sgd" else ""
+    rows = [
+        ("epochs", str(spec.epochs)),
+        ("optimizer", f"{spec.optimizer}{momentum}, weight decay {spec.weight_decay:g}"),
+        ("learning rate", f"{spec.lr:g} for batches of {spec.batch_size} images, {_schedule(spec)}"),
+        ("ranges", _scales(spec)),
+        ("images", "augmented anew in each epoch" if spec.transform == "train" else "as for evaluation"),
+    ]
+    if spec.distill is not None:
+        goal = f"weight {spec.distill.weight:g}, temperature {spec.distill.temperature:g}"
+        rows.append(("distillation from the float model", goal))
+    optional = {
+        "label smoothing": spec.label_smoothing or None,
+        "running statistics of batch norm frozen from epoch": spec.freeze_bn_epoch,
+        "moving average of the model, decay": spec.ema,
+        "largest norm of gradients": spec.clip_gradient,
+        "precision": None if spec.precision == "float32" else spec.precision,
+    }
+    return [*rows, *((what, str(value)) for what, value in optional.items() if value is not None)]
+
+
+def _schedule(spec: FinetuneSpec) -> str:
+    shape = {
+        "constant": "constant",
+        "cosine": f"along half a cosine to {spec.floor:g}",
+        "step": f"times {spec.step_factor:g} every {spec.step_epochs} epochs",
+    }[spec.schedule]
+    return f"{shape}, after a warmup of {spec.warmup_epochs:g} epochs" if spec.warmup_epochs else shape
+
+
+def _scales(spec: FinetuneSpec) -> str:
+    if not spec.scales.learn:
+        return "as calibrated, fixed"
+    start = "the calibrated ones" if spec.scales.init == "calibrated" else "LSQ's own"
+    return f"learned (LSQ, arXiv 1902.08153), from {start}"
+
+
+def _summary(report: TrainingReport) -> str:
+    start = "" if report.start_top1 is None else f" Top-1 was {report.start_top1:.2f} after calibration alone."
+    where = report.environment.get("cpu") if report.environment.get("device") == "cpu" else None
+    machine = where or report.environment.get("device", "")
+    processes = f", {report.processes} processes" if report.processes > 1 else ""
+    long = report.seconds >= 120
+    time = f"{report.seconds / 60:.0f} minutes" if long else f"{report.seconds:.0f} seconds"
+    return (
+        f"With its quantizers on, on {report.images:,} images of {dataset_name(report.dataset)} an epoch, in "
+        f"{time} ({machine}{processes}), {report.date}.{start}"
+    )
+
+
+def _epochs(report: TrainingReport) -> Iterator[list[str]]:
+    ends = [row for row in report.rows if row.step % report.steps_per_epoch == 0]
+    every = -(-len(ends) // MOST_EPOCHS)
+    for place, row in enumerate(ends):
+        if (len(ends) - 1 - place) % every == 0:
+            top1 = "" if row.top1 is None else f"{row.top1:.2f}"
+            yield [f"{row.epoch:g}", f"{row.loss:.3f}", f"{row.train_top1:.2f}", top1]
