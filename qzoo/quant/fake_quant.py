@@ -14,12 +14,13 @@ The gradient is the clipped straight-through estimator of Bengio et al. 2013 (ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import inf
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from qzoo.quant.gradient_mask import pass_between
+from qzoo.quant.pieces import in_pieces, pieces
 
 Format = Literal["int", "e4m3", "e5m2"]
 
@@ -27,11 +28,6 @@ FP8_DTYPES = {"e4m3": torch.float8_e4m3fn, "e5m2": torch.float8_e5m2}
 
 SMALLEST_AMAX = 2.0**-24
 """A range this small or smaller holds nothing: its output is 0 (as in the reference)."""
-
-PIECE = 1 << 18
-"""Values that pass all steps while they are in the cache."""
-LARGE = 1 << 22
-"""From this many values on (16 MB), going piece by piece is worth its overhead."""
 
 
 class Grid(NamedTuple):
@@ -129,28 +125,12 @@ def _divisor(scale: Tensor) -> Tensor:
 def _quantize_dequantize(x: Tensor, amax: Tensor, on: Grid) -> Tensor:
     scale = quantization_scale(amax, on)
     # One allocation, then in place: on a CPU memory traffic is the cost, and fresh pages are the worst of it.
-    if on.fp8 is None and outgrows_cache(x, scale):
+    if on.fp8 is None and in_pieces(x, scale):
         y = torch.empty_like(x)
         for part, source in zip(pieces(y), pieces(x), strict=True):
             part.copy_(source).mul_(scale).round_().clamp_(on.low, on.high).div_(_divisor(scale))
         return y
     return quantize(x, amax, on).div_(_divisor(scale)).to(x.dtype)
-
-
-def outgrows_cache(x: Tensor, scale: Tensor) -> bool:
-    """Whether going through `x` piece by piece is the same and faster; a compiler fuses the steps anyway."""
-    if torch.compiler.is_compiling() or x.dtype != torch.float32 or x.device.type != "cpu" or scale.dim():
-        return False
-    return x.numel() >= LARGE and not scale.requires_grad and _in_memory_order(x).is_contiguous()
-
-
-def pieces(x: Tensor) -> Sequence[Tensor]:
-    """Returns views of a dense tensor, one after the other in memory, each small enough for a cache."""
-    return _in_memory_order(x).view(-1).split(PIECE)  # type: ignore[no-any-return]
-
-
-def _in_memory_order(x: Tensor) -> Tensor:
-    return x.permute(sorted(range(x.dim()), key=x.stride, reverse=True))
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -164,21 +144,4 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         x, amax = ctx.saved_tensors
-        return pass_inside(grad, x, torch.zeros_like(amax) if ctx.unsigned else -amax, amax), None, None, None
-
-
-def pass_inside(grad: Tensor, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Returns `grad` where `low <= x <= high`, and 0 elsewhere.
-
-    Args:
-        grad: shape and dtype of `x`.
-        x: any float dtype; compared in float32.
-        low: float32, broadcasts against `x`.
-        high: likewise.
-    """
-    if low.dim() == 0 and x.dtype == torch.float32 and x.device.type == "cpu" and not torch.compiler.is_compiling():
-        # One pass over memory instead of four. The operator leaves out its bounds, so they move by an ulp.
-        outer = [float(torch.nextafter(bound, bound.new_tensor(side))) for bound, side in ((low, -inf), (high, inf))]
-        return torch.ops.aten.hardtanh_backward(grad, x, *outer)  # type: ignore[no-any-return]
-    values = x.float()
-    return torch.where((values >= low) & (values <= high), grad, 0.0)
+        return pass_between(grad, x, 0.0 if ctx.unsigned else -amax, amax), None, None, None

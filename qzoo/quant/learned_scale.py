@@ -20,18 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qzoo.quant.fake_quant import (
-    SMALLEST_AMAX,
-    Grid,
-    fake_quantize,
-    outgrows_cache,
-    pass_inside,
-    pieces,
-    quantization_scale,
-)
+from qzoo.quant.fake_quant import SMALLEST_AMAX, Grid, fake_quantize, quantization_scale
+from qzoo.quant.gradient_mask import pass_between, pass_between_into
+from qzoo.quant.pieces import in_pieces, pieces
 
 SMALLEST_LEARNED = 2 * SMALLEST_AMAX
 """A range that is trained stays at least this large: a smaller one would hold nothing, for good."""
+WORTH_PIECES = 1 << 19
+"""From this many values on, the many steps of a backward pass are faster piece by piece."""
 
 
 def learned_fake_quantize(x: Tensor, amax: Tensor, on: Grid, count: int, *, kept: bool = False) -> Tensor:
@@ -105,27 +101,26 @@ class _LearnedStep(torch.autograd.Function):
 
 def _gradients(grad: Tensor, x: Tensor, scale: Tensor, on: Grid) -> tuple[Tensor, Tensor]:
     """Returns the gradients of `x` and of the step sizes; the latter float32, of the shape of `scale`."""
-    if outgrows_cache(x, scale) and grad.stride() == x.stride():
+    if in_pieces(x, scale, WORTH_PIECES) and grad.dtype == x.dtype and grad.stride() == x.stride():
         of_x = torch.empty_like(x)
-        sums = [
-            _gradients_at_once(part, source, scale, on, target)[1]
-            for part, source, target in zip(pieces(grad), pieces(x), pieces(of_x), strict=True)
-        ]
-        return of_x, torch.stack(sums).sum()
-    return _gradients_at_once(grad, x, scale, on)
-
-
-def _gradients_at_once(
-    grad: Tensor, x: Tensor, scale: Tensor, on: Grid, target: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+        parts = zip(pieces(grad), pieces(x), pieces(of_x), strict=True)
+        return of_x, torch.stack([_gradients_of_piece(*part, scale, on) for part in parts]).sum()
     v = x.float() * scale
-    low, high = (torch.tensor(float(bound), device=x.device) for bound in (on.low, on.high))
-    of_x = pass_inside(grad, v, low, high)
-    # Inside, round(v) - v; outside, what v is clamped to.
-    of_step = -pass_inside(v, v, low, high)
-    of_step += v.round_().clamp_(on.low, on.high)
-    summed = (grad.float() * of_step).sum_to_size(scale.shape)
-    return of_x if target is None else target.copy_(of_x), summed
+    of_x = pass_between(grad, v, on.low, on.high)
+    return of_x, (grad.float() * _of_step(v, on)).sum_to_size(scale.shape)
+
+
+def _gradients_of_piece(grad: Tensor, x: Tensor, of_x: Tensor, scale: Tensor, on: Grid) -> Tensor:
+    """Writes the gradient of a piece of `x` into `of_x`; returns the piece's share of the step size's."""
+    v = x * scale
+    pass_between_into(of_x, grad, v, on.low, on.high)
+    return torch.dot(grad, _of_step(v, on))
+
+
+def _of_step(v: Tensor, on: Grid) -> Tensor:
+    """Returns the derivative of `y` by the step size: round(v) - v inside, what v is clamped to outside; uses up v."""
+    inside = pass_between(v, v, on.low, on.high)
+    return v.round_().clamp_(on.low, on.high).sub_(inside)
 
 
 def keep_positive(parameter: nn.Parameter) -> None:

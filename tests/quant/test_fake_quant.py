@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from qzoo.quant import fake_quant
+from qzoo.quant import pieces
 from qzoo.quant.fake_quant import Grid, fake_quantize, grid
 
 BITS = range(2, 17)
@@ -126,13 +126,13 @@ def test_grids(bits: int, unsigned: bool, narrow: bool, expected: tuple[int, int
 def test_piece_by_piece_is_the_same_values_and_strides(change, on: Grid, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     x, amax = change(torch.randn(4, 6, 10, 10)), torch.tensor(1.7)
     whole = fake_quantize(x, amax, on)
-    monkeypatch.setattr(fake_quant, "LARGE", 1)
-    monkeypatch.setattr(fake_quant, "PIECE", 77)
+    monkeypatch.setattr(pieces, "LARGE", 1)
+    monkeypatch.setattr(pieces, "PIECE", 77)
     for context in (torch.no_grad(), torch.inference_mode()):
         with context:
-            pieces = fake_quantize(x, amax, on)
-            assert torch.equal(pieces, whole)
-            assert pieces.stride() == whole.stride()
+            in_pieces = fake_quantize(x, amax, on)
+            assert torch.equal(in_pieces, whole)
+            assert in_pieces.stride() == whole.stride()
     assert not fake_quantize(x, torch.tensor(0.0), on).any()
     leaf = x.clone().requires_grad_()
     fake_quantize(leaf, amax, on).sum().backward()
