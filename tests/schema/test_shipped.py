@@ -13,12 +13,14 @@ from qzoo.schema.resolve import resolve
 
 CATALOG = Catalog.load()
 CIFAR = ["int8", "int8_max", "int8_p999", "int8_mse", "int8_entropy", "w8a4", "w4a8", "w4a4", "fp8"]
-DIGITS = ["int8", "int8_max", "int8_mse", "int8_entropy", "w4a8", "w4a4", "fp8"]
+TRAINED_CIFAR = ["int8_qat", "w4a4_lsq", "w3a3_lsq", "w2a2_lsq"]
+DIGITS = ["int8", "int8_max", "int8_mse", "int8_entropy", "w4a8", "w4a4", "fp8", "w4a4_qat", "w2a2_qat"]
 RESNET50 = [
-    "int8", "int8_p999", "int8_mse", "int8_entropy", "int8_residual", "int8_qat", "int8_qat15", "w4a8", "mixed_example",
+    "int8", "int8_p999", "int8_mse", "int8_entropy", "int8_residual", "int8_qat", "int8_qat15", "w4a4_lsq", "w4a8",
+    "mixed_example",
 ]  # fmt: skip
 
-# NVIDIA's tutorial (bounds and rounded figures) and the logs of its notebooks.
+# NVIDIA's tutorial (bounds and rounded figures) and the logs of its notebooks; Sparsebit for low bits.
 PUBLISHED = {
     "int8": ["76.1 ±0.15", "76.138 ±0.15"],
     "int8_p999": ["< int8", "75.438 ±0.2"],
@@ -26,14 +28,15 @@ PUBLISHED = {
     "int8_entropy": ["≥ 76", "76.206 ±0.15"],
     "int8_qat": ["≥ 76.4", "76.426 ±0.15"],
     "int8_qat15": ["≥ 76.7"],
+    "w4a4_lsq": ["76.664 ±0.5"],
 }
 METHODS = {"int8": "percentile 99.99", "int8_p999": "percentile 99.9", "int8_mse": "mse", "int8_entropy": "entropy"}
 
 
 @pytest.mark.parametrize(
     ("name", "variants"),
-    [(f"resnet{depth}_cifar10", CIFAR) for depth in (20, 32, 44, 56)]
-    + [("resnet8_digits", DIGITS), ("resnet50", RESNET50)],
+    [(f"resnet{depth}_cifar10", CIFAR) for depth in (32, 44, 56)]
+    + [("resnet20_cifar10", CIFAR + TRAINED_CIFAR), ("resnet8_digits", DIGITS), ("resnet50", RESNET50)],
 )
 def test_variants(name: str, variants: list[str]) -> None:
     assert CATALOG.find(name)[0].variants == variants
