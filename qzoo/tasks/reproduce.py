@@ -82,7 +82,7 @@ def reproduce(
     variants, left_out = runnable(entry, named, stage)
     if named and left_out:
         reasons = ", ".join(f"{one} ({reason})" for one, reason in left_out.items())
-        raise UnsupportedError(f"Not of the stage {stage}: {reasons}. Say --stage all.")
+        raise UnsupportedError(f"Not of the stage {stage}: {reasons}.")
     with failing_together():
         changed = replace(settings or Settings(), **changes)
         return _Run(entry, variants, changed, artifacts, run or Run(), progress).report(left_out)
@@ -99,14 +99,16 @@ def runnable(
     if stage not in STAGES:
         raise UnknownNameError(f"Unknown stage '{stage}'. {did_you_mean(stage, STAGES)}")
     chosen = [resolve(entry, name) for name in only or entry.variants]
-    left_out = {v.variant: reason for v in chosen if (reason := _reason_to_leave_out(v, stage))}
-    return [variant for variant in chosen if variant.variant not in left_out], left_out
+    reasons = {v.variant: reason for v in chosen if (reason := _reason_to_leave_out(v, stage))}
+    # Who asks for trained variants knows of the others; who asks for nothing may not know of the trained ones.
+    left_out = {} if stage == "qat" and not only else reasons
+    return [variant for variant in chosen if variant.variant not in reasons], left_out
 
 
 def _reason_to_leave_out(variant: ResolvedVariant, stage: Stage) -> str | None:
     if variant.finetune is None:
-        return "needs no training" if stage == "qat" else None
-    return "needs training" if stage == "ptq" else None
+        return "needs no training: --stage ptq or all" if stage == "qat" else None
+    return "needs training: --stage qat or all" if stage == "ptq" else None
 
 
 @dataclass(frozen=True)
