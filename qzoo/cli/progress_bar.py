@@ -15,6 +15,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from qzoo.cli.console import stderr
@@ -34,8 +35,8 @@ def bar(items: Iterable[T], images: int | None, what: Words) -> Iterator[T]:
     columns = (
         TextColumn("{task.description:<24}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        _Speed(),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        _Speed(table_column=Column(no_wrap=True)),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=stderr, transient=True) as progress:
@@ -52,7 +53,7 @@ def _logged(items: Iterable[T], what: Words) -> Iterator[T]:
         seen += _size(item)
     seconds = time.perf_counter() - start
     speed = f"{seen / seconds:,.0f} images/s"
-    stderr.print(f"{_said(what)}: {seen:,} images, {seconds:.1f} s, {speed}", highlight=False, style="dim")
+    stderr.print(f"{_said(what)}: {seen:,} images, {seconds:.1f} s, {speed}", highlight=False, style="dim", soft_wrap=True)
 
 
 def _said(what: Words) -> str:

@@ -244,14 +244,14 @@ class _Training:
         rows = self.curve.rows
         words = [f"epoch {epoch + 1}/{self.spec.epochs}"]
         if rows:
-            words.append(f"loss {rows[-1].loss:.3f}, train {rows[-1].train_top1:.1f} %")
+            words.append(f"loss {rows[-1].loss:.3f}, train {rows[-1].train_top1:.1f}%")
         measured = [row.top1 for row in rows if row.top1 is not None]
         if measured:
-            words.append(f"top-1 {measured[-1]:.2f} %")
+            words.append(f"top-1 {measured[-1]:.2f}%")
         return ", ".join([*words, *self._time_left()])
 
     def _time_left(self) -> Iterator[str]:
         done, total = self.trainer.step_number, self.spec.epochs * self.images.steps
         if done >= self.curve.every and self.seconds > 0:
             minutes = math.ceil(self.seconds / done * (total - done) / 60)
-            yield f"about {minutes} min left" if minutes > 1 else "a minute left"
+            yield f"{minutes} min left"
