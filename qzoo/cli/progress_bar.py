@@ -53,7 +53,9 @@ def _logged(items: Iterable[T], what: Words) -> Iterator[T]:
         seen += _size(item)
     seconds = time.perf_counter() - start
     speed = f"{seen / seconds:,.0f} images/s"
-    stderr.print(f"{_said(what)}: {seen:,} images, {seconds:.1f} s, {speed}", highlight=False, style="dim", soft_wrap=True)
+    stderr.print(
+        f"{_said(what)}: {seen:,} images, {seconds:.1f} s, {speed}", highlight=False, style="dim", soft_wrap=True
+    )
 
 
 def _said(what: Words) -> str:

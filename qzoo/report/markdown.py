@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from qzoo.errors import RecipeError
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -44,3 +47,16 @@ def listed(words: Sequence[str]) -> str:
         'int8, fp8 and float'
     """
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def placed(path: Path, begin: str, end: str, content: str) -> str:
+    """Returns a file's text with what stands between two markers made anew; the file is not written.
+
+    Raises:
+        RecipeError: the file has no such markers.
+    """
+    before, found, after = path.read_text(encoding="utf-8").partition(begin)
+    _, ended, after = after.partition(end)
+    if not found or not ended:
+        raise RecipeError(f"{path} has no place for the table. It goes between {begin} and {end}.")
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"

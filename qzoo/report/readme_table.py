@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qzoo import environment
-from qzoo.errors import RecipeError, WeightsError
+from qzoo.errors import WeightsError
 from qzoo.report.card_words import NEEDS_NO_DATA, dataset_name
-from qzoo.report.markdown import table
+from qzoo.report.markdown import placed, table
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.resolve import resolve
 from qzoo.weights.finding import beside_recipe
@@ -56,12 +56,7 @@ def rewrite(path: Path, entries: Sequence[RecipeEntry]) -> str:
     Raises:
         RecipeError: the file has no such markers.
     """
-    text = path.read_text(encoding="utf-8")
-    before, begin, after = text.partition(BEGIN)
-    _, end, after = after.partition(END)
-    if not begin or not end:
-        raise RecipeError(f"{path} has no place for the table of bases. It goes between {BEGIN} and {END}.")
-    return f"{before}{begin}\n\n{readme_table(entries)}\n\n{end}{after}"
+    return placed(path, BEGIN, END, readme_table(entries))
 
 
 def _ships(entry: RecipeEntry, variant: str, kind: Kind) -> Path | None:

@@ -254,4 +254,4 @@ class _Training:
         done, total = self.trainer.step_number, self.spec.epochs * self.images.steps
         if done >= self.curve.every and self.seconds > 0:
             minutes = math.ceil(self.seconds / done * (total - done) / 60)
-            yield f"{minutes} min left"
+            yield f"{minutes} min left" if minutes else "done"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +108,7 @@ class Trainer:
         loss = loss_of(logits, y, self.spec, teachers)
         self._check_loss(loss, x)
         self.optimizer.zero_grad()
-        self.precision.backward(loss)
+        self._backward(loss)
         self._update()
         self.step_number += 1
         return rate, loss.detach(), (logits.detach().argmax(1) == y).sum()
@@ -149,6 +150,15 @@ class Trainer:
             self.precision.scaler.load_state_dict(self.precision.scaler.state_dict() | {"scale": scale})
         self.step_number = step_number
         _throw_on(_part(tensors, "dice"))
+
+    def _backward(self, loss: Tensor) -> None:
+        if world_size() == 1:
+            self.precision.backward(loss)
+            return
+        with warnings.catch_warnings():
+            # Told of layers with one input channel, in which both memory formats are the same.
+            warnings.filterwarnings("ignore", message="Grad strides do not match")
+            self.precision.backward(loss)
 
     def _update(self) -> None:
         self.precision.unscale(self.optimizer)

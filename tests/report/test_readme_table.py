@@ -137,7 +137,7 @@ def test_only_what_is_between_the_markers_changes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["no markers\n", f"{BEGIN}\nno end\n", f"{END}\nno beginning\n"])
 def test_a_page_without_a_place_for_it_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "README.md").write_text(text)
-    with pytest.raises(RecipeError, match=r"has no place for the table of bases\. It goes between <!-- zoo table"):
+    with pytest.raises(RecipeError, match=r"has no place for the table\. It goes between <!-- zoo table"):
         rewrite(tmp_path / "README.md", shipped())
 
 
