@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from qzoo.cli.console import check_target, stdout, write_json
+from qzoo.cli.console import check_target, stderr, stdout, write_json
 from qzoo.cli.options import CalibImages, Data, Device, EvalImages, Json, Workers
 from qzoo.cli.schedule_options import parse_changes
 from qzoo.errors import UnknownNameError
+from qzoo.schema.catalog import RecipeEntry
 from qzoo.weights.finding import find
 
 NAME = "finetune"
@@ -84,10 +85,17 @@ def run(
     said = {field: value for field, value in given.items() if value is not None} | parse_changes(changes or [])
     settings = Settings(data, calib_images, eval_images, None, device, workers)
     execution = Execution(channels_last, compile_model)
-    made, kept = finetune_named(
-        entry, variant, settings, changes=said, train_images=train_images,
-        run=Run(output, resume, checkpoint_every, execution), progress=bar,
-    )  # fmt: skip
+    checkpoint = _checkpoint(entry, variant, said, output)
+    _tell_of(checkpoint, resume)
+    try:
+        made, kept = finetune_named(
+            entry, variant, settings, changes=said, train_images=train_images,
+            run=Run(output, resume, checkpoint_every, execution), progress=bar,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        if checkpoint.is_file():
+            stderr.print(f"The run is saved in {checkpoint}; the same command with --resume goes on from it.")
+        raise
     if json_file:
         write_json(made.report.model_dump_json(indent=1), json_file)
     if json_file != "-":
@@ -98,3 +106,20 @@ def run(
         )  # fmt: skip
         stdout.print(f"Model, curve and report: {kept.folder}", soft_wrap=True)
         stdout.print(f'Load it: qzoo.create("{kept.address}", pretrained=True)', soft_wrap=True, markup=False)
+
+
+def _checkpoint(entry: RecipeEntry, variant: str, said: dict[str, Any], output: Path | None) -> Path:
+    from qzoo.tasks.finetune import CHECKPOINT_FILE
+    from qzoo.tasks.finetune_named import trained_entry
+    from qzoo.tasks.train_variant import run_folder
+
+    name = f"{entry.name}_{trained_entry(entry, variant, said)[1]}"
+    return (output or run_folder(name)) / CHECKPOINT_FILE
+
+
+def _tell_of(checkpoint: Path, resume: bool) -> None:
+    """Says that a run is about to be replaced, or that there is none to go on with."""
+    if checkpoint.is_file() and not resume:
+        stderr.print(f"note: {checkpoint} is of an earlier run; --resume goes on from it, this run replaces it.")
+    if resume and not checkpoint.is_file():
+        stderr.print(f"note: there is no checkpoint {checkpoint}; the run starts at the beginning.")

@@ -26,9 +26,9 @@ from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_images import GivenImages, TrainingImages
 from qzoo.training.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from qzoo.training.curve import Curve
-from qzoo.training.divergence import stopped
+from qzoo.training.divergence import first_not_finite, stopped
 from qzoo.training.interrupts import Interrupts, noticing_interrupts
-from qzoo.training.trainer import Execution, NotFinite, Trainer, is_healthy
+from qzoo.training.trainer import Execution, NotFinite, Trainer, throw_on
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 EXAMPLE_IMAGES = 256
@@ -106,7 +106,6 @@ def finetune(
     source = images if hasattr(images, "epoch") else GivenImages(images)
     judge = evaluate_on if callable(evaluate_on) else _judge(evaluate_on)
     with failing_together(), torch.random.fork_rng(), noticing_interrupts() as interrupts:
-        torch.manual_seed(spec.seed * world_size() + rank())
         return _Training(model, source, spec, judge, teacher, run or Run(), progress, interrupts).report()
 
 
@@ -128,10 +127,9 @@ class _Training:
         resuming = self.checkpoint is not None and run.resume and self.checkpoint.is_file()
         if not resuming:
             self.start_top1 = judge(model, "evaluating the start")
-        example = next(iter(images.epoch(0)))[0][:EXAMPLE_IMAGES].to(self.device)
+        example = None if resuming else self._example()
         self.trainer = Trainer(model, spec, images.steps, example, teacher=teacher, execution=run.execution)
-        if resuming:
-            self._restore()
+        self.tensors = self._restored() if resuming else {}
 
     @property
     def checkpoint(self) -> Path | None:
@@ -167,10 +165,15 @@ class _Training:
             environment=environment(str(self.device)),
         )
 
+    def _example(self) -> Tensor | None:
+        if not self.spec.scales.learn or self.spec.scales.init != "lsq":
+            return None
+        return next(iter(self.images.epoch(0)))[0][:EXAMPLE_IMAGES].to(self.device)
+
     def _run_epoch(self) -> None:
         number, done = self.trainer.epoch, self.trainer.step_number % self.images.steps
         left = round(self.images.images * (1 - done / self.images.steps))
-        share = as_batches(self.images.epoch(number, done), self.device)
+        share = as_batches(self._batches(number, done), self.device)
         rate = 0.0
         for x, y in self.progress(share, left // world_size(), lambda: self._words(number)):
             rate = self._step(x, y)
@@ -180,6 +183,16 @@ class _Training:
             self._save_if_due(step)
         if self.trainer.epoch == number:
             raise TrainingError(f"Epoch {number + 1} had fewer than the {self.images.steps} batches of its length.")
+
+    def _batches(self, epoch: int, done: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Returns the batches of an epoch that are left, with the dice as they were when the last one was done."""
+        # A loader that shuffles throws torch's dice: from here, it throws the same again.
+        torch.manual_seed((self.spec.seed * self.spec.epochs + epoch) * world_size() + rank())
+        batches = self.images.epoch(epoch, done)
+        if done:
+            throw_on(self.tensors)
+        self.tensors = {}
+        return batches
 
     def _step(self, x: Tensor, y: Tensor | None) -> float:
         assert y is not None
@@ -208,9 +221,9 @@ class _Training:
         self.curve.settle()
         if self.checkpoint is None or rank() > 0:
             return
-        if not is_healthy(self.trainer.model):
+        if broken := first_not_finite(self.trainer.model.state_dict().items()):
             step, epoch = self.trainer.step_number, self.trainer.epoch
-            raise stopped("a weight or a range is NaN or Inf", step, epoch, self._kept())
+            raise stopped(f"{broken} holds NaN or Inf", step, epoch, self._kept())
         save_checkpoint(self.checkpoint, self.trainer.tensors(), self._info())
         self.curve.write()
 
@@ -227,12 +240,13 @@ class _Training:
             **self.identity,
         )
 
-    def _restore(self) -> None:
+    def _restored(self) -> dict[str, Tensor]:
         assert self.checkpoint is not None
         tensors, info = load_checkpoint(self.checkpoint, self._info())
         self.trainer.restore(tensors, info.step)
         self.curve.rows, self.curve.pending = info.rows, info.pending
         self.start_top1, self.seconds_before, self.resumed = info.start_top1, info.seconds, info.resumed + 1
+        return tensors
 
     def _kept(self) -> str:
         if self.checkpoint is None or not self.checkpoint.is_file():

@@ -52,6 +52,8 @@ def trained_entry(entry: RecipeEntry, variant: str, changes: Mapping[str, Any]) 
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "finetune"
         raise RecipeError(f"{place}: {str(first['msg']).removeprefix('Value error, ')}.") from error
+    if spec == said:
+        return entry, variant
     name = f"{variant.removesuffix(f'_{TUNED}')}_{TUNED}"
     return entry.with_variant(name, Variant.model_validate({"from": variant, "finetune": spec})), name
 
@@ -84,9 +86,9 @@ def finetune_named(
         PeerError: another process of the same run failed.
     """
     settings = settings or Settings()
-    as_said = not changes and train_images is None and settings.calib_images is None
-    entry, variant = trained_entry(entry, variant, changes or {})
-    resolved = resolve(entry, variant)
+    entry, name = trained_entry(entry, variant, changes or {})
+    as_said = name == variant and train_images is None and settings.calib_images is None
+    resolved = resolve(entry, name)
     with failing_together():
         float_model = create_base(resolved.base, pretrained=True).to(usable_device(settings.device))
         shared = SharedCalibration(float_model, [resolved], settings, progress)

@@ -39,6 +39,11 @@ class Finetuned:
     folder: Path
 
 
+def run_folder(name: str) -> Path:
+    """Returns where the run of a variant is kept, unless told otherwise."""
+    return environment.runs() / name
+
+
 def train_variant(
     shared: SharedCalibration, variant: ResolvedVariant, judged: Images, settings: Settings, *,
     train_images: int | None = None, run: Run | None = None, progress: Progress,
@@ -65,7 +70,7 @@ def train_variant(
         images=train_images, workers=settings.workers,
     )  # fmt: skip
     run = replace(run or Run(), dataset=variant.dataset)
-    folder = run.folder or environment.runs() / variant.name
+    folder = run.folder or run_folder(variant.name)
     if rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
     meet()

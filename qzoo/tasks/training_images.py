@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -155,8 +156,11 @@ class GivenImages:
         self.images = self.steps * len(first[0]) * world_size()
 
     def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields the batches from the `first` on, after telling a sampler which epoch it is."""
+        """Returns the batches from the `first` on, after telling a sampler which epoch it is."""
         sampler = getattr(self.batches, "sampler", None)
         if sampler is not None and hasattr(sampler, "set_epoch"):
             sampler.set_epoch(number)
-        return islice(iter(self.batches), first, None)
+        batches: Iterator[tuple[Tensor, Tensor]] = iter(self.batches)
+        # Now, not when the next one is asked for: skipping may throw dice.
+        deque(islice(batches, first), maxlen=0)
+        return batches

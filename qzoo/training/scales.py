@@ -17,20 +17,20 @@ from qzoo.quant.ranges import quantizers
 from qzoo.schema.finetune import Scales
 
 
-def learn_scales(model: nn.Module, scales: Scales, example: Tensor) -> list[nn.Parameter]:
+def learn_scales(model: nn.Module, scales: Scales, example: Tensor | None) -> list[nn.Parameter]:
     """Makes the ranges of a calibrated model parameters, in place, and returns them.
 
     Args:
         model: calibrated.
         scales: whether they are learned at all, and where they start.
-        example: a batch of training images, on the model's device; LSQ's start of activations is measured on it.
+        example: a batch of training images, on the model's device, where LSQ's start is to be measured on it.
 
     Raises:
         UnsupportedError: a quantizer is of a format that has no steps, such as FP8; it is named.
     """
     if not scales.learn:
         return []
-    if scales.init == "lsq":
+    if scales.init == "lsq" and example is not None:
         _start_as_lsq(model, example)
     parameters = []
     for path, quantizer in quantizers(model).items():

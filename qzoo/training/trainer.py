@@ -16,7 +16,7 @@ from qzoo.distributed import world_size
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.training.averaging import Average
 from qzoo.training.batch_norm import average_statistics, desynchronize, synchronize, training_mode
-from qzoo.training.divergence import diagnose_gradients, diagnose_loss, first_not_finite
+from qzoo.training.divergence import diagnose_gradients, diagnose_loss
 from qzoo.training.loss import Teacher, loss_of
 from qzoo.training.optimizer import make_optimizer, optimizer_tensors, restore_optimizer, set_learning_rate
 from qzoo.training.precision import Precision, in_memory_format
@@ -48,7 +48,7 @@ class Trainer:
         model: calibrated, on its device.
         spec: the schedule.
         steps_per_epoch: of all processes together, which make each step together.
-        example: a few training images on the model's device; LSQ's start is measured on them.
+        example: a few training images on the model's device, on which LSQ's start is measured; else not needed.
         teacher: the float base, where the spec says `distill`.
         execution: see there.
 
@@ -59,16 +59,16 @@ class Trainer:
     """
 
     def __init__(
-        self, model: nn.Module, spec: FinetuneSpec, steps_per_epoch: int, example: Tensor, *,
+        self, model: nn.Module, spec: FinetuneSpec, steps_per_epoch: int, example: Tensor | None = None, *,
         teacher: nn.Module | None = None, execution: Execution | None = None,
     ) -> None:  # fmt: skip
         execution = execution or Execution()
         self.spec, self.steps_per_epoch, self.channels_last = spec, steps_per_epoch, execution.channels_last
         self.model = in_memory_format(model, self.channels_last)
-        self.ranges = learn_scales(self.model, spec.scales, self._placed(example))
+        self.ranges = learn_scales(self.model, spec.scales, None if example is None else self._placed(example))
         self._synchronized = synchronize(self.model)
         self.optimizer = make_optimizer(self.model, spec)
-        self.precision = Precision(spec.precision, example.device)
+        self.precision = Precision(spec.precision, next(model.parameters()).device)
         self.average = Average(self.model, spec.ema) if spec.ema else None
         self.teacher = Teacher(in_memory_format(teacher, self.channels_last)) if teacher and spec.distill else None
         self.step_number = 0
@@ -140,7 +140,7 @@ class Trainer:
         return {f"{part}/{key}": value for part, tensors in parts.items() for key, value in tensors.items()}
 
     def restore(self, tensors: dict[str, Tensor], step_number: int) -> None:
-        """Puts back what `tensors` gave, in place."""
+        """Puts back what `tensors` gave, in place; the dice by `throw_on`."""
         self.model.load_state_dict(_part(tensors, "model"))
         restore_optimizer(self.optimizer, self.model, _part(tensors, "optimizer"))
         if self.average:
@@ -149,7 +149,6 @@ class Trainer:
             scale = float(tensors["scaler/scale"])
             self.precision.scaler.load_state_dict(self.precision.scaler.state_dict() | {"scale": scale})
         self.step_number = step_number
-        _throw_on(_part(tensors, "dice"))
 
     def _backward(self, loss: Tensor) -> None:
         if world_size() == 1:
@@ -182,11 +181,6 @@ class Trainer:
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.dim() == 4 else x
 
 
-def is_healthy(model: nn.Module) -> bool:
-    """Whether all that a model holds is finite, so that it is worth keeping."""
-    return first_not_finite(model.state_dict().items()) is None
-
-
 def _wrapped(model: nn.Module, execution: Execution) -> Any:
     forward: Any = model
     if world_size() > 1:
@@ -204,7 +198,9 @@ def _dice() -> dict[str, Tensor]:
     return {"cpu": torch.get_rng_state(), **gpu}
 
 
-def _throw_on(dice: dict[str, Tensor]) -> None:
+def throw_on(tensors: dict[str, Tensor]) -> None:
+    """Lets torch's generators go on as they were when `Trainer.tensors` was asked."""
+    dice = _part(tensors, "dice")
     torch.set_rng_state(dice["cpu"])
     if "cuda" in dice and torch.cuda.is_available():
         torch.cuda.set_rng_state(dice["cuda"])
