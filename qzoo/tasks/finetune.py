@@ -106,6 +106,7 @@ def finetune(
     source = images if hasattr(images, "epoch") else GivenImages(images)
     judge = evaluate_on if callable(evaluate_on) else _judge(evaluate_on)
     with failing_together(), torch.random.fork_rng(), noticing_interrupts() as interrupts:
+        torch.manual_seed(spec.seed)  # a loader that shuffles throws dice for the images that a start is measured on
         return _Training(model, source, spec, judge, teacher, run or Run(), progress, interrupts).report()
 
 
