@@ -24,6 +24,7 @@ def gradients(model: nn.Module, x: torch.Tensor, checkpointing: bool) -> list[to
     return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
 
 
+@pytest.mark.filterwarnings("ignore::qzoo.quant.calibration.DeadActivationWarning")
 @pytest.mark.parametrize("name", ["resnet10t", "efficientnet_lite0"])
 def test_gradients_are_those_without_checkpointing(name: str) -> None:
     torch.manual_seed(0)
