@@ -1,0 +1,68 @@
+"""What `test_two_processes.py` runs under torchrun: trainings that several processes share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+import qzoo
+from qzoo.distributed import rank
+from qzoo.errors import QzooError
+from qzoo.schema.finetune import FinetuneSpec
+from qzoo.tasks.evaluate import evaluate_images
+from qzoo.tasks.finetune import finetune
+from qzoo.tasks.images import evaluation_images
+from qzoo.tasks.training_images import RecipeImages, recipe_images
+from qzoo.training.trainer import Trainer
+
+BASE = qzoo.recipe("resnet8_digits").base
+
+
+def images(spec: FinetuneSpec) -> RecipeImages:
+    return recipe_images(BASE, "digits", "train", spec)
+
+
+def fresh() -> nn.Module:
+    return qzoo.create("resnet8_digits_w4a4", pretrained=True)
+
+
+def one_step() -> dict[str, torch.Tensor]:
+    """Gradients of one step with batch norm's statistics frozen."""
+    spec = FinetuneSpec(epochs=1, lr=1e-9, batch_size=64, freeze_bn_epoch=0, scales={"learn": True})  # type: ignore[arg-type]
+    trainer = Trainer(fresh(), spec, 18)
+    trainer.step(*next(iter(images(spec).epoch(0))))
+    return {name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()}
+
+
+def a_run() -> tuple[dict[str, torch.Tensor], float]:
+    """Weights, ranges and statistics after two epochs, and the top-1 of the last."""
+    spec = FinetuneSpec(epochs=2, lr=0.01, batch_size=64, scales={"learn": True}, ema=0.9)  # type: ignore[arg-type]
+    model, judged = fresh(), evaluation_images(BASE, "digits", images=100, batch_size=30)
+    report = finetune(model, images(spec), spec, evaluate_on=lambda m, _: evaluate_images(m, judged).top1)
+    assert report.top1 is not None
+    return model.state_dict(), report.top1
+
+
+def uneven() -> str:
+    try:
+        images(FinetuneSpec(epochs=1, lr=0.1, batch_size=63))
+    except QzooError as error:
+        return str(error)
+    return ""
+
+
+def main() -> None:
+    dist.init_process_group("gloo")
+    state, top1 = a_run()
+    found: dict[str, Any] = {"gradients": one_step(), "state": state, "top1": torch.tensor(top1), "uneven": uneven()}
+    torch.save(found, Path(sys.argv[1]) / f"{rank()}.pt")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""A run stops where it leaves the finite numbers, says where, and keeps its last good checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import qzoo
+from qzoo.errors import TrainingError
+from qzoo.tasks.finetune import CHECKPOINT_FILE, Run, finetune
+from qzoo.training.checkpoint import CHECKPOINT, CheckpointInfo
+from qzoo.training.divergence import diagnose_gradients, diagnose_loss, first_not_finite
+from qzoo.weights.artifact import read_artifact
+from tests.training.conftest import STEPS, digits
+
+
+class Spoils(nn.Module):
+    """From a call on, gives NaN."""
+
+    def __init__(self, good_calls: int) -> None:
+        super().__init__()
+        self.good_calls, self.calls = good_calls, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += self.training
+        return x if self.calls <= self.good_calls else x * torch.nan
+
+
+def network(good_calls: int) -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), Spoils(good_calls), nn.ReLU(), nn.Linear(32, 10)).eval()
+    return qzoo.calibrate(qzoo.quantize(model, "w4a8"), [digits()[0]])
+
+
+def test_the_module_and_the_checkpoint_are_named(loader: Callable[[], Any], tmp_path: Path) -> None:
+    model = network(good_calls=STEPS + 2)
+    with pytest.raises(TrainingError) as caught:
+        finetune(model, loader(), epochs=2, lr=0.01, run=Run(folder=tmp_path))
+    path = tmp_path / CHECKPOINT_FILE
+    assert f"Training stopped at step {STEPS + 2} of epoch 2: the output of 2 holds NaN or Inf." in str(caught.value)
+    assert f"The last good checkpoint is {path}; --resume goes on from it." in str(caught.value)
+    tensors, info = read_artifact(path, CHECKPOINT, CheckpointInfo)
+    assert info.step == STEPS
+    assert first_not_finite(tensors.items()) is None
+
+
+def test_a_learning_rate_that_is_too_large_stops_the_run(loader: Callable[[], Any]) -> None:
+    model = qzoo.create("resnet8_digits_w4a8", pretrained=True)
+    with pytest.raises(TrainingError, match=r"There is no checkpoint yet\. Lower the learning rate \(--lr\)"):
+        finetune(model, loader(), epochs=1, lr=1e38, momentum=0.0, scales="learned")
+
+
+def test_a_range_that_is_not_finite_is_named_before_it_is_kept(
+    trains: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qzoo.training import trainer
+
+    def spoil(parameters: list[nn.Parameter]) -> None:
+        with torch.no_grad():
+            parameters[0].fill_(torch.inf)
+
+    monkeypatch.setattr(trainer, "keep_scales_positive", spoil)
+    with pytest.raises(TrainingError, match=r"conv1\.\w+_quantizer\.amax holds NaN or Inf"):
+        trains(epochs=1, scales="learned")(tmp_path / "run", checkpoint_every=1)
+    assert not (tmp_path / "run" / CHECKPOINT_FILE).exists()
+
+
+def test_what_is_broken_is_found_in_this_order() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    assert diagnose_loss(model, torch.tensor([[torch.nan, 0.0]])) == "the images hold NaN or Inf"
+    assert diagnose_loss(model, torch.zeros(1, 2)) == "the loss itself is NaN or Inf"
+    with torch.no_grad():
+        model[0].weight.fill_(3e38)
+    assert diagnose_loss(model, torch.ones(1, 2)) == "the output of 0 holds NaN or Inf"
+    with torch.no_grad():
+        model[1].bias.fill_(torch.inf)
+    assert diagnose_loss(model, torch.ones(1, 2)) == "1.bias holds NaN or Inf"
+
+
+def test_gradients_are_looked_at_from_the_output_on() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, torch.nan)
+    assert diagnose_gradients(model) == "the gradient of 1.bias holds NaN or Inf"
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 1e38)
+    assert diagnose_gradients(model) == "the gradients together overflow"
