@@ -5,12 +5,32 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.finetune import FinetuneSpec, Scales
+from qzoo.schema.recipe import Base, Recipe, Variant
+from qzoo.schema.resolve import resolve
+
+LEAST = {"epochs": 1, "lr": 1e-4}
 
 
 def test_epochs_and_learning_rate_are_enough() -> None:
     spec = FinetuneSpec.model_validate({"epochs": 1, "lr": 1})
-    assert (spec.lr, spec.optimizer, spec.schedule, spec.learn_scales) == (1.0, "sgd", "constant", False)
+    assert (spec.lr, spec.optimizer, spec.schedule, spec.scales) == (1.0, "sgd", "constant", Scales(learn=False))
+
+
+@pytest.mark.parametrize(
+    ("said", "scales"),
+    [
+        ("fixed", Scales(learn=False)),
+        ("learned", Scales()),
+        ({"init": "lsq"}, Scales(init="lsq")),
+        ({"learn": False}, Scales(learn=False)),
+    ],
+)
+def test_scales_in_a_word_or_in_fields(said: Any, scales: Scales) -> None:
+    spec = FinetuneSpec.model_validate(LEAST | {"scales": said})
+    assert spec.scales == scales
+    assert FinetuneSpec.model_validate(spec.model_dump()) == spec
 
 
 @pytest.mark.parametrize(
@@ -23,9 +43,37 @@ def test_epochs_and_learning_rate_are_enough() -> None:
         ({"optimiser": "sgd"}, "Extra inputs are not permitted"),
         ({"momentum": 1}, "less than 1"),
         ({"seed": -1}, "greater than or equal to 0"),
+        ({"scales": "learn"}, "expected fixed, learned, or fields such as {learn: true, init: lsq}"),
+        ({"schedule": "step"}, "`schedule: step` and `step_epochs` go together"),
+        ({"step_epochs": 3}, "`schedule: step` and `step_epochs` go together"),
+        ({"floor": 1e-5}, "`floor` goes with `schedule: cosine`, not with constant"),
+        ({"floor": 1.0, "schedule": "cosine"}, "`floor` (1) is above `lr` (0.0001)"),
+        ({"warmup_epochs": 2}, "`warmup_epochs` (2) is more than `epochs` (1)"),
+        ({"distill": {"temperature": 0}}, "greater than 0"),
+        ({"precision": "half"}, "'float32', 'bfloat16' or 'float16'"),
     ],
 )
 def test_refuses(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
-        FinetuneSpec.model_validate({"epochs": 1, "lr": 1e-4} | change)
+        FinetuneSpec.model_validate(LEAST | change)
     assert message in str(caught.value)
+
+
+def digest(finetune: dict[str, Any] | None) -> str:
+    variant = Variant.model_validate({} if finetune is None else {"finetune": finetune})
+    recipe = Recipe(base=Base(source="timm", architecture="resnet18"), dataset="imagenet-1k", variants={"x": variant})
+    return resolve(RecipeEntry.from_recipe(recipe, "r"), "x").digest
+
+
+def test_defaults_that_are_written_out_change_no_digest() -> None:
+    written = FinetuneSpec.model_validate(LEAST).model_dump(mode="json")
+    assert digest(LEAST) == digest(written) == digest(LEAST | {"scales": "fixed"})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"epochs": 2}, {"lr": 1e-3}, {"scales": "learned"}, {"scales": {"init": "lsq"}}, {"distill": {}}, {"ema": 0.9},
+     {"seed": 1}, {"batch_size": 128}, {"precision": "bfloat16"}, {"transform": "eval"}, {"freeze_bn_epoch": 0}],
+)  # fmt: skip
+def test_any_field_changes_the_digest(change: dict[str, Any]) -> None:
+    assert len({digest(None), digest(LEAST), digest(LEAST | change)}) == 3
