@@ -12,6 +12,7 @@ from torch import nn
 import qzoo
 from qzoo.architectures.resnet_digits import DigitsResNet
 from qzoo.build.bases import skeleton
+from qzoo.environment import packaged
 from qzoo.errors import NotCalibratedError, RuleError, UnknownNameError, WeightsError
 from qzoo.pretrained import OtherImagesWarning, artifact_at_hand, load_pretrained_ranges
 from qzoo.quant.quantizer import UncalibratedWarning
@@ -306,8 +307,10 @@ def test_quantize_takes_the_rules_of_a_variant() -> None:
 
 def test_list_models() -> None:
     assert "resnet50_int8" in qzoo.list_models()
-    assert qzoo.list_models("resnet8_digits_w*") == ["resnet8_digits_w4a4", "resnet8_digits_w4a8"]
-    assert set(SHIPPED) == set(qzoo.list_models(pretrained=True))
+    low_bits = ["w2a2_qat", "w4a4", "w4a4_qat", "w4a8"]
+    assert qzoo.list_models("resnet8_digits_w*") == [f"resnet8_digits_{variant}" for variant in low_bits]
+    trained = {path.name.removesuffix(".model.safetensors") for path in packaged().rglob("*.model.safetensors")}
+    assert {*SHIPPED, *trained} == set(qzoo.list_models(pretrained=True))
 
 
 def test_transform_comes_from_the_weights() -> None:

@@ -47,7 +47,15 @@ for _kind, _pattern, _first in (
     _first_characters = [*_first, ""] if _kind == "null" else list(_first)
     for _class in (_CoreLoader, _CoreDumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^({_pattern})$"), _first_characters)
+_CoreDumper.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, _style(text))
+)
 _CoreLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+
+
+def _style(text: str) -> str | None:
+    # Unicode's line breaks come back as themselves only where they are escaped.
+    return '"' if any(sign in text for sign in "\x85\u2028\u2029") else None
 
 
 def read_yaml(path: Path, where: str | None = None) -> tuple[Any, Lines]:

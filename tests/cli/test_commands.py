@@ -59,7 +59,7 @@ def test_list_shows_every_recipe() -> None:
     assert all(name in output for name in Catalog.load().files)
     names = json.loads(qzoo("list", "resnet20_*_int8*", "--json", "-").output)
     assert list(names) == ["resnet20_cifar10"]
-    assert len(names["resnet20_cifar10"]) == 5
+    assert len(names["resnet20_cifar10"]) == 6
     assert "Nothing matches 'yolo*'" in qzoo("list", "yolo*").output
 
 
@@ -125,7 +125,7 @@ def test_validate_binds_every_rule(mine: Path) -> None:
     mine.write_text(MINE + bad.format("one", "conv9*") + bad.format("two", "liner"))
     result = qzoo("validate", "resnet8_digits", str(mine))
     assert result.exit_code == 2
-    assert "ok resnet8_digits: 7 variants" in result.output
+    assert "ok resnet8_digits: 9 variants" in result.output
     assert "mine.yaml:8: variants.one.rules.0 of mine_one matches nothing: 'conv9*'. Nearest: 'conv1'" in result.output
     assert "mine.yaml:9: variants.two.rules.0 of mine_two matches nothing: 'liner'. Nearest: 'linear'" in result.output
 

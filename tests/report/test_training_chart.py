@@ -21,7 +21,6 @@ def test_a_picture_is_drawn_without_a_warning(epochs: int, start: float | None, 
 def test_without_evaluation_images(tmp_path: Path) -> None:
     made = report(2)
     rows = [row.model_copy(update={"top1": None}) for row in made.rows]
-    training_chart(
-        made.model_copy(update={"rows": rows, "start_top1": None, "name": "", "dataset": ""}), tmp_path / "a.svg"
-    )
-    assert "model: 50 epochs" in (tmp_path / "a.svg").read_text() or (tmp_path / "a.svg").stat().st_size > 10_000
+    bare = made.model_copy(update={"rows": rows, "start_top1": None, "name": "", "dataset": ""})
+    training_chart(bare, tmp_path / "a.svg")
+    assert (tmp_path / "a.svg").stat().st_size > 10_000
