@@ -124,13 +124,14 @@ def _divisor(scale: Tensor) -> Tensor:
 
 def _quantize_dequantize(x: Tensor, amax: Tensor, on: Grid) -> Tensor:
     scale = quantization_scale(amax, on)
+    divisor = _divisor(scale)
     # One allocation, then in place: on a CPU memory traffic is the cost, and fresh pages are the worst of it.
     if on.fp8 is None and in_pieces(x, scale):
         y = torch.empty_like(x)
         for part, source in zip(pieces(y), pieces(x), strict=True):
-            part.copy_(source).mul_(scale).round_().clamp_(on.low, on.high).div_(_divisor(scale))
+            torch.mul(source, scale, out=part).round_().clamp_(on.low, on.high).div_(divisor)
         return y
-    return quantize(x, amax, on).div_(_divisor(scale)).to(x.dtype)
+    return quantize(x, amax, on).div_(divisor).to(x.dtype)
 
 
 class _StraightThrough(torch.autograd.Function):
