@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from qzoo.cli.schedule_options import parse_changes
 from qzoo.errors import UnknownNameError
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.weights.finding import find
+
+if TYPE_CHECKING:
+    from qzoo.tasks.train_variant import Finetuned
 
 NAME = "finetune"
 
@@ -99,13 +102,17 @@ def run(
     if json_file:
         write_json(made.report.model_dump_json(indent=1), json_file)
     if json_file != "-":
-        report = made.report
-        stdout.print(
-            f"{made.variant.name}: top-1 {report.start_top1:.2f} % calibrated, {report.top1:.2f} % after "
-            f"{report.finetune.epochs} epochs on {report.images:,} images, {report.seconds:.0f} s", soft_wrap=True,
-        )  # fmt: skip
+        stdout.print(_summary(made), soft_wrap=True)
         stdout.print(f"Model, curve and report: {kept.folder}", soft_wrap=True)
         stdout.print(f'Load it: qzoo.create("{kept.address}", pretrained=True)', soft_wrap=True, markup=False)
+
+
+def _summary(made: Finetuned) -> str:
+    report, epochs = made.report, made.report.finetune.epochs
+    return (
+        f"{made.variant.name}: top-1 {report.start_top1:.2f} % calibrated, {report.top1:.2f} % after {epochs} "
+        f"{'epoch' if epochs == 1 else 'epochs'} on {report.images:,} images, {report.seconds:.0f} s"
+    )
 
 
 def _checkpoint(entry: RecipeEntry, variant: str, said: dict[str, Any], output: Path | None) -> Path:

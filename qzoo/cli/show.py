@@ -29,6 +29,7 @@ def run(
     from rich.syntax import Syntax
 
     from qzoo.schema.loading import dump_yaml
+    from qzoo.schema.schedule_words import schedule_rows
 
     entry, variant = find(name)
     if variant is None:
@@ -52,6 +53,9 @@ def run(
     )
     for rule in resolved.rules:
         stdout.print(f"rule         {escape(str(rule))}", highlight=False, soft_wrap=True)
+    if resolved.finetune is not None:
+        words = "; ".join(f"{what} {value}" for what, value in schedule_rows(resolved.finetune))
+        stdout.print(f"training     {escape(words)}", highlight=False, soft_wrap=True)
     for claim in resolved.published:
         stdout.print(f"published    {claim}  ({escape(claim.source)})", highlight=False, soft_wrap=True)
     stdout.print(f"\nEvery quantizer with the rule that decided it: qzoo explain {entry.address(variant)}")

@@ -51,7 +51,8 @@ def trained_entry(entry: RecipeEntry, variant: str, changes: Mapping[str, Any]) 
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "finetune"
-        raise RecipeError(f"{place}: {str(first['msg']).removeprefix('Value error, ')}.") from error
+        given = f" (given: {first['input']})" if isinstance(first["input"], str | int | float) else ""
+        raise RecipeError(f"{place}: {str(first['msg']).removeprefix('Value error, ')}{given}.") from error
     if spec == said:
         return entry, variant
     name = f"{variant.removesuffix(f'_{TUNED}')}_{TUNED}"

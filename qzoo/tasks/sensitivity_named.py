@@ -12,7 +12,7 @@ from qzoo.build.quantize import quantize_in_place
 from qzoo.data import ArraySplit
 from qzoo.distributed import world_size
 from qzoo.errors import UnsupportedError
-from qzoo.pretrained import artifact_at_hand, load_pretrained_ranges
+from qzoo.pretrained import artifact_at_hand, create_pretrained, load_pretrained_ranges
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.report import CalibrationReport
 from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
@@ -51,17 +51,15 @@ def sensitivity_named(
         progress: shown the batches.
 
     Raises:
-        WeightsError: weights or ranges are missing, corrupt or of another base.
+        WeightsError: weights or ranges are missing, corrupt or of another base; or the variant is to be trained first.
         DataError: the dataset is missing or of the wrong kind.
-        UnsupportedError: the variant needs training and has no ranges, or several processes run.
+        UnsupportedError: several processes run.
     """
     settings, resolved = settings or Settings(), resolve(entry, variant)
     if world_size() > 1:
         raise UnsupportedError(f"Sensitivity runs in one process, not in {world_size()}. Start it without torchrun.")
     images = _evaluation_images(resolved, settings)
-    at_hand = ranges is not None or artifact_at_hand(entry, resolved.name, RANGES) is not None
-    made = _with_ranges(entry, resolved, ranges) if at_hand else _calibrated(entry, resolved, settings, progress)
-    model, calibration = made
+    model, calibration = _model(entry, resolved, settings, ranges, progress)
     model.to(usable_device(settings.device))
     report = sensitivity(model, images, mend=mend, progress=progress, count=len(images))
     return report.model_copy(
@@ -88,6 +86,16 @@ def _evaluation_images(variant: ResolvedVariant, settings: Settings) -> Images:
     return images
 
 
+def _model(
+    entry: RecipeEntry, variant: ResolvedVariant, settings: Settings, ranges: Path | None, progress: Progress
+) -> tuple[nn.Module, CalibrationReport | None]:
+    if variant.finetune is not None:
+        return create_pretrained(entry, variant, {}), None
+    if ranges is not None or artifact_at_hand(entry, variant.name, RANGES) is not None:
+        return _with_ranges(entry, variant, ranges)
+    return _calibrated(entry, variant, settings, progress)
+
+
 def _with_ranges(entry: RecipeEntry, variant: ResolvedVariant, ranges: Path | None) -> tuple[nn.Module, None]:
     model = create_base(variant.base, pretrained=True)
     quantize_in_place(model, variant)
@@ -100,10 +108,6 @@ def _with_ranges(entry: RecipeEntry, variant: ResolvedVariant, ranges: Path | No
 def _calibrated(
     entry: RecipeEntry, variant: ResolvedVariant, settings: Settings, progress: Progress
 ) -> tuple[nn.Module, CalibrationReport]:
-    if variant.finetune is not None:
-        raise UnsupportedError(
-            f"{variant.name} needs training and has no ranges at hand. Take the variant that it is made from."
-        )
     base = create_base(variant.base, pretrained=True).to(usable_device(settings.device))
     model, images = SharedCalibration(base, [variant], settings, progress).calibrated(variant)
     leak = variant.calibration.allow_leak

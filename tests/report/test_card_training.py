@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from qzoo.report.card_training import schedule_rows, training
+from qzoo.report.card_training import training
 from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.schedule_words import schedule_rows
 from qzoo.schema.training import LogRow, TrainingReport
 from tests.report.test_model_card import FACTS
 
