@@ -17,6 +17,7 @@ from qzoo.build.identity import identity
 from qzoo.distributed import failing_together, rank, world_size
 from qzoo.errors import TrainingError
 from qzoo.quant.ranges import require_calibrated, require_quantizers
+from qzoo.report.training_chart import training_chart
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.training import TrainingReport
 from qzoo.tasks.batches import as_batches, device_of
@@ -33,6 +34,8 @@ from qzoo.training.trainer import Execution, NotFinite, Trainer, throw_on
 CHECKPOINT_FILE = "checkpoint.safetensors"
 EXAMPLE_IMAGES = 256
 """That LSQ's start is measured on."""
+SECONDS_BETWEEN_PICTURES = 60
+"""Drawing one takes half a second."""
 
 Judge = Callable[[nn.Module, str], float | None]
 """Returns the top-1 of a model on the evaluation images, in percent; the text says what for."""
@@ -123,8 +126,11 @@ class _Training:
         self.progress, self.interrupts = progress, interrupts
         self.device, self.identity = device_of(model), identity(model)
         self.started, self.seconds_before, self.resumed = time.perf_counter(), 0.0, 0
+        self.drawn = self.started
         self.start_top1: float | None = None
         self.curve = Curve(images.steps, spec.epochs, run.folder if rank() == 0 else None)
+        if run.folder is not None:
+            run.folder.mkdir(parents=True, exist_ok=True)
         resuming = self.checkpoint is not None and run.resume and self.checkpoint.is_file()
         if not resuming:
             self.start_top1 = judge(model, "evaluating the start")
@@ -148,6 +154,10 @@ class _Training:
         finally:
             self.curve.close()
         self.trainer.finish()
+        self._draw()
+        return self._report()
+
+    def _report(self) -> TrainingReport:
         return TrainingReport(
             name=self.identity["name"],
             recipe_sha256=self.identity["recipe_sha256"],
@@ -210,6 +220,13 @@ class _Training:
         self.trainer.end_epoch()
         top1 = self.judge(self.trainer.result, f"evaluating epoch {self.trainer.epoch}")
         self.curve.close_row(self.trainer.step_number, rate, top1)
+        if time.perf_counter() - self.drawn >= SECONDS_BETWEEN_PICTURES:
+            self._draw()
+
+    def _draw(self) -> None:
+        self.drawn = time.perf_counter()
+        if self.run.folder is not None and rank() == 0:
+            training_chart(self._report(), self.run.folder / "training.png")
 
     def _save_if_due(self, step: int) -> None:
         every = self.run.checkpoint_every or self.images.steps

@@ -10,7 +10,6 @@ from pathlib import Path
 from qzoo import environment
 from qzoo.build.whole_model import save_whole
 from qzoo.distributed import rank
-from qzoo.report.training_chart import training_chart
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.loading import dump_yaml
 from qzoo.tasks.receipts import Receipts
@@ -54,7 +53,6 @@ def keep_trained(entry: RecipeEntry, made: Finetuned, receipts: Receipts, *, by_
     save_whole(made.model, folder / f"{name}{MODEL.suffix}", packed=False)
     save_receipt(folder / f"{name}{RECEIPT.suffix}", receipts.of(made.model, made.evaluation))
     (folder / f"{name}{TRAINING.suffix}").write_text(made.report.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    training_chart(made.report, made.folder / "training.png")
     if not by_name or not entry.is_known:
         return Kept(made.folder, f"{recipe}:{made.variant.variant}")
     for kind in (MODEL, RECEIPT, TRAINING):

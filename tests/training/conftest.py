@@ -54,7 +54,6 @@ class Trains:
         self.loader, self.make, self.spec = loader, make, {"epochs": 3, "lr": 0.02, "schedule": "cosine"} | spec
 
     def __call__(self, folder: Path, stop: int | None = None, **run: Any) -> tuple[nn.Module, TrainingReport] | None:
-        folder.mkdir(exist_ok=True)
         model, seen = self.make(), 0
 
         def progress(items: Iterable[Any], images: int | None, what: Any) -> Iterator[Any]:

@@ -51,6 +51,11 @@ def test_another_seed_is_another_run(trains: Callable[..., Any], tmp_path: Path)
 def test_a_finished_run_resumes_to_itself(trains: Callable[..., Any], tmp_path: Path) -> None:
     train = trains(epochs=1)
     one, report = train(tmp_path / "run")
+    assert sorted(file.name for file in (tmp_path / "run").iterdir()) == [
+        CHECKPOINT_FILE,
+        "training.csv",
+        "training.png",
+    ]
     again, repeated = train(tmp_path / "run", resume=True)
     assert same(one, again)
     assert repeated.rows == report.rows
