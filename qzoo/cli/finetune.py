@@ -75,9 +75,9 @@ def run(
     - `torchrun --nproc-per-node=8 -m qzoo finetune resnet50_int8_qat15 --data /data/imagenet --device cuda`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
-    from qzoo.tasks.finetune import Run
     from qzoo.tasks.finetune_named import finetune_named
     from qzoo.tasks.settings import Settings
+    from qzoo.tasks.training_run import Run
     from qzoo.training.trainer import Execution
 
     check_target(json_file)
@@ -116,9 +116,9 @@ def _summary(made: Finetuned) -> str:
 
 
 def _checkpoint(entry: RecipeEntry, variant: str, said: dict[str, Any], output: Path | None) -> Path:
-    from qzoo.tasks.finetune import CHECKPOINT_FILE
     from qzoo.tasks.finetune_named import trained_entry
     from qzoo.tasks.train_variant import run_folder
+    from qzoo.tasks.training_run import CHECKPOINT_FILE
 
     name = f"{entry.name}_{trained_entry(entry, variant, said)[1]}"
     return (output or run_folder(name)) / CHECKPOINT_FILE

@@ -58,9 +58,9 @@ def run(
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
     from qzoo.report.table import report_table
-    from qzoo.tasks.finetune import Run
     from qzoo.tasks.reproduce import STAGES, reproduce
     from qzoo.tasks.settings import Settings
+    from qzoo.tasks.training_run import Run
 
     check_target(json_file)
     settings = Settings(data, calib_images, eval_images, batch_size, device, workers)

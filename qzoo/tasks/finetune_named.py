@@ -15,7 +15,6 @@ from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.recipe import Variant
 from qzoo.schema.resolve import resolve
 from qzoo.tasks.evaluate import evaluate_images
-from qzoo.tasks.finetune import Run
 from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.keep_trained import Kept, keep_trained
 from qzoo.tasks.progress import Progress, silent
@@ -23,6 +22,7 @@ from qzoo.tasks.receipts import Receipts
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
 from qzoo.tasks.train_variant import Finetuned, train_variant
+from qzoo.tasks.training_run import Run
 
 TUNED = "tuned"
 """Ends the name of a variant that was trained otherwise than its recipe says."""

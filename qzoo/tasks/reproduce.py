@@ -17,7 +17,6 @@ from qzoo.schema.report import CalibrationReport, Report, ReportRow
 from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
 from qzoo.schema.training import TrainingReport
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
-from qzoo.tasks.finetune import Run
 from qzoo.tasks.images import evaluation_images, is_complete
 from qzoo.tasks.keep import keep_calibration
 from qzoo.tasks.keep_trained import keep_trained
@@ -28,6 +27,7 @@ from qzoo.tasks.receipts import Receipts
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
 from qzoo.tasks.train_variant import train_variant
+from qzoo.tasks.training_run import Run
 from qzoo.tasks.verdict import judge
 from qzoo.weights.finding import find
 from qzoo.weights.kinds import RANGES, RECEIPT

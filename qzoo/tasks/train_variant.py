@@ -12,12 +12,13 @@ from qzoo.distributed import meet, rank
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.schema.training import TrainingReport
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
-from qzoo.tasks.finetune import Run, finetune
+from qzoo.tasks.finetune import finetune
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress
 from qzoo.tasks.settings import Settings
 from qzoo.tasks.shared_calibration import SharedCalibration
 from qzoo.tasks.training_images import recipe_images
+from qzoo.tasks.training_run import Run
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,9 @@ class Trainer:
             logits = self._forward(x)
             teachers = self.teacher(x) if self.teacher else None
         loss = loss_of(logits, y, self.spec, teachers)
-        self._check_loss(loss, x)
+        # Of several processes none may stop alone: a NaN reaches all of them through the gradients.
+        if world_size() == 1 and not math.isfinite(loss.detach()):
+            raise NotFinite(diagnose_loss(self.model, x))
         self.optimizer.zero_grad()
         self._backward(loss)
         self._update()
@@ -172,10 +174,6 @@ class Trainer:
         keep_scales_positive(self.ranges)
         if self.average:
             self.average.update(self.model)
-
-    def _check_loss(self, loss: Tensor, x: Tensor) -> None:
-        if not math.isfinite(loss.detach()):
-            raise NotFinite(diagnose_loss(self.model, x))
 
     def _placed(self, x: Tensor) -> Tensor:
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.dim() == 4 else x

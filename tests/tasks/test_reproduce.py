@@ -10,9 +10,9 @@ import pytest
 import qzoo
 from qzoo.errors import UnknownNameError, UnsupportedError
 from qzoo.quant.ranges import quantizers
-from qzoo.tasks.finetune import Run
 from qzoo.tasks.reproduce import reproduce, runnable
 from qzoo.tasks.settings import Settings
+from qzoo.tasks.training_run import Run
 from qzoo.weights.finding import find
 
 

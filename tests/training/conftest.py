@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import qzoo
 from qzoo.data import open_split
 from qzoo.schema.training import TrainingReport
-from qzoo.tasks.finetune import Run, finetune
+from qzoo.tasks.finetune import finetune
+from qzoo.tasks.training_run import Run
 
 STEPS = 18
 """Batches of an epoch."""

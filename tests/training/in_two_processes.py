@@ -56,10 +56,22 @@ def uneven() -> str:
     return ""
 
 
+def not_finite() -> str:
+    """Where one process alone gets images that are not finite, all stop."""
+    spec = FinetuneSpec(epochs=1, lr=0.01, batch_size=64)
+    x, y = next(iter(images(spec).epoch(0)))
+    try:
+        finetune(fresh(), [(x * torch.nan if rank() else x, y)], spec)
+    except QzooError as error:
+        return str(error)
+    return ""
+
+
 def main() -> None:
     dist.init_process_group("gloo")
     state, top1 = a_run()
     found: dict[str, Any] = {"gradients": one_step(), "state": state, "top1": torch.tensor(top1), "uneven": uneven()}
+    found["not finite"] = not_finite()
     torch.save(found, Path(sys.argv[1]) / f"{rank()}.pt")
     dist.destroy_process_group()
 

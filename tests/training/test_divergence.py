@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 import qzoo
 from qzoo.errors import TrainingError
-from qzoo.tasks.finetune import CHECKPOINT_FILE, Run, finetune
+from qzoo.tasks.finetune import finetune
+from qzoo.tasks.training_run import CHECKPOINT_FILE, Run
 from qzoo.training.checkpoint import CHECKPOINT, CheckpointInfo
 from qzoo.training.divergence import diagnose_gradients, diagnose_loss, first_not_finite
 from qzoo.weights.artifact import read_artifact

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from qzoo.errors import TrainingError, WeightsError
-from qzoo.tasks.finetune import CHECKPOINT_FILE
+from qzoo.tasks.training_run import CHECKPOINT_FILE
 from qzoo.training.checkpoint import CHECKPOINT, CheckpointInfo
 from qzoo.weights.artifact import read_artifact
 from tests.training.conftest import STEPS, with_dropout

@@ -63,3 +63,10 @@ def test_a_batch_that_can_not_be_shared_is_refused(two: list[dict[str, Any]]) ->
         assert process["uneven"] == (
             "2 processes can't share a batch of 63 images evenly. Say --batch-size 62: it is of all together."
         )
+
+
+def test_a_process_with_nan_stops_all(two: list[dict[str, Any]]) -> None:
+    for process in two:
+        assert process["not finite"].startswith(
+            "Training stopped at step 0 of epoch 1: the gradient of linear.bias holds"
+        )
