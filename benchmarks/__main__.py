@@ -6,7 +6,6 @@ Every ratio compares two things measured in turn, A B A B ..., in one process: m
 from __future__ import annotations
 
 import argparse
-import copy
 import os
 import re
 import statistics
@@ -15,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import date
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -30,12 +28,10 @@ from qzoo.quant.calibration import collecting, solve_ranges
 from qzoo.quant.ranges import quantizers
 from qzoo.quant.solvers import solve
 from qzoo.schema.calibrator import Calibrator
-from qzoo.schema.finetune import FinetuneSpec, Scales
 from qzoo.schema.quantizer import QuantizerSpec
 from qzoo.tasks.machine import cpu_name
-from qzoo.training.trainer import Trainer
 
-IMAGES, BATCH, THREADS, ROUNDS, TRAIN_BATCH = 64, 32, 2, 5, 16
+IMAGES, BATCH, THREADS, ROUNDS = 64, 32, 2, 5
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
 
@@ -47,25 +43,18 @@ class Row(NamedTuple):
     limit: str
 
 
-def paired(
-    subject: Callable[[], object], baseline: Callable[[], object], rounds: int = ROUNDS, settling: int = 0
-) -> tuple[float, float]:
-    """Returns the median of subject / baseline, measured in turn, and the baseline's median in seconds.
-
-    Before each measurement, the same is run `settling` times unmeasured: a loop of steps finds its memory mapped.
-    """
+def paired(subject: Callable[[], object], baseline: Callable[[], object], rounds: int = ROUNDS) -> tuple[float, float]:
+    """Returns the median of subject / baseline, measured in turn, and the baseline's median in seconds."""
     subject(), baseline()
     ratios, seconds = [], []
     for _ in range(rounds):
-        base = _seconds(baseline, settling)
-        ratios.append(_seconds(subject, settling) / base)
+        base = _seconds(baseline)
+        ratios.append(_seconds(subject) / base)
         seconds.append(base)
     return statistics.median(ratios), statistics.median(seconds)
 
 
-def _seconds(run: Callable[[], object], settling: int = 0) -> float:
-    for _ in range(settling):
-        run()
+def _seconds(run: Callable[[], object]) -> float:
     start = time.perf_counter()
     run()
     return time.perf_counter() - start
@@ -99,23 +88,6 @@ def forward_rows(name: str, make: Callable[[], nn.Module]) -> Iterator[Row]:
     solve_ranges(quantized, collection)
     ratio, _ = paired(lambda: run(quantized), lambda: run(float_model))
     yield Row(f"{name}: fake-quant evaluation / float", f"{ratio:.3f}", "1.20")
-
-
-def training_rows(name: str, make: Callable[[], nn.Module]) -> Iterator[Row]:
-    """Yields the cost of a training step with quantizers on, as a share of the float model's."""
-    torch.manual_seed(0)
-    x, y = torch.randn(TRAIN_BATCH, 3, 224, 224), torch.randint(0, 1000, (TRAIN_BATCH,))
-    float_model = make()
-    for learn in (False, True):
-        spec = FinetuneSpec(epochs=1, lr=1e-5, scales=Scales(learn=learn))
-        quantized = qzoo.calibrate(qzoo.quantize(float_model.eval(), "int8"), [x])
-        subject = Trainer(quantized, spec, 1000, x)
-        baseline = Trainer(copy.deepcopy(float_model), spec.model_copy(update={"scales": Scales(learn=False)}), 1000, x)
-        ratio, seconds = paired(partial(subject.step, x, y), partial(baseline.step, x, y), settling=2)
-        if not learn:
-            yield Row(f"{name}: float training step, {TRAIN_BATCH} images", f"{seconds:.2f} s", "")
-        kind = "learned ranges" if learn else "fixed ranges"
-        yield Row(f"{name}: training step, {kind} / float", f"{ratio:.3f}", "1.20")
 
 
 def solving_row() -> Row:
@@ -177,8 +149,6 @@ def main() -> None:
     rows = [
         *forward_rows("resnet50", torchvision.models.resnet50),
         *forward_rows("tf_efficientnet_lite0", lambda: timm.create_model("tf_efficientnet_lite0")),
-        *training_rows("resnet50", torchvision.models.resnet50),
-        *training_rows("tf_efficientnet_lite0", lambda: timm.create_model("tf_efficientnet_lite0")),
         solving_row(),
         creation_row(),
         list_row(),
