@@ -1,4 +1,4 @@
-"""`python -m benchmarks.training [--write]`: what quantizers add to a training step. `--write`: docs/benchmarks.md gets it.
+"""`python -m benchmarks.training [--write]`: what quantizers add to a training step. docs/benchmarks.md gets it.
 
 The steps of the float model and of two quantized ones are measured in turn, each after steps of its own that are not
 measured: a loop of steps finds its memory mapped.
