@@ -187,7 +187,7 @@ def _can_cache(layer: nn.Module, weight: Tensor, amax: Tensor) -> bool:
     # Tensors made in inference mode count no versions.
     if weight.is_inference() or amax.is_inference():
         return False
-    return not (weight.requires_grad and torch.is_grad_enabled())
+    return not ((weight.requires_grad or amax.requires_grad) and torch.is_grad_enabled())
 
 
 def _identity(tensor: Tensor) -> tuple[int, int, torch.dtype, torch.device]:

@@ -62,6 +62,16 @@ def test_lsqs_start_is_measured_layer_after_layer() -> None:
     assert not any(quantizer._forward_pre_hooks for quantizer in quantizers(one).values())
 
 
+def test_the_range_of_a_frozen_weight_learns_too() -> None:
+    one = model()
+    learn_scales(one, Scales(), None)
+    one.conv1.weight.requires_grad_(False)
+    for _ in range(2):  # the second time, a cached value would have no gradient
+        one.zero_grad()
+        one(digits()[0][:4]).square().sum().backward()
+        assert one.conv1.weight_quantizer.amax.grad is not None
+
+
 def test_fp8_has_no_steps_to_learn() -> None:
     one = model("resnet8_digits_fp8")
     with pytest.raises(UnsupportedError, match=r"^conv1.input_quantizer: .*e4m3 has no steps to learn.*scales: fixed"):
