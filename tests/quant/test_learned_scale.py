@@ -15,7 +15,13 @@ from torch import Tensor
 from qzoo.errors import UnsupportedError
 from qzoo.quant import learned_scale, pieces
 from qzoo.quant.fake_quant import Grid, fake_quantize, grid
-from qzoo.quant.learned_scale import SMALLEST_LEARNED, gradient_scale, initial_amax, learned_fake_quantize
+from qzoo.quant.learned_scale import (
+    SMALLEST_LEARNED,
+    gradient_scale,
+    initial_amax,
+    keep_positive,
+    learned_fake_quantize,
+)
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.quantizer import QuantizerSpec
 
@@ -44,9 +50,11 @@ def reference(x: Tensor, amax: Tensor, on: Grid, count: int, upstream: Tensor) -
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@given(on=GRIDS, seed=st.integers(0, 1000), amax=st.floats(0.05, 8))
-def test_values_are_those_of_fake_quantize(dtype: torch.dtype, on: Grid, seed: int, amax: float) -> None:
-    x, ranges = values(seed, (3, 5), dtype), torch.tensor(amax)
+@given(on=GRIDS, seed=st.integers(0, 1000), amax=st.floats(0.05, 8), channels=st.booleans())
+def test_values_are_those_of_fake_quantize(
+    dtype: torch.dtype, on: Grid, seed: int, amax: float, channels: bool
+) -> None:
+    x, ranges = values(seed, (3, 5), dtype), torch.tensor([[0.3], [amax], [2.0]] if channels else amax)
     y = learned_fake_quantize(x.requires_grad_(), ranges.clone().requires_grad_(), on, count=5)
     assert y.dtype == dtype
     assert torch.equal(y.detach(), fake_quantize(x.detach(), ranges, on))
@@ -68,6 +76,52 @@ def test_gradients_are_the_papers(on: Grid, seed: int, channels: bool) -> None:
     assert amax.grad is not None
     torch.testing.assert_close(leaf.grad.double(), of_x)
     torch.testing.assert_close(amax.grad.double(), of_amax, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@given(on=GRIDS, seed=st.integers(0, 1000), channels=st.booleans())
+def test_half_precision_has_the_gradients_of_its_values(
+    dtype: torch.dtype, on: Grid, seed: int, channels: bool
+) -> None:
+    ranges = torch.tensor([0.4, 1.0, 3.0]).view(3, 1) if channels else torch.tensor(1.3)
+    x, upstream = values(seed, (4, 3, 5), dtype), values(seed + 1, (4, 3, 5), dtype)
+
+    def gradients(of: torch.dtype) -> tuple[Tensor, Tensor]:
+        leaf, amax = x.detach().clone().to(of).requires_grad_(), ranges.clone().requires_grad_()
+        y = learned_fake_quantize(leaf, amax, on, count=20)
+        assert torch.equal(y, fake_quantize(x.detach().to(of), ranges, on))
+        y.backward(upstream.to(of))
+        assert leaf.grad is not None
+        assert amax.grad is not None
+        return leaf.grad, amax.grad
+
+    (of_x, of_amax), (exact_x, exact_amax) = gradients(dtype), gradients(torch.float32)
+    assert (of_x.dtype, of_amax.dtype, of_amax.shape) == (dtype, torch.float32, ranges.shape)
+    assert torch.equal(of_x.float(), exact_x)
+    torch.testing.assert_close(of_amax, exact_amax, rtol=1e-5, atol=1e-5)
+
+
+@given(on=GRIDS, seed=st.integers(0, 1000), rate=st.floats(1e-4, 1), channels=st.booleans())
+def test_a_step_of_sgd_moves_the_step_size_as_the_paper_does(on: Grid, seed: int, rate: float, channels: bool) -> None:
+    x, target = values(seed, (3, 8)), values(seed + 1, (3, 8))
+    amax = (torch.tensor([[0.5], [1.1], [4.0]]) if channels else torch.tensor(1.3)).requires_grad_()
+    count = x.numel() // amax.numel()
+    v = x.double() * on.bound / amax.detach().double()
+    to_a_tie, to_an_end = ((v - v.floor()) - 0.5).abs(), (v - on.low).abs().minimum((v - on.high).abs())
+    assume(float(to_a_tie.minimum(to_an_end).min()) > 1e-4)
+    step = (amax.detach().double() / on.bound).requires_grad_()
+    g = 1 / math.sqrt(count * on.high)
+    scaled = step * g + (step - step * g).detach()
+    clamped = (x.double() / scaled).clamp(on.low, on.high)
+    (((clamped + (clamped.round() - clamped).detach()) * scaled - target) ** 2).sum().backward()
+    ((learned_fake_quantize(x, amax, on, count) - target) ** 2).sum().backward()
+    before = step.detach().clone()
+    torch.optim.SGD([amax], lr=rate).step()
+    torch.optim.SGD([step], lr=rate).step()
+    # Relative to how far it moved, or to what float32 keeps of it.
+    torch.testing.assert_close(
+        amax.detach().double() / on.bound - before, step.detach() - before, rtol=1e-3, atol=1e-6 * float(before.max())
+    )
 
 
 def test_values_between_the_last_step_and_amax_still_pass() -> None:
@@ -139,6 +193,24 @@ def test_the_start_is_the_papers(dims: tuple[int, ...]) -> None:
     expected = 2 * weight.abs().mean(dims, keepdim=len(dims) < 4) / math.sqrt(3) * 3
     torch.testing.assert_close(start, expected)
     assert float(initial_amax(torch.zeros(3), on, (0,))) == SMALLEST_LEARNED
+
+
+def test_who_promises_not_to_write_is_told_when_he_does() -> None:
+    x = values(0, (8,)).requires_grad_() * 1
+    y = learned_fake_quantize(x, torch.tensor(1.0, requires_grad=True), grid(bits=4), 8, kept=True)
+    x.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize("start", [1.0, 0.0, -3.0, 2.0**-24])
+def test_a_range_stays_positive(start: float) -> None:
+    parameter = torch.nn.Parameter(torch.tensor([start, 0.5]))
+    keep_positive(parameter)
+    assert parameter.tolist() == [max(start, SMALLEST_LEARNED), 0.5]
+    assert parameter.requires_grad
+    # The smallest range still has a step.
+    assert float(fake_quantize(torch.tensor(1.0), torch.tensor(SMALLEST_LEARNED), grid())) == SMALLEST_LEARNED
 
 
 def quantizer(**spec: Any) -> TensorQuantizer:

@@ -5,7 +5,9 @@ import warnings
 
 import pytest
 import torch
+from torch import nn
 
+from qzoo.errors import UnsupportedError
 from qzoo.quant.collectors import MaxCollector
 from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.quantizer import Notice, TensorQuantizer, UncalibratedWarning
@@ -141,3 +143,124 @@ def test_prints_the_least_and_the_largest_of_many_ranges() -> None:
     quantizer.set_amax(torch.tensor([[1.0], [0.5], [2.0]]))
     assert repr(quantizer) == "TensorQuantizer(8bit per-channel max, amax=0.5..2 (3), quantizing)"
     assert "amax=?" in repr(TensorQuantizer(QuantizerSpec()).to("meta"))
+
+
+SPECS = [QuantizerSpec(bits=4), QuantizerSpec(bits=3, unsigned="auto"), QuantizerSpec(bits=8, per="channel")]
+
+
+def with_range(spec: QuantizerSpec) -> TensorQuantizer:
+    shape = (5,) if spec.per == "channel" else ()
+    quantizer = TensorQuantizer(spec, shape)
+    quantizer.set_amax(torch.linspace(0.5, 1.5, 5) if shape else torch.tensor(1 / 3), unsigned=True)
+    return quantizer
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_learning_and_settling_change_no_value_and_no_name(spec: QuantizerSpec) -> None:
+    quantizer = with_range(spec)
+    before, y, buffers = copy.deepcopy(quantizer.state_dict()), quantizer(X), {*dict(quantizer.named_buffers())}
+
+    def is_the_same() -> bool:
+        state = quantizer.state_dict()
+        return state.keys() == before.keys() and all(torch.equal(state[key], before[key]) for key in before)
+
+    parameter = quantizer.learn("weight")
+    assert quantizer.amax is parameter
+    assert parameter.requires_grad
+    assert {*dict(quantizer.named_buffers())} == buffers - {"amax"}
+    assert is_the_same()
+    assert torch.equal(quantizer(X).detach(), y)
+    quantizer.settle()
+    assert {*dict(quantizer.named_buffers())} == buffers
+    assert [*quantizer.parameters()] == []
+    assert is_the_same()
+    assert torch.equal(quantizer(X), y)
+    # Twice is as good as once.
+    quantizer.settle()
+    assert is_the_same()
+
+
+def test_what_was_learned_is_settled() -> None:
+    quantizer = calibrated(1.0)
+    parameter = quantizer.learn("activation")
+    (quantizer(X).square().sum()).backward()
+    torch.optim.SGD([parameter], lr=0.1).step()
+    learned = float(parameter.detach())
+    assert learned != 1.0
+    quantizer.settle()
+    assert float(quantizer.amax) == learned
+    # What becomes of the parameter afterwards is of no account.
+    with torch.no_grad():
+        parameter.fill_(9.0)
+    assert float(quantizer.amax) == learned
+    quantizer.set_amax(torch.tensor(2.0))
+    assert float(quantizer.learn("activation").detach()) == 2.0
+
+
+def test_without_gradients_a_learned_range_quantizes_as_before() -> None:
+    quantizer = calibrated(1.0, bits=4)
+    quantizer.learn("activation")
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context:
+            assert not quantizer(X).requires_grad
+    assert quantizer(X).requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_a_learned_range_stays_float32(dtype: torch.dtype, spec: QuantizerSpec) -> None:
+    quantizer = with_range(spec)
+    parameter = quantizer.learn("activation")
+    before = parameter.detach().clone()
+    nn.Sequential(quantizer).to(dtype)
+    assert isinstance(quantizer.amax, nn.Parameter)
+    assert quantizer.amax.dtype == torch.float32
+    assert torch.equal(quantizer.amax.detach(), before)
+    y = quantizer(X.to(dtype).reshape(1, 5))
+    y.float().sum().backward()
+    assert y.dtype == dtype
+    assert quantizer.amax.grad is not None
+    assert quantizer.amax.grad.dtype == torch.float32
+
+
+def test_an_optimizer_keeps_hold_of_a_range_whose_model_changes_dtype() -> None:
+    quantizer = calibrated(1.0)
+    parameter = quantizer.learn("activation")
+    quantizer.bfloat16()
+    assert quantizer.amax is parameter
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_a_learned_quantizer_can_be_copied_saved_and_loaded(spec: QuantizerSpec) -> None:
+    quantizer = with_range(spec)
+    quantizer.learn("activation")
+    copied = copy.deepcopy(quantizer)
+    assert copied.learned == "activation"
+    assert isinstance(copied.amax, nn.Parameter)
+    assert copied.amax is not quantizer.amax
+    state = {key: value.clone() for key, value in quantizer.state_dict().items()}
+    state["amax"] *= 2
+    settled = TensorQuantizer(spec, tuple(quantizer.amax.shape))
+    for other in (copied, settled):
+        other.load_state_dict(state)
+        assert torch.equal(other.amax.detach(), state["amax"])
+        assert (other.state, other.grid) == ("quantizing", quantizer.grid)
+    assert isinstance(copied.amax, nn.Parameter)
+    assert torch.equal(quantizer.amax.detach() * 2, state["amax"])
+    assert torch.equal(copied(X).detach(), settled(X))
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "why"),
+    [
+        (TensorQuantizer(QuantizerSpec()), "it has no range yet"),
+        (calibrated(format="e4m3"), "e4m3 has no steps to learn"),
+        (calibrated(format="e5m2"), "e5m2 has no steps to learn"),
+    ],
+)
+def test_ranges_that_can_not_be_learned(quantizer: TensorQuantizer, why: str) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        quantizer.learn("weight")
+    assert str(caught.value) == f"The range of this quantizer can't be learned: {why}."
+    assert quantizer.learned is None
+    assert [*quantizer.parameters()] == []

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.recipe import Recipe
+from qzoo.schema.digest import variant_content
+from qzoo.schema.finetune import Distillation, FinetuneSpec, Scales
+from qzoo.schema.recipe import Recipe, Variant
 from qzoo.schema.resolve import recipe_digest, resolve, with_residual
 
 PACKAGE = {"name": "some-weights", "file": "resnet18.pth", "sha256": 64 * "a"}
@@ -207,3 +209,66 @@ def test_a_call_that_comes_after_the_rules_has_another_digest_than_a_field_befor
     }
     entry = RecipeEntry.from_recipe(Recipe.model_validate(content), "net")
     assert with_residual(resolve(entry, "a"), "skip").digest != resolve(entry, "b").digest
+
+
+SCHEDULE: dict[str, Any] = {"epochs": 3, "lr": 0.1, "schedule": "step", "step_epochs": 2, "distill": {}, "scales": {}}
+CHANGES: dict[str, Any] = {
+    "epochs": 4, "optimizer": "adamw", "lr": 0.2, "schedule": "cosine", "step_epochs": 1, "step_factor": 0.5,
+    "floor": 0.01, "warmup_epochs": 0.5, "batch_size": 128, "momentum": 0.8, "weight_decay": 0.0,
+    "label_smoothing": 0.1, "transform": "eval", "freeze_bn_epoch": 0, "ema": 0.9, "clip_gradient": 1,
+    "scales": "fixed", "distill": None, "precision": "bfloat16", "seed": 1,
+}  # fmt: skip
+
+
+def trained(**changes: Any) -> str:
+    return digest(VARIANT | {"finetune": SCHEDULE | changes})
+
+
+@pytest.mark.parametrize("field", FinetuneSpec.model_fields)
+def test_every_field_of_a_schedule_counts(field: str) -> None:
+    # `schedule` and `floor` come with what they go together with.
+    cosine = {"schedule": "cosine", "step_epochs": None}
+    before, change = (cosine if field == "floor" else {}), {field: CHANGES[field]}
+    after = before | (cosine if field == "schedule" else change)
+    assert trained(**after) != trained(**before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"scales": {"learn": False}}, {"scales": {"init": "lsq"}}, {"distill": {"weight": 0.4}},
+     {"distill": {"temperature": 2}}],
+)  # fmt: skip
+def test_every_field_of_scales_and_distillation_counts(change: dict[str, Any]) -> None:
+    assert trained(**change) != trained()
+
+
+@given(st.sets(st.sampled_from([*FinetuneSpec.model_fields])))
+def test_defaults_of_a_schedule_may_be_written_out(written: set[str]) -> None:
+    whole = FinetuneSpec.model_validate(SCHEDULE).model_dump(mode="json")
+    assert trained(**{field: whole[field] for field in written}) == trained()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scales": "learned"},
+        {"scales": Scales().model_dump()},
+        {"scales": {"init": "calibrated"}},
+        {"distill": Distillation().model_dump()},
+        {"distill": {"temperature": 4}},
+        {"lr": 1e-1},
+        {"ema": None, "clip_gradient": None},
+        {"warmup_epochs": 0, "floor": 0},
+    ],
+)
+def test_another_spelling_of_a_schedule_is_the_same(change: dict[str, Any]) -> None:
+    assert trained(**change) == trained()
+
+
+def test_a_field_that_is_added_later_changes_no_digest() -> None:
+    # What says nothing is not there, so that a new default says nothing either.
+    written = FinetuneSpec.model_validate({"epochs": 1, "lr": 0.1, "distill": {}}).model_dump(mode="json")
+    variant = Variant.model_validate({"finetune": written})
+    recipe = Recipe.model_validate({"base": BASE, "dataset": "x", "variants": {"a": variant}})
+    content = variant_content(resolve(RecipeEntry.from_recipe(recipe, "net"), "a"))
+    assert content["finetune"] == {"epochs": 1, "lr": 0.1, "distill": {}}

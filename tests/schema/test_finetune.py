@@ -51,12 +51,50 @@ def test_scales_in_a_word_or_in_fields(said: Any, scales: Scales) -> None:
         ({"warmup_epochs": 2}, "`warmup_epochs` (2) is more than `epochs` (1)"),
         ({"distill": {"temperature": 0}}, "greater than 0"),
         ({"precision": "half"}, "'float32', 'bfloat16' or 'float16'"),
+        ({"epochs": 10_001}, "less than or equal to 10000"),
+        ({"epochs": True}, "valid integer"),
+        ({"lr": float("nan")}, "finite number"),
+        ({"weight_decay": float("inf")}, "finite number"),
+        ({"weight_decay": -1e-4}, "greater than or equal to 0"),
+        ({"batch_size": 0}, "greater than or equal to 1"),
+        ({"label_smoothing": 1}, "less than 1"),
+        ({"step_factor": 1, "schedule": "step", "step_epochs": 1}, "less than 1"),
+        ({"clip_gradient": 0}, "greater than 0"),
+        ({"freeze_bn_epoch": -1}, "greater than or equal to 0"),
+        ({"freeze_bn_epoch": 0.5}, "valid integer"),
+        ({"ema": 1}, "less than 1"),
+        ({"ema": 0}, "greater than 0"),
+        ({"scales": {"start": "lsq"}}, "Extra inputs are not permitted"),
+        ({"scales": {"init": "max"}}, "'calibrated' or 'lsq'"),
+        ({"distill": {"weight": 1.5}}, "less than or equal to 1"),
+        ({"distill": True}, "valid dictionary or instance of Distillation"),
     ],
 )
 def test_refuses(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         FinetuneSpec.model_validate(LEAST | change)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"floor": 1e-4, "schedule": "cosine"},
+        {"warmup_epochs": 1},
+        {"schedule": "step", "step_epochs": 7},
+        {"freeze_bn_epoch": 9},
+        {"distill": {"weight": 1}},
+        {"momentum": 0},
+    ],
+)
+def test_accepts_what_lies_at_the_edge(change: dict[str, Any]) -> None:
+    spec = FinetuneSpec.model_validate(LEAST | change)
+    assert FinetuneSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def test_a_schedule_can_not_be_changed_after_it_is_made() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        FinetuneSpec.model_validate(LEAST).lr = 1.0  # type: ignore[misc]
 
 
 def digest(finetune: dict[str, Any] | None) -> str:

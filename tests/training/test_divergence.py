@@ -15,7 +15,7 @@ from qzoo.errors import TrainingError
 from qzoo.tasks.finetune import finetune
 from qzoo.tasks.training_run import CHECKPOINT_FILE, Run
 from qzoo.training.checkpoint import CHECKPOINT, CheckpointInfo
-from qzoo.training.divergence import diagnose_gradients, diagnose_loss, first_not_finite
+from qzoo.training.divergence import diagnose_gradients, diagnose_loss, first_not_finite, stopped
 from qzoo.weights.artifact import read_artifact
 from tests.training.conftest import STEPS, digits
 
@@ -91,3 +91,67 @@ def test_gradients_are_looked_at_from_the_output_on() -> None:
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, 1e38)
     assert diagnose_gradients(model) == "the gradients together overflow"
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_the_first_that_is_not_finite_is_named(value: float) -> None:
+    fine, broken = torch.zeros(3), torch.tensor([0.0, value])
+    assert first_not_finite([("a", fine), ("b", None), ("c", broken), ("d", broken)]) == "c"
+    assert first_not_finite([("a", fine), ("b", torch.tensor(3)), ("c", torch.empty(0))]) is None
+    assert first_not_finite([("a", torch.full((2,), 6e4, dtype=torch.float16))]) is None
+
+
+class Pair(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x * torch.nan, x
+
+
+class First(nn.Module):
+    def forward(self, pair: tuple[Tensor, Tensor]) -> Tensor:
+        return pair[0]
+
+
+def test_the_innermost_module_is_named_before_those_around_it() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.Sequential(Spoils(-1))), nn.Linear(2, 2)).train()
+    assert diagnose_loss(model, torch.ones(1, 2)) == "the output of 1.1.0 holds NaN or Inf"
+    # Of what is no tensor nothing can be said: the next that shows it is named.
+    assert diagnose_loss(nn.Sequential(Pair(), First()), torch.ones(1, 2)) == "the output of 1 holds NaN or Inf"
+
+
+def test_a_learned_range_is_named_like_a_weight() -> None:
+    model = qzoo.create("resnet8_digits_w4a4", pretrained=True)
+    parameter = model.conv1.weight_quantizer.learn("weight")
+    with torch.no_grad():
+        parameter.fill_(torch.nan)
+    assert diagnose_loss(model, digits()[0][:2]) == "conv1.weight_quantizer.amax holds NaN or Inf"
+
+
+def test_looking_leaves_no_hook_and_no_gradient() -> None:
+    class Fails(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ValueError("as it does")
+
+    model = nn.Sequential(nn.Linear(2, 2), Fails())
+    with pytest.raises(ValueError, match="as it does"):
+        diagnose_loss(model, torch.ones(1, 2))
+    assert not any(module._forward_hooks for module in model.modules())
+    model = nn.Sequential(nn.Linear(2, 2).train(), nn.ReLU().eval())
+    diagnose_loss(model, torch.ones(1, 2))
+    assert not any(module._forward_hooks for module in model.modules())
+    assert [module.training for module in model] == [True, False]
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_parameters_without_gradients_are_no_fault() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model[0].weight.grad = torch.full_like(model[0].weight, torch.inf)
+    assert diagnose_gradients(model) == "the gradient of 0.weight holds NaN or Inf"
+    model.zero_grad()
+    assert diagnose_gradients(model) == "the gradients together overflow"
+
+
+def test_the_error_says_where_and_what_to_do() -> None:
+    assert str(stopped("fc.weight holds NaN or Inf", step=12_345, epoch=2, kept="There is no checkpoint yet.")) == (
+        "Training stopped at step 12,345 of epoch 3: fc.weight holds NaN or Inf. There is no checkpoint yet. "
+        "Lower the learning rate (--lr), clip gradients (--set clip_gradient=1), or warm up (--set warmup_epochs=1)."
+    )

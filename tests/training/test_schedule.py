@@ -43,3 +43,53 @@ def test_a_cosine_starts_at_lr_and_comes_close_to_its_floor(epochs: int) -> None
     spec = FinetuneSpec(epochs=epochs, lr=1e-3, schedule="cosine", floor=1e-5)
     assert learning_rate(spec, 0, 1000) == pytest.approx(1e-3)
     assert learning_rate(spec, epochs * 1000 - 1, 1000) == pytest.approx(1e-5, rel=1e-3)
+
+
+@given(epochs=st.integers(1, 30), steps=st.integers(1, 50), lr=st.floats(1e-6, 10))
+def test_a_constant_is_constant(epochs: int, steps: int, lr: float) -> None:
+    spec = FinetuneSpec(epochs=epochs, lr=lr)
+    assert {learning_rate(spec, step, steps) for step in range(epochs * steps)} == {lr}
+
+
+@given(
+    steps=st.integers(1, 50), every=st.integers(1, 5), factor=st.floats(0.01, 0.99), epoch=st.integers(0, 19),
+    within=st.floats(0, 1, exclude_max=True),
+)  # fmt: skip
+def test_steps_fall_at_the_start_of_an_epoch(steps: int, every: int, factor: float, epoch: int, within: float) -> None:
+    spec = FinetuneSpec(epochs=20, lr=0.1, schedule="step", step_epochs=every, step_factor=factor)
+    rate = learning_rate(spec, epoch * steps + int(within * steps), steps)
+    assert rate == pytest.approx(0.1 * factor ** (epoch // every))
+
+
+@given(
+    epochs=st.integers(1, 20), steps=st.integers(1, 50), warmup=st.floats(0, 1), floor=st.floats(0, 0.1),
+    lr=st.floats(0.1, 1),
+)  # fmt: skip
+def test_a_cosine_is_its_formula(epochs: int, steps: int, warmup: float, floor: float, lr: float) -> None:
+    spec = FinetuneSpec(epochs=epochs, lr=lr, schedule="cosine", floor=floor, warmup_epochs=warmup)
+    first, total = math.ceil(warmup * steps), epochs * steps
+    for step in range(first, total):
+        x = (step - warmup * steps) / max(total - warmup * steps, 1)
+        # cos is written as 1 - 2 sin^2, and the whole as a mixture of both ends.
+        share = math.sin(math.pi * x / 2) ** 2
+        assert learning_rate(spec, step, steps) == pytest.approx((1 - share) * lr + share * floor)
+    if first == warmup * steps < total:
+        assert learning_rate(spec, first, steps) == pytest.approx(lr)
+
+
+@given(steps=st.integers(1, 100), warmup=st.floats(0, 3))
+def test_a_warmup_rises_evenly_to_where_the_schedule_begins(steps: int, warmup: float) -> None:
+    spec = FinetuneSpec(epochs=4, lr=0.1, warmup_epochs=warmup)
+    rising = math.ceil(warmup * steps)
+    found = [learning_rate(spec, step, steps) for step in range(rising + 1)]
+    differences = [b - a for a, b in zip([0.0, *found], found, strict=False)]
+    assert differences == pytest.approx([0.1 / (rising + 1)] * (rising + 1))
+
+
+def test_a_run_may_be_warmup_alone() -> None:
+    assert rates(2, epochs=1, warmup_epochs=1, schedule="cosine") == [0.033333, 0.066667]
+
+
+def test_a_warmup_before_steps_takes_none_of_their_epochs() -> None:
+    found = rates(2, warmup_epochs=1, schedule="step", step_epochs=2, step_factor=0.1)
+    assert found == [0.033333, 0.066667, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01]
