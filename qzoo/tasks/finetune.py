@@ -17,6 +17,7 @@ from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_images import GivenImages
 from qzoo.tasks.training_run import Judge, Run, TrainingRun
 from qzoo.training.interrupts import noticing_interrupts
+from qzoo.training.scales import settle_scales
 
 
 def finetune(
@@ -69,7 +70,10 @@ def finetune(
     judge = evaluate_on if callable(evaluate_on) else _judge(evaluate_on)
     with failing_together(), torch.random.fork_rng(), noticing_interrupts() as interrupts:
         torch.manual_seed(spec.seed)  # a loader that shuffles throws dice for the images that a start is measured on
-        return TrainingRun(model, source, spec, judge, teacher, run or Run(), progress, interrupts).report()
+        try:
+            return TrainingRun(model, source, spec, judge, teacher, run or Run(), progress, interrupts).report()
+        finally:
+            settle_scales(model)  # a model whose training was stopped can be used, and trained again
 
 
 def _judge(images: Any) -> Judge:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import qzoo
 from qzoo.errors import TrainingError
+from qzoo.quant.ranges import get_ranges
 from qzoo.tasks.finetune import finetune
 from qzoo.tasks.training_run import CHECKPOINT_FILE, Run
 from qzoo.training.checkpoint import CHECKPOINT, CheckpointInfo
@@ -155,3 +156,12 @@ def test_the_error_says_where_and_what_to_do() -> None:
         "Training stopped at step 12,345 of epoch 3: fc.weight holds NaN or Inf. There is no checkpoint yet. "
         "Lower the learning rate (--lr), clip gradients (--set clip_gradient=1), or warm up (--set warmup_epochs=1)."
     )
+
+
+def test_a_model_whose_training_was_stopped_can_be_trained_again(loader: Callable[[], Any]) -> None:
+    model = qzoo.create("resnet8_digits_w4a4", pretrained=True)
+    ranges = len(get_ranges(model))
+    for _ in range(2):
+        with pytest.raises(TrainingError):
+            finetune(model, loader(), epochs=1, lr=1e38, momentum=0.0, scales="learned")
+        assert len(get_ranges(model)) == ranges
