@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from qzoo.quant.gradient_mask import pass_between
+from qzoo.quant.last_use import is_last_use
 from qzoo.quant.pieces import in_pieces, pieces
 
 Format = Literal["int", "e4m3", "e5m2"]
@@ -70,7 +71,8 @@ def fake_quantize(x: Tensor, amax: Tensor, on: Grid, *, kept: bool = False) -> T
         x: any shape, float32, float16 or bfloat16; not changed. The arithmetic is float32.
         amax: float32, at least 0; broadcasts against `x`: `()` per tensor, `(C, 1, 1, 1)` per channel of a kernel.
         on: what `grid` returns.
-        kept: nobody writes to `x` before the backward pass, so that it need not be copied for it.
+        kept: nobody writes to `x`, or to what is returned, before the backward pass, so that they need not be copied
+            for it.
 
     Returns:
         Shape and dtype of `x`.
@@ -137,12 +139,14 @@ def _quantize_dequantize(x: Tensor, amax: Tensor, on: Grid) -> Tensor:
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, amax: Tensor, on: Grid, kept: bool) -> Tensor:
+        y = _quantize_dequantize(x, amax, on)
         # Who saves a tensor forbids to write to it afterwards, which the float model might do.
-        ctx.save_for_backward(x if kept else x.clone(), amax)
+        ctx.save_for_backward(x if kept else x.clone(), amax, y if kept else None)
         ctx.unsigned = on.low == 0
-        return _quantize_dequantize(x, amax, on)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        x, amax = ctx.saved_tensors
-        return pass_between(grad, x, 0.0 if ctx.unsigned else -amax, amax), None, None, None
+        x, amax, y = ctx.saved_tensors
+        into = y if y is not None and is_last_use(y) else None
+        return pass_between(grad, x, 0.0 if ctx.unsigned else -amax, amax, into), None, None, None

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 
-def pass_between(grad: Tensor, x: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+def pass_between(
+    grad: Tensor, x: Tensor, low: Tensor | float, high: Tensor | float, into: Tensor | None = None
+) -> Tensor:
     """Returns `grad` where `low <= x <= high`, and 0 elsewhere.
 
     Args:
@@ -15,28 +17,30 @@ def pass_between(grad: Tensor, x: Tensor, low: Tensor | float, high: Tensor | fl
         x: any float dtype; compared in float32.
         low: a number, or float32 that broadcasts against `x`.
         high: likewise.
+        into: memory of the same shape, which may be written to and returned, where that saves time.
 
     Example:
         >>> pass_between(torch.ones(3), torch.tensor([-1.0, 0.5, 2.0]), 0.0, 0.5)
         tensor([0., 1., 0.])
     """
-    if _is_plain(grad, x, low, high):
-        return torch.ops.aten.hardtanh_backward(grad, x, *_just_outside(low, high))  # type: ignore[no-any-return]
-    values = x.float()
-    return torch.where((values >= low) & (values <= high), grad, 0.0)
-
-
-def pass_between_into(target: Tensor, grad: Tensor, x: Tensor, low: float, high: float) -> Tensor:
-    """Writes what `pass_between` returns into `target`, float32 on the CPU like the others; returns it."""
+    if not is_plain(grad, x) or not _is_scalar(low, high):
+        values = x.float()
+        return torch.where((values >= low) & (values <= high), grad, 0.0)
     outside = _just_outside(low, high)
-    torch.ops.aten.hardtanh_backward.grad_input(grad, x, *outside, grad_input=target)
-    return target
+    if into is None or into.dtype != x.dtype:
+        return torch.ops.aten.hardtanh_backward(grad, x, *outside)  # type: ignore[no-any-return]
+    torch.ops.aten.hardtanh_backward.grad_input(grad, x, *outside, grad_input=into)
+    return into
 
 
-def _is_plain(grad: Tensor, x: Tensor, low: Tensor | float, high: Tensor | float) -> bool:
-    scalar = all(not isinstance(bound, Tensor) or bound.dim() == 0 for bound in (low, high))
+def is_plain(grad: Tensor, x: Tensor) -> bool:
+    """Whether the one pass serves: float32 on a CPU, and no compiler that would fuse the steps."""
     plain = x.dtype == grad.dtype == torch.float32 and x.device.type == "cpu"
-    return scalar and plain and not torch.compiler.is_compiling()
+    return plain and not torch.compiler.is_compiling()
+
+
+def _is_scalar(low: Tensor | float, high: Tensor | float) -> bool:
+    return all(not isinstance(bound, Tensor) or bound.dim() == 0 for bound in (low, high))
 
 
 def _just_outside(low: Tensor | float, high: Tensor | float) -> tuple[float, float]:

@@ -17,12 +17,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from qzoo.quant.fake_quant import SMALLEST_AMAX, Grid, fake_quantize, quantization_scale
-from qzoo.quant.gradient_mask import pass_between, pass_between_into
-from qzoo.quant.pieces import in_pieces, pieces
+from qzoo.quant.gradient_mask import is_plain, pass_between
+from qzoo.quant.last_use import is_last_use
+from qzoo.quant.pieces import PIECE, in_pieces, pieces
 
 SMALLEST_LEARNED = 2 * SMALLEST_AMAX
 """A range that is trained stays at least this large: a smaller one would hold nothing, for good."""
@@ -38,7 +40,8 @@ def learned_fake_quantize(x: Tensor, amax: Tensor, on: Grid, count: int, *, kept
         amax: float32, positive; broadcasts against `x`.
         on: an integer grid.
         count: how many values share one range: N of the formula.
-        kept: nobody writes to `x` before the backward pass, so that it need not be copied for it.
+        kept: nobody writes to `x`, or to what is returned, before the backward pass, so that they need not be copied
+            for it.
 
     Returns:
         Shape and dtype of `x`.
@@ -87,40 +90,65 @@ def initial_amax(x: Tensor, on: Grid, dims: tuple[int, ...]) -> Tensor:
 class _LearnedStep(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, amax: Tensor, on: Grid, gain: float, kept: bool) -> Tensor:
+        y = fake_quantize(x.detach(), amax.detach(), on)
         # Who saves a tensor forbids to write to it afterwards, which the float model might do.
-        ctx.save_for_backward(x if kept else x.clone(), amax)
+        ctx.save_for_backward(x if kept else x.clone(), amax, y if kept else None)
         ctx.on, ctx.gain = on, gain
-        return fake_quantize(x.detach(), amax.detach(), on)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        x, amax = ctx.saved_tensors
-        of_x, of_step = _gradients(grad, x, quantization_scale(amax, ctx.on), ctx.on)
+        x, amax, y = ctx.saved_tensors
+        scale = quantization_scale(amax, ctx.on)
+        if y is not None and _serves_piecewise(grad, x, y, scale):
+            of_x, of_step = _gradients_piecewise(
+                grad, x, y, y if is_last_use(y) else torch.empty_like(y), scale, ctx.on
+            )
+        else:
+            of_x, of_step = _gradients(grad, x, scale, ctx.on)
         return of_x, of_step * ctx.gain, None, None, None
 
 
 def _gradients(grad: Tensor, x: Tensor, scale: Tensor, on: Grid) -> tuple[Tensor, Tensor]:
     """Returns the gradients of `x` and of the step sizes; the latter float32, of the shape of `scale`."""
-    if in_pieces(x, scale, WORTH_PIECES) and grad.dtype == x.dtype and grad.stride() == x.stride():
-        of_x = torch.empty_like(x)
-        parts = zip(pieces(grad), pieces(x), pieces(of_x), strict=True)
-        return of_x, torch.stack([_gradients_of_piece(*part, scale, on) for part in parts]).sum()
     v = x.float() * scale
-    of_x = pass_between(grad, v, on.low, on.high)
-    return of_x, (grad.float() * _of_step(v, on)).sum_to_size(scale.shape)
-
-
-def _gradients_of_piece(grad: Tensor, x: Tensor, of_x: Tensor, scale: Tensor, on: Grid) -> Tensor:
-    """Writes the gradient of a piece of `x` into `of_x`; returns the piece's share of the step size's."""
-    v = x * scale
-    pass_between_into(of_x, grad, v, on.low, on.high)
-    return torch.dot(grad, _of_step(v, on))
-
-
-def _of_step(v: Tensor, on: Grid) -> Tensor:
-    """Returns the derivative of `y` by the step size: round(v) - v inside, what v is clamped to outside; uses up v."""
     inside = pass_between(v, v, on.low, on.high)
-    return v.round_().clamp_(on.low, on.high).sub_(inside)
+    of_step = v.round().clamp_(on.low, on.high).sub_(inside)
+    return pass_between(grad, v, on.low, on.high), (grad.float() * of_step).sum_to_size(scale.shape)
+
+
+def _serves_piecewise(grad: Tensor, x: Tensor, y: Tensor, scale: Tensor) -> bool:
+    alike = grad.stride() == x.stride() == y.stride()
+    return alike and is_plain(grad, x) and in_pieces(x, scale, WORTH_PIECES) and not torch.is_grad_enabled()
+
+
+def _gradients_piecewise(
+    grad: Tensor, x: Tensor, y: Tensor, of_x: Tensor, scale: Tensor, on: Grid
+) -> tuple[Tensor, Tensor]:
+    """Returns what `_gradients` returns, from the quantized values `y`; writes into `of_x`, which may be `y`."""
+    low, high = _bounds(scale.item(), on)
+    scratch, of_step = x.new_empty(PIECE), []
+    for part_of_grad, part, quantized, target in zip(*map(pieces, (grad, x, y, of_x)), strict=True):
+        inside = pass_between(part, part, low, high, into=scratch[: len(part)])
+        of_step.append(torch.dot(part_of_grad, torch.sub(quantized, inside, out=inside)))
+        pass_between(part_of_grad, part, low, high, into=target)
+    return of_x, torch.stack(of_step).sum() * scale
+
+
+def _bounds(scale: float, on: Grid) -> tuple[float, float]:
+    """Returns the outermost x whose `x * scale` is within the grid, in float32 arithmetic."""
+    with np.errstate(all="ignore"):  # a range that overflowed is told elsewhere
+        return -_largest(-on.low, scale), _largest(on.high, scale)
+
+
+def _largest(bound: float, scale: float) -> float:
+    factor, infinity = np.float32(scale), np.float32(np.inf)
+    x = np.float32(bound) / factor
+    while x * factor > bound:
+        x = np.nextafter(x, -infinity)
+    while (above := np.nextafter(x, infinity)) * factor <= bound:
+        x = above
+    return float(x)
 
 
 def keep_positive(parameter: nn.Parameter) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-PIECE = 1 << 18
+PIECE = 1 << 19
 """Values that pass all steps while they are in the cache."""
 LARGE = 1 << 22
 """From this many values on (16 MB), going piece by piece is worth its overhead in a forward pass."""
