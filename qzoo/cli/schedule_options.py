@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
 from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.yaml_source import parse_yaml
 
 
 def parse_changes(given: Sequence[str]) -> dict[str, Any]:
@@ -37,16 +36,6 @@ def parse_changes(given: Sequence[str]) -> dict[str, Any]:
 
 def _value(text: str, value: str) -> Any:
     try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        return parse_yaml(value, "the value")[0]
+    except RecipeError as error:
         raise RecipeError(f"--set {text}: the value is no YAML. Write it as in a recipe: --set ema=0.99.") from error
-    # YAML takes 1e-4 for a text: it wants a point in it.
-    return float(read) if isinstance(read, str) and _is_number(read) else read
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -61,14 +61,21 @@ def _draw_accuracy(axes: Axes, report: TrainingReport) -> None:
             fontweight="bold", color=HELD_OUT,
         )  # fmt: skip
     if start is not None:
-        axes.axhline(max(start, low), color=QUIET, linewidth=0.8, linestyle=":")
-        below = " (below the picture)" if start < low else ""
-        axes.annotate(
-            f"calibrated: {start:.2f}{below}", (0.01, max(start, low)), xycoords=("axes fraction", "data"),
-            xytext=(0, 3), textcoords="offset points", fontsize=8, color=QUIET,
-        )  # fmt: skip
+        _draw_start(axes, start, low, high)
     axes.legend(frameon=False, fontsize=8, loc="lower right")
     _style(axes, "top-1, percent")
+
+
+def _draw_start(axes: Axes, start: float, low: float, high: float) -> None:
+    shown = min(max(start, low), high)
+    outside = {-1: " (below the picture)", 0: "", 1: " (above the picture)"}[(start > high) - (start < low)]
+    under = shown > (low + high) / 2
+    axes.axhline(shown, color=QUIET, linewidth=0.8, linestyle=":")
+    axes.annotate(
+        f"calibrated: {start:.2f}{outside}", (0.01, shown), xycoords=("axes fraction", "data"),
+        xytext=(0, -4 if under else 3), va="top" if under else "bottom", textcoords="offset points", fontsize=8,
+        color=QUIET,
+    )  # fmt: skip
 
 
 def _span(seen: list[float], judged: list[float]) -> tuple[float, float]:

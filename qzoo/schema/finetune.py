@@ -19,6 +19,12 @@ class Scales(StrictModel):
     init: Literal["calibrated", "lsq"] = "calibrated"
     """Where learning starts: at the calibrated ranges, or at LSQ's own: `2 mean|x| / sqrt(high)` for a step."""
 
+    @model_validator(mode="after")
+    def _goes_together(self) -> Scales:
+        if self.init != "calibrated" and not self.learn:
+            raise ValueError(f"`init: {self.init}` goes with `learn: true`: fixed ranges stay as calibrated")
+        return self
+
 
 class Distillation(StrictModel):
     """A second goal: the predictions of the float base."""
@@ -78,7 +84,7 @@ class FinetuneSpec(StrictModel):
     distill: Distillation | None = None
     precision: Precision = "float32"
     """Of layers; quantizers and the loss always compute in float32."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**32)
     """Of the order of images, their augmentation, and dropout."""
 
     @model_validator(mode="after")

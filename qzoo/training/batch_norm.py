@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -29,6 +30,28 @@ def training_mode(model: nn.Module, frozen: bool) -> None:
     if frozen:
         for norm in batch_norms(model):
             norm.eval()
+
+
+class Statistics:
+    """The running statistics of a model as they were, to be put back after a step that failed.
+
+    Args:
+        model: its batch norms are remembered.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._now = [buffer for norm in batch_norms(model) for buffer in norm.buffers()]
+        self._before = [buffer.clone() for buffer in self._now]
+
+    def remember(self) -> None:
+        """Remembers the statistics as they are now."""
+        if self._now:
+            torch._foreach_copy_(self._before, self._now)
+
+    def put_back(self) -> None:
+        """Makes the statistics what they were, in place."""
+        if self._now:
+            torch._foreach_copy_(self._now, self._before)
 
 
 def average_statistics(model: nn.Module) -> None:

@@ -66,6 +66,4 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensor
         name, _, slot = key.rpartition("/")
         parameter = by_name[name]
         # Counters of steps stay where they are made, on the CPU; all else lies as the parameter does.
-        optimizer.state[parameter][slot] = (
-            value.clone() if value.dim() == 0 and parameter.dim() else torch.empty_like(parameter).copy_(value)
-        )
+        optimizer.state[parameter][slot] = value.clone() if slot == "step" else torch.empty_like(parameter).copy_(value)

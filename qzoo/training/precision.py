@@ -12,6 +12,9 @@ from qzoo.schema.finetune import Precision as Name
 
 DTYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
+SCALER = {"scale": float, "_growth_tracker": int}
+"""What torch's scaler changes in training."""
+
 
 class Precision:
     """How a step computes, and steps of float16 with gradients that are scaled so that small ones don't vanish.
@@ -48,6 +51,17 @@ class Precision:
         """Lets the optimizer step; in float16 not where a gradient overflowed."""
         self.scaler.step(optimizer)
         self.scaler.update()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Returns what the scaler has come to: its scale, and how many steps it has stood; empty without one."""
+        state = self.scaler.state_dict()
+        return {slot: torch.tensor(state[slot], dtype=torch.float64) for slot in SCALER if slot in state}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Puts back what `tensors` gave."""
+        if self.scaler.is_enabled():
+            kept = {slot: kind(tensors[slot]) for slot, kind in SCALER.items() if slot in tensors}
+            self.scaler.load_state_dict(self.scaler.state_dict() | kept)
 
     @property
     def may_overflow(self) -> bool:

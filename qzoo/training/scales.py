@@ -30,7 +30,8 @@ def learn_scales(model: nn.Module, scales: Scales, example: Tensor | None) -> li
     """
     if not scales.learn:
         return []
-    if scales.init == "lsq" and example is not None:
+    before = {quantizer: quantizer.amax.clone() for quantizer in quantizers(model).values()}
+    if scales.init == "lsq" and example is not None and all(quantizer.calibrated for quantizer in before):
         _start_as_lsq(model, example)
     parameters = []
     for path, quantizer in quantizers(model).items():
@@ -38,6 +39,8 @@ def learn_scales(model: nn.Module, scales: Scales, example: Tensor | None) -> li
             parameters.append(quantizer.learn(_what(path)))
         except UnsupportedError as error:
             settle_scales(model)
+            for changed, amax in before.items():
+                changed.amax.copy_(amax)
             raise UnsupportedError(f"{path}: {error} Say `scales: fixed`, or use integers.") from error
     return parameters
 
@@ -59,8 +62,6 @@ def _what(path: str) -> Literal["weight", "activation"]:
 
 
 def _start_as_lsq(model: nn.Module, example: Tensor) -> None:
-    with _each_starting_from_what_it_sees(model), torch.no_grad():
-        model(example)
     for layer in model.modules():
         quantizer = layer._modules.get("weight_quantizer")
         if isinstance(quantizer, TensorQuantizer):
@@ -68,6 +69,9 @@ def _start_as_lsq(model: nn.Module, example: Tensor) -> None:
             axis = output_channel_axis(layer) if quantizer.amax.dim() else None
             spanned = tuple(dim for dim in range(weight.dim()) if dim != axis)
             quantizer.set_amax(initial_amax(weight, quantizer.grid, spanned))
+    # After the weights, so that activations are seen as training starts with them.
+    with _each_starting_from_what_it_sees(model), torch.no_grad():
+        model(example)
 
 
 @contextmanager

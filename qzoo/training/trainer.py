@@ -15,7 +15,13 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 from qzoo.distributed import world_size
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.training.averaging import Average
-from qzoo.training.batch_norm import average_statistics, desynchronize, synchronize, training_mode
+from qzoo.training.batch_norm import (
+    Statistics,
+    average_statistics,
+    desynchronize,
+    synchronize,
+    training_mode,
+)
 from qzoo.training.divergence import diagnose_gradients, diagnose_loss
 from qzoo.training.loss import Teacher, loss_of
 from qzoo.training.optimizer import make_optimizer, optimizer_tensors, restore_optimizer, set_learning_rate
@@ -67,6 +73,7 @@ class Trainer:
         self.model = in_memory_format(model, self.channels_last)
         self.ranges = learn_scales(self.model, spec.scales, None if example is None else self._placed(example))
         self._synchronized = synchronize(self.model)
+        self._statistics = Statistics(self.model)
         self.optimizer = make_optimizer(self.model, spec)
         self.precision = Precision(spec.precision, next(model.parameters()).device)
         self.average = Average(self.model, spec.ema) if spec.ema else None
@@ -101,16 +108,12 @@ class Trainer:
         training_mode(self.model, frozen)
         rate = learning_rate(self.spec, self.step_number, self.steps_per_epoch)
         set_learning_rate(self.optimizer, rate)
-        x = self._placed(x)
-        with self.precision.autocast():
-            logits = self._forward(x)
-            teachers = self.teacher(x) if self.teacher else None
-        loss = loss_of(logits, y, self.spec, teachers)
-        # Of several processes none may stop alone: a NaN reaches all of them through the gradients.
-        if world_size() == 1 and not math.isfinite(loss.detach()):
-            raise NotFinite(diagnose_loss(self.model, x))
-        self.optimizer.zero_grad()
-        self._backward(loss)
+        self._statistics.remember()
+        try:
+            loss, logits = self._forward_and_back(self._placed(x), y)
+        except NotFinite:
+            self._statistics.put_back()
+            raise
         self._update()
         self.step_number += 1
         return rate, loss.detach(), (logits.detach().argmax(1) == y).sum()
@@ -137,7 +140,7 @@ class Trainer:
             "optimizer": optimizer_tensors(self.optimizer, self.model),
             "average": self.average.tensors() if self.average else {},
             "dice": _dice(),
-            "scaler": {"scale": torch.tensor(self.precision.scaler.get_scale(), dtype=torch.float64)},
+            "scaler": self.precision.tensors(),
         }
         return {f"{part}/{key}": value for part, tensors in parts.items() for key, value in tensors.items()}
 
@@ -147,10 +150,26 @@ class Trainer:
         restore_optimizer(self.optimizer, self.model, _part(tensors, "optimizer"))
         if self.average:
             self.average.restore(_part(tensors, "average"))
-        if self.precision.scaler.is_enabled():
-            scale = float(tensors["scaler/scale"])
-            self.precision.scaler.load_state_dict(self.precision.scaler.state_dict() | {"scale": scale})
+        self.precision.restore(_part(tensors, "scaler"))
         self.step_number = step_number
+
+    def _forward_and_back(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss and the logits; the parameters have finite gradients, of their true size."""
+        with self.precision.autocast():
+            logits = self._forward(x)
+            teachers = self.teacher(x) if self.teacher else None
+        loss = loss_of(logits, y, self.spec, teachers)
+        # Of several processes none may stop alone: a NaN reaches all of them through the gradients.
+        if world_size() == 1 and not math.isfinite(loss.detach()):
+            self._statistics.put_back()
+            with self.precision.autocast():
+                raise NotFinite(diagnose_loss(self.model, x))
+        self.optimizer.zero_grad()
+        self._backward(loss)
+        self.precision.unscale(self.optimizer)
+        if not math.isfinite(self._norm_of_gradients()) and not self.precision.may_overflow:
+            raise NotFinite(diagnose_gradients(self.model))
+        return loss, logits
 
     def _backward(self, loss: Tensor) -> None:
         if world_size() == 1:
@@ -161,15 +180,14 @@ class Trainer:
             warnings.filterwarnings("ignore", message="Grad strides do not match")
             self.precision.backward(loss)
 
-    def _update(self) -> None:
-        self.precision.unscale(self.optimizer)
+    def _norm_of_gradients(self) -> Tensor:
+        """Returns the norm of all gradients together, before they are clipped, where the spec says so."""
         trained = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
         if self.spec.clip_gradient:
-            norm = clip_grad_norm_(trained, self.spec.clip_gradient)
-        else:
-            norm = get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
-        if not math.isfinite(norm) and not self.precision.may_overflow:
-            raise NotFinite(diagnose_gradients(self.model))
+            return clip_grad_norm_(trained, self.spec.clip_gradient)
+        return get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
+
+    def _update(self) -> None:
         self.precision.step(self.optimizer)
         keep_scales_positive(self.ranges)
         if self.average:

@@ -27,6 +27,9 @@ from qzoo.schema.finetune import Distillation, FinetuneSpec, Scales
         ("distill=null", "distill", None),
         ("ema=", "ema", None),
         ("transform=a=b", "transform", "a=b"),
+        ("distill={weight: 1e-1, temperature: 1e1}", "distill", {"weight": 0.1, "temperature": 10.0}),
+        ("schedule=2026-11-25", "schedule", "2026-11-25"),
+        ("schedule=no", "schedule", "no"),
     ],
 )
 def test_a_value_is_read_as_a_recipe_says_it(text: str, field: str, value: Any) -> None:
@@ -70,6 +73,8 @@ def test_every_field_of_a_schedule_can_be_set() -> None:
         ("ema=[", RecipeError, ["--set ema=[: the value is no YAML.", "Write it as in a recipe: --set ema=0.99."]),
         ("scales={init: lsq", RecipeError, ["--set scales={init: lsq: the value is no YAML."]),
         ("lr=!!python/name:os.system", RecipeError, ["the value is no YAML."]),
+        ("seed=!!int x", RecipeError, ["--set seed=!!int x: the value is no YAML."]),
+        ("distill=" + "[" * 5000, RecipeError, ["the value is no YAML."]),
     ],
 )
 def test_what_can_not_be_read_is_refused(text: str, error: type[Exception], words: list[str]) -> None:

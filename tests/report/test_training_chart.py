@@ -61,9 +61,14 @@ def test_axes_and_curves_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("start", "words"),
-    [(80.0, ">calibrated: 80.00<"), (9.87, ">calibrated: 9.87 (below the picture)<"), (None, None)],
+    [
+        (80.0, ">calibrated: 80.00<"),
+        (9.87, ">calibrated: 9.87 (below the picture)<"),
+        (99.9, ">calibrated: 99.90 (above the picture)<"),
+        (None, None),
+    ],
 )
-def test_the_start_is_told_also_where_it_lies_below(start: float | None, words: str | None, tmp_path: Path) -> None:
+def test_the_start_is_told_also_where_it_lies_outside(start: float | None, words: str | None, tmp_path: Path) -> None:
     made = report(20)
     rows = [row.model_copy(update={"train_top1": 90.0}) for row in made.rows]
     text = drawn(made.model_copy(update={"start_top1": start, "rows": rows}), tmp_path)

@@ -65,6 +65,8 @@ def test_scales_in_a_word_or_in_fields(said: Any, scales: Scales) -> None:
         ({"ema": 1}, "less than 1"),
         ({"ema": 0}, "greater than 0"),
         ({"scales": {"start": "lsq"}}, "Extra inputs are not permitted"),
+        ({"scales": {"learn": False, "init": "lsq"}}, "`init: lsq` goes with `learn: true`: fixed ranges stay"),
+        ({"seed": 2**32}, "less than 4294967296"),
         ({"scales": {"init": "max"}}, "'calibrated' or 'lsq'"),
         ({"distill": {"weight": 1.5}}, "less than or equal to 1"),
         ({"distill": True}, "valid dictionary or instance of Distillation"),

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 import qzoo
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.training import batch_norm
-from qzoo.training.batch_norm import average_statistics, batch_norms, desynchronize, synchronize, training_mode
+from qzoo.training.batch_norm import (
+    Statistics,
+    average_statistics,
+    batch_norms,
+    desynchronize,
+    synchronize,
+    training_mode,
+)
 from qzoo.training.trainer import Trainer
 from tests.training.conftest import digits
 
@@ -118,3 +125,22 @@ def test_synchronized_norms_stay_the_same_objects_and_come_back(monkeypatch: pyt
     assert set(vars(first)) == names
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     first.train()(torch.randn(4, 2, 3, 3))
+
+
+def test_statistics_can_be_put_back() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4, track_running_stats=False)).train()
+    statistics = Statistics(model)
+    model(torch.randn(8, 3))
+    statistics.remember()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model(torch.full((8, 3), torch.nan))
+    assert model[1].running_mean.isnan().all()
+    statistics.put_back()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert float(model[1].num_batches_tracked) == 1
+
+
+def test_a_model_without_statistics_has_nothing_to_put_back() -> None:
+    statistics = Statistics(nn.Linear(2, 2))
+    statistics.remember()
+    statistics.put_back()

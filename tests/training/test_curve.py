@@ -123,3 +123,10 @@ def test_tensorboard_sees_each_number_of_a_row(tmp_path: Path, monkeypatch: pyte
     ]  # fmt: skip
     curve.close()
     assert board.closed
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(10, 1), (390, 8), (10_009, 90)])
+def test_a_run_has_about_as_many_rows_as_a_picture_shows(steps: int, epochs: int) -> None:
+    curve = Curve(steps, epochs)
+    due = sum(curve.is_due(step) for step in range(1, steps * epochs + 1))
+    assert min(steps, 90) <= due <= 270

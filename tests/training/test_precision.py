@@ -114,6 +114,17 @@ def test_a_step_that_overflows_is_left_out_and_the_next_is_scaled_less() -> None
     assert not precision.may_overflow
 
 
+def test_a_scaler_goes_on_where_it_was() -> None:
+    one, other = scaled(1024.0), scaled(2.0)
+    for _ in range(3):
+        _, optimizer = gradient_of(one, 3.0)
+        one.step(optimizer)
+    other.restore(one.tensors())
+    assert other.scaler.state_dict() == one.scaler.state_dict()
+    assert other.scaler.state_dict()["_growth_tracker"] == 3
+    assert Precision("float32", CPU).tensors() == {}
+
+
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_a_run_survives_an_overflow_but_not_one_without_scaling(clip: float | None) -> None:
     made, (x, y) = trainer(clip_gradient=clip), digits()

@@ -35,10 +35,7 @@ def start(x: Tensor, quantizer: TensorQuantizer, spanned: tuple[int, ...]) -> Te
 @pytest.mark.parametrize("name", ["resnet8_digits_w4a4", "resnet8_digits_w4a8", "a network of our own"])
 def test_every_layer_starts_at_the_formula(name: str) -> None:
     model = network() if "own" in name else qzoo.create(name, pretrained=True)
-    # Twice: the first time, weights are quantized by their calibrated ranges while activations are measured.
-    for _ in range(2):
-        settle_scales(model)
-        learn_scales(model, Scales(init="lsq"), digits()[0][:32])
+    learn_scales(model, Scales(init="lsq"), digits()[0][:32])
     seen: dict[str, Tensor] = {}
     # What an activation quantizer gets depends on those before it, which have started already.
     for path, quantizer in quantizers(model).items():
@@ -124,3 +121,38 @@ def test_ranges_that_became_too_small_are_put_back(value: Any) -> None:
     keep_scales_positive(parameters)
     assert bool((parameters[0] == SMALLEST_LEARNED).all())
     assert all(torch.equal(a, b) for a, b in zip(parameters[1:], before[1:], strict=True))
+
+
+def test_learning_starts_at_the_calibrated_ranges_and_settles_to_them() -> None:
+    model = network()
+    before = get_ranges(model)
+    assert len(learn_scales(model, Scales(), None)) == len(quantizers(model))
+    settle_scales(model)
+    after = get_ranges(model)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_fixed_ranges_stay_buffers() -> None:
+    model = network()
+    assert learn_scales(model, Scales(learn=False), None) == []
+    assert not any(name.endswith("amax") for name, _ in model.named_parameters())
+
+
+def test_the_range_of_a_frozen_weight_learns_too() -> None:
+    model = network()
+    learn_scales(model, Scales(), None)
+    model[0].weight.requires_grad_(False)
+    for _ in range(2):  # the second time, a cached value would have no gradient
+        model.zero_grad()
+        model(digits()[0][:4]).square().sum().backward()
+        assert model[0].weight_quantizer.amax.grad is not None
+
+
+def test_a_refusal_leaves_the_calibrated_ranges() -> None:
+    model = qzoo.create("resnet8_digits_fp8", pretrained=True)
+    before = get_ranges(model)
+    with pytest.raises(UnsupportedError, match=r"^conv1.input_quantizer: .*e4m3 has no steps to learn.*scales: fixed"):
+        learn_scales(model, Scales(init="lsq"), digits()[0][:32])
+    after = get_ranges(model)
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert not any(quantizer._forward_pre_hooks for quantizer in quantizers(model).values())

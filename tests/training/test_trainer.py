@@ -217,3 +217,18 @@ def test_a_compiled_step_is_an_eager_one(fields: dict[str, Any], monkeypatch: py
     one, other = (state(trainer.finish()) for trainer in made)
     for key, value in one.items():
         torch.testing.assert_close(other[key], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("where", ["images", "loss", "gradients"])
+def test_a_step_that_is_not_finite_changes_nothing(where: str) -> None:
+    trainer = Trainer(network(), spec(), 10)
+    trainer.step(*batch(0))
+    before, (x, y) = state(trainer.model), batch(1)
+    if where == "loss":
+        trainer.model[-1].register_forward_hook(lambda module, args, y: y * torch.inf)
+    elif where == "gradients":
+        trainer.model[-1].weight.register_hook(lambda grad: grad * torch.nan)
+    with pytest.raises(NotFinite):
+        trainer.step(x * torch.nan if where == "images" else x, y)
+    after = state(trainer.model)
+    assert all(torch.equal(after[key], before[key]) for key in before)
