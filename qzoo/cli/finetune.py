@@ -97,7 +97,9 @@ def run(
         )  # fmt: skip
     except KeyboardInterrupt:
         if checkpoint.is_file():
-            stderr.print(f"The run is saved in {checkpoint}; the same command with --resume goes on from it.")
+            stderr.print(
+                f"The run is saved in {checkpoint}; the same command with --resume goes on from it.", soft_wrap=True
+            )
         raise
     if json_file:
         write_json(made.report.model_dump_json(indent=1), json_file)
@@ -127,6 +129,8 @@ def _checkpoint(entry: RecipeEntry, variant: str, said: dict[str, Any], output: 
 def _tell_of(checkpoint: Path, resume: bool) -> None:
     """Says that a run is about to be replaced, or that there is none to go on with."""
     if checkpoint.is_file() and not resume:
-        stderr.print(f"note: {checkpoint} is of an earlier run; --resume goes on from it, this run replaces it.")
+        note = f"{checkpoint} is of an earlier run; --resume goes on from it, this run replaces it."
+        stderr.print(f"note: {note}", soft_wrap=True)
     if resume and not checkpoint.is_file():
-        stderr.print(f"note: there is no checkpoint {checkpoint}; the run starts at the beginning.")
+        note = f"there is no checkpoint {checkpoint}; the run starts at the beginning."
+        stderr.print(f"note: {note}", soft_wrap=True)

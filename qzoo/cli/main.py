@@ -11,6 +11,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from multiprocessing import AuthenticationError
 from typing import Any, NoReturn
 
 import typer
@@ -107,7 +108,8 @@ def main() -> None:
 
 def _without_broken_pipes(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     # After Ctrl-C multiprocessing's own thread may miss a worker that is gone: the message is that it was interrupted.
-    if isinstance(error, ConnectionError) and threading.current_thread() is not threading.main_thread():
+    gone = isinstance(error, OSError | EOFError | AuthenticationError)
+    if gone and threading.current_thread() is not threading.main_thread():
         return
     sys.__excepthook__(kind, error, trace)
 

@@ -27,11 +27,16 @@ def parse_changes(given: Sequence[str]) -> dict[str, Any]:
         if not sign:
             raise RecipeError(f"--set {text}: expected FIELD=VALUE, such as --set schedule=cosine.")
         if field not in FinetuneSpec.model_fields:
-            raise UnknownNameError(
-                f"--set {text}: a schedule has no field '{field}'. {did_you_mean(field, FinetuneSpec.model_fields)}"
-            )
+            raise UnknownNameError(f"--set {text}: {_no_field(field, value)}")
         changes[field] = _value(text, value)
     return changes
+
+
+def _no_field(field: str, value: str) -> str:
+    block, _, inner = field.partition(".")
+    if inner and block in FinetuneSpec.model_fields:
+        return f"the fields of `{block}` are given together: --set '{block}={{{inner}: {value}}}'."
+    return f"a schedule has no field '{field}'. {did_you_mean(field, FinetuneSpec.model_fields)}"
 
 
 def _value(text: str, value: str) -> Any:

@@ -66,10 +66,10 @@ def finetune(
     require_calibrated(model, "finetune")
     if spec.distill is not None and teacher is None:
         raise TrainingError("The schedule says `distill`, so it needs the float model: teacher=...")
-    source = images if hasattr(images, "epoch") else GivenImages(images)
     judge = evaluate_on if callable(evaluate_on) else _judge(evaluate_on)
     with failing_together(), torch.random.fork_rng(), noticing_interrupts() as interrupts:
         torch.manual_seed(spec.seed)  # a loader that shuffles throws dice for the images that a start is measured on
+        source = images if hasattr(images, "epoch") else GivenImages(images)
         try:
             return TrainingRun(model, source, spec, judge, teacher, run or Run(), progress, interrupts).report()
         finally:

@@ -21,7 +21,7 @@ from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.receipts import Receipts
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
-from qzoo.tasks.train_variant import Finetuned, train_variant
+from qzoo.tasks.train_variant import Finetuned, images_to_train_on, train_variant
 from qzoo.tasks.training_run import Run
 
 TUNED = "tuned"
@@ -56,6 +56,8 @@ def trained_entry(entry: RecipeEntry, variant: str, changes: Mapping[str, Any]) 
     if spec == said:
         return entry, variant
     name = f"{variant.removesuffix(f'_{TUNED}')}_{TUNED}"
+    if name == variant:
+        return entry.with_variant(name, entry.recipe.variants[name].model_copy(update={"finetune": spec})), name
     return entry.with_variant(name, Variant.model_validate({"from": variant, "finetune": spec})), name
 
 
@@ -91,6 +93,7 @@ def finetune_named(
     as_said = name == variant and train_images is None and settings.calib_images is None
     resolved = resolve(entry, name)
     with failing_together():
+        images = images_to_train_on(resolved, settings, train_images)
         float_model = create_base(resolved.base, pretrained=True).to(usable_device(settings.device))
         shared = SharedCalibration(float_model, [resolved], settings, progress)
         judged = evaluation_images(
@@ -98,6 +101,6 @@ def finetune_named(
             images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
         )  # fmt: skip
         baseline = evaluate_images(float_model, judged, progress=progress, what="evaluating float")
-        made = train_variant(shared, resolved, judged, settings, train_images=train_images, run=run, progress=progress)
+        made = train_variant(shared, resolved, images, judged, run=run, progress=progress)
         receipts = Receipts(float_model, judged, baseline, settings.device, progress)
         return made, keep_trained(entry, made, receipts, by_name=as_said)

@@ -26,7 +26,7 @@ from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.receipts import Receipts
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
-from qzoo.tasks.train_variant import train_variant
+from qzoo.tasks.train_variant import images_to_train_on, train_variant
 from qzoo.tasks.training_run import Run
 from qzoo.tasks.verdict import judge
 from qzoo.weights.finding import find
@@ -136,6 +136,7 @@ class _Run:
             recipe.base, recipe.dataset, settings.data,
             images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
         )  # fmt: skip
+        self.to_train_on = {one.variant: images_to_train_on(one, settings) for one in variants if one.finetune}
         self.float_model = create_base(recipe.base, pretrained=True).to(device)
         keep = artifacts is not None
         self.shared = SharedCalibration(self.float_model, variants, settings, progress, keep_histograms=keep)
@@ -179,7 +180,8 @@ class _Run:
     def _measure_trained(self, variant: ResolvedVariant, receipts: Receipts) -> _Measured:
         start, folder = time.perf_counter(), self.run.folder
         run = replace(self.run, folder=folder / variant.name if folder else None)
-        made = train_variant(self.shared, variant, self.images, self.settings, run=run, progress=self.progress)
+        images = self.to_train_on[variant.variant]
+        made = train_variant(self.shared, variant, images, self.images, run=run, progress=self.progress)
         self.trainings[variant.variant] = made.report
         seconds = time.perf_counter() - start
         keep_trained(self.entry, made, receipts, by_name=self.settings.calib_images is None)

@@ -15,10 +15,11 @@ from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.finetune import finetune
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress
-from qzoo.tasks.settings import Settings
+from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
-from qzoo.tasks.training_images import recipe_images
+from qzoo.tasks.training_images import RecipeImages, recipe_images
 from qzoo.tasks.training_run import Run
+from qzoo.training.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -45,31 +46,45 @@ def run_folder(name: str) -> Path:
     return environment.runs() / name
 
 
+def images_to_train_on(variant: ResolvedVariant, settings: Settings, images: int | None = None) -> RecipeImages:
+    """Returns the training images of a variant. Asked for before anything is measured, it refuses what can't be run.
+
+    Args:
+        variant: resolved, with a `finetune` block.
+        settings: data, device.
+        images: how many, a seeded sample; default all.
+
+    Raises:
+        DataError: the dataset is missing, of the wrong kind, or smaller than a batch.
+        UnsupportedError: the device can't train in the precision.
+    """
+    spec = variant.finetune
+    assert spec is not None
+    Precision(spec.precision, usable_device(settings.device))
+    return recipe_images(
+        variant.base, variant.dataset, variant.calibration.split, spec, settings.data,
+        images=images, workers=settings.workers,
+    )  # fmt: skip
+
+
 def train_variant(
-    shared: SharedCalibration, variant: ResolvedVariant, judged: Images, settings: Settings, *,
-    train_images: int | None = None, run: Run | None = None, progress: Progress,
+    shared: SharedCalibration, variant: ResolvedVariant, images: RecipeImages, judged: Images, *,
+    run: Run | None = None, progress: Progress,
 ) -> Finetuned:  # fmt: skip
     """Returns a variant, calibrated, trained by its `finetune` block, and evaluated.
 
     Args:
         shared: calibrates it.
         variant: resolved, with a `finetune` block.
-        judged: the images that it is evaluated on, after each epoch.
-        settings: data, device.
-        train_images: how many to train on, a seeded sample; default all.
+        images: that it is trained on.
+        judged: that it is evaluated on, after each epoch.
         run: where to keep the run, and how to carry it out; default: in qzoo's own folder, by name.
         progress: shown the batches.
 
     Raises:
-        DataError: the dataset is missing, of the wrong kind, or smaller than a batch.
         TrainingError: loss, a gradient or a range became NaN or Inf.
     """
-    spec = variant.finetune
-    assert spec is not None
-    images = recipe_images(
-        variant.base, variant.dataset, variant.calibration.split, spec, settings.data,
-        images=train_images, workers=settings.workers,
-    )  # fmt: skip
+    spec = images.spec
     run = replace(run or Run(), dataset=variant.dataset)
     folder = run.folder or run_folder(variant.name)
     if rank() == 0:

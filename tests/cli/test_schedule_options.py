@@ -69,6 +69,11 @@ def test_every_field_of_a_schedule_can_be_set() -> None:
         ("cosine", RecipeError, ["--set cosine: expected FIELD=VALUE, such as --set schedule=cosine."]),
         ("schedul=cosine", UnknownNameError, ["a schedule has no field 'schedul'.", "Did you mean 'schedule'?"]),
         ("learning_rate=1", UnknownNameError, ["a schedule has no field 'learning_rate'.", "Known: batch_size"]),
+        (
+            "distill.weight=1",
+            UnknownNameError,
+            ["the fields of `distill` are given together: --set 'distill={weight: 1}'."],
+        ),
         ("=1", UnknownNameError, ["--set =1: a schedule has no field ''."]),
         ("ema=[", RecipeError, ["--set ema=[: the value is no YAML.", "Write it as in a recipe: --set ema=0.99."]),
         ("scales={init: lsq", RecipeError, ["--set scales={init: lsq: the value is no YAML."]),
