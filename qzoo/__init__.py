@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from qzoo.tasks.finetune import finetune
     from qzoo.tasks.pull import pull
     from qzoo.tasks.push import push
-    from qzoo.tasks.ranges import load, save
     from qzoo.tasks.reproduce import reproduce
+    from qzoo.tasks.saving import load, save
     from qzoo.tasks.sensitivity import sensitivity
     from qzoo.tasks.solve import solve
     from qzoo.tasks.verify import verify
@@ -41,13 +41,13 @@ _HOMES = {
     "evaluate": "qzoo.tasks.evaluate",
     "finetune": "qzoo.tasks.finetune",
     "list_models": "qzoo.zoo",
-    "load": "qzoo.tasks.ranges",
+    "load": "qzoo.tasks.saving",
     "pull": "qzoo.tasks.pull",
     "push": "qzoo.tasks.push",
     "quantize": "qzoo.zoo",
     "recipe": "qzoo.zoo",
     "reproduce": "qzoo.tasks.reproduce",
-    "save": "qzoo.tasks.ranges",
+    "save": "qzoo.tasks.saving",
     "sensitivity": "qzoo.tasks.sensitivity",
     "solve": "qzoo.tasks.solve",
     "transform": "qzoo.zoo",

@@ -93,6 +93,8 @@ def quantize(
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"qzoo.quantize takes a float module, not {model!r}. A model of the zoo: qzoo.create(name).")
+    if not isinstance(scheme, str | ResolvedVariant):
+        raise TypeError(f"qzoo.quantize takes the name of a scheme or a variant, not a {type(scheme).__name__}.")
     rules = _rules_of(scheme) if isinstance(scheme, str) else scheme
     quantized = copy.deepcopy(model)
     quantize_in_place(quantized, rules if residual is None else with_residual(rules, residual), example)

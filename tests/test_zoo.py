@@ -118,6 +118,11 @@ def test_before_calibration_activations_pass_with_one_warning() -> None:
         qzoo.save(model, "never.safetensors")
 
 
+def test_what_is_no_scheme_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"takes the name of a scheme or a variant, not a Recipe\."):
+        qzoo.quantize(nn.Linear(2, 2), qzoo.recipe("resnet8_digits"))  # type: ignore[arg-type]
+
+
 def test_save_and_load_give_bit_identical_logits(tmp_path: Path) -> None:
     model = qzoo.calibrate(qzoo.create("resnet8_digits_w4a4", pretrained="float"), DIGITS)
     qzoo.save(model, tmp_path / "w4a4.ranges.safetensors")

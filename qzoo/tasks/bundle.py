@@ -26,7 +26,7 @@ from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.schema.training import TrainingReport
 from qzoo.tasks.evidence import Evidence, gather
 from qzoo.tasks.progress import Progress, silent
-from qzoo.tasks.ranges import save
+from qzoo.tasks.saving import save
 from qzoo.tasks.settings import Settings
 from qzoo.weights.artifact import versions
 from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, TRAINING

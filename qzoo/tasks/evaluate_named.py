@@ -16,8 +16,8 @@ from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.progress import Progress, silent
-from qzoo.tasks.ranges import load
 from qzoo.tasks.receipts import Receipts
+from qzoo.tasks.saving import load
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.weights.receipt import save_receipt
 

@@ -10,7 +10,7 @@ from qzoo.build.identity import identity
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.loading import dump_yaml
 from qzoo.schema.resolve import ResolvedVariant
-from qzoo.tasks.ranges import save
+from qzoo.tasks.saving import save
 from qzoo.tasks.shared_calibration import SharedCalibration
 from qzoo.weights.histograms import HistogramsInfo, save_histograms
 from qzoo.weights.kinds import HISTOGRAMS

@@ -20,7 +20,7 @@ from qzoo.schema.sensitivity import SensitivityReport
 from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
-from qzoo.tasks.ranges import load
+from qzoo.tasks.saving import load
 from qzoo.tasks.sensitivity import sensitivity
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration

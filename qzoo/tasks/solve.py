@@ -19,7 +19,7 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.loading import parse_recipe
 from qzoo.schema.recipe import Variant
 from qzoo.schema.resolve import ResolvedVariant, resolve
-from qzoo.tasks.ranges import save
+from qzoo.tasks.saving import save
 from qzoo.weights.histograms import HistogramsInfo, load_histograms
 from qzoo.weights.ranges import SUFFIX, check_base
 

@@ -119,6 +119,15 @@ def check_header(path: Path, kind: Kind, info_type: type[Info], check: Callable[
             raise WeightsError(f"{path} does not fit: {_shown(fault)}. {kind.remedy}")
 
 
+def is_kind(path: Path, kind: Kind) -> bool:
+    """Whether a file says that it is of a kind; False where it can't be read, which reading it will tell."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format") == kind.format
+    except (SafetensorError, OSError, ValueError):
+        return False
+
+
 class _Open(contextlib.AbstractContextManager[Any]):
     """`safe_open` with qzoo's errors, also for what fails while tensors are read."""
 

@@ -52,7 +52,7 @@ def check_base(path: Path, info: ArtifactInfo, base_sha256: str) -> None:
         raise WeightsError(
             f"{path} belongs to another base: it was made for weights with content digest {info.base_sha256[:12]}, "
             f"these have {base_sha256[:12]}. Ranges fit only the weights they were calibrated on: calibrate again, "
-            "or load the base weights that the recipe names."
+            "or load the base weights that the recipe names. A trained model is saved by qzoo.save(..., whole=True)."
         )
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import qzoo
 from qzoo.data import open_split
-from qzoo.errors import DataError, NotCalibratedError, QzooError, TrainingError
+from qzoo.errors import DataError, NotCalibratedError, QzooError, TrainingError, WeightsError
 from qzoo.quant.ranges import get_ranges
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.tasks.training_run import Run
@@ -60,6 +60,24 @@ def test_a_spec_and_its_changes(model: nn.Module, loader: Any) -> None:
     spec = FinetuneSpec(epochs=5, lr=0.01, label_smoothing=0.1)
     report = qzoo.finetune(model, loader, spec, epochs=1)
     assert report.finetune == spec.model_copy(update={"epochs": 1})
+
+
+def test_a_trained_model_is_saved_whole(model: nn.Module, loader: Any, tmp_path: Path) -> None:
+    qzoo.finetune(model, loader, epochs=1, lr=0.01, scales="learned")
+    file = qzoo.save(model, tmp_path / "mine.safetensors", whole=True)
+    for fresh in (
+        qzoo.create("resnet8_digits_w4a4"),
+        qzoo.quantize(qzoo.create("resnet8_digits"), "resnet8_digits_w4a4"),
+    ):
+        again = qzoo.load(fresh, file)
+        assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items()
+                   if not key.endswith("num_batches_tracked"))  # fmt: skip
+        assert torch.equal(again.eval()(digits("test")[0]), model(digits("test")[0]))
+    ranges = qzoo.save(model, tmp_path / "ranges.safetensors")
+    with pytest.raises(WeightsError, match=r"A trained model is saved by qzoo\.save\(\.\.\., whole=True\)\."):
+        qzoo.load(qzoo.create("resnet8_digits_w4a4", pretrained="float"), ranges)
+    with pytest.raises(WeightsError, match="does not fit: "):
+        qzoo.load(qzoo.create("resnet20_cifar10_w4a4"), file)
 
 
 def test_without_evaluation_images_there_is_no_accuracy(model: nn.Module, loader: Any) -> None:

@@ -1,4 +1,4 @@
-"""Saving the ranges of a calibrated model, and giving a model saved ones."""
+"""Saving a calibrated model, or only its ranges, and giving a model what was saved."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from qzoo.build.bases import base_digest
 from qzoo.build.heads import fit_to_new_head, requantize_replaced
 from qzoo.build.identity import identity
 from qzoo.build.provenance import provenance
+from qzoo.build.whole_model import load_whole, save_whole
 from qzoo.errors import WeightsError
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
+from qzoo.weights.artifact import is_kind
+from qzoo.weights.kinds import MODEL
 from qzoo.weights.ranges import RangesInfo, check_base, load_ranges, save_ranges
 
 
-def save(model: nn.Module, path: str | Path, *, images: int = 0, sample_sha256: str = "") -> Path:
+def save(model: nn.Module, path: str | Path, *, whole: bool = False, images: int = 0, sample_sha256: str = "") -> Path:
     """Writes the ranges of a calibrated model: scales only, some KB, bound to the model's float weights.
 
     Args:
         model: calibrated.
         path: of the safetensors file; replaced in one step.
+        whole: write the float weights too, as after `qzoo.finetune`, which changes them.
         images: how many the model was calibrated on, if known.
         sample_sha256: digest of those images, if known.
 
@@ -31,6 +35,9 @@ def save(model: nn.Module, path: str | Path, *, images: int = 0, sample_sha256: 
         >>> qzoo.save(model, "resnet50_int8.ranges.safetensors")  # doctest: +SKIP
     """
     requantize_replaced(model)
+    if whole:
+        save_whole(model, Path(path), packed=False)
+        return Path(path)
     require_quantizers(model)
     require_calibrated(model, "save the ranges")
     info = RangesInfo(calibration_images=images, calibration_sha256=sample_sha256, **identity(model))
@@ -39,12 +46,12 @@ def save(model: nn.Module, path: str | Path, *, images: int = 0, sample_sha256: 
 
 
 def load(model: nn.Module, path: str | Path) -> nn.Module:
-    """Gives a quantized model saved ranges, in place.
+    """Gives a quantized model saved ranges, in place; or saved weights and ranges.
 
     Args:
-        model: made by `qzoo.create(variant, pretrained="float")` or `qzoo.quantize`; with the weights that the ranges
-            were made for.
-        path: of a file that `save` wrote.
+        model: made by `qzoo.create(variant, pretrained="float")` or `qzoo.quantize`; for a file of ranges, with the
+            weights that they were made for.
+        path: of a file that `save` wrote; it says itself whether it holds the whole model.
 
     Raises:
         WeightsError: the file is missing, corrupt, or made for other weights or another variant; nothing is changed.
@@ -53,6 +60,9 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
         >>> model = qzoo.create("resnet50_int8", pretrained="float")  # doctest: +SKIP
         >>> qzoo.load(model, "resnet50_int8.ranges.safetensors")  # doctest: +SKIP
     """
+    if is_kind(Path(path), MODEL):
+        load_whole(model, Path(path))
+        return model
     ranges, info = load_ranges(Path(path))
     check_base(Path(path), info, base_digest(model))
     made = provenance(model)
