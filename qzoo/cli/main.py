@@ -11,7 +11,6 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
-from multiprocessing import AuthenticationError
 from typing import Any, NoReturn
 
 import typer
@@ -97,7 +96,7 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 def main() -> None:
     """Runs the command line."""
     warnings.showwarning = _show_warning
-    sys.excepthook = _without_broken_pipes
+    sys.excepthook = _without_broken_handovers
     mute_all_but_the_first()
     try:
         app()
@@ -106,10 +105,10 @@ def main() -> None:
         raise
 
 
-def _without_broken_pipes(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-    # After Ctrl-C multiprocessing's own thread may miss a worker that is gone: the message is that it was interrupted.
-    gone = isinstance(error, OSError | EOFError | AuthenticationError)
-    if gone and threading.current_thread() is not threading.main_thread():
+def _without_broken_handovers(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    # Of all threads only multiprocessing's own, in a worker that hands over a batch, reports here. After Ctrl-C nobody
+    # takes the batch; in any other case, who waits for it tells what is wrong.
+    if threading.current_thread() is not threading.main_thread():
         return
     sys.__excepthook__(kind, error, trace)
 
