@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qzoo.schema.recipe import Recipe
     from qzoo.tasks.calibrate import calibrate
     from qzoo.tasks.evaluate import evaluate
+    from qzoo.tasks.export import export
     from qzoo.tasks.finetune import finetune
     from qzoo.tasks.pull import pull
     from qzoo.tasks.push import push
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "QzooError", "Recipe", "calibrate", "create", "evaluate", "finetune", "list_models", "load", "pull", "push",
-    "quantize", "recipe", "reproduce", "save", "sensitivity", "solve", "transform", "verify",
+    "QzooError", "Recipe", "calibrate", "create", "evaluate", "export", "finetune", "list_models", "load", "pull",
+    "push", "quantize", "recipe", "reproduce", "save", "sensitivity", "solve", "transform", "verify",
 ]  # fmt: skip
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "calibrate": "qzoo.tasks.calibrate",
     "create": "qzoo.zoo",
     "evaluate": "qzoo.tasks.evaluate",
+    "export": "qzoo.tasks.export",
     "finetune": "qzoo.tasks.finetune",
     "list_models": "qzoo.zoo",
     "load": "qzoo.tasks.saving",

@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "environment"},
     {"schema"},
     {"quant", "distributed"},
-    {"architectures", "data", "weights"},
+    {"architectures", "data", "weights", "runtimes"},
     {"build", "report", "training"},
     {"pretrained"},
     {"zoo"},

@@ -20,7 +20,9 @@ from qzoo.cli import (
     calibrate,
     evaluate,
     explain,
+    export,
     finetune,
+    lint,
     list_models,
     new,
     pull,
@@ -78,7 +80,7 @@ def _report_bug(text: str) -> NoReturn:
     sys.exit(3)
 
 
-for command in (list_models, show, explain, new, validate, solve, verify, push, pull):
+for command in (list_models, show, explain, new, validate, export, lint, solve, verify, push, pull):
     app.command(name=command.NAME)(_guarded(command.run))
 for command in (calibrate, evaluate, reproduce, finetune, sensitivity):
     app.command(name=command.NAME)(_guarded(in_each_process(command.run)))

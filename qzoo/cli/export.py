@@ -1,0 +1,132 @@
+"""`qzoo export`: a variant as an ONNX file for a runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qzoo.cli.console import check_target, stderr, stdout, write_json
+from qzoo.cli.options import Data, Json
+from qzoo.errors import UnknownNameError
+from qzoo.weights.finding import find
+
+if TYPE_CHECKING:
+    from qzoo.schema.catalog import RecipeEntry
+    from qzoo.schema.export import ExportReport, Parity
+
+NAME = "export"
+SHOWN = 8
+"""Findings that are printed; the JSON has all."""
+LEAST_AGREEMENT = 90.0
+"""Percent of images. Roundings flip a few close predictions; more is a fault of graph or runtime."""
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="A variant with ranges, or a recipe file with one: FILE:VARIANT.")],
+    runtime: Annotated[str, typer.Option("--runtime", "-r", help="tensorrt, onnxruntime or openvino.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Default: NAME.RUNTIME.onnx here.", show_default=False)
+    ] = None,
+    data: Data = None,
+    images: Annotated[int, typer.Option("--images", min=0, help="How many to compare on; 0: none.")] = 32,
+    ranges: Annotated[
+        Path | None, typer.Option("--ranges", help="A ranges file; default: those found by name.", show_default=False)
+    ] = None,
+    static: Annotated[bool, typer.Option("--static", help="Batches of one image alone.")] = False,
+    json_file: Json = None,
+) -> None:
+    """Write a calibrated variant as an ONNX file with explicit quantization, checked and compared.
+
+    Each quantizer becomes one QuantizeLinear/DequantizeLinear pair of exactly its scale. The file is held against the
+    runtime's rules, and the runtime against the fake-quantized model, on real images.
+
+    Exit code 1: a rule is broken, a quantizer that is fed rightly is more than one step off, or the runtime predicts
+    otherwise for a tenth of the images.
+
+    Examples:
+
+    - `qzoo export resnet8_digits_int8 --runtime onnxruntime`
+    - `qzoo export resnet50_int8_residual --runtime tensorrt -o resnet50.onnx --data /data/imagenet`
+    - `qzoo export tf_efficientnet_lite0_int8_ort --runtime openvino --data /data --json lite0.json`
+    """  # noqa: D412
+    from qzoo.cli.progress_bar import bar
+    from qzoo.runtimes.registry import runtime_named
+    from qzoo.tasks.export_named import export_named
+
+    title = runtime_named(runtime).title
+    check_target(json_file)
+    entry, variant = find(name)
+    if variant is None:
+        raise UnknownNameError(f"'{name}' is a float base. Name a variant to export: {', '.join(entry.variants)}.")
+    target = output or Path(f"{entry.name}_{variant}.{runtime}.onnx")
+    check_target(str(target), "--output")
+    report, reason = export_named(
+        entry, variant, target, runtime, data=data, images=images, ranges=ranges, dynamic=not static, progress=bar
+    )
+    if json_file:
+        write_json(report.model_dump_json(indent=1), json_file)
+    if json_file != "-":
+        _print(report, title)
+    if report.parity is None:
+        stderr.print(f"note: not compared with the model: {reason}", soft_wrap=True)
+    if _tell_of_errors(report, title, entry):
+        raise typer.Exit(1)
+
+
+def _print(report: ExportReport, title: str) -> None:
+    share = report.bytes / report.float_bytes
+    stdout.print(
+        f"{report.file}: {report.name} for {title}, {report.bytes / 1e6:.2f} MB ({share:.2f} of float), "
+        f"{report.quantized_layers} of {report.layers} layers quantized", soft_wrap=True,
+    )  # fmt: skip
+    for finding in [one for one in report.findings if one.level == "note"][:SHOWN]:
+        stdout.print(f"  {finding.rule}: {finding.node}: {finding.message}", soft_wrap=True)
+    if report.parity is not None:
+        stdout.print(_parity(report.parity, title), soft_wrap=True)
+
+
+def _parity(parity: Parity, title: str) -> str:
+    worst = max((node.alone for node in parity.nodes), default=0)
+    by = title if parity.own_runtime else f"ONNX Runtime without optimizations, in place of {title},"
+    plain = f" (without optimizations {parity.agreement_plain:.1f} %)" if parity.own_runtime else ""
+    alone = f"; each of {len(parity.nodes)} quantizers, fed rightly, within {worst} step{'' if worst == 1 else 's'}"
+    return (
+        f"Compared on {parity.images} images: {by} predicts the same for {parity.agreement:.1f} %{plain}, "
+        f"logits within {parity.logit_difference:.2g} of {parity.largest_logit:.3g}{alone if parity.nodes else ''}"
+    )
+
+
+def _tell_of_errors(report: ExportReport, title: str, entry: RecipeEntry) -> bool:
+    from qzoo.runtimes.registry import runtime_named
+    from qzoo.tasks.export_named import fitting_variants
+
+    errors = [one for one in report.findings if one.level == "error"]
+    for finding in errors[:SHOWN]:
+        stderr.print(f"[red]error[/] {finding.rule}: {finding.node}: {finding.message}", soft_wrap=True)
+    if len(errors) > SHOWN:
+        stderr.print(f"... and {len(errors) - SHOWN} more; --json FILE has all.")
+    if errors:
+        scheme = runtime_named(report.runtime).scheme
+        fitting = fitting_variants(entry, scheme)
+        advice = f"such as {fitting[0]}" if fitting else f"in a recipe: `scheme: {scheme}`"
+        stderr.print(
+            f"{report.name} does not fit {title}. A variant of scheme {scheme} does, {advice}.", soft_wrap=True
+        )
+    return bool(errors) | _tell_of_divergence(report.parity, title)
+
+
+def _tell_of_divergence(parity: Parity | None, title: str) -> bool:
+    if parity is None:
+        return False
+    if parity.first_diverging:
+        fault = f"{parity.first_diverging} is more than a step off though it is fed rightly: the graph is wrong."
+    elif parity.agreement < LEAST_AGREEMENT <= parity.agreement_plain:
+        fault = f"{title}'s own optimizations change {100 - parity.agreement:.1f} % of the predictions of this graph."
+    elif parity.agreement < LEAST_AGREEMENT:
+        fault = f"{title} predicts otherwise for {100 - parity.agreement:.1f} % of the images."
+    else:
+        return False
+    stderr.print(f"[red]error[/] {fault}", soft_wrap=True)
+    return True

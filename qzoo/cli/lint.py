@@ -1,0 +1,52 @@
+"""`qzoo lint`: a quantized ONNX file against the rules of a runtime."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qzoo.cli.console import check_target, stdout, write_json
+from qzoo.cli.options import Json
+
+NAME = "lint"
+
+
+def run(
+    file: Annotated[Path, typer.Argument(help="An ONNX file, of qzoo or of anybody else.")],
+    runtime: Annotated[str, typer.Option("--runtime", "-r", help="tensorrt, onnxruntime or openvino.")],
+    json_file: Json = None,
+) -> None:
+    """Hold a quantized ONNX file against the rules of a runtime, without running it.
+
+    Exit code 1: a rule is broken.
+
+    Examples:
+
+    - `qzoo lint model.onnx --runtime onnxruntime`
+    - `qzoo lint model.onnx -r tensorrt --json findings.json`
+    """  # noqa: D412
+    from qzoo.runtimes.packages import require
+    from qzoo.runtimes.registry import runtime_named
+
+    target = runtime_named(runtime)
+    require("onnx_ir")
+    from qzoo.runtimes.lint import lint_file
+
+    check_target(json_file)
+    report = lint_file(file, target)
+    if json_file:
+        write_json(json.dumps([asdict(one) for one in report.findings], indent=1), json_file)
+    if json_file != "-":
+        for finding in report.findings:
+            color = "red" if finding.level == "error" else "yellow"
+            stdout.print(f"[{color}]{finding.level}[/] {finding}", soft_wrap=True)
+        stdout.print(
+            f"{file}: {report.quantized} of {report.layers} layers quantized, {len(report.errors)} errors, "
+            f"{len(report.notes)} notes for {target.title}", soft_wrap=True,
+        )  # fmt: skip
+    if report.errors:
+        raise typer.Exit(1)

@@ -1,0 +1,102 @@
+"""What stands for a quantizer in a model that is exported: an operator, with its scale, and nothing to decide."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.quant.fake_quant import quantization_scale, quantize
+from qzoo.quant.layers import float_weight
+from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.ranges import quantizers
+from qzoo.runtimes import quant_ops
+from qzoo.runtimes.quant_ops import INTEGERS, stored_dtype
+
+SHIFTED = {torch.int8: torch.uint8, torch.int16: torch.uint16}
+SMALLEST_SCALE = torch.finfo(torch.float32).tiny
+"""Of a range that holds nothing: all comes to 0, as it does in the quantizer."""
+
+
+def exportable(model: nn.Module, *, shifted: bool = False) -> nn.Module:
+    """Returns a copy of a calibrated model whose quantizers are operators of `quant_ops`.
+
+    Args:
+        model: calibrated; not changed.
+        shifted: store signed activations unsigned, 0 in the middle. The steps are the same; a runtime whose kernels
+            take and give one type can then run a layer with a signed input and an unsigned output.
+
+    Example:
+        >>> from qzoo.zoo import create  # doctest: +SKIP
+        >>> exportable(create("resnet8_digits_int8", pretrained=True))  # doctest: +SKIP
+    """
+    exported = copy.deepcopy(model).eval()
+    for path, quantizer in quantizers(exported).items():
+        if quantizer.state != "quantizing":
+            continue  # whoever switched it off wants the layer in float
+        owner, _, role = path.rpartition(".")
+        layer = exported.get_submodule(owner)
+        stands: nn.Module
+        if role == "weight_quantizer":
+            stands = ExportedWeight(quantizer, float_weight(layer).detach())
+        else:
+            stands = ExportedActivation(quantizer, shifted=shifted)
+        layer._modules[role] = stands
+    return exported
+
+
+class ExportedActivation(nn.Module):
+    """A quantizer of an activation: `quantize_dequantize`, within the ends of the grid where the type has more."""
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, quantizer: TensorQuantizer, *, shifted: bool = False) -> None:
+        super().__init__()
+        on = quantizer.grid
+        dtype = stored_dtype(on.fp8, quantizer.spec.bits, unsigned=on.low == 0)
+        middle = shifted and dtype in SHIFTED
+        zero = (torch.iinfo(SHIFTED[dtype]).max + 1) // 2 if middle else 0
+        scale = step_size(quantizer.amax, quantizer)
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero_point", torch.tensor(zero, dtype=SHIFTED[dtype] if middle else dtype))
+        self.ends: tuple[float, float] | None = None
+        if dtype in INTEGERS and (on.low, on.high) != (torch.iinfo(dtype).min, torch.iinfo(dtype).max):
+            self.ends = (on.low * float(scale), on.high * float(scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns `x` rounded to the grid."""
+        x = x if self.ends is None else x.clamp(*self.ends)
+        rounded: Tensor = quant_ops.quantize_dequantize(x, self.scale, self.zero_point)
+        return rounded
+
+
+class ExportedWeight(nn.Module):
+    """A quantizer of a weight, which gives the stored values of the layer's own, whatever it is shown."""
+
+    values: Tensor
+    amax: Tensor
+
+    def __init__(self, quantizer: TensorQuantizer, weight: Tensor) -> None:
+        super().__init__()
+        on, amax = quantizer.grid, quantizer.amax
+        self.state, self.grid = quantizer.state, on
+        self.axis = next((dim for dim, size in enumerate(amax.shape) if size > 1), 0)
+        dtype = stored_dtype(on.fp8, quantizer.spec.bits, unsigned=on.low == 0)
+        self.register_buffer("values", quantize(weight, amax, on).to(dtype))
+        scale = step_size(amax, quantizer)
+        self.register_buffer("amax", scale.flatten() if scale.dim() else scale)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Returns the weight, rounded."""
+        rounded: Tensor = quant_ops.dequantize(self.values, self.amax, self.axis)
+        return rounded
+
+
+def step_size(amax: Tensor, quantizer: TensorQuantizer) -> Tensor:
+    """Returns the scale of ONNX, `amax / bound`, float32, in the shape of `amax`."""
+    empty = quantization_scale(amax, quantizer.grid) == 0
+    scale: Any = amax.detach().float() / quantizer.grid.bound
+    return torch.where(empty, SMALLEST_SCALE, scale)

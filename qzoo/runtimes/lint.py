@@ -1,0 +1,85 @@
+"""Holding a quantized graph against the rules of a runtime, without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx_ir as ir
+
+from qzoo.errors import WeightsError
+from qzoo.runtimes.finding import Finding
+from qzoo.runtimes.graph import DEQUANTIZE, nodes
+from qzoo.runtimes.rules import layers, pairs, processors, tensors
+from qzoo.runtimes.runtime import Runtime
+
+Rule = Callable[[ir.Graph, Runtime], Iterable[Finding]]
+
+RULES: tuple[Rule, ...] = (
+    pairs.unpaired, pairs.other_scale, pairs.bad_scale, pairs.per_channel_activation, pairs.zero_point,
+    layers.half_float, layers.between, layers.batch_norm, layers.weight_axis, layers.stored_as_float, layers.padding,
+    layers.mixed_types, tensors.several_quantizers, tensors.signed_after_activation, tensors.requantized,
+    tensors.residual, processors.saturation,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """What the rules found.
+
+    Attributes:
+        runtime: whose rules.
+        findings: errors first.
+        quantized: layers that read dequantized inputs alone.
+        layers: all.
+    """
+
+    runtime: Runtime
+    findings: list[Finding]
+    quantized: int
+    layers: int
+
+    @property
+    def errors(self) -> list[Finding]:
+        """What is wrong."""
+        return [one for one in self.findings if one.level == "error"]
+
+    @property
+    def notes(self) -> list[Finding]:
+        """What stays in float, and what depends on the processor."""
+        return [one for one in self.findings if one.level == "note"]
+
+
+def lint(model: ir.Model, runtime: Runtime) -> LintReport:
+    """Returns what the rules of a runtime find in a graph."""
+    graph = model.graph
+    findings = sorted(_found(graph, runtime), key=lambda one: one.level)
+    found = list(nodes(graph, *layers.LAYERS))
+    quantized = sum(all(value is not None and _is_dequantized(value) for value in node.inputs[:2]) for node in found)
+    return LintReport(runtime, findings, quantized, len(found))
+
+
+def lint_file(path: Path, runtime: Runtime) -> LintReport:
+    """Returns what the rules of a runtime find in a file.
+
+    Raises:
+        WeightsError: the file is missing, or is no ONNX model.
+    """
+    if not path.is_file():
+        raise WeightsError(f"There is no file {path}. `qzoo export NAME --runtime {runtime.name}` writes one.")
+    try:
+        model = ir.load(path)
+    except Exception as error:
+        raise WeightsError(f"{path} can't be read as an ONNX model ({type(error).__name__}).") from error
+    return lint(model, runtime)
+
+
+def _found(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
+    for rule in RULES:
+        yield from rule(graph, runtime)
+
+
+def _is_dequantized(value: ir.Value) -> bool:
+    made = value.producer()
+    return made is not None and made.op_type == DEQUANTIZE

@@ -1,0 +1,67 @@
+"""A graph that also gives the integers of its quantizers, and one that is cut at them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx_ir as ir
+
+from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, nodes
+from qzoo.runtimes.packages import require
+from qzoo.runtimes.runtime import Array
+
+
+def activation_quantizers(graph: ir.Graph) -> dict[str, ir.Node]:
+    """Returns the QuantizeLinear nodes of activations by the path of their quantizer, in order."""
+    found = [node for node in nodes(graph, QUANTIZE) if constant(node.inputs[0]) is None]
+    return {path_of(node): node for node in found}
+
+
+def path_of(node: ir.Node) -> str:
+    """Returns the path of the quantizer that a node is of."""
+    return (node.name or "").partition("/")[0]
+
+
+def write_probed(source: Path, target: Path, *, cut: bool = False) -> list[str]:
+    """Writes a graph that gives, besides the logits, the integers of each activation's quantizer; returns their paths.
+
+    Args:
+        source: the graph.
+        target: the file that is written.
+        cut: take the dequantized activations as inputs too, so that each part between quantizers can be fed alone.
+    """
+    model = ir.load(source)
+    graph, paths = model.graph, []
+    for path, node in activation_quantizers(graph).items():
+        paths.append(path)
+        graph.outputs.append(node.outputs[0])
+        for pair in consumers(node.outputs[0]) if cut else ():
+            if pair.op_type == DEQUANTIZE:
+                fed = ir.Value(name=f"fed.{path}", shape=pair.outputs[0].shape, type=ir.TensorType(ir.DataType.FLOAT))
+                graph.inputs.append(fed)
+                pair.outputs[0].replace_all_uses_with(fed)
+                graph.remove(pair, safe=True)
+    ir.save(model, target)
+    return paths
+
+
+class ProbedSession:
+    """A probed graph in ONNX Runtime.
+
+    Args:
+        path: what `write_probed` wrote.
+        optimized: with the runtime's optimizations, or without.
+    """
+
+    def __init__(self, path: Path, *, optimized: bool) -> None:
+        ort = require("onnxruntime")
+        options, level = ort.SessionOptions(), ort.GraphOptimizationLevel
+        options.log_severity_level = 3
+        options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
+        self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.inputs = [one.name for one in self.session.get_inputs()]
+
+    def run(self, feeds: dict[str, Array]) -> list[Array]:
+        """Returns the logits, then the integers of each quantizer, in order."""
+        found: list[Array] = self.session.run(None, {name: feeds[name] for name in self.inputs})
+        return found

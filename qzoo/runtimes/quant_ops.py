@@ -1,0 +1,87 @@
+"""The two operators that an exported model speaks of quantization with, and what they are in ONNX.
+
+`quantize_dequantize` is a quantizer of activations: QuantizeLinear, then DequantizeLinear. `dequantize` gives a weight
+from the integers that are stored of it. torch sees each as one operator, so that tracing can't take it apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.uint16)
+
+
+@torch.library.custom_op("qzoo::quantize_dequantize", mutates_args=())
+def quantize_dequantize(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    """Returns `x` rounded to the grid of a type, as ONNX defines QuantizeLinear and DequantizeLinear.
+
+    Args:
+        x: float, any shape.
+        scale: the size of a step, float32, `()`.
+        zero_point: what 0 is stored as; its dtype is that of the stored values.
+    """
+    steps = x.float() / scale
+    if zero_point.dtype not in INTEGERS:
+        largest = torch.finfo(zero_point.dtype).max
+        return (steps.clamp(-largest, largest).to(zero_point.dtype).float() * scale).to(x.dtype)
+    of_type, zero = torch.iinfo(zero_point.dtype), zero_point.float()
+    return (((steps.round() + zero).clamp(of_type.min, of_type.max) - zero) * scale).to(x.dtype)
+
+
+@torch.library.custom_op("qzoo::dequantize", mutates_args=())
+def dequantize(values: Tensor, scale: Tensor, axis: int) -> Tensor:
+    """Returns stored values scaled back, float32.
+
+    Args:
+        values: as stored, of an integer or FP8 dtype.
+        scale: the size of a step, float32; `()`, or `(C,)` along the axis.
+        axis: of the channels.
+    """
+    shape = [-1 if dim == axis else 1 for dim in range(values.dim())] if scale.dim() else []
+    return values.float() * scale.view(shape)
+
+
+@quantize_dequantize.register_fake
+def _(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+@dequantize.register_fake
+def _(values: Tensor, scale: Tensor, axis: int) -> Tensor:
+    return torch.empty_like(values, dtype=torch.float32)
+
+
+def translation() -> dict[Any, Callable[..., Any]]:
+    """Returns what the exporter makes of the operators."""
+    from onnxscript import opset21
+
+    op: Any = opset21
+
+    def quantized(x: Any, scale: Any, zero_point: Any) -> Any:
+        return op.DequantizeLinear(op.QuantizeLinear(x, scale, zero_point), scale, zero_point)
+
+    def stored(values: Any, scale: Any, axis: int) -> Any:
+        return op.DequantizeLinear(values, scale, axis=axis)
+
+    return {
+        torch.ops.qzoo.quantize_dequantize.default: quantized,
+        torch.ops.qzoo.dequantize.default: stored,
+    }
+
+
+def stored_dtype(fp8: torch.dtype | None, bits: int, unsigned: bool) -> torch.dtype:
+    """Returns the narrowest dtype of ONNX and torch alike that holds the values of a grid.
+
+    Example:
+        >>> stored_dtype(None, 4, unsigned=True), stored_dtype(None, 10, unsigned=False)
+        (torch.uint8, torch.int16)
+    """
+    if fp8 is not None:
+        return fp8
+    if bits <= 8:
+        return torch.uint8 if unsigned else torch.int8
+    return torch.uint16 if unsigned else torch.int16

@@ -1,0 +1,45 @@
+"""What a runtime wants of a graph, and how a graph is run in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+class Session(Protocol):
+    """A graph, loaded by a runtime."""
+
+    def run(self, x: Array) -> Array:
+        """Returns the logits `(N, classes)` of images `(N, C, H, W)`, float32 both."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A runtime, as far as exporting is concerned.
+
+    Attributes:
+        name: as `--runtime` takes it.
+        title: as people call it.
+        folds: batch norm is folded into the weights before; if not, the runtime does that itself.
+        shifted: signed activations are stored unsigned, 0 in the middle.
+        residual: which inputs of a residual addition have to be quantized for it to run on integers.
+        scheme: that fits it.
+        package: that runs it, as pip calls it.
+        session: loads a file, with a number of threads, with the runtime's own optimizations or without; None: it does
+            not run here, and ONNX Runtime stands for it where values are compared.
+    """
+
+    name: str
+    title: str
+    folds: bool
+    shifted: bool
+    residual: Literal["skip", "both"]
+    scheme: str
+    package: str
+    session: Callable[[Path, int | None, bool], Session] | None

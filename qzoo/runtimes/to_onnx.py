@@ -1,0 +1,84 @@
+"""A fake-quantized model as an ONNX graph: `torch.onnx`, then what the runtime needs besides."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from qzoo.errors import UnsupportedError
+from qzoo.quant.ranges import require_calibrated, require_quantizers
+from qzoo.runtimes.exported_quantizer import exportable
+from qzoo.runtimes.fold_batch_norm import fold_batch_norms
+from qzoo.runtimes.graph import name_by_module, remove_unread
+from qzoo.runtimes.packages import require
+from qzoo.runtimes.quant_ops import translation
+from qzoo.runtimes.runtime import Runtime
+from qzoo.runtimes.share_quantizers import share_quantizers
+
+OPSET = 21
+"""Of all exports: the first that has every type a quantizer may store."""
+INPUT, OUTPUT = "images", "logits"
+
+
+def to_onnx(model: nn.Module, example: Tensor, runtime: Runtime, *, dynamic: bool = True) -> ir.Model:
+    """Returns the graph of a calibrated model for a runtime.
+
+    Args:
+        model: calibrated, on the CPU; not changed.
+        example: an image `(1, C, H, W)`, float32; its values do not matter.
+        runtime: decides about batch norm and the type of stored activations.
+        dynamic: the graph takes batches of any size; if not, of one image.
+
+    Raises:
+        NotCalibratedError: a quantizer has no range; it is named.
+        UnsupportedError: `torch.export` can't trace the model.
+    """
+    require("onnxscript")
+    require_quantizers(model)
+    require_calibrated(model, f"export for {runtime.title}")
+    graph_model = _traced(exportable(model, shifted=runtime.shifted), example, dynamic)
+    graph = graph_model.graph
+    name_by_module(graph)
+    if runtime.folds:
+        fold_batch_norms(graph)
+    share_quantizers(graph)
+    remove_unread(graph)
+    return graph_model
+
+
+def _traced(model: nn.Module, example: Tensor, dynamic: bool) -> ir.Model:
+    # A batch of one would be traced as a constant.
+    images = torch.cat([example, example]) if dynamic else example
+    shapes: Any = ({0: torch.export.Dim("batch")},) if dynamic else None
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                model, (images,), dynamo=True, opset_version=OPSET, custom_translation_table=translation(),
+                dynamic_shapes=shapes, input_names=[INPUT], output_names=[OUTPUT], verbose=False,
+            )  # fmt: skip
+    except Exception as error:
+        reason = str(error.__cause__ or error).strip().splitlines()
+        raise UnsupportedError(
+            f"torch.export can't trace this {type(model).__name__}: {reason[0] if reason else type(error).__name__} "
+            f"{'Try a fixed batch: --static.' if dynamic else ''}"
+        ) from error
+    assert program is not None
+    return program.model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield

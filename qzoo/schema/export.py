@@ -1,0 +1,74 @@
+"""What an export found out: the file, the rules, and how close the runtime comes to the fake-quantized model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from qzoo.schema.model import StrictModel
+
+
+class LintFinding(StrictModel):
+    """One thing that a rule found in a graph."""
+
+    rule: str
+    level: Literal["error", "note"]
+    node: str
+    message: str
+
+
+class NodeParity(StrictModel):
+    """How far the integers of one quantizer are from the fake-quantized model's, in steps."""
+
+    node: str
+    """Path of the quantizer."""
+    alone: int = Field(ge=0)
+    """The largest difference where the part before it is fed with the fake-quantized model's own values."""
+    plain: int = Field(ge=0)
+    """The largest difference end to end, in ONNX Runtime without optimizations."""
+    plain_share: float = Field(ge=0, le=1)
+    """Share of values that differ at all, likewise."""
+    optimized: int = Field(ge=0)
+    """The largest difference end to end, in ONNX Runtime with optimizations."""
+    optimized_share: float = Field(ge=0, le=1)
+    """Likewise."""
+
+
+class Parity(StrictModel):
+    """How close a runtime comes to the fake-quantized model, on real images."""
+
+    images: int = Field(ge=1)
+    own_runtime: bool
+    """Whether the runtime itself ran; if not, ONNX Runtime without optimizations in its place."""
+    agreement_plain: float
+    """Percent of images with the same top-1, in ONNX Runtime without optimizations."""
+    agreement: float
+    """Likewise, in the runtime, with its optimizations."""
+    logit_difference_plain: float
+    """The largest."""
+    logit_difference: float
+    """Likewise."""
+    largest_logit: float
+    """Of the fake-quantized model, to compare differences with."""
+    nodes: list[NodeParity]
+    first_diverging: str | None = None
+    """The first quantizer that is more than one step off though it was fed rightly: a fault, not a rounding."""
+
+
+class ExportReport(StrictModel):
+    """What `qzoo export --json` writes."""
+
+    name: str
+    runtime: str
+    file: str
+    opset: int
+    bytes: int
+    float_bytes: int
+    """Of the float weights: parameters and buffers, 4 bytes each."""
+    layers: int
+    quantized_layers: int
+    findings: list[LintFinding]
+    parity: Parity | None
+    seconds: float
+    environment: dict[str, str | int | None]

@@ -1,0 +1,139 @@
+"""Exporting a calibrated model to a runtime: the file, the rules it keeps, and how close the runtime comes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.build.example import example_inputs
+from qzoo.build.heads import requantize_replaced
+from qzoo.build.identity import identity
+from qzoo.errors import UnsupportedError
+from qzoo.quant.ranges import require_calibrated, require_quantizers
+from qzoo.runtimes.registry import runtime_named
+from qzoo.schema.export import ExportReport, LintFinding, Parity
+from qzoo.tasks.batches import as_batches
+from qzoo.tasks.machine import environment
+from qzoo.tasks.progress import Progress, silent
+from qzoo.zoo import create
+
+
+def export(
+    model: nn.Module | str,
+    path: str | Path,
+    runtime: str = "onnxruntime",
+    *,
+    images: Iterable[Any] | None = None,
+    example: Tensor | None = None,
+    dynamic: bool = True,
+    progress: Progress = silent,
+) -> ExportReport:
+    """Writes a calibrated model as an ONNX file with explicit quantization, and holds it against rules and model.
+
+    Each quantizer becomes one QuantizeLinear/DequantizeLinear pair of exactly its scale; weights are stored as the
+    integers that they are. What else a runtime needs, such as batch norm folded into the weights, is done without
+    rounding anew.
+
+    Args:
+        model: calibrated; or the name of a variant. Not changed.
+        path: of the ONNX file; replaced in one step.
+        runtime: `tensorrt`, `onnxruntime` or `openvino`.
+        images: batches of `x` or `(x, y)`, on which the runtime is compared with the model; default: it is not.
+        example: an image `(1, C, H, W)`; default: of the size that the model is made for.
+        dynamic: the graph takes batches of any size; if not, of one image.
+        progress: shown the batches.
+
+    Raises:
+        NotCalibratedError: a quantizer has no range, or there are none.
+        UnsupportedError: the packages of `qzoo[export]` are missing, or torch can't trace the model.
+        UnknownNameError: there is no such runtime.
+
+    Example:
+        >>> report = qzoo.export("resnet8_digits_int8_ort", "model.onnx", "onnxruntime")  # doctest: +SKIP
+        >>> [finding for finding in report.findings if finding.level == "error"]  # doctest: +SKIP
+        []
+    """
+    started, target = time.perf_counter(), runtime_named(runtime)
+    from qzoo.runtimes.packages import require
+
+    require("onnxscript")
+    import onnx_ir as ir
+
+    from qzoo.runtimes.lint import lint
+    from qzoo.runtimes.to_onnx import OPSET, to_onnx
+
+    model = create(model, pretrained=True) if isinstance(model, str) else model
+    requantize_replaced(model)
+    require_quantizers(model)
+    require_calibrated(model, "export")
+    graph = to_onnx(model, _example(model) if example is None else example, target, dynamic=dynamic)
+    _write(graph, Path(path), ir.save)
+    found = lint(graph, target)
+    parity = None if images is None else _parity(model, Path(path), runtime, images, progress)
+    return ExportReport(
+        name=identity(model)["name"],
+        runtime=runtime,
+        file=str(path),
+        opset=OPSET,
+        bytes=Path(path).stat().st_size,
+        float_bytes=4 * sum(value.numel() for value in _float_tensors(model)),
+        layers=found.layers,
+        quantized_layers=found.quantized,
+        findings=[LintFinding(**asdict(finding)) for finding in found.findings],
+        parity=parity,
+        seconds=round(time.perf_counter() - started, 1),
+        environment={**environment("cpu"), **_versions()},
+    )
+
+
+def _example(model: nn.Module) -> Tensor:
+    for x in example_inputs(model):
+        try:
+            with torch.no_grad():
+                model.eval()(x)
+        except (RuntimeError, ValueError, TypeError, AssertionError):
+            continue
+        return x
+    raise UnsupportedError(
+        "This model runs on no image of a usual size. Give one: example=torch.zeros(1, 3, 224, 224)."
+    )
+
+
+def _write(graph: Any, path: Path, save: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save(graph, unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _parity(model: nn.Module, path: Path, runtime: str, images: Iterable[Any], progress: Progress) -> Parity:
+    from qzoo.runtimes.parity import measure_parity
+
+    batches = (x for x, _ in as_batches(images, torch.device("cpu")))
+    return measure_parity(model, path, runtime_named(runtime), progress(batches, None, "comparing"))
+
+
+def _float_tensors(model: nn.Module) -> Iterable[Tensor]:
+    # Ranges are no part of the float model.
+    return [value for key, value in model.state_dict().items() if "_quantizer." not in key]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,63 @@
+"""Exporting a variant by its recipe, compared on images of its dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qzoo.errors import DataError
+from qzoo.pretrained import create_pretrained
+from qzoo.runtimes.registry import runtime_named
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.export import ExportReport
+from qzoo.schema.resolve import resolve
+from qzoo.tasks.evaluate_named import quantized_model
+from qzoo.tasks.export import export
+from qzoo.tasks.images import Images, evaluation_images
+from qzoo.tasks.progress import Progress, silent
+
+COMPARED = 32
+"""Images that a runtime is compared on, unless told otherwise."""
+
+
+def export_named(
+    entry: RecipeEntry, variant: str, path: Path, runtime: str, *, data: Path | None = None, images: int = COMPARED,
+    ranges: Path | None = None, dynamic: bool = True, progress: Progress = silent,
+) -> tuple[ExportReport, str | None]:  # fmt: skip
+    """Exports a variant; see `export`.
+
+    Args:
+        entry: the recipe.
+        variant: one of its variants.
+        path: of the ONNX file.
+        runtime: its name.
+        data: the folder that `--data` names.
+        images: how many of the evaluation split to compare on, a seeded sample; 0: none.
+        ranges: a ranges file; default: what `create(..., pretrained=True)` would take.
+        dynamic: the graph takes batches of any size.
+        progress: shown the batches.
+
+    Returns:
+        The report, and why nothing was compared, if nothing was.
+    """
+    runtime_named(runtime)
+    resolved = resolve(entry, variant)
+    compared, reason = _images(entry, data, images)
+    model = create_pretrained(entry, resolved, {}) if ranges is None else quantized_model(resolved, ranges)
+    return export(model, path, runtime, images=compared, dynamic=dynamic, progress=progress), reason
+
+
+def fitting_variants(entry: RecipeEntry, scheme: str) -> list[str]:
+    """Returns the full names of a recipe's variants that start from a scheme."""
+    schemes = {name: variant.scheme for name, variant in entry.recipe.variants.items()}
+    return [f"{entry.name}_{name}" for name, used in schemes.items() if used == scheme]
+
+
+def _images(entry: RecipeEntry, data: Path | None, images: int) -> tuple[Images | None, str | None]:
+    if images == 0:
+        return None, "no images were asked for"
+    try:
+        return evaluation_images(entry.recipe.base, entry.recipe.dataset, data, images=images), None
+    except DataError as error:
+        if data is not None:
+            raise
+        return None, str(error)

@@ -1,0 +1,105 @@
+"""`qzoo export` and `qzoo lint` as a person runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from qzoo.cli.main import app
+
+MINE = """\
+version: 1
+base: {source: qzoo, architecture: resnet8_digits}
+dataset: digits
+calibration: {images: 128}
+variants:
+  ort: {scheme: int8_ort}
+"""
+
+
+def qzoo(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def plain(result: Result) -> str:
+    return " ".join(result.output.split())
+
+
+def test_a_fitting_variant_is_written_checked_and_compared(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(MINE)
+    name, file = f"{tmp_path / 'mine.yaml'}:ort", tmp_path / "ort.onnx"
+    ranges = tmp_path / "ort.ranges.safetensors"
+    assert qzoo("calibrate", name, "-o", str(ranges)).exit_code == 0
+    made = ("--ranges", str(ranges), "-o", str(file), "--images", "64", "--json", str(tmp_path / "a.json"))
+    result = qzoo("export", name, "--runtime", "onnxruntime", *made)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert f"{file}: mine_ort for ONNX Runtime, {report['bytes'] / 1e6:.2f} MB" in plain(result)
+    assert "8 of 8 layers quantized" in plain(result)
+    assert "Compared on 64 images: ONNX Runtime predicts the same for" in plain(result)
+    assert "fed rightly, within 1 step" in plain(result)
+    assert report["parity"]["agreement_plain"] >= 98
+    assert [one for one in report["findings"] if one["level"] == "error"] == []
+    assert {"onnx", "onnxruntime", "openvino", "torch"} <= report["environment"].keys()
+    checked = qzoo("lint", str(file), "--runtime", "onnxruntime")
+    assert checked.exit_code == 0
+    assert f"{file}: 8 of 8 layers quantized, 0 errors" in plain(checked)
+    other = qzoo("lint", str(file), "-r", "tensorrt", "--json", str(tmp_path / "found.json"))
+    assert other.exit_code == 1
+    assert {"zero-point", "residual"} <= {one["rule"] for one in json.loads((tmp_path / "found.json").read_text())}
+
+
+def test_a_scheme_that_does_not_fit_is_named_with_one_that_does(tmp_path: Path) -> None:
+    result = qzoo("export", "resnet8_digits_int8", "-r", "onnxruntime", "-o", str(tmp_path / "a.onnx"), "--images", "0")
+    assert result.exit_code == 1
+    assert "error signed: layer1.conv1.input_quantizer/QuantizeLinear: it is signed, after Relu" in plain(result)
+    assert "resnet8_digits_int8 does not fit ONNX Runtime. A variant of scheme int8_ort does" in plain(result)
+    assert "note: not compared with the model: no images were asked for" in plain(result)
+    assert (tmp_path / "a.onnx").is_file()
+
+
+def test_optimizations_that_change_predictions_are_told(tmp_path: Path) -> None:
+    # ONNX Runtime 1.32 computes something else of FP8 graphs once it optimizes them.
+    file, report = tmp_path / "a.onnx", tmp_path / "a.json"
+    result = qzoo("export", "resnet8_digits_fp8", "-r", "onnxruntime", "-o", str(file), "--json", str(report))
+    parity = json.loads(report.read_text())["parity"]
+    assert parity["agreement_plain"] == 100
+    changed = f"ONNX Runtime's own optimizations change {100 - parity['agreement']:.1f} % of the predictions"
+    assert (changed in plain(result)) is (result.exit_code == 1) is (parity["agreement"] < 90)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resnet8_digits",), "'resnet8_digits' is a float base. Name a variant to export: int8, "),
+        (("resnet8_digits_int8", "-r", "onnx"), "Unknown runtime 'onnx'. Did you mean 'onnxruntime'?"),
+    ],
+)
+def test_a_mistake_is_told_in_words(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runtime = () if "-r" in arguments else ("-r", "openvino")
+    result = qzoo("export", *arguments, *runtime)
+    assert result.exit_code == 2
+    assert message in plain(result)
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_without_the_packages_the_command_that_installs_them_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import qzoo.runtimes.packages as packages
+
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named '{name}'")
+
+    monkeypatch.setattr(packages, "import_module", missing)
+    result = qzoo("export", "resnet8_digits_int8", "-r", "openvino", "-o", str(tmp_path / "a.onnx"))
+    assert result.exit_code == 2
+    assert "This needs onnxscript, which can't be imported here" in plain(result)
+    assert "pip install 'qzoo[export]'" in plain(result)
+    assert "pip install 'qzoo[export]'" in plain(qzoo("lint", "a.onnx", "-r", "openvino"))
