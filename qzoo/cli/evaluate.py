@@ -32,6 +32,12 @@ def run(
             show_default=False,
         ),
     ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime", "-r", help="Evaluate the exported variant in onnxruntime or openvino.", show_default=False
+        ),
+    ] = None,
     eval_images: EvalImages = None,
     batch_size: BatchSize = None,
     device: Device = "cpu",
@@ -44,6 +50,7 @@ def run(
 
     - `qzoo evaluate resnet8_digits_int8`
     - `qzoo evaluate resnet20_cifar10_int8 --data /data --eval-images 1000`
+    - `qzoo evaluate resnet8_digits_int8 --runtime onnxruntime`
     - `qzoo evaluate resnet20_cifar10_int8 --data /data --receipt resnet20_cifar10_int8.receipt.safetensors`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
@@ -54,7 +61,7 @@ def run(
     entry, variant = find(name)
     settings = Settings(data=data, eval_images=eval_images, batch_size=batch_size, device=device, workers=workers)
     check_target(None if receipt is None else str(receipt), "--receipt")
-    result = evaluate_named(entry, variant, settings, ranges=ranges, receipt=receipt, progress=bar)
+    result = evaluate_named(entry, variant, settings, ranges=ranges, receipt=receipt, runtime=runtime, progress=bar)
     if json_file:
         write_json(json.dumps(_facts(name, result)), json_file)
     if json_file != "-":

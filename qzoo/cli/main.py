@@ -17,6 +17,7 @@ import typer
 from rich.markup import escape
 
 from qzoo.cli import (
+    benchmark,
     calibrate,
     evaluate,
     explain,
@@ -80,7 +81,7 @@ def _report_bug(text: str) -> NoReturn:
     sys.exit(3)
 
 
-for command in (list_models, show, explain, new, validate, export, lint, solve, verify, push, pull):
+for command in (list_models, show, explain, new, validate, export, lint, benchmark, solve, verify, push, pull):
     app.command(name=command.NAME)(_guarded(command.run))
 for command in (calibrate, evaluate, reproduce, finetune, sensitivity):
     app.command(name=command.NAME)(_guarded(in_each_process(command.run)))

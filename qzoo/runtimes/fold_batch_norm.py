@@ -94,6 +94,7 @@ def _folded_weight(graph: ir.Graph, layer: ir.Node, factor: Array) -> ir.Value |
     new = ir.Node("", DEQUANTIZE, inputs, attributes=[ir.AttrInt64("axis", axis)], name=stored.name, num_outputs=1)
     graph.insert_before(layer, new)
     new.outputs[0].name = f"{weight.name}.folded" if weight is not None else None
+    new.outputs[0].shape, new.outputs[0].type = ir.Shape(values.shape), ir.TensorType(ir.DataType.FLOAT)
     return new.outputs[0]
 
 

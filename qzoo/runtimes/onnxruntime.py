@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from qzoo.runtimes.packages import require
-from qzoo.runtimes.runtime import Array, Runtime, Session
+from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session
 
 
 class _Session:
@@ -30,13 +31,36 @@ def session(path: Path, threads: int | None = None, optimized: bool = True) -> S
     return _Session(path, threads, optimized)
 
 
+def kernels(path: Path) -> dict[str, Kernel]:
+    """Returns what runs the nodes of a file, by their names, after the runtime's own optimizations."""
+    ort, ir = require("onnxruntime"), require("onnx_ir")
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # it warns that the file suits this machine alone, which it is read on
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        graph = ir.load(options.optimized_model_filepath).graph
+        return {_original(node.name): Kernel(node.op_type, _is_integer(node.op_type)) for node in graph}
+
+
+def _original(name: str) -> str:
+    # What is fused keeps the name of its layer, and gets a number.
+    return name.partition("_token_")[0]
+
+
+def _is_integer(op_type: str) -> bool:
+    return op_type.startswith("QLinear") or op_type in ("QGemm", "ConvInteger", "MatMulInteger", "NhwcMaxPool")
+
+
 RUNTIME = Runtime(
     name="onnxruntime",
     title="ONNX Runtime",
     folds=True,
+    symmetric=False,
     shifted=True,
     residual="both",
     scheme="int8_ort",
     package="onnxruntime",
     session=session,
+    kernels=kernels,
 )

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from qzoo.runtimes.packages import require
-from qzoo.runtimes.runtime import Array, Runtime, Session
+from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session
+
+FACTS = ("primitiveType", "runtimePrecision", "originalLayersNames")
 
 
 class _Session:
@@ -29,13 +31,27 @@ def session(path: Path, threads: int | None = None, optimized: bool = True) -> S
     return _Session(path, threads, optimized)
 
 
+def kernels(path: Path) -> dict[str, Kernel]:
+    """Returns what runs the nodes of a file, by their names, after the runtime's own optimizations."""
+    compiled = require("openvino").Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found: dict[str, Kernel] = {}
+    for operator in compiled.get_runtime_model().get_ordered_ops():
+        facts = {key: operator.rt_info[key].astype(str) for key in FACTS if key in operator.rt_info}
+        kernel = Kernel(facts.get("primitiveType", "?"), facts.get("runtimePrecision") in ("u8", "i8"))
+        # What is fused is told of as its first node, then by what was fused.
+        found |= {name: kernel for name in facts.get("originalLayersNames", "").split(",") if name}
+    return found
+
+
 RUNTIME = Runtime(
     name="openvino",
     title="OpenVINO",
     folds=True,
-    shifted=True,
+    symmetric=False,
+    shifted=False,
     residual="both",
     scheme="int8_ort",
     package="openvino",
     session=session,
+    kernels=kernels,
 )

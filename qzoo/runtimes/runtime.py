@@ -20,6 +20,19 @@ class Session(Protocol):
 
 
 @dataclass(frozen=True)
+class Kernel:
+    """What runs a node.
+
+    Attributes:
+        name: as the runtime calls it, `QLinearConv` or `brgconv_avx512_I8`.
+        integer: it computes with integers.
+    """
+
+    name: str
+    integer: bool
+
+
+@dataclass(frozen=True)
 class Runtime:
     """A runtime, as far as exporting is concerned.
 
@@ -27,19 +40,23 @@ class Runtime:
         name: as `--runtime` takes it.
         title: as people call it.
         folds: batch norm is folded into the weights before; if not, the runtime does that itself.
+        symmetric: it takes signed types alone, 0 stored as 0.
         shifted: signed activations are stored unsigned, 0 in the middle.
         residual: which inputs of a residual addition have to be quantized for it to run on integers.
         scheme: that fits it.
         package: that runs it, as pip calls it.
         session: loads a file, with a number of threads, with the runtime's own optimizations or without; None: it does
             not run here, and ONNX Runtime stands for it where values are compared.
+        kernels: tells by which kernels the nodes of a file are run.
     """
 
     name: str
     title: str
     folds: bool
+    symmetric: bool
     shifted: bool
     residual: Literal["skip", "both"]
     scheme: str
     package: str
     session: Callable[[Path, int | None, bool], Session] | None
+    kernels: Callable[[Path], dict[str, Kernel]] | None = None

@@ -12,6 +12,7 @@ RUNTIME = Runtime(
     name="tensorrt",
     title="TensorRT",
     folds=False,
+    symmetric=True,
     shifted=False,
     residual="skip",
     scheme="int8",

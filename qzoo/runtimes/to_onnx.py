@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import warnings
 from collections.abc import Iterator
@@ -53,10 +54,26 @@ def to_onnx(model: nn.Module, example: Tensor, runtime: Runtime, *, dynamic: boo
     return graph_model
 
 
+def float_to_onnx(model: nn.Module, example: Tensor) -> ir.Model:
+    """Returns the graph of a float model, with dynamic batches: what a quantized one is timed against.
+
+    Args:
+        model: on the CPU; not changed.
+        example: an image `(1, C, H, W)`, float32.
+
+    Raises:
+        UnsupportedError: `torch.export` can't trace the model.
+    """
+    require("onnxscript")
+    traced = _traced(model.eval(), example, dynamic=True)
+    name_by_module(traced.graph)
+    return traced
+
+
 def _traced(model: nn.Module, example: Tensor, dynamic: bool) -> ir.Model:
     # A batch of one would be traced as a constant.
     images = torch.cat([example, example]) if dynamic else example
-    shapes: Any = ({0: torch.export.Dim("batch")},) if dynamic else None
+    shapes = _batch_of_any_size(model) if dynamic else None
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -71,6 +88,13 @@ def _traced(model: nn.Module, example: Tensor, dynamic: bool) -> ir.Model:
         ) from error
     assert program is not None
     return program.model
+
+
+def _batch_of_any_size(model: nn.Module) -> Any:
+    images = {0: torch.export.Dim("batch")}
+    first = next(iter(inspect.signature(model.forward).parameters.values()))
+    # torch.export wants it as the forward takes it: of `*args`, a tuple.
+    return ((images,),) if first.kind is inspect.Parameter.VAR_POSITIONAL else (images,)
 
 
 @contextlib.contextmanager

@@ -71,4 +71,4 @@ class ExportReport(StrictModel):
     findings: list[LintFinding]
     parity: Parity | None
     seconds: float
-    environment: dict[str, str | int | None]
+    environment: dict[str, str | int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from torch import nn
@@ -9,11 +10,13 @@ from torch import nn
 from qzoo.build.bases import create_base
 from qzoo.build.quantize import quantize_in_place
 from qzoo.distributed import failing_together, rank
-from qzoo.errors import UnknownNameError
+from qzoo.errors import UnknownNameError, UnsupportedError
 from qzoo.pretrained import create_pretrained
+from qzoo.runtimes.registry import runtime_named
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
+from qzoo.tasks.export import export
 from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.receipts import Receipts
@@ -29,6 +32,7 @@ def evaluate_named(
     *,
     ranges: Path | None = None,
     receipt: Path | None = None,
+    runtime: str | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Returns the accuracy of a float base, or of a variant with the ranges found for it.
@@ -39,6 +43,7 @@ def evaluate_named(
         settings: data, device, number of images.
         ranges: a ranges file; default: what `create(..., pretrained=True)` would take.
         receipt: a file that gets the predictions of float and quantized model, which takes evaluating both.
+        runtime: `onnxruntime` or `openvino`: the exported variant is evaluated there, on the CPU.
         progress: shown the batches.
 
     Raises:
@@ -50,13 +55,39 @@ def evaluate_named(
     if variant is None and (ranges or receipt):
         known, lacks = ", ".join(entry.variants), "ranges" if ranges else "receipt"
         raise UnknownNameError(f"'{entry.name}' is the float base, which has no {lacks}. Name a variant: {known}.")
+    if runtime is not None:
+        _check_runtime(entry, variant, settings, runtime)
+        if receipt is not None:
+            raise UnsupportedError("--receipt holds the predictions of the variant itself. Leave out --runtime.")
     with failing_together():
-        model = _model(entry, variant, ranges).to(usable_device(settings.device))
+        model = _model(entry, variant, ranges)
         images = _images(entry, settings)
+        if runtime is not None:
+            model = _exported(model, runtime)
+        model = model.to(usable_device(settings.device))
         result = evaluate_images(model, images, progress=progress)
         if receipt is not None:
             _write_receipt(entry, model, images, result, settings, receipt, progress)
         return result
+
+
+def _check_runtime(entry: RecipeEntry, variant: str | None, settings: Settings, runtime: str) -> None:
+    runtime_named(runtime)
+    if variant is None:
+        raise UnknownNameError(
+            f"'{entry.name}' is the float base; a runtime gets a variant. Name one: {', '.join(entry.variants)}."
+        )
+    if settings.device != "cpu":
+        raise UnsupportedError(f"--runtime {runtime} runs on the CPU, not on '{settings.device}'. Leave out --device.")
+
+
+def _exported(model: nn.Module, runtime: str) -> nn.Module:
+    from qzoo.runtimes.runtime_model import RuntimeModel
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        export(model, file, runtime)
+        return RuntimeModel(file, runtime_named(runtime))
 
 
 def measure_receipt(entry: RecipeEntry, model: nn.Module, settings: Settings, path: Path, progress: Progress) -> None:

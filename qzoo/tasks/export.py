@@ -74,7 +74,7 @@ def export(
     requantize_replaced(model)
     require_quantizers(model)
     require_calibrated(model, "export")
-    graph = to_onnx(model, _example(model) if example is None else example, target, dynamic=dynamic)
+    graph = to_onnx(model, example_of(model) if example is None else example, target, dynamic=dynamic)
     _write(graph, Path(path), ir.save)
     found = lint(graph, target)
     parity = None if images is None else _parity(model, Path(path), runtime, images, progress)
@@ -90,11 +90,16 @@ def export(
         findings=[LintFinding(**asdict(finding)) for finding in found.findings],
         parity=parity,
         seconds=round(time.perf_counter() - started, 1),
-        environment={**environment("cpu"), **_versions()},
+        environment={**environment("cpu"), **versions()},
     )
 
 
-def _example(model: nn.Module) -> Tensor:
+def example_of(model: nn.Module) -> Tensor:
+    """Returns an image of the size that a model is made for, `(1, C, H, W)`.
+
+    Raises:
+        UnsupportedError: it runs on no image of a usual size.
+    """
     for x in example_inputs(model):
         try:
             with torch.no_grad():
@@ -129,7 +134,8 @@ def _float_tensors(model: nn.Module) -> Iterable[Tensor]:
     return [value for key, value in model.state_dict().items() if "_quantizer." not in key]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Returns the versions of the packages that export and run, as they stand in a report."""
     found = {}
     for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
         try:

@@ -29,3 +29,15 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return f"{line.split(':', 1)[1].strip()} ({os.cpu_count()} cores)"
     return platform.processor() or platform.machine()
+
+
+INTEGER_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+"""CPU flags that integer kernels are chosen by: of x86, then of ARM."""
+
+
+def cpu_flags() -> list[str]:
+    """Returns which of the flags that matter to integer kernels this processor has; none where it can't be told."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    found = next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return [flag for flag in INTEGER_FLAGS if flag in found]

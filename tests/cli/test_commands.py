@@ -17,8 +17,8 @@ from qzoo.cli.main import app
 from qzoo.schema.catalog import Catalog
 
 COMMANDS = [
-    "list", "show", "explain", "new", "validate", "calibrate", "evaluate", "export", "finetune", "lint", "reproduce",
-    "sensitivity", "solve", "verify", "push", "pull",
+    "benchmark", "list", "show", "explain", "new", "validate", "calibrate", "evaluate", "export", "finetune", "lint",
+    "reproduce", "sensitivity", "solve", "verify", "push", "pull",
 ]  # fmt: skip
 MINE = """\
 version: 1

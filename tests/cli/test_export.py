@@ -103,3 +103,39 @@ def test_without_the_packages_the_command_that_installs_them_is_told(
     assert "This needs onnxscript, which can't be imported here" in plain(result)
     assert "pip install 'qzoo[export]'" in plain(result)
     assert "pip install 'qzoo[export]'" in plain(qzoo("lint", "a.onnx", "-r", "openvino"))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_the_exported_variant_can_be_evaluated_in_its_runtime(runtime: str) -> None:
+    facts = [
+        json.loads(qzoo("evaluate", "resnet8_digits_int8", *more, "--json", "-").stdout)
+        for more in ((), ("--runtime", runtime))
+    ]
+    assert abs(facts[0]["top1"] - facts[1]["top1"]) <= 0.4
+    assert facts[1]["images"] == 597
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("resnet8_digits",), "'resnet8_digits' is the float base; a runtime gets a variant. Name one: int8, "),
+        (("resnet8_digits_int8", "--device", "cuda"), "--runtime onnxruntime runs on the CPU, not on 'cuda'."),
+        (("resnet8_digits_int8", "--receipt", "a"), "--receipt holds the predictions of the variant itself."),
+    ],
+)
+def test_what_a_runtime_can_not_evaluate_is_told(arguments: tuple[str, ...], message: str) -> None:
+    result = qzoo("evaluate", *arguments, "--runtime", "onnxruntime")
+    assert result.exit_code == 2
+    assert message in plain(result)
+
+
+def test_a_benchmark_shows_float_beside_quantized(tmp_path: Path) -> None:
+    options = ("--batch", "2", "--threads", "1", "--json", str(tmp_path / "a.json"))
+    result = qzoo("benchmark", "resnet8_digits_int8", "-r", "onnxruntime", *options)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert [one["batch"] for one in report["timings"]] == [2]
+    assert "resnet8_digits_int8 in onnxruntime, 1 threads" in plain(result)
+    share = f"{100 * report['integer_macs']:.1f} % of the multiply-accumulates"
+    assert f"On integers: {share}, 0 of 3 additions" in plain(result)
+    assert "in float: layer1/Add (" in plain(result)

@@ -59,7 +59,7 @@ def per_channel_activation(graph: ir.Graph, runtime: Runtime) -> Iterator[Findin
 
 def zero_point(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
     """A zero point or an unsigned type, where the runtime knows symmetric quantization alone."""
-    if runtime.shifted:
+    if not runtime.symmetric:
         return
     for node in nodes(graph, QUANTIZE, DEQUANTIZE):
         zero = constant(input_of(node, 2))

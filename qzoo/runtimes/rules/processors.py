@@ -23,7 +23,7 @@ def saturation(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
 
     Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, PMADDUBSW.
     """
-    layers = [node for node in nodes(graph, *LAYERS) if _may_saturate(node)] if runtime.shifted else []
+    layers = [node for node in nodes(graph, *LAYERS) if _may_saturate(node)] if not runtime.symmetric else []
     if layers:
         more = f" and {len(layers) - 1} more layers" if len(layers) > 1 else ""
         yield note(

@@ -27,14 +27,17 @@ def several_quantizers(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
 
 def signed_after_activation(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
     """A signed quantizer after ReLU or ReLU6: half its steps are never used, and the activation stays an operator."""
-    for node in nodes(graph, QUANTIZE) if runtime.shifted else ():
+    for node in nodes(graph, QUANTIZE) if not runtime.symmetric else ():
         zero = constant(input_of(node, 2))
         activation = producer(node.inputs[0], *ACTIVATIONS)
         if activation is None or zero is None or zero.dtype.kind not in "iu" or not _from_zero(activation):
             continue
-        if int(zero.reshape(-1)[0]) != np.iinfo(zero.dtype).min:
+        if int(zero.reshape(-1)[0]) != np.iinfo(zero.dtype).min or zero.dtype.kind == "i":
             fault = f"it is signed, after {activation.name}, which gives nothing below 0"
-            yield error("signed", node, f"{fault}; {runtime.title} fuses an unsigned one: unsigned: auto")
+            if runtime.shifted:
+                yield error("signed", node, f"{fault}; {runtime.title} fuses an unsigned one: unsigned: auto")
+            else:
+                yield note("signed", node, f"{fault}: half its steps are never used; unsigned: auto")
 
 
 def _from_zero(activation: ir.Node) -> bool:
@@ -42,6 +45,11 @@ def _from_zero(activation: ir.Node) -> bool:
         return True
     lowest = constant(input_of(activation, 1))
     return lowest is not None and float(lowest) >= 0
+
+
+def is_residual(node: ir.Node) -> bool:
+    """Whether an addition is of two activations."""
+    return all(constant(value) is None for value in node.inputs)
 
 
 def requantized(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
@@ -55,7 +63,7 @@ def requantized(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
 def residual(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
     """An addition whose inputs are not quantized as the runtime can fuse it."""
     for node in nodes(graph, "Add"):
-        if any(constant(value) is not None for value in node.inputs):
+        if not is_residual(node):
             continue
         quantized = sum(producer(value, DEQUANTIZE) is not None for value in node.inputs)
         if quantized == 0:

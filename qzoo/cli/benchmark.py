@@ -1,0 +1,84 @@
+"""`qzoo benchmark`: float against quantized in a runtime."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from qzoo.cli.console import check_target, stdout, write_json
+from qzoo.cli.options import Json
+from qzoo.errors import UnknownNameError
+from qzoo.weights.finding import find
+
+if TYPE_CHECKING:
+    from qzoo.schema.benchmark import BenchmarkReport
+
+NAME = "benchmark"
+SHOWN = 12
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="A variant with ranges, or a recipe file with one: FILE:VARIANT.")],
+    runtime: Annotated[str, typer.Option("--runtime", "-r", help="onnxruntime or openvino.")],
+    batch: Annotated[
+        list[int] | None, typer.Option("--batch", min=1, help="Images at a time; may be repeated. Default: 1 and 8.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="Default: one a core.", show_default=False)
+    ] = None,
+    json_file: Json = None,
+) -> None:
+    """Time a variant against its float base in the same runtime, side by side in one run.
+
+    Both are exported, warmed up, and run in turn on random images; a speed-up is the ratio of medians. The share of
+    multiply-accumulates in integer kernels is what the runtime itself says that it executes.
+
+    Examples:
+
+    - `qzoo benchmark resnet8_digits_int8 --runtime onnxruntime`
+    - `qzoo benchmark tf_efficientnet_lite0_int8_ort --runtime openvino --threads 2 --json lite0.json`
+    """  # noqa: D412
+    from qzoo.build.bases import create_base
+    from qzoo.cli.progress_bar import bar
+    from qzoo.pretrained import create_pretrained
+    from qzoo.runtimes.registry import runtime_named
+    from qzoo.schema.resolve import resolve
+    from qzoo.tasks.benchmark import benchmark
+
+    runtime_named(runtime)
+    check_target(json_file)
+    entry, variant = find(name)
+    if variant is None:
+        raise UnknownNameError(f"'{name}' is a float base. Name a variant to time: {', '.join(entry.variants)}.")
+    resolved = resolve(entry, variant)
+    report = benchmark(
+        create_pretrained(entry, resolved, {}), create_base(resolved.base, pretrained=True), runtime,
+        name=resolved.name, batches=batch or (1, 8), threads=threads, progress=bar,
+    )  # fmt: skip
+    if json_file:
+        write_json(report.model_dump_json(indent=1), json_file)
+    if json_file != "-":
+        _print(report)
+
+
+def _print(report: BenchmarkReport) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("batch", "float ms", "10-90 %", "quantized ms", "10-90 %", "speed"):
+        table.add_column(heading, justify="right")
+    for one in report.timings:
+        pairs = (one.float_ms, one.quantized_ms)
+        cells = [cell for low, median, high in pairs for cell in (f"{median:.2f}", f"{low:.2f}-{high:.2f}")]
+        table.add_row(str(one.batch), *cells, f"{one.speed:.2f}x")
+    done, additions = report.integer_additions
+    flags = ", ".join(report.cpu_flags) or "none of those that matter"
+    stdout.print(f"{report.name} in {report.runtime}, {report.threads} threads, {report.environment['cpu']}: {flags}")
+    stdout.print(table)
+    stdout.print(
+        f"On integers: {100 * report.integer_macs:.1f} % of the multiply-accumulates, {done} of {additions} additions"
+    )
+    for one_left in report.float_operators[:SHOWN]:
+        stdout.print(f"  in float: {one_left.node} ({one_left.kernel}): {one_left.reason}", soft_wrap=True)
+    if len(report.float_operators) > SHOWN:
+        stdout.print(f"  and {len(report.float_operators) - SHOWN} more; --json FILE has all")

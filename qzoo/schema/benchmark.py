@@ -1,0 +1,47 @@
+"""What `qzoo benchmark` measured: latency of float beside quantized, and what ran on integers."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from qzoo.schema.model import StrictModel
+
+
+class Timing(StrictModel):
+    """Milliseconds of one batch: the median, and what a tenth of the runs stay below and above."""
+
+    batch: int = Field(ge=1)
+    float_ms: tuple[float, float, float]
+    """10 %, median, 90 %."""
+    quantized_ms: tuple[float, float, float]
+    """Likewise."""
+
+    @property
+    def speed(self) -> float:
+        """How many times as fast as float."""
+        return self.float_ms[1] / self.quantized_ms[1]
+
+
+class FloatOperator(StrictModel):
+    """A layer or an addition that did not run on integers."""
+
+    node: str
+    kernel: str
+    reason: str
+
+
+class BenchmarkReport(StrictModel):
+    """What `qzoo benchmark --json` writes."""
+
+    name: str
+    runtime: str
+    threads: int
+    timings: list[Timing]
+    integer_macs: float = Field(ge=0, le=1)
+    """Share of multiply-accumulates that ran in integer kernels."""
+    integer_additions: tuple[int, int]
+    """Residual additions that did, of all."""
+    float_operators: list[FloatOperator]
+    cpu_flags: list[str]
+    """Those that matter to integers."""
+    environment: dict[str, str | int]

@@ -1,0 +1,129 @@
+"""Timing a variant in a runtime against the float model in the same, and telling what ran on integers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from qzoo.errors import UnsupportedError
+from qzoo.runtimes.packages import require
+from qzoo.runtimes.registry import runtime_named
+from qzoo.runtimes.runtime import Kernel, Runtime
+from qzoo.schema.benchmark import BenchmarkReport, FloatOperator, Timing
+from qzoo.tasks.export import example_of, versions
+from qzoo.tasks.machine import cpu_flags, environment
+from qzoo.tasks.progress import Progress, silent
+
+
+def benchmark(
+    model: nn.Module,
+    float_model: nn.Module,
+    runtime: str = "onnxruntime",
+    *,
+    name: str = "",
+    batches: Sequence[int] = (1, 8),
+    threads: int | None = None,
+    progress: Progress = silent,
+) -> BenchmarkReport:
+    """Returns latencies of a calibrated model and of its float base in a runtime, measured side by side in one run.
+
+    Args:
+        model: calibrated, on the CPU; not changed.
+        float_model: its base.
+        runtime: `onnxruntime` or `openvino`.
+        name: for the report.
+        batches: sizes to measure.
+        threads: of the runtime; default: as many as torch uses.
+        progress: shown the runs.
+
+    Raises:
+        UnsupportedError: the runtime does not run here, or torch can't trace the model.
+    """
+    target = runtime_named(runtime)
+    if target.session is None or target.kernels is None:
+        raise UnsupportedError(f"{target.title} does not run here. Use its own tool, or: onnxruntime, openvino.")
+    require("onnxscript")
+    import onnx_ir as ir
+
+    from qzoo.runtimes.to_onnx import float_to_onnx, to_onnx
+
+    threads, example = threads or torch.get_num_threads(), example_of(model)
+    with tempfile.TemporaryDirectory() as folder:
+        files = {"float": Path(folder) / "float.onnx", "quantized": Path(folder) / "quantized.onnx"}
+        graph = to_onnx(model, example, target)
+        ir.save(graph, files["quantized"])
+        ir.save(float_to_onnx(float_model, example), files["float"])
+        sessions = {kind: target.session(file, threads, True) for kind, file in files.items()}
+        timings = [_timing(sessions, example, size, progress) for size in batches]
+        macs, additions, left = _on_integers(graph, target, target.kernels(files["quantized"]))
+    return BenchmarkReport(
+        name=name,
+        runtime=runtime,
+        threads=threads,
+        timings=timings,
+        integer_macs=macs,
+        integer_additions=additions,
+        float_operators=left,
+        cpu_flags=cpu_flags(),
+        environment={**environment("cpu"), **versions()},
+    )
+
+
+def _timing(sessions: dict[str, Any], example: torch.Tensor, size: int, progress: Progress) -> Timing:
+    from qzoo.runtimes.timing import BLOCK, BLOCKS, latency, side_by_side
+
+    x = torch.randn((size, *example.shape[1:]), generator=torch.Generator().manual_seed(0)).numpy()
+    found: dict[str, list[int]] = defaultdict(list)
+    runs = side_by_side(sessions, x)
+    for kind, nanoseconds in progress(runs, len(sessions) * BLOCKS * BLOCK, f"timing batches of {size}"):
+        found[kind].append(nanoseconds)
+    of_float, quantized = latency(found["float"]), latency(found["quantized"])
+    return Timing(
+        batch=size,
+        float_ms=(of_float.low, of_float.median, of_float.high),
+        quantized_ms=(quantized.low, quantized.median, quantized.high),
+    )
+
+
+def _on_integers(
+    model: Any, runtime: Runtime, kernels: dict[str, Kernel]
+) -> tuple[float, tuple[int, int], list[FloatOperator]]:
+    """Returns the share of multiply-accumulates on integers, the additions that are, and what is not, with reasons."""
+    from qzoo.runtimes.graph import nodes
+    from qzoo.runtimes.lint import lint
+    from qzoo.runtimes.rules.tensors import is_residual
+    from qzoo.runtimes.work import multiply_accumulates
+
+    work = multiply_accumulates(model.graph)
+    additions = [node.name or "" for node in nodes(model.graph, "Add") if is_residual(node)]
+    found = [finding for finding in lint(model, runtime).findings if finding.rule != "saturation"]
+    reasons = {finding.node: finding.message for finding in found}
+    in_float = [name for name in (*work, *additions) if name not in kernels or not kernels[name].integer]
+    integer = sum(macs for name, macs in work.items() if name not in in_float)
+    left = [
+        FloatOperator(
+            node=name,
+            kernel=kernels[name].name if name in kernels else "fused",
+            reason=_reason(name, model.graph, reasons) or f"{runtime.title} did not choose an integer kernel for it",
+        )
+        for name in in_float
+    ]
+    done = sum(name not in in_float for name in additions)
+    return integer / max(sum(work.values()), 1), (done, len(additions)), left
+
+
+def _reason(name: str, graph: Any, reasons: dict[str, str]) -> str | None:
+    """Returns what the rules say of a node, or of the quantizer after it, which it would have to write for."""
+    from qzoo.runtimes.rules.layers import quantizer_after
+
+    node = next((node for node in graph if node.name == name), None)
+    after = None if node is None else quantizer_after(node)
+    if name in reasons or after is None or after.name not in reasons:
+        return reasons.get(name)
+    return f"{after.name}: {reasons[after.name]}"
