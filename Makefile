@@ -32,9 +32,10 @@ quality: $(READY)         ## check only: lint, format, types
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
 
-bench: $(READY)           ## time collecting, fake-quantization, solving, creation and training; rewrites docs/benchmarks.md
+bench: $(READY)           ## time collecting, fake-quantization, solving, creation, training and runtimes; rewrites docs/benchmarks.md
 	$(BIN)/python -m benchmarks --write
 	$(BIN)/python -m benchmarks.training --write
+	$(BIN)/python -m benchmarks.runtimes --write
 
 coverage: $(READY)        ## quantize a model of every timm module and all of torchvision's; rewrites docs/coverage.md
 	$(BIN)/python -m benchmarks.coverage --write

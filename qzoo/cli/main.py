@@ -19,6 +19,7 @@ from rich.markup import escape
 from qzoo.cli import (
     benchmark,
     calibrate,
+    doctor,
     evaluate,
     explain,
     export,
@@ -81,7 +82,7 @@ def _report_bug(text: str) -> NoReturn:
     sys.exit(3)
 
 
-for command in (list_models, show, explain, new, validate, export, lint, benchmark, solve, verify, push, pull):
+for command in (list_models, show, explain, new, validate, export, lint, benchmark, doctor, solve, verify, push, pull):
     app.command(name=command.NAME)(_guarded(command.run))
 for command in (calibrate, evaluate, reproduce, finetune, sensitivity):
     app.command(name=command.NAME)(_guarded(in_each_process(command.run)))

@@ -17,8 +17,8 @@ from qzoo.cli.main import app
 from qzoo.schema.catalog import Catalog
 
 COMMANDS = [
-    "benchmark", "list", "show", "explain", "new", "validate", "calibrate", "evaluate", "export", "finetune", "lint",
-    "reproduce", "sensitivity", "solve", "verify", "push", "pull",
+    "benchmark", "calibrate", "doctor", "evaluate", "explain", "export", "finetune", "lint", "list", "new", "pull",
+    "push", "reproduce", "sensitivity", "show", "solve", "validate", "verify",
 ]  # fmt: skip
 MINE = """\
 version: 1
