@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import date
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -24,6 +22,7 @@ import torchvision
 from torch import Tensor, nn
 
 import qzoo
+from benchmarks.document import write_part
 from qzoo.quant.calibration import collecting, solve_ranges
 from qzoo.quant.ranges import quantizers
 from qzoo.quant.solvers import solve
@@ -32,7 +31,6 @@ from qzoo.schema.quantizer import QuantizerSpec
 from qzoo.tasks.machine import cpu_name
 
 IMAGES, BATCH, THREADS, ROUNDS = 64, 32, 2, 5
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 
 
 class Row(NamedTuple):
@@ -133,13 +131,6 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines + [f"| {row.what} | {row.value} | {row.limit} |" for row in rows])
 
 
-def write(text: str) -> None:
-    """Puts the table between the marks of docs/benchmarks.md."""
-    document = DOCUMENT.read_text()
-    marked = re.sub(r"(<!-- cpu -->\n).*?(<!-- /cpu -->)", lambda m: f"{m[1]}{text}\n{m[2]}", document, flags=re.S)
-    DOCUMENT.write_text(marked)
-
-
 def main() -> None:
     """Measures, prints, and writes if asked to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
@@ -157,7 +148,7 @@ def main() -> None:
     text = f"{table(rows)}\n\nMedian of {ROUNDS} paired runs. {where}."
     print(text)
     if arguments.write:
-        write(text)
+        write_part("cpu", text)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ depends on shapes alone, so weights are random, and ranges those of random image
 from __future__ import annotations
 
 import argparse
-import re
 import tempfile
 import warnings
 from collections import defaultdict
@@ -24,6 +23,7 @@ import torchvision
 from torch import nn
 
 import qzoo
+from benchmarks.document import DOCUMENTS, write_part
 from qzoo.report.markdown import table
 from qzoo.runtimes.registry import RUNTIMES
 from qzoo.runtimes.runtime import Runtime, Session
@@ -32,7 +32,6 @@ from qzoo.runtimes.to_onnx import float_to_onnx, to_onnx
 from qzoo.tasks.machine import cpu_flags, cpu_name
 
 THREADS, BATCHES = 2, (1, 8)
-DOCUMENTS = Path(__file__).resolve().parent.parent / "docs"
 HEADINGS = [
     "model",
     "graph",
@@ -139,10 +138,7 @@ def main() -> None:
     text = f"{table(HEADINGS, cells)}\n\nMedians; float and quantized in one run. {where}, {versions}."
     print(text)
     if arguments.write:
-        document = DOCUMENTS / "benchmarks.md"
-        marked = re.sub(r"(<!-- runtimes -->\n).*?(<!-- /runtimes -->)", lambda m: f"{m[1]}{text}\n{m[2]}",
-                        document.read_text(), flags=re.S)  # fmt: skip
-        document.write_text(marked)
+        write_part("runtimes", text)
         draw(rows, DOCUMENTS / "runtimes.png")
 
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import argparse
 import copy
-import re
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from datetime import date
-from pathlib import Path
 
 import timm
 import torch
@@ -22,13 +20,13 @@ import torchvision
 from torch import Tensor, nn
 
 import qzoo
+from benchmarks.document import write_part
 from qzoo.report.markdown import table
 from qzoo.schema.finetune import FinetuneSpec, Scales
 from qzoo.tasks.machine import cpu_name
 from qzoo.training.trainer import Trainer
 
 BATCH, THREADS, ROUNDS, SETTLING, LIMIT = 16, 2, 5, 2, "1.20"
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 HEADINGS = ["model", ">float step", ">fixed ranges / float", ">learned ranges / float", ">at most"]
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "resnet50": torchvision.models.resnet50,
@@ -79,9 +77,7 @@ def main() -> None:
     text = f"{table(HEADINGS, list(rows()))}\n\nMedian of {ROUNDS} rounds. {where}."
     print(text)
     if arguments.write:
-        marked = re.sub(r"(<!-- training -->\n).*?(<!-- /training -->)", lambda m: f"{m[1]}{text}\n{m[2]}",
-                        DOCUMENT.read_text(), flags=re.S)  # fmt: skip
-        DOCUMENT.write_text(marked)
+        write_part("training", text)
 
 
 if __name__ == "__main__":

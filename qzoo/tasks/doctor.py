@@ -32,7 +32,7 @@ def facts() -> dict[str, str]:
 def advice() -> Iterator[str]:
     """Yields what to use on this machine, in sentences."""
     if DOT_PRODUCTS & set(cpu_flags()):
-        yield "CPU: variants of scheme int8_ort, in OpenVINO or ONNX Runtime. Compare both: qzoo benchmark NAME -r openvino."
+        yield "CPU: variants of scheme int8_ort, in OpenVINO or ONNX Runtime. qzoo benchmark NAME -r openvino compares."
     else:
         yield (
             "CPU: without VNNI or its like, sums of 8-bit products may overflow 16 bits in integer kernels, and gain "
