@@ -103,7 +103,7 @@ def draw(rows: list[tuple[str, str, list[tuple[float, float]]]], file: Path) -> 
     """Writes the speeds as bars."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5.5), dpi=110, layout="constrained")
+    figure = Figure(figsize=(9, 8.5), dpi=110, layout="constrained")
     colors = ["#94a3b8", "#cbd5e1", "#7dd3fc", "#38bdf8", "#0f766e"]
     for axes, model in zip(figure.subplots(len(MODELS), 1, sharex=True), MODELS, strict=True):
         own = [(name, [speed for _, speed in cells]) for of, name, cells in rows if of == model]
