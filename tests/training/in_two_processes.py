@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,10 @@ def main() -> None:
     found: dict[str, Any] = {"gradients": one_step(), "state": state, "top1": torch.tensor(top1), "uneven": uneven()}
     found["not finite"] = not_finite()
     torch.save(found, Path(sys.argv[1]) / f"{rank()}.pt")
-    dist.destroy_process_group()
+    # Both are done. Taking the group down aborts at times, in Gloo's threads, while Python ends.
+    dist.barrier()
+    time.sleep(0.5)  # the other one may still be reading
+    os._exit(0)
 
 
 if __name__ == "__main__":
