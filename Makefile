@@ -7,7 +7,7 @@ CODE   := qzoo tests benchmarks recipes
 # One thread in each of two processes: threads of one torch that wait for each other are slower than that.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test slow style quality bench coverage clean
+.PHONY: demo test slow runtimes style quality bench coverage clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)            ## calibrate, evaluate and check a small quantized model on embedded data
@@ -18,6 +18,9 @@ test: $(READY)            ## the fast tests, offline
 
 slow: $(READY)            ## the tests that need minutes, on real data where there is any
 	$(PYTEST) -m slow --timeout 1500 --numprocesses 2
+
+runtimes: $(READY)        ## the tests that load ONNX Runtime and OpenVINO, in processes of their own
+	$(PYTEST) -m runtimes --numprocesses 2
 
 style: $(READY)           ## rewrite: imports, format, generated files
 	$(BIN)/ruff check --fix $(CODE)

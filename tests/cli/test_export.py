@@ -10,6 +10,8 @@ from typer.testing import CliRunner, Result
 
 from qzoo.cli.main import app
 
+pytestmark = pytest.mark.runtimes
+
 MINE = """\
 version: 1
 base: {source: qzoo, architecture: resnet8_digits}

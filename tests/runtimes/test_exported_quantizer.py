@@ -18,6 +18,8 @@ from qzoo.runtimes.quant_ops import stored_dtype
 from qzoo.schema.quantizer import QuantizerSpec
 from tests.runtimes.conftest import digits, network
 
+pytestmark = pytest.mark.runtimes
+
 
 def quantizer(amax: Tensor, **spec: Any) -> TensorQuantizer:
     made = TensorQuantizer(QuantizerSpec(**spec), tuple(amax.shape))

@@ -19,6 +19,8 @@ from qzoo.runtimes.registry import runtime_named
 from qzoo.runtimes.to_onnx import to_onnx
 from tests.runtimes.conftest import digits, network
 
+pytestmark = pytest.mark.runtimes
+
 
 class Normed(nn.Module):
     """A layer, its batch norm, and optionally another reader of the layer's output."""

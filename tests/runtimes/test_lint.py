@@ -26,6 +26,8 @@ from qzoo.runtimes.registry import runtime_named
 from qzoo.runtimes.to_onnx import to_onnx
 from tests.runtimes.conftest import digits, network
 
+pytestmark = pytest.mark.runtimes
+
 ORT, TENSORRT = runtime_named("onnxruntime"), runtime_named("tensorrt")
 Plant = Callable[[ir.Graph], Any]
 

@@ -17,6 +17,8 @@ from qzoo.runtimes.probed import activation_quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from tests.runtimes.conftest import digits, shipped
 
+pytestmark = pytest.mark.runtimes
+
 NAME = "resnet8_digits_int8"
 
 

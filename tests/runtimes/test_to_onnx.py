@@ -23,6 +23,8 @@ from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.runtimes.to_onnx import OPSET, to_onnx
 from tests.runtimes.conftest import digits, network, shipped
 
+pytestmark = pytest.mark.runtimes
+
 NAMES = ["resnet8_digits_int8", "resnet8_digits_w4a4", "resnet8_digits_fp8", "resnet8_digits_w2a2_qat"]
 
 

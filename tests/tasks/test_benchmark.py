@@ -15,6 +15,8 @@ from qzoo.runtimes.work import multiply_accumulates
 from qzoo.tasks.benchmark import benchmark
 from tests.runtimes.conftest import digits, network
 
+pytestmark = pytest.mark.runtimes
+
 
 class Wide(nn.Module):
     """Large enough for integer kernels."""
