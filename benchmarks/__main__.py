@@ -5,14 +5,12 @@ Every ratio compares two things measured in turn, A B A B ..., in one process: m
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from datetime import date
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
@@ -22,13 +20,12 @@ import torchvision
 from torch import Tensor, nn
 
 import qzoo
-from benchmarks.document import write_part
+from benchmarks.document import asked_to_write, publish, where
 from qzoo.quant.calibration import collecting, solve_ranges
 from qzoo.quant.ranges import quantizers
 from qzoo.quant.solvers import solve
 from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.quantizer import QuantizerSpec
-from qzoo.tasks.machine import cpu_name
 
 IMAGES, BATCH, THREADS, ROUNDS = 64, 32, 2, 5
 
@@ -133,9 +130,7 @@ def table(rows: list[Row]) -> str:
 
 def main() -> None:
     """Measures, prints, and writes if asked to."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
-    arguments = parser.parse_args()
+    write = asked_to_write("benchmarks")
     torch.set_num_threads(THREADS)
     rows = [
         *forward_rows("resnet50", torchvision.models.resnet50),
@@ -144,11 +139,7 @@ def main() -> None:
         creation_row(),
         list_row(),
     ]
-    where = f"{date.today()}, {cpu_name()}, {THREADS} threads, torch {torch.__version__}, batches of {BATCH}"
-    text = f"{table(rows)}\n\nMedian of {ROUNDS} paired runs. {where}."
-    print(text)
-    if arguments.write:
-        write_part("cpu", text)
+    publish("cpu", f"{table(rows)}\n\nMedian of {ROUNDS} paired runs. {where(THREADS)}, batches of {BATCH}.", write)
 
 
 if __name__ == "__main__":

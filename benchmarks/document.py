@@ -1,15 +1,35 @@
-"""docs/benchmarks.md: each benchmark fills in the part between its own marks."""
+"""docs/benchmarks.md: each benchmark fills in the part between its own marks, when it is asked to."""
 
 from __future__ import annotations
 
+import argparse
 import re
+from datetime import date
 from pathlib import Path
+
+import torch
+
+from qzoo.tasks.machine import cpu_name
 
 DOCUMENTS = Path(__file__).resolve().parent.parent / "docs"
 
 
-def write_part(name: str, text: str) -> None:
-    """Puts a text between `<!-- name -->` and `<!-- /name -->`."""
-    file = DOCUMENTS / "benchmarks.md"
-    marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", flags=re.S)
-    file.write_text(marks.sub(lambda found: f"{found[1]}{text}\n{found[2]}", file.read_text()))
+def publish(part: str, text: str, write: bool) -> None:
+    """Prints what was measured; puts it between `<!-- part -->` and `<!-- /part -->`, if asked to."""
+    print(text)
+    if write:
+        file = DOCUMENTS / "benchmarks.md"
+        marks = re.compile(rf"(<!-- {part} -->\n).*?(<!-- /{part} -->)", flags=re.S)
+        file.write_text(marks.sub(lambda found: f"{found[1]}{text}\n{found[2]}", file.read_text()))
+
+
+def asked_to_write(program: str) -> bool:
+    """Reads the command line of a benchmark; ends it on `--help` or a mistake, so ask before measuring."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}")
+    parser.add_argument("--write", action="store_true", help="put the result into docs/benchmarks.md")
+    return bool(parser.parse_args().write)
+
+
+def where(threads: int) -> str:
+    """Returns what a measurement was made on, and when."""
+    return f"{date.today()}, {cpu_name()}, {threads} threads, torch {torch.__version__}"

@@ -6,13 +6,11 @@ depends on shapes alone, so weights are random, and ranges those of random image
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +21,14 @@ import torchvision
 from torch import nn
 
 import qzoo
-from benchmarks.document import DOCUMENTS, write_part
+from benchmarks.document import DOCUMENTS, asked_to_write, publish, where
 from qzoo.report.markdown import table
 from qzoo.runtimes.registry import RUNTIMES
 from qzoo.runtimes.runtime import Runtime, Session
 from qzoo.runtimes.timing import latency, side_by_side
 from qzoo.runtimes.to_onnx import float_to_onnx, to_onnx
-from qzoo.tasks.machine import cpu_flags, cpu_name
+from qzoo.tasks.export import versions
+from qzoo.tasks.machine import cpu_flags
 
 THREADS, BATCHES = 2, (1, 8)
 HEADINGS = [
@@ -125,20 +124,16 @@ def draw(rows: list[tuple[str, str, list[tuple[float, float]]]], file: Path) -> 
 
 def main() -> None:
     """Measures, prints, and writes if asked to."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.runtimes")
-    parser.add_argument("--write", action="store_true", help="put table and chart into docs/")
-    arguments = parser.parse_args()
+    write = asked_to_write("benchmarks.runtimes")
     torch.set_num_threads(THREADS)
     warnings.simplefilter("ignore")
     rows = list(measure())
     cells = [[model, name, *(f"{ms:.1f} ms, {speed:.2f}x" for ms, speed in found)] for model, name, found in rows]
-    flags = ", ".join(cpu_flags())
-    where = f"{date.today()}, {cpu_name()} with {flags}, {THREADS} threads, torch {torch.__version__}"
-    versions = ", ".join(f"{name} {__import__(name).__version__.split('-')[0]}" for name in ("onnxruntime", "openvino"))
-    text = f"{table(HEADINGS, cells)}\n\nMedians; float and quantized in one run. {where}, {versions}."
-    print(text)
-    if arguments.write:
-        write_part("runtimes", text)
+    found = versions()
+    runtimes = ", ".join(f"{name} {found[name]}" for name in ("onnxruntime", "openvino"))
+    facts = f"{where(THREADS)}, {runtimes}; CPU flags: {', '.join(cpu_flags())}"
+    publish("runtimes", f"{table(HEADINGS, cells)}\n\nMedians; float and quantized in one run. {facts}.", write)
+    if write:
         draw(rows, DOCUMENTS / "runtimes.png")
 
 

@@ -6,13 +6,11 @@ measured: a loop of steps finds its memory mapped.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import date
 
 import timm
 import torch
@@ -20,10 +18,9 @@ import torchvision
 from torch import Tensor, nn
 
 import qzoo
-from benchmarks.document import write_part
+from benchmarks.document import asked_to_write, publish, where
 from qzoo.report.markdown import table
 from qzoo.schema.finetune import FinetuneSpec, Scales
-from qzoo.tasks.machine import cpu_name
 from qzoo.training.trainer import Trainer
 
 BATCH, THREADS, ROUNDS, SETTLING, LIMIT = 16, 2, 5, 2, "1.20"
@@ -68,16 +65,11 @@ def rows() -> Iterator[list[str]]:
 
 def main() -> None:
     """Measures, prints, and writes if asked to."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
-    arguments = parser.parse_args()
+    write = asked_to_write("benchmarks.training")
     torch.set_num_threads(THREADS)
     warnings.simplefilter("ignore")
-    where = f"{date.today()}, {cpu_name()}, {THREADS} threads, torch {torch.__version__}, batches of {BATCH}"
-    text = f"{table(HEADINGS, list(rows()))}\n\nMedian of {ROUNDS} rounds. {where}."
-    print(text)
-    if arguments.write:
-        write_part("training", text)
+    measured = table(HEADINGS, list(rows()))
+    publish("training", f"{measured}\n\nMedian of {ROUNDS} rounds. {where(THREADS)}, batches of {BATCH}.", write)
 
 
 if __name__ == "__main__":

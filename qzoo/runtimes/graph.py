@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -77,8 +77,9 @@ def bypass(graph: ir.Graph, value: ir.Value, instead: ir.Value) -> None:
 
 def scope(node: ir.Node) -> str:
     """Returns the path of the innermost module that a node comes from, as torch's exporter noted it."""
-    names = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))
-    return str(names[-2]) if len(names) > 1 else ""
+    # The note is a list of names as Python prints it; no name of a module holds a quotation mark.
+    names = re.findall(r"'([^']*)'", node.metadata_props.get(SCOPES, ""))
+    return names[-2] if len(names) > 1 else ""
 
 
 def name_by_module(graph: ir.Graph) -> None:
