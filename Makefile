@@ -19,7 +19,7 @@ test: $(READY)            ## the fast tests, offline
 slow: $(READY)            ## the tests that need minutes, on real data where there is any
 	$(PYTEST) -m slow --timeout 1500 --numprocesses 2
 
-runtimes: $(READY)        ## the tests that load ONNX Runtime and OpenVINO, in processes of their own
+runtimes: $(READY)        ## the tests that load ONNX Runtime and OpenVINO (a minute)
 	$(PYTEST) -m runtimes --numprocesses 2
 
 style: $(READY)           ## rewrite: imports, format, generated files

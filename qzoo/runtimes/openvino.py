@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,21 @@ from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session
 FACTS = ("primitiveType", "runtimePrecision", "originalLayersNames")
 
 
+@functools.cache
+def _core() -> Any:
+    # For as long as the process lives: with the last core the plugin is unloaded, and whatever it made, such as the
+    # nodes of an executed graph that the garbage collector still has, crashes the process when it goes.
+    return require("openvino").Core()
+
+
 class _Session:
     def __init__(self, path: Path, threads: int | None, optimized: bool) -> None:
-        ov = require("openvino")
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         # Otherwise it may compute float layers in bfloat16, where the processor can.
         options["INFERENCE_PRECISION_HINT"] = "f32"
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
-        self.request = ov.Core().compile_model(str(path), "CPU", options).create_infer_request()
+        self.request = _core().compile_model(str(path), "CPU", options).create_infer_request()
 
     def run(self, x: Array) -> Array:
         logits: Array = self.request.infer([x])[0].copy()
@@ -33,7 +40,7 @@ def session(path: Path, threads: int | None = None, optimized: bool = True) -> S
 
 def kernels(path: Path) -> dict[str, Kernel]:
     """Returns what runs the nodes of a file, by their names, after the runtime's own optimizations."""
-    compiled = require("openvino").Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = _core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     found: dict[str, Kernel] = {}
     for operator in compiled.get_runtime_model().get_ordered_ops():
         facts = {key: operator.rt_info[key].astype(str) for key in FACTS if key in operator.rt_info}
