@@ -43,11 +43,11 @@ def run(
     from qzoo.build.bases import create_base
     from qzoo.cli.progress_bar import bar
     from qzoo.pretrained import create_pretrained
-    from qzoo.runtimes.registry import runtime_named
+    from qzoo.runtimes.registry import runnable_runtime
     from qzoo.schema.resolve import resolve
     from qzoo.tasks.benchmark import benchmark
 
-    runtime_named(runtime)
+    runnable_runtime(runtime)
     check_target(json_file)
     entry, variant = find(name)
     if variant is None:

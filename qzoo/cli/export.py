@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from qzoo.cli.console import check_target, stderr, stdout, write_json
 from qzoo.cli.options import Data, Json
@@ -82,7 +83,7 @@ def _print(report: ExportReport, title: str) -> None:
         f"{report.quantized_layers} of {report.layers} layers quantized", soft_wrap=True,
     )  # fmt: skip
     for finding in [one for one in report.findings if one.level == "note"][:SHOWN]:
-        stdout.print(f"  {finding.rule}: {finding.node}: {finding.message}", soft_wrap=True)
+        stdout.print(f"  {finding.rule}: {finding.node}: {finding.message}", soft_wrap=True, markup=False)
     if report.parity is not None:
         stdout.print(_parity(report.parity, title), soft_wrap=True)
 
@@ -104,7 +105,8 @@ def _tell_of_errors(report: ExportReport, title: str, entry: RecipeEntry) -> boo
 
     errors = [one for one in report.findings if one.level == "error"]
     for finding in errors[:SHOWN]:
-        stderr.print(f"[red]error[/] {finding.rule}: {finding.node}: {finding.message}", soft_wrap=True)
+        said = f"{finding.rule}: {finding.node}: {finding.message}"
+        stderr.print(f"[red]error[/] {escape(said)}", soft_wrap=True)
     if len(errors) > SHOWN:
         stderr.print(f"... and {len(errors) - SHOWN} more; --json FILE has all.")
     if errors:

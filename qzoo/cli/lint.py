@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from qzoo.cli.console import check_target, stdout, write_json
 from qzoo.cli.options import Json
+from qzoo.weights.artifact import shown
 
 NAME = "lint"
 
@@ -43,10 +45,10 @@ def run(
     if json_file != "-":
         for finding in report.findings:
             color = "red" if finding.level == "error" else "yellow"
-            stdout.print(f"[{color}]{finding.level}[/] {finding}", soft_wrap=True)
-        stdout.print(
-            f"{file}: {report.quantized} of {report.layers} layers quantized, {len(report.errors)} errors, "
-            f"{len(report.notes)} notes for {target.title}", soft_wrap=True,
-        )  # fmt: skip
+            # Names are those of a file that may be anybody's.
+            stdout.print(f"[{color}]{finding.level}[/] {escape(shown(finding))}", soft_wrap=True)
+        found = f"{len(report.errors)} errors, {len(report.notes)} notes for {target.title}"
+        summary = f"{file}: {report.quantized} of {report.layers} layers quantized, {found}"
+        stdout.print(summary, soft_wrap=True, markup=False)
     if report.errors:
         raise typer.Exit(1)

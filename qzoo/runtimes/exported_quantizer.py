@@ -77,7 +77,7 @@ class ExportedWeight(nn.Module):
     """A quantizer of a weight, which gives the stored values of the layer's own, whatever it is shown."""
 
     values: Tensor
-    amax: Tensor
+    scale: Tensor
 
     def __init__(self, quantizer: TensorQuantizer, weight: Tensor) -> None:
         super().__init__()
@@ -87,11 +87,16 @@ class ExportedWeight(nn.Module):
         dtype = stored_dtype(on.fp8, quantizer.spec.bits, unsigned=on.low == 0)
         self.register_buffer("values", quantize(weight, amax, on).to(dtype))
         scale = step_size(amax, quantizer)
-        self.register_buffer("amax", scale.flatten() if scale.dim() else scale)
+        self.register_buffer("scale", scale.flatten() if scale.dim() else scale)
+
+    @property
+    def amax(self) -> Tensor:
+        """What a layer knows a quantizer's range by, to see whether the rounded weight may be kept."""
+        return self.scale
 
     def forward(self, weight: Tensor) -> Tensor:
         """Returns the weight, rounded."""
-        rounded: Tensor = quant_ops.dequantize(self.values, self.amax, self.axis)
+        rounded: Tensor = quant_ops.dequantize(self.values, self.scale, self.axis)
         return rounded
 
 

@@ -14,8 +14,8 @@ FACTS = ("primitiveType", "runtimePrecision", "originalLayersNames")
 
 @functools.cache
 def _core() -> Any:
-    # For as long as the process lives: with the last core the plugin is unloaded, and whatever it made, such as the
-    # nodes of an executed graph that the garbage collector still has, crashes the process when it goes.
+    # One for the process, for good. A core's plugin gives the thread a signal stack of its own, and puts back the one
+    # before when it goes: of two cores that go first one first, a freed stack is left, and the next signal crashes.
     return require("openvino").Core()
 
 

@@ -73,7 +73,9 @@ class _Logits:
         return 100 * self.same / max(self.images, 1)
 
 
-def measure_parity(model: nn.Module, file: Path, runtime: Runtime, images: Iterable[Tensor]) -> Parity:
+def measure_parity(
+    model: nn.Module, file: Path, runtime: Runtime, images: Iterable[Tensor], *, dynamic: bool = True
+) -> Parity:
     """Returns how close a file comes to the calibrated model that it was exported from.
 
     Each quantizer is compared three times, in steps: fed with the model's own values, which shows faults; and end to
@@ -82,16 +84,18 @@ def measure_parity(model: nn.Module, file: Path, runtime: Runtime, images: Itera
 
     Args:
         model: calibrated, on the CPU; not changed.
-        file: what was exported of it, with dynamic batches.
+        file: what was exported of it.
         runtime: that the file is for.
         images: batches `(N, C, H, W)`, float32.
+        dynamic: the file takes batches of any size; if not, of one image.
     """
     require("onnxruntime")
     with tempfile.TemporaryDirectory() as folder:
         whole, cut = Path(folder) / "whole.onnx", Path(folder) / "cut.onnx"
         paths = write_probed(file, whole)
         write_probed(file, cut, cut=True)
-        return _Comparison(model.eval(), file, runtime, whole, cut, paths).run(images)
+        comparison = _Comparison(model.eval(), file, runtime, whole, cut, paths)
+        return comparison.run(x for batch in images for x in batch.split(IMAGES_A_TIME if dynamic else 1))
 
 
 class _Comparison:
@@ -109,9 +113,8 @@ class _Comparison:
         self.largest = 0.0
 
     def run(self, images: Iterable[Tensor]) -> Parity:
-        for batch in images:
-            for x in batch.split(IMAGES_A_TIME):
-                self._compare(x)
+        for x in images:
+            self._compare(x)
         return self._report()
 
     def _compare(self, x: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qzoo.errors import UnknownNameError, did_you_mean
+from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
 from qzoo.runtimes import onnxruntime, openvino, tensorrt
 from qzoo.runtimes.runtime import Runtime
 
@@ -18,3 +18,17 @@ def runtime_named(name: str) -> Runtime:
     if name not in RUNTIMES:
         raise UnknownNameError(f"Unknown runtime '{name}'. {did_you_mean(name, RUNTIMES)}")
     return RUNTIMES[name]
+
+
+def runnable_runtime(name: str) -> Runtime:
+    """Returns a runtime that runs on this machine.
+
+    Raises:
+        UnknownNameError: there is none of that name.
+        UnsupportedError: it needs what qzoo has no way to run.
+    """
+    runtime = runtime_named(name)
+    if runtime.session is None:
+        able = ", ".join(one for one, other in RUNTIMES.items() if other.session is not None)
+        raise UnsupportedError(f"{runtime.title} does not run here. Runtimes that do: {able}.")
+    return runtime

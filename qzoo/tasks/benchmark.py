@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from qzoo.errors import UnsupportedError
 from qzoo.runtimes.packages import require
-from qzoo.runtimes.registry import runtime_named
+from qzoo.runtimes.registry import runnable_runtime
 from qzoo.runtimes.runtime import Kernel, Runtime
 from qzoo.schema.benchmark import BenchmarkReport, FloatOperator, Timing
 from qzoo.tasks.export import example_of, versions
@@ -45,9 +44,9 @@ def benchmark(
     Raises:
         UnsupportedError: the runtime does not run here, or torch can't trace the model.
     """
-    target = runtime_named(runtime)
-    if target.session is None or target.kernels is None:
-        raise UnsupportedError(f"{target.title} does not run here. Use its own tool, or: onnxruntime, openvino.")
+    target = runnable_runtime(runtime)
+    assert target.session is not None
+    assert target.kernels is not None
     require("onnxscript")
     import onnx_ir as ir
 

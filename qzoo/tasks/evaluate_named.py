@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from qzoo.build.bases import create_base
@@ -12,7 +13,8 @@ from qzoo.build.quantize import quantize_in_place
 from qzoo.distributed import failing_together, rank
 from qzoo.errors import UnknownNameError, UnsupportedError
 from qzoo.pretrained import create_pretrained
-from qzoo.runtimes.registry import runtime_named
+from qzoo.runtimes.registry import runnable_runtime
+from qzoo.runtimes.runtime_model import RuntimeModel
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
@@ -72,7 +74,7 @@ def evaluate_named(
 
 
 def _check_runtime(entry: RecipeEntry, variant: str | None, settings: Settings, runtime: str) -> None:
-    runtime_named(runtime)
+    runnable_runtime(runtime)
     if variant is None:
         raise UnknownNameError(
             f"'{entry.name}' is the float base; a runtime gets a variant. Name one: {', '.join(entry.variants)}."
@@ -82,12 +84,12 @@ def _check_runtime(entry: RecipeEntry, variant: str | None, settings: Settings, 
 
 
 def _exported(model: nn.Module, runtime: str) -> nn.Module:
-    from qzoo.runtimes.runtime_model import RuntimeModel
-
+    session = runnable_runtime(runtime).session
+    assert session is not None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         export(model, file, runtime)
-        return RuntimeModel(file, runtime_named(runtime))
+        return RuntimeModel(session(file, torch.get_num_threads(), True))
 
 
 def measure_receipt(entry: RecipeEntry, model: nn.Module, settings: Settings, path: Path, progress: Progress) -> None:

@@ -77,7 +77,7 @@ def export(
     graph = to_onnx(model, example_of(model) if example is None else example, target, dynamic=dynamic)
     _write(graph, Path(path), ir.save)
     found = lint(graph, target)
-    parity = None if images is None else _parity(model, Path(path), runtime, images, progress)
+    parity = None if images is None else _parity(model, Path(path), runtime, images, dynamic, progress)
     return ExportReport(
         name=identity(model)["name"],
         runtime=runtime,
@@ -122,11 +122,14 @@ def _write(graph: Any, path: Path, save: Any) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def _parity(model: nn.Module, path: Path, runtime: str, images: Iterable[Any], progress: Progress) -> Parity:
+def _parity(
+    model: nn.Module, path: Path, runtime: str, images: Iterable[Any], dynamic: bool, progress: Progress
+) -> Parity:
     from qzoo.runtimes.parity import measure_parity
 
     batches = (x for x, _ in as_batches(images, torch.device("cpu")))
-    return measure_parity(model, path, runtime_named(runtime), progress(batches, None, "comparing"))
+    shown = progress(batches, None, "comparing")
+    return measure_parity(model, path, runtime_named(runtime), shown, dynamic=dynamic)
 
 
 def _float_tensors(model: nn.Module) -> Iterable[Tensor]:

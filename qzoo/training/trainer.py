@@ -161,7 +161,6 @@ class Trainer:
         loss = loss_of(logits, y, self.spec, teachers)
         # Of several processes none may stop alone: a NaN reaches all of them through the gradients.
         if world_size() == 1 and not math.isfinite(loss.detach()):
-            self._statistics.put_back()
             with self.precision.autocast():
                 raise NotFinite(diagnose_loss(self.model, x))
         self.optimizer.zero_grad()

@@ -104,7 +104,7 @@ def read_artifact(
         metadata = _metadata(path, kind, file)
         info = _parse(path, kind, info_type, metadata["info"])
         if fault := check(_header(file), info):
-            raise WeightsError(f"{path} does not fit: {_shown(fault)}. {kind.remedy}")
+            raise WeightsError(f"{path} does not fit: {shown(fault)}. {kind.remedy}")
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if metadata.keys() != {"format", "info", "digest"} or metadata["digest"] != _digest(tensors, metadata["info"]):
         raise WeightsError(f"{path} is corrupt: its digest does not fit its content. {kind.remedy}")
@@ -116,7 +116,7 @@ def check_header(path: Path, kind: Kind, info_type: type[Info], check: Callable[
     with _opened(path, kind) as file:
         info = _parse(path, kind, info_type, _metadata(path, kind, file)["info"])
         if fault := check(_header(file), info):
-            raise WeightsError(f"{path} does not fit: {_shown(fault)}. {kind.remedy}")
+            raise WeightsError(f"{path} does not fit: {shown(fault)}. {kind.remedy}")
 
 
 def is_kind(path: Path, kind: Kind) -> bool:
@@ -149,7 +149,7 @@ class _Open(contextlib.AbstractContextManager[Any]):
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: BaseException) -> WeightsError:
-        return WeightsError(f"{self.path} can't be read as safetensors ({_shown(error)}). {self.kind.remedy}")
+        return WeightsError(f"{self.path} can't be read as safetensors ({shown(error)}). {self.kind.remedy}")
 
 
 def _opened(path: Path, kind: Kind) -> _Open:
@@ -166,7 +166,7 @@ def _metadata(path: Path, kind: Kind, file: Any) -> dict[str, str]:
     metadata: dict[str, str] = file.metadata() or {}
     if metadata.get("format") != kind.format:
         raise WeightsError(
-            f"{path} is no {kind.name} file: its format is {_shown(repr(metadata.get('format')))}, expected "
+            f"{path} is no {kind.name} file: its format is {shown(repr(metadata.get('format')))}, expected "
             f"{kind.format!r}. {kind.remedy}"
         )
     return {"info": "", "digest": "", **metadata}
@@ -185,12 +185,12 @@ def _parse(path: Path, kind: Kind, info_type: type[Info], text: str) -> Info:
         content = _mapping(text)
         fields = ", ".join(sorted({str(part["loc"][0]) for part in error.errors() if part["loc"]})) or "all"
         raise WeightsError(
-            f"{path} says of itself what this version of qzoo does not understand (fields: {_shown(fields)}); it was "
-            f"written by qzoo {_shown(content.get('qzoo', 'unknown'))}. Use that version. {kind.remedy}"
+            f"{path} says of itself what this version of qzoo does not understand (fields: {shown(fields)}); it was "
+            f"written by qzoo {shown(content.get('qzoo', 'unknown'))}. Use that version. {kind.remedy}"
         ) from error
 
 
-def _shown(said: object) -> str:
+def shown(said: object) -> str:
     """Returns what a file says, for a message: it may be of any length, and hold what a terminal obeys."""
     text = str(said)
     start = "".join(sign if sign.isprintable() else "?" for sign in text[:MOST_SHOWN])

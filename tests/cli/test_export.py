@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
 from qzoo.cli.main import app
@@ -71,6 +73,18 @@ def test_optimizations_that_change_predictions_are_told(tmp_path: Path) -> None:
     assert parity["agreement_plain"] == 100
     changed = f"ONNX Runtime's own optimizations change {100 - parity['agreement']:.1f} % of the predictions"
     assert (changed in plain(result)) is (result.exit_code == 1) is (parity["agreement"] < 90)
+
+
+def test_names_of_a_file_are_no_markup(tmp_path: Path) -> None:
+    name = "[red]\x1b[2Jconv"
+    x, y = (helper.make_tensor_value_info(one, TensorProto.FLOAT, [1, 1, 4, 4]) for one in "xy")
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [1, 1, 1, 1], [1.0])
+    graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"], name=name)], "g", [x], [y], [weight])
+    onnx.save(helper.make_model(graph), tmp_path / "a.onnx")
+    result = qzoo("lint", str(tmp_path / "a.onnx"), "-r", "openvino")
+    assert result.exit_code == 0
+    assert "float-layer: [red]?[2Jconv: both inputs are float" in plain(result)
+    assert "\x1b" not in result.output
 
 
 @pytest.mark.parametrize(

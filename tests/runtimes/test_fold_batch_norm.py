@@ -95,7 +95,6 @@ def test_a_batch_norm_without_a_layer_stays() -> None:
 def test_a_float_layer_folds_too(tmp_path: Path) -> None:
     model = network()
     quantized = qzoo.calibrate(qzoo.quantize(model, "int8"), [digits()])
-    quantized[0].weight_quantizer.state = quantized[0].input_quantizer.state = "quantizing"
     made = unfolded(quantized)
     stored = producer(next(nodes(made.graph, "Conv")).inputs[1], DEQUANTIZE)
     assert stored is not None

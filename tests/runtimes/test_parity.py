@@ -15,6 +15,7 @@ from qzoo.runtimes.graph import DEQUANTIZE, add_constant, constant, consumers, n
 from qzoo.runtimes.parity import measure_parity
 from qzoo.runtimes.probed import activation_quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
+from qzoo.runtimes.to_onnx import to_onnx
 from tests.runtimes.conftest import digits, shipped
 
 pytestmark = pytest.mark.runtimes
@@ -66,6 +67,13 @@ def test_the_first_fault_is_named(wrong: str, tmp_path: Path) -> None:
     assert parity.first_diverging == expected
     before = [node.node for node in parity.nodes].index(expected)
     assert all(node.alone <= 1 for node in parity.nodes[:before])
+
+
+def test_a_static_graph_is_compared_image_by_image(tmp_path: Path) -> None:
+    model = shipped(NAME, "onnxruntime")[0]
+    ir.save(to_onnx(model, digits(1), runtime_named("onnxruntime"), dynamic=False), tmp_path / "a.onnx")
+    parity = measure_parity(model, tmp_path / "a.onnx", runtime_named("onnxruntime"), [digits(6)], dynamic=False)
+    assert (parity.images, parity.agreement_plain, parity.first_diverging) == (6, 100, None)
 
 
 def test_fp8_has_no_steps_to_count(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 import qzoo
 from qzoo.errors import NotCalibratedError, UnsupportedError
-from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes import onnxruntime
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, nodes, producer
@@ -117,9 +116,7 @@ class Branches(nn.Module):
         return self.layer(x) if x.sum() > 0 else self.layer(-x)
 
 
-@pytest.mark.filterwarnings("ignore::qzoo.quant.quantizer.UncalibratedWarning")
 def test_what_torch_can_not_trace_is_told_in_a_line() -> None:
-    assert UncalibratedWarning
     model = qzoo.calibrate(qzoo.quantize(Branches(), "int8"), [digits()])
     with pytest.raises(UnsupportedError, match=r"^torch\.export can't trace this \w*Branches: .+"):
         to_onnx(model, digits(1), runtime_named("onnxruntime"))
