@@ -12,6 +12,8 @@ import onnx_ir as ir
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 SCOPES = "pkg.torch.onnx.name_scopes"
 """Where torch's exporter notes which module a node comes from."""
+NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
+"""What it notes of a node that no module's forward computes, such as the size of the batch."""
 
 
 def constant(value: ir.Value | None) -> Any:
@@ -79,7 +81,7 @@ def scope(node: ir.Node) -> str:
     """Returns the path of the innermost module that a node comes from, as torch's exporter noted it."""
     # The note is a list of names as Python prints it; no name of a module holds a quotation mark.
     names = re.findall(r"'([^']*)'", node.metadata_props.get(SCOPES, ""))
-    return names[-2] if len(names) > 1 else ""
+    return names[-2] if len(names) > 1 and names[-2] != NO_MODULE else ""
 
 
 def name_by_module(graph: ir.Graph) -> None:

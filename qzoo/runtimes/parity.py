@@ -165,7 +165,8 @@ def _watching(model: nn.Module, paths: list[str], seen: dict[str, Array]) -> Ite
     """While this lasts, what the quantizers give is kept."""
 
     def keep(path: str) -> Any:
-        return lambda module, args, y: seen.__setitem__(path, y.detach().float().numpy())
+        # A copy: `y += x` writes the sum there.
+        return lambda module, args, y: seen.__setitem__(path, y.detach().float().numpy().copy())
 
     found = quantizers(model)
     hooks = [found[path].register_forward_hook(keep(path)) for path in paths]

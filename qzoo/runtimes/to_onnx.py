@@ -22,6 +22,7 @@ from qzoo.runtimes.packages import require
 from qzoo.runtimes.quant_ops import translation
 from qzoo.runtimes.runtime import Runtime
 from qzoo.runtimes.share_quantizers import share_quantizers
+from qzoo.runtimes.transpose_weights import transpose_weights
 
 OPSET = 21
 """Of all exports: the first that has every type a quantizer may store."""
@@ -49,6 +50,7 @@ def to_onnx(model: nn.Module, example: Tensor, runtime: Runtime, *, dynamic: boo
     name_by_module(graph)
     if runtime.folds:
         fold_batch_norms(graph)
+    transpose_weights(graph)
     share_quantizers(graph)
     remove_unread(graph)
     return graph_model

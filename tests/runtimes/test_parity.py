@@ -8,8 +8,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 from torch import nn
 
+import qzoo
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes.graph import DEQUANTIZE, add_constant, constant, consumers, nodes, producer
 from qzoo.runtimes.parity import measure_parity
@@ -74,6 +76,28 @@ def test_a_static_graph_is_compared_image_by_image(tmp_path: Path) -> None:
     ir.save(to_onnx(model, digits(1), runtime_named("onnxruntime"), dynamic=False), tmp_path / "a.onnx")
     parity = measure_parity(model, tmp_path / "a.onnx", runtime_named("onnxruntime"), [digits(6)], dynamic=False)
     assert (parity.images, parity.agreement_plain, parity.first_diverging) == (6, 100, None)
+
+
+class AddsInPlace(nn.Module):
+    """Writes the sum over one of the quantized inputs, as torchvision's residual blocks do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.layer(x)
+        y += x
+        return y.flatten(1)
+
+
+def test_what_the_model_overwrites_is_compared_as_it_was(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = qzoo.calibrate(qzoo.quantize(AddsInPlace(), "int8_ort", example=digits(1)), [digits()])
+    ir.save(to_onnx(model, digits(1), runtime_named("onnxruntime")), tmp_path / "a.onnx")
+    parity = measure_parity(model, tmp_path / "a.onnx", runtime_named("onnxruntime"), [digits(8)])
+    assert [node.node for node in parity.nodes if "residual" in node.node]
+    assert max(node.alone for node in parity.nodes) <= 1
 
 
 def test_fp8_has_no_steps_to_count(tmp_path: Path) -> None:
