@@ -110,12 +110,13 @@ class TensorQuantizer(nn.Module):
             self.unsigned.fill_(unsigned)
         self._switch_on()
 
-    def learn(self, of: Literal["weight", "activation"]) -> nn.Parameter:
+    def learn(self, of: Literal["weight", "activation"], shared: nn.Parameter | None = None) -> nn.Parameter:
         """Makes the range a parameter, which training changes; `settle` ends that.
 
         Args:
             of: what is quantized; the gradient of a range depends on how many values share it, of an activation only
                 those of one image count.
+            shared: the parameter of another quantizer, which is to be the range of both.
 
         Raises:
             UnsupportedError: there is no range to start from, or the format is no integer grid.
@@ -123,7 +124,8 @@ class TensorQuantizer(nn.Module):
         if self.state != "quantizing" or self._on.fp8 is not None:
             why = "it has no range yet" if self.state != "quantizing" else f"{self.spec.format} has no steps to learn"
             raise UnsupportedError(f"The range of this quantizer can't be learned: {why}.")
-        parameter = nn.Parameter(self.amax.detach().clone().clamp_(min=SMALLEST_LEARNED))
+        own = self.amax.detach().clone().clamp_(min=SMALLEST_LEARNED)
+        parameter = nn.Parameter(own) if shared is None else shared
         del self._buffers["amax"]
         self.register_parameter("amax", parameter)
         self.learned = of

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.build.identity import identity
+from qzoo.build.shared_quantizers import shared_quantizers
 from qzoo.distributed import rank, world_size
 from qzoo.errors import TrainingError
 from qzoo.report.training_chart import training_chart
@@ -77,7 +78,10 @@ class TrainingRun:
         if not resuming:
             self.start_top1 = judge(model, "evaluating the start")
         example = None if resuming else self._example()
-        self.trainer = Trainer(model, spec, images.steps, example, teacher=teacher, execution=run.execution)
+        shared = shared_quantizers(model) if spec.scales.learn else []
+        self.trainer = Trainer(
+            model, spec, images.steps, example, teacher=teacher, execution=run.execution, shared=shared
+        )
         self.tensors = self._restored() if resuming else {}
 
     @property

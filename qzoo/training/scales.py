@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -17,13 +17,16 @@ from qzoo.quant.ranges import quantizers
 from qzoo.schema.finetune import Scales
 
 
-def learn_scales(model: nn.Module, scales: Scales, example: Tensor | None) -> list[nn.Parameter]:
+def learn_scales(
+    model: nn.Module, scales: Scales, example: Tensor | None, shared: Iterable[list[str]] = ()
+) -> list[nn.Parameter]:
     """Makes the ranges of a calibrated model parameters, in place, and returns them.
 
     Args:
         model: calibrated.
         scales: whether they are learned at all, and where they start.
         example: a batch of training images, on the model's device, where LSQ's start is to be measured on it.
+        shared: paths of quantizers that get one range, that of the first, group by group.
 
     Raises:
         UnsupportedError: a quantizer is of a format that has no steps, such as FP8; it is named.
@@ -33,16 +36,17 @@ def learn_scales(model: nn.Module, scales: Scales, example: Tensor | None) -> li
     before = {quantizer: quantizer.amax.clone() for quantizer in quantizers(model).values()}
     if scales.init == "lsq" and example is not None and all(quantizer.calibrated for quantizer in before):
         _start_as_lsq(model, example)
-    parameters = []
+    first = {path: group[0] for group in shared for path in group}
+    parameters: dict[str, nn.Parameter] = {}
     for path, quantizer in quantizers(model).items():
         try:
-            parameters.append(quantizer.learn(_what(path)))
+            parameters[path] = quantizer.learn(_what(path), parameters.get(first.get(path, path)))
         except UnsupportedError as error:
             settle_scales(model)
             for changed, amax in before.items():
                 changed.amax.copy_(amax)
             raise UnsupportedError(f"{path}: {error} Say `scales: fixed`, or use integers.") from error
-    return parameters
+    return list(dict.fromkeys(parameters.values()))
 
 
 def settle_scales(model: nn.Module) -> None:

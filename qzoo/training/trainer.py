@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,7 @@ class Trainer:
         example: a few training images on the model's device, on which LSQ's start is measured; else not needed.
         teacher: the float base, where the spec says `distill`.
         execution: see there.
+        shared: paths of quantizers that learn one range together, group by group.
 
     Attributes:
         model: what is trained.
@@ -66,12 +68,13 @@ class Trainer:
 
     def __init__(
         self, model: nn.Module, spec: FinetuneSpec, steps_per_epoch: int, example: Tensor | None = None, *,
-        teacher: nn.Module | None = None, execution: Execution | None = None,
+        teacher: nn.Module | None = None, execution: Execution | None = None, shared: Iterable[list[str]] = (),
     ) -> None:  # fmt: skip
         execution = execution or Execution()
         self.spec, self.steps_per_epoch, self.channels_last = spec, steps_per_epoch, execution.channels_last
         self.model = in_memory_format(model, self.channels_last)
-        self.ranges = learn_scales(self.model, spec.scales, None if example is None else self._placed(example))
+        placed = None if example is None else self._placed(example)
+        self.ranges = learn_scales(self.model, spec.scales, placed, shared)
         self._synchronized = synchronize(self.model)
         self._statistics = Statistics(self.model)
         self.optimizer = make_optimizer(self.model, spec)

@@ -1,0 +1,34 @@
+"""Which quantizers of a model have to keep one range, whatever training does."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from qzoo.build.example import example_inputs
+from qzoo.build.modes import evaluation_mode
+from qzoo.build.provenance import provenance
+from qzoo.quant.same_tensor import of_equal_kind, quantizers_by_tensor
+
+
+def shared_quantizers(model: nn.Module) -> list[list[str]]:
+    """Returns the paths of quantizers that share a range while it is learned, group by group.
+
+    Where both operands of residual additions are quantized, runtimes run a whole block on integers, if a tensor is
+    quantized once for all that read it. Calibrated, equal quantizers of one tensor have one range; learned apart, they
+    would part. Of other variants each quantizer learns alone, as in the papers.
+
+    Args:
+        model: quantized; run once, on an example.
+    """
+    made = provenance(model)
+    residual = made.variant.residual if made and made.variant else None
+    if residual is None or residual.placement != "both":
+        return []
+    for x in example_inputs(model):
+        try:
+            with evaluation_mode(model):
+                together = quantizers_by_tensor(model, x)
+        except (RuntimeError, ValueError, TypeError, AssertionError):
+            continue  # of another size than the model takes
+        return [group for paths in together for group in of_equal_kind(model, paths)]
+    return []
