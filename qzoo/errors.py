@@ -21,6 +21,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_SHOWN = 500
+"""Signs that a message shows of what a file says."""
+
 
 class QzooError(Exception):
     """The root of every error that qzoo raises on purpose."""
@@ -109,3 +112,10 @@ def did_you_mean(given: str, known: Iterable[str], most_listed: int = 12) -> str
         return question + (f"Also near: {', '.join(others)}." if others else f"There are {len(names):,} names.")
     more = f" and {len(names) - most_listed} more" if len(names) > most_listed else ""
     return f"{question}Known: {', '.join(names[:most_listed])}{more}."
+
+
+def shown(said: object) -> str:
+    """Returns what a file says, for a message: it may be of any length, and hold what a terminal obeys."""
+    text = str(said)
+    start = "".join(sign if sign.isprintable() else "?" for sign in text[:MOST_SHOWN])
+    return start if len(text) <= MOST_SHOWN else f"{start}..."

@@ -35,6 +35,10 @@ def run(
     ranges: Annotated[
         Path | None, typer.Option("--ranges", help="A ranges file; default: those found by name.", show_default=False)
     ] = None,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Derive what the runtime runs best, with the ranges.")] = False,
+    reduce_range: Annotated[
+        bool, typer.Option("--reduce-range", help="Adapt, with weights of 7 bits: for CPUs without VNNI.")
+    ] = False,
     static: Annotated[bool, typer.Option("--static", help="Batches of one image alone.")] = False,
     json_file: Json = None,
 ) -> None:
@@ -51,6 +55,7 @@ def run(
     - `qzoo export resnet8_digits_int8 --runtime onnxruntime`
     - `qzoo export resnet50_int8_residual --runtime tensorrt -o resnet50.onnx --data /data/imagenet`
     - `qzoo export tf_efficientnet_lite0_int8_ort --runtime openvino --data /data --json lite0.json`
+    - `qzoo export resnet50_int8 --runtime onnxruntime --adapt --data /data/imagenet`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
     from qzoo.runtimes.registry import runtime_named
@@ -64,8 +69,9 @@ def run(
     target = output or Path(f"{entry.name}_{variant}.{runtime}.onnx")
     check_target(str(target), "--output")
     report, reason = export_named(
-        entry, variant, target, runtime, data=data, images=images, ranges=ranges, dynamic=not static, progress=bar
-    )
+        entry, variant, target, runtime, data=data, images=images, ranges=ranges, dynamic=not static,
+        adapt=adapt or reduce_range, reduce_range=reduce_range, progress=bar,
+    )  # fmt: skip
     if json_file:
         write_json(report.model_dump_json(indent=1), json_file)
     if json_file != "-":
@@ -114,7 +120,9 @@ def _tell_of_errors(report: ExportReport, title: str, entry: RecipeEntry) -> boo
         fitting = fitting_variants(entry, scheme)
         advice = f"such as {fitting[0]}" if fitting else f"in a recipe: `scheme: {scheme}`"
         stderr.print(
-            f"{report.name} does not fit {title}. A variant of scheme {scheme} does, {advice}.", soft_wrap=True
+            f"{report.name} does not fit {title}. A variant of scheme {scheme} does, {advice}. "
+            "--adapt derives one from the same ranges.",
+            soft_wrap=True,
         )
     return bool(errors) | _tell_of_divergence(report.parity, title)
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from qzoo.cli.console import check_target, stdout, write_json
 from qzoo.cli.options import Json
-from qzoo.weights.artifact import shown
+from qzoo.errors import shown
 
 NAME = "lint"
 

@@ -59,9 +59,16 @@ class ResolvedVariant:
 
     def general_input(self) -> dict[str, Any]:
         """Returns the fields of `input` that scheme and variant give to layers with weights in general."""
+        return self._general("input")
+
+    def general_weight(self) -> dict[str, Any]:
+        """Returns the fields of `weight`, likewise."""
+        return self._general("weight")
+
+    def _general(self, role: str) -> dict[str, Any]:
         fields: dict[str, Any] = {}
         for rule in self.rules:
-            patch = rule.patches.get("input")
+            patch = rule.patches.get(role)
             if rule.is_general and isinstance(patch, QuantizerPatch):
                 fields |= patch.fields()
         return fields

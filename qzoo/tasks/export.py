@@ -20,6 +20,7 @@ from qzoo.errors import UnsupportedError
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.runtimes.registry import runtime_named
 from qzoo.schema.export import ExportReport, LintFinding, Parity
+from qzoo.tasks.adapt import adapt
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
@@ -34,6 +35,8 @@ def export(
     images: Iterable[Any] | None = None,
     example: Tensor | None = None,
     dynamic: bool = True,
+    adapt_on: Any = None,
+    reduce_range: bool = False,
     progress: Progress = silent,
 ) -> ExportReport:
     """Writes a calibrated model as an ONNX file with explicit quantization, and holds it against rules and model.
@@ -49,6 +52,9 @@ def export(
         images: batches of `x` or `(x, y)`, on which the runtime is compared with the model; default: it is not.
         example: an image `(1, C, H, W)`; default: of the size that the model is made for.
         dynamic: the graph takes batches of any size; if not, of one image.
+        adapt_on: images to adapt the model to the runtime on, see `qzoo.tasks.adapt`; what is written, and compared,
+            is then the adapted one. Default: the model is exported as it is.
+        reduce_range: with `adapt_on`: weights of 7 bits, for CPUs without VNNI.
         progress: shown the batches.
 
     Raises:
@@ -74,6 +80,8 @@ def export(
     requantize_replaced(model)
     require_quantizers(model)
     require_calibrated(model, "export")
+    if adapt_on is not None:
+        model = adapt(model, target, adapt_on, reduce_range=reduce_range, progress=progress)
     graph = to_onnx(model, example_of(model) if example is None else example, target, dynamic=dynamic)
     _write(graph, Path(path), ir.save)
     found = lint(graph, target)

@@ -12,7 +12,7 @@ from qzoo.schema.export import ExportReport
 from qzoo.schema.resolve import resolve
 from qzoo.tasks.evaluate_named import quantized_model
 from qzoo.tasks.export import export
-from qzoo.tasks.images import Images, evaluation_images
+from qzoo.tasks.images import Images, calibration_images, evaluation_images
 from qzoo.tasks.progress import Progress, silent
 
 COMPARED = 32
@@ -21,7 +21,8 @@ COMPARED = 32
 
 def export_named(
     entry: RecipeEntry, variant: str, path: Path, runtime: str, *, data: Path | None = None, images: int = COMPARED,
-    ranges: Path | None = None, dynamic: bool = True, progress: Progress = silent,
+    ranges: Path | None = None, dynamic: bool = True, adapt: bool = False, reduce_range: bool = False,
+    progress: Progress = silent,
 ) -> tuple[ExportReport, str | None]:  # fmt: skip
     """Exports a variant; see `export`.
 
@@ -34,6 +35,9 @@ def export_named(
         images: how many of the evaluation split to compare on, a seeded sample; 0: none.
         ranges: a ranges file; default: what `create(..., pretrained=True)` would take.
         dynamic: the graph takes batches of any size.
+        adapt: export the variant that the runtime runs best, of the same ranges; what is new is calibrated on the
+            images that the recipe calibrates on.
+        reduce_range: with `adapt`: weights of 7 bits.
         progress: shown the batches.
 
     Returns:
@@ -42,8 +46,13 @@ def export_named(
     runtime_named(runtime)
     resolved = resolve(entry, variant)
     compared, reason = _images(entry, data, images)
+    seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if adapt else None
     model = create_pretrained(entry, resolved, {}) if ranges is None else quantized_model(resolved, ranges)
-    return export(model, path, runtime, images=compared, dynamic=dynamic, progress=progress), reason
+    report = export(
+        model, path, runtime, images=compared, dynamic=dynamic, adapt_on=seen, reduce_range=reduce_range,
+        progress=progress,
+    )  # fmt: skip
+    return report, reason
 
 
 def fitting_variants(entry: RecipeEntry, scheme: str) -> list[str]:

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from qzoo.errors import WeightsError
+from qzoo.errors import WeightsError, shown
 from qzoo.schema.manifest import ModelName
 from qzoo.schema.model import StrictModel
 from qzoo.weights.content import content_digest
@@ -30,8 +30,6 @@ from qzoo.weights.kinds import Kind
 
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 """A SHA-256, or nothing where it is not known."""
-MOST_SHOWN = 500
-"""Signs that a message shows of what a file says."""
 
 
 class ArtifactInfo(StrictModel):
@@ -188,13 +186,6 @@ def _parse(path: Path, kind: Kind, info_type: type[Info], text: str) -> Info:
             f"{path} says of itself what this version of qzoo does not understand (fields: {shown(fields)}); it was "
             f"written by qzoo {shown(content.get('qzoo', 'unknown'))}. Use that version. {kind.remedy}"
         ) from error
-
-
-def shown(said: object) -> str:
-    """Returns what a file says, for a message: it may be of any length, and hold what a terminal obeys."""
-    text = str(said)
-    start = "".join(sign if sign.isprintable() else "?" for sign in text[:MOST_SHOWN])
-    return start if len(text) <= MOST_SHOWN else f"{start}..."
 
 
 def _mapping(text: str) -> dict[str, Any]:

@@ -61,8 +61,21 @@ def test_a_scheme_that_does_not_fit_is_named_with_one_that_does(tmp_path: Path) 
     assert result.exit_code == 1
     assert "error signed: layer1.conv1.input_quantizer/QuantizeLinear: it is signed, after Relu" in plain(result)
     assert "resnet8_digits_int8 does not fit ONNX Runtime. A variant of scheme int8_ort does" in plain(result)
+    assert "--adapt derives one from the same ranges." in plain(result)
     assert "note: not compared with the model: no images were asked for" in plain(result)
     assert (tmp_path / "a.onnx").is_file()
+
+
+@pytest.mark.parametrize("how", ["--adapt", "--reduce-range"])
+def test_it_can_be_adapted(how: str, tmp_path: Path) -> None:
+    made = ("-o", str(tmp_path / "a.onnx"), "--json", str(tmp_path / "a.json"))
+    result = qzoo("export", "resnet8_digits_int8", "-r", "onnxruntime", how, *made)
+    assert result.exit_code == 0, result.output
+    assert "resnet8_digits_int8_for_onnxruntime for ONNX Runtime" in plain(result)
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert {one["rule"] for one in report["findings"]} == {"float-operator", "saturation"} - (
+        {"saturation"} if how == "--reduce-range" else set()
+    )
 
 
 def test_optimizations_that_change_predictions_are_told(tmp_path: Path) -> None:

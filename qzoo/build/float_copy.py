@@ -1,0 +1,35 @@
+"""The way back from a quantized model to a float one."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+from torch import nn
+
+from qzoo.build.provenance import Provenance, provenance, remember
+from qzoo.quant.derived import Derived
+from qzoo.quant.quantizer import TensorQuantizer
+
+
+def float_copy(model: nn.Module) -> nn.Module:
+    """Returns a copy of a quantized model without its quantizers: its layers have their own classes again.
+
+    Weights are those of the model, trained with quantizers or not.
+
+    Args:
+        model: quantized or float; not changed.
+
+    Example:
+        >>> from qzoo.zoo import quantize
+        >>> type(float_copy(quantize(nn.Sequential(nn.Linear(2, 2)), "int8"))[0])
+        <class 'torch.nn.modules.linear.Linear'>
+    """
+    plain = copy.deepcopy(model)
+    for module in list(plain.modules()):
+        while isinstance(module, Derived):
+            module.__class__ = module.float_class  # type: ignore[assignment]
+        for name in [name for name, child in module._modules.items() if isinstance(child, TensorQuantizer)]:
+            del module._modules[name]
+    remember(plain, replace(provenance(model) or Provenance(), variant=None, quantizers={}))
+    return plain

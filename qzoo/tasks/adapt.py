@@ -1,0 +1,70 @@
+"""Deriving from a calibrated model the one that a runtime runs best, with the same ranges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from qzoo.build.float_copy import float_copy
+from qzoo.build.heads import requantize_replaced
+from qzoo.build.provenance import provenance
+from qzoo.build.shared_quantizers import shared_quantizers
+from qzoo.errors import UnsupportedError
+from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
+from qzoo.runtimes.runtime import Runtime
+from qzoo.schema.adapting import adapted
+from qzoo.tasks.calibrate import calibrate
+from qzoo.tasks.progress import Progress, silent
+from qzoo.zoo import quantize
+
+
+def adapt(
+    model: nn.Module, runtime: Runtime, images: Any, *, reduce_range: bool = False, progress: Progress = silent
+) -> nn.Module:
+    """Returns a calibrated model with the quantizers that a runtime wants, of the same ranges.
+
+    A quantizer that the model has keeps its range, and so does every other that reads the same tensor. On the images it
+    is seen which activations are never negative, and quantizers that are new get their ranges: the main branches of
+    residual additions, and the input of the last pooling.
+
+    Args:
+        model: calibrated, made by a scheme or a recipe; not changed.
+        runtime: whose wishes are met.
+        images: batches of `x` or `(x, y)`, as for `qzoo.calibrate`; not those that accuracy is measured on.
+        reduce_range: weights of 7 bits, for CPUs without VNNI.
+        progress: shown the batches.
+
+    Raises:
+        NotCalibratedError: a quantizer has no range, or there are none.
+        UnsupportedError: the model is of FP8, or was made by no scheme or recipe.
+
+    Example:
+        >>> model = qzoo.create("resnet50_int8", pretrained=True)  # doctest: +SKIP
+        >>> adapt(model, runtime_named("onnxruntime"), images)  # doctest: +SKIP
+    """
+    requantize_replaced(model)
+    require_quantizers(model)
+    require_calibrated(model, f"adapt the model to {runtime.title}")
+    made = provenance(model)
+    if made is None or made.variant is None:
+        raise UnsupportedError(
+            "This model was quantized by no scheme or recipe, so there are no rules to adapt. Quantize the float model "
+            f"with qzoo.quantize(model, '{runtime.scheme}'), and calibrate it."
+        )
+    rules = adapted(made.variant, runtime.name, symmetric=runtime.symmetric, reduce_range=reduce_range)
+    found = quantize(float_copy(model), rules)
+    calibrate(found, images, progress=progress)
+    _keep_ranges(quantizers(model), found)
+    return found
+
+
+def _keep_ranges(source: dict[str, TensorQuantizer], target: nn.Module) -> None:
+    own = quantizers(target)
+    for path in own.keys() & source.keys():
+        own[path].set_amax(source[path].amax.detach())
+    for group in shared_quantizers(target):
+        known = next((path for path in group if path in source), group[0])
+        for path in group:
+            own[path].set_amax(own[known].amax)

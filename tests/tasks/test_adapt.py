@@ -1,0 +1,103 @@
+"""Models adapted to a runtime: its rules are kept, and the ranges are those that there were."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import qzoo
+from qzoo.build.shared_quantizers import shared_quantizers
+from qzoo.errors import NotCalibratedError, UnsupportedError
+from qzoo.quant.ranges import get_ranges, quantizers
+from qzoo.runtimes.registry import RUNTIMES, runtime_named
+from qzoo.tasks.adapt import adapt
+from tests.runtimes.conftest import digits, network
+
+ORT, TENSORRT = runtime_named("onnxruntime"), runtime_named("tensorrt")
+
+
+def given(scheme: str = "int8", residual: str | None = "skip") -> nn.Module:
+    return qzoo.calibrate(qzoo.quantize(network(), scheme, residual=residual, example=digits(1)), [digits()])
+
+
+def test_known_ranges_stay_and_signs_are_those_of_the_tensors() -> None:
+    model = given()
+    before, found = get_ranges(model), adapt(model, ORT, [digits()])
+    after = get_ranges(found)
+    assert {key for key in before if not torch.equal(before[key], after[key])} == set()
+    added = {key.removesuffix(".amax") for key in after.keys() - before.keys() if key.endswith("amax")}
+    assert added == {"3.residual_main_quantizer", "4.residual_main_quantizer"}
+    unsigned = {path for path, one in quantizers(found).items() if one.grid.low == 0}
+    assert {"3.conv2.input_quantizer", "5.input_quantizer"} <= unsigned
+    assert not unsigned & {"0.input_quantizer", "3.residual_main_quantizer", "0.weight_quantizer"}
+    assert quantizers(model)["3.conv2.input_quantizer"].grid.low < 0, "the model itself is as it was"
+
+
+def test_new_readers_of_a_tensor_get_its_range() -> None:
+    model = given(residual=None)
+    quantizers(model)["3.conv1.input_quantizer"].set_amax(torch.tensor(0.625))
+    found = adapt(model, ORT, [digits()])
+    assert quantizers(found)["3.residual_quantizer"].amax == 0.625
+    assert ["3.conv1.input_quantizer", "3.residual_quantizer"] in shared_quantizers(found)
+
+
+def test_trained_weights_are_adapted_as_they_are() -> None:
+    model = given("w4a4", None)
+    with torch.no_grad():
+        model[0].weight.mul_(1.5)
+    found = adapt(model, ORT, [digits()])
+    assert torch.equal(found[0].weight, model[0].weight)
+    assert quantizers(found)["3.conv1.weight_quantizer"].spec.bits == 4
+
+
+def test_for_tensorrt_all_is_signed_and_the_skip_alone_quantized() -> None:
+    found = adapt(given("int8_ort", None), TENSORRT, [digits()])
+    assert all(one.grid.low < 0 for one in quantizers(found).values())
+    assert {path for path in quantizers(found) if "residual" in path} == {
+        "3.residual_quantizer",
+        "4.residual_quantizer",
+    }
+
+
+@pytest.mark.parametrize(("scheme", "bits"), [("int8", 7), ("w4a4", 4)])
+def test_a_reduced_range_has_weights_of_seven_bits_at_most(scheme: str, bits: int) -> None:
+    found = adapt(given(scheme, None), ORT, [digits()], reduce_range=True)
+    weights = {path: one for path, one in quantizers(found).items() if path.endswith("weight_quantizer")}
+    assert {one.spec.bits for path, one in weights.items() if path.startswith("3")} == {bits}
+    assert all(one.spec.bits >= 4 for one in weights.values())
+    assert {one.spec.bits for path, one in quantizers(found).items() if path.startswith("3.conv1.input")} != {7}
+
+
+def test_what_can_not_be_adapted_is_refused() -> None:
+    with pytest.raises(NotCalibratedError, match="Can't adapt the model to ONNX Runtime: 13 quantizers have no range"):
+        adapt(qzoo.quantize(network(), "int8"), ORT, [digits()])
+    with pytest.raises(UnsupportedError, match="fp8 quantizes to e4m3; --adapt derives integer variants"):
+        adapt(given("fp8", None), ORT, [digits()])
+
+
+@pytest.mark.runtimes
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("scheme", ["int8", "int8_ort", "w4a8"])
+def test_what_is_adapted_fits(scheme: str, runtime: str, tmp_path: Path) -> None:
+    model = given(scheme, "both" if scheme == "int8_ort" else None)
+    report = qzoo.export(model, tmp_path / "a.onnx", runtime, images=[digits()], example=digits(1), adapt_on=[digits()])
+    assert [finding for finding in report.findings if finding.level == "error"] == []
+    assert report.name.endswith(f"_for_{runtime}") or report.name == ""
+    assert report.parity is not None
+    assert report.parity.first_diverging is None
+    assert report.parity.agreement_plain >= 96
+
+
+@pytest.mark.runtimes
+def test_a_resnet_with_downsamples_fits_and_does_not_overflow(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 64, 64)
+    model = qzoo.calibrate(qzoo.quantize(torchvision.models.resnet18(), "int8", example=x[:1]), [x])
+    rules = {"adapt_on": [x], "reduce_range": True}
+    report = qzoo.export(model, tmp_path / "a.onnx", "onnxruntime", example=x[:1], **rules)
+    assert [finding.rule for finding in report.findings] == []
+    assert report.quantized_layers == report.layers == 21
