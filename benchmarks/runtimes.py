@@ -62,7 +62,6 @@ STEPS = [
 
 def sessions(model: nn.Module, runtime: Runtime, folder: Path) -> Iterator[tuple[str, Session]]:
     """Yields the float graph and those of the steps, loaded."""
-    assert runtime.session is not None
     x = torch.randn(4, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     graphs = [("float", float_to_onnx(model, x[:1]))]
     for step in STEPS:

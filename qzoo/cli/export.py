@@ -11,6 +11,7 @@ from rich.markup import escape
 from qzoo.cli.console import check_target, stderr, stdout, write_json
 from qzoo.cli.options import Data, Json
 from qzoo.errors import UnknownNameError
+from qzoo.schema.export import Rest
 from qzoo.weights.finding import find
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def run(
     reduce_range: Annotated[
         bool, typer.Option("--reduce-range", help="Adapt, with weights of 7 bits: for CPUs without VNNI.")
     ] = False,
+    rest: Annotated[
+        Rest, typer.Option("--rest", help="Type of what is not quantized; fp16 for tensorrt alone.")
+    ] = "fp32",
     static: Annotated[bool, typer.Option("--static", help="Batches of one image alone.")] = False,
     json_file: Json = None,
 ) -> None:
@@ -54,6 +58,7 @@ def run(
 
     - `qzoo export resnet8_digits_int8 --runtime onnxruntime`
     - `qzoo export resnet50_int8_residual --runtime tensorrt -o resnet50.onnx --data /data/imagenet`
+    - `qzoo export resnet50_int8_residual --runtime tensorrt --rest fp16`
     - `qzoo export tf_efficientnet_lite0_int8_ort --runtime openvino --data /data --json lite0.json`
     - `qzoo export resnet50_int8 --runtime onnxruntime --adapt --data /data/imagenet`
     """  # noqa: D412
@@ -70,7 +75,7 @@ def run(
     check_target(str(target), "--output")
     report, reason = export_named(
         entry, variant, target, runtime, data=data, images=images, ranges=ranges, dynamic=not static,
-        adapt=adapt or reduce_range, reduce_range=reduce_range, progress=bar,
+        adapt=adapt or reduce_range, reduce_range=reduce_range, rest=rest, progress=bar,
     )  # fmt: skip
     if json_file:
         write_json(report.model_dump_json(indent=1), json_file)

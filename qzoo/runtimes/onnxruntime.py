@@ -58,6 +58,7 @@ RUNTIME = Runtime(
     folds=True,
     symmetric=False,
     shifted=True,
+    half=False,
     residual="both",
     scheme="int8_ort",
     package="onnxruntime",

@@ -56,6 +56,7 @@ RUNTIME = Runtime(
     folds=True,
     symmetric=False,
     shifted=False,
+    half=False,
     residual="both",
     scheme="int8_ort",
     package="openvino",

@@ -103,8 +103,8 @@ class _Comparison:
         self, model: nn.Module, file: Path, runtime: Runtime, whole: Path, cut: Path, paths: list[str]
     ) -> None:
         self.model = model
-        self.own_runtime = runtime.session is not None
-        self.own = runtime.session(file, None, True) if runtime.session else onnxruntime.session(file, None, False)
+        self.own_runtime = not runtime.missing()
+        self.own = runtime.session(file, None, True) if self.own_runtime else onnxruntime.session(file, None, False)
         self.plain, self.optimized = ProbedSession(whole, optimized=False), ProbedSession(whole, optimized=True)
         self.alone, self.paths = ProbedSession(cut, optimized=False), paths
         self.quantizers = quantizers(model)
@@ -122,7 +122,7 @@ class _Comparison:
         with torch.no_grad(), _watching(self.model, self.paths, seen):
             expected = self.model(x).float().numpy()
         self.largest = max(self.largest, float(np.abs(expected).max()))
-        feeds: dict[str, Array] = {self.plain.inputs[0]: x.numpy()}
+        feeds: dict[str, Array] = {next(iter(self.plain.inputs)): x.numpy()}
         plain = self.plain.run(feeds)
         self.logits["plain"].add(expected, plain[0])
         self.logits["own"].add(expected, self.own.run(x.numpy()))

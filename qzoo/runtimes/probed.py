@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, nodes
 from qzoo.runtimes.packages import require
 from qzoo.runtimes.runtime import Array
+
+TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 
 
 def activation_quantizers(graph: ir.Graph) -> dict[str, ir.Node]:
@@ -37,7 +40,7 @@ def write_probed(source: Path, target: Path, *, cut: bool = False) -> list[str]:
         graph.outputs.append(node.outputs[0])
         for pair in consumers(node.outputs[0]) if cut else ():
             if pair.op_type == DEQUANTIZE:
-                fed = ir.Value(name=f"fed.{path}", shape=pair.outputs[0].shape, type=ir.TensorType(ir.DataType.FLOAT))
+                fed = ir.Value(name=f"fed.{path}", shape=pair.outputs[0].shape, type=pair.outputs[0].type)
                 graph.inputs.append(fed)
                 pair.outputs[0].replace_all_uses_with(fed)
                 graph.remove(pair, safe=True)
@@ -59,9 +62,9 @@ class ProbedSession:
         options.log_severity_level = 3
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
         self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.inputs = [one.name for one in self.session.get_inputs()]
+        self.inputs = {one.name: TYPES[one.type] for one in self.session.get_inputs()}
 
     def run(self, feeds: dict[str, Array]) -> list[Array]:
         """Returns the logits, then the integers of each quantizer, in order."""
-        found: list[Array] = self.session.run(None, {name: feeds[name] for name in self.inputs})
+        found: list[Array] = self.session.run(None, {name: feeds[name].astype(to) for name, to in self.inputs.items()})
         return found

@@ -21,7 +21,7 @@ def quantize_dequantize(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
 
     Args:
         x: float, any shape.
-        scale: the size of a step, float32, `()`.
+        scale: the size of a step, of the dtype of `x`, `()`.
         zero_point: what 0 is stored as; its dtype is that of the stored values.
     """
     steps = x.float() / scale
@@ -34,15 +34,15 @@ def quantize_dequantize(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
 
 @torch.library.custom_op("qzoo::dequantize", mutates_args=())
 def dequantize(values: Tensor, scale: Tensor, axis: int) -> Tensor:
-    """Returns stored values scaled back, float32.
+    """Returns stored values scaled back, in the dtype of the scale.
 
     Args:
         values: as stored, of an integer or FP8 dtype.
-        scale: the size of a step, float32; `()`, or `(C,)` along the axis.
+        scale: the size of a step, float32 or float16; `()`, or `(C,)` along the axis.
         axis: of the channels.
     """
     shape = [-1 if dim == axis else 1 for dim in range(values.dim())] if scale.dim() else []
-    return values.float() * scale.view(shape)
+    return (values.float() * scale.view(shape)).to(scale.dtype)
 
 
 @quantize_dequantize.register_fake
@@ -52,7 +52,7 @@ def _(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
 
 @dequantize.register_fake
 def _(values: Tensor, scale: Tensor, axis: int) -> Tensor:
-    return torch.empty_like(values, dtype=torch.float32)
+    return torch.empty_like(values, dtype=scale.dtype)
 
 
 def translation() -> dict[Any, Callable[..., Any]]:

@@ -25,10 +25,10 @@ def runnable_runtime(name: str) -> Runtime:
 
     Raises:
         UnknownNameError: there is none of that name.
-        UnsupportedError: it needs what qzoo has no way to run.
+        UnsupportedError: it needs what this machine has not.
     """
     runtime = runtime_named(name)
-    if runtime.session is None:
-        able = ", ".join(one for one, other in RUNTIMES.items() if other.session is not None)
-        raise UnsupportedError(f"{runtime.title} does not run here. Runtimes that do: {able}.")
+    if lacks := runtime.missing():
+        able = ", ".join(one for one, other in RUNTIMES.items() if not other.missing())
+        raise UnsupportedError(f"{runtime.title} does not run here: {lacks}. Runtimes that do: {able}.")
     return runtime

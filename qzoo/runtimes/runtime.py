@@ -42,12 +42,14 @@ class Runtime:
         folds: batch norm is folded into the weights before; if not, the runtime does that itself.
         symmetric: it takes signed types alone, 0 stored as 0.
         shifted: signed activations are stored unsigned, 0 in the middle.
+        half: what is not quantized may be float16.
         residual: which inputs of a residual addition have to be quantized for it to run on integers.
         scheme: that fits it.
         package: that runs it, as pip calls it.
-        session: loads a file, with a number of threads, with the runtime's own optimizations or without; None: it does
-            not run here, and ONNX Runtime stands for it where values are compared.
-        kernels: tells by which kernels the nodes of a file are run.
+        session: loads a file, with a number of threads, with the runtime's own optimizations or without.
+        missing: tells what of this machine it lacks to run; None: nothing. Where it does not run, ONNX Runtime stands
+            for it, as far as values are compared.
+        kernels: tells by which kernels the nodes of a file are run, where the runtime tells that.
     """
 
     name: str
@@ -55,8 +57,10 @@ class Runtime:
     folds: bool
     symmetric: bool
     shifted: bool
+    half: bool
     residual: Literal["skip", "both"]
     scheme: str
     package: str
-    session: Callable[[Path, int | None, bool], Session] | None
+    session: Callable[[Path, int | None, bool], Session]
+    missing: Callable[[], str | None] = lambda: None
     kernels: Callable[[Path], dict[str, Kernel]] | None = None

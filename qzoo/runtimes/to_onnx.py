@@ -18,18 +18,22 @@ from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.runtimes.exported_quantizer import exportable
 from qzoo.runtimes.fold_batch_norm import fold_batch_norms
 from qzoo.runtimes.graph import name_by_module, remove_unread
+from qzoo.runtimes.half_rest import to_half
 from qzoo.runtimes.packages import require
 from qzoo.runtimes.quant_ops import translation
 from qzoo.runtimes.runtime import Runtime
 from qzoo.runtimes.share_quantizers import share_quantizers
 from qzoo.runtimes.transpose_weights import transpose_weights
+from qzoo.schema.export import Rest
 
 OPSET = 21
 """Of all exports: the first that has every type a quantizer may store."""
 INPUT, OUTPUT = "images", "logits"
 
 
-def to_onnx(model: nn.Module, example: Tensor, runtime: Runtime, *, dynamic: bool = True) -> ir.Model:
+def to_onnx(
+    model: nn.Module, example: Tensor, runtime: Runtime, *, dynamic: bool = True, rest: Rest = "fp32"
+) -> ir.Model:
     """Returns the graph of a calibrated model for a runtime.
 
     Args:
@@ -37,15 +41,21 @@ def to_onnx(model: nn.Module, example: Tensor, runtime: Runtime, *, dynamic: boo
         example: an image `(1, C, H, W)`, float32; its values do not matter.
         runtime: decides about batch norm and the type of stored activations.
         dynamic: the graph takes batches of any size; if not, of one image.
+        rest: what is not quantized is computed in float32, or in float16.
 
     Raises:
         NotCalibratedError: a quantizer has no range; it is named.
-        UnsupportedError: `torch.export` can't trace the model.
+        UnsupportedError: `torch.export` can't trace the model, or the runtime gains nothing by float16.
     """
     require("onnxscript")
     require_quantizers(model)
     require_calibrated(model, f"export for {runtime.title}")
-    graph_model = _traced(exportable(model, shifted=runtime.shifted), example, dynamic)
+    stands = exportable(model, shifted=runtime.shifted)
+    if rest == "fp16":
+        if not runtime.half:
+            raise UnsupportedError(f"{runtime.title} on CPUs gains nothing by float16: leave out --rest fp16.")
+        to_half(stands)
+    graph_model = _traced(stands, example, dynamic)
     graph = graph_model.graph
     name_by_module(graph)
     if runtime.folds:

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from qzoo.schema.model import StrictModel
 
+Rest = Literal["fp32", "fp16"]
+"""The type of what is not quantized."""
+
 
 class LintFinding(StrictModel):
     """One thing that a rule found in a graph."""

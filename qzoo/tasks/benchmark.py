@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from qzoo.errors import UnsupportedError
 from qzoo.runtimes.packages import require
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.runtimes.runtime import Kernel, Runtime
@@ -45,8 +46,8 @@ def benchmark(
         UnsupportedError: the runtime does not run here, or torch can't trace the model.
     """
     target = runnable_runtime(runtime)
-    assert target.session is not None
-    assert target.kernels is not None
+    if target.kernels is None:
+        raise UnsupportedError(f"{target.title} does not tell its kernels to qzoo. Its own tool times it: trtexec.")
     require("onnxscript")
     import onnx_ir as ir
 

@@ -80,16 +80,14 @@ def _check_runtime(entry: RecipeEntry, variant: str | None, settings: Settings, 
             f"'{entry.name}' is the float base; a runtime gets a variant. Name one: {', '.join(entry.variants)}."
         )
     if settings.device != "cpu":
-        raise UnsupportedError(f"--runtime {runtime} runs on the CPU, not on '{settings.device}'. Leave out --device.")
+        raise UnsupportedError(f"--runtime {runtime} decides itself what it runs on. Leave out --device.")
 
 
 def _exported(model: nn.Module, runtime: str) -> nn.Module:
-    session = runnable_runtime(runtime).session
-    assert session is not None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         export(model, file, runtime)
-        return RuntimeModel(session(file, torch.get_num_threads(), True))
+        return RuntimeModel(runnable_runtime(runtime).session(file, torch.get_num_threads(), True))
 
 
 def measure_receipt(entry: RecipeEntry, model: nn.Module, settings: Settings, path: Path, progress: Progress) -> None:

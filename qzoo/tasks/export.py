@@ -19,7 +19,7 @@ from qzoo.build.identity import identity
 from qzoo.errors import UnsupportedError
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.runtimes.registry import runtime_named
-from qzoo.schema.export import ExportReport, LintFinding, Parity
+from qzoo.schema.export import ExportReport, LintFinding, Parity, Rest
 from qzoo.tasks.adapt import adapt
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.machine import environment
@@ -37,6 +37,7 @@ def export(
     dynamic: bool = True,
     adapt_on: Any = None,
     reduce_range: bool = False,
+    rest: Rest = "fp32",
     progress: Progress = silent,
 ) -> ExportReport:
     """Writes a calibrated model as an ONNX file with explicit quantization, and holds it against rules and model.
@@ -55,6 +56,7 @@ def export(
         adapt_on: images to adapt the model to the runtime on, see `qzoo.tasks.adapt`; what is written, and compared,
             is then the adapted one. Default: the model is exported as it is.
         reduce_range: with `adapt_on`: weights of 7 bits, for CPUs without VNNI.
+        rest: `fp16`: what is not quantized is computed in float16, scales included; for `tensorrt`.
         progress: shown the batches.
 
     Raises:
@@ -82,7 +84,7 @@ def export(
     require_calibrated(model, "export")
     if adapt_on is not None:
         model = adapt(model, target, adapt_on, reduce_range=reduce_range, progress=progress)
-    graph = to_onnx(model, example_of(model) if example is None else example, target, dynamic=dynamic)
+    graph = to_onnx(model, example_of(model) if example is None else example, target, dynamic=dynamic, rest=rest)
     _write(graph, Path(path), ir.save)
     found = lint(graph, target)
     parity = None if images is None else _parity(model, Path(path), runtime, images, dynamic, progress)

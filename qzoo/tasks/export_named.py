@@ -8,7 +8,7 @@ from qzoo.errors import DataError
 from qzoo.pretrained import create_pretrained
 from qzoo.runtimes.registry import runtime_named
 from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.export import ExportReport
+from qzoo.schema.export import ExportReport, Rest
 from qzoo.schema.resolve import resolve
 from qzoo.tasks.evaluate_named import quantized_model
 from qzoo.tasks.export import export
@@ -22,7 +22,7 @@ COMPARED = 32
 def export_named(
     entry: RecipeEntry, variant: str, path: Path, runtime: str, *, data: Path | None = None, images: int = COMPARED,
     ranges: Path | None = None, dynamic: bool = True, adapt: bool = False, reduce_range: bool = False,
-    progress: Progress = silent,
+    rest: Rest = "fp32", progress: Progress = silent,
 ) -> tuple[ExportReport, str | None]:  # fmt: skip
     """Exports a variant; see `export`.
 
@@ -38,6 +38,7 @@ def export_named(
         adapt: export the variant that the runtime runs best, of the same ranges; what is new is calibrated on the
             images that the recipe calibrates on.
         reduce_range: with `adapt`: weights of 7 bits.
+        rest: the type of what is not quantized.
         progress: shown the batches.
 
     Returns:
@@ -50,7 +51,7 @@ def export_named(
     model = create_pretrained(entry, resolved, {}) if ranges is None else quantized_model(resolved, ranges)
     report = export(
         model, path, runtime, images=compared, dynamic=dynamic, adapt_on=seen, reduce_range=reduce_range,
-        progress=progress,
+        rest=rest, progress=progress,
     )  # fmt: skip
     return report, reason
 

@@ -69,7 +69,7 @@ def test_a_layer_that_stays_in_float_has_a_reason() -> None:
 
 
 def test_a_runtime_that_does_not_run_here_is_refused(models: tuple[nn.Module, nn.Module]) -> None:
-    with pytest.raises(UnsupportedError, match=r"TensorRT does not run here\. Runtimes that do: onnxrunt"):
+    with pytest.raises(UnsupportedError, match=r"TensorRT does not run here: "):
         benchmark(*models, "tensorrt")
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from qzoo.runtimes.finding import Finding, error
+from qzoo.runtimes.finding import Finding, error, note
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, input_of, nodes, producer
 from qzoo.runtimes.runtime import Runtime
+
+LEAST_HALF = 50 * 2.0**-24
 
 
 def unpaired(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
@@ -47,6 +49,14 @@ def bad_scale(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
         elif not (np.isfinite(scale).all() and (scale > 0).all()):
             worst = float(np.min(scale)) if np.isfinite(scale).all() else "NaN or Inf"
             yield error("bad-scale", node, f"its scale holds {worst}; scales are positive")
+
+
+def half_scale(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
+    """A scale in float16 that is so small that a hundredth of it is lost: float16 ends in steps of 2^-24."""
+    for node in nodes(graph, QUANTIZE, DEQUANTIZE):
+        scale = constant(node.inputs[1])
+        if scale is not None and scale.dtype == np.float16 and (lost := int((scale < LEAST_HALF).sum())):
+            yield note("half-scale", node, f"{lost} of {scale.size} scales are below 3e-6, where float16 loses 1 %")
 
 
 def per_channel_activation(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
