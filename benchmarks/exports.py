@@ -36,7 +36,7 @@ HEADINGS = [
     ">file / float",
     ">layers on integers",
     ">Q/DQ pairs",
-    ">largest error, steps",
+    ">worst, steps",
 ]
 
 

@@ -43,6 +43,9 @@ def run(
     rest: Annotated[
         Rest, typer.Option("--rest", help="Type of what is not quantized; fp16 for tensorrt alone.")
     ] = "fp32",
+    int4: Annotated[
+        bool, typer.Option("--int4", help="Store weights of 4 bits in 4: half the file, float on CPUs.")
+    ] = False,
     static: Annotated[bool, typer.Option("--static", help="Batches of one image alone.")] = False,
     json_file: Json = None,
 ) -> None:
@@ -75,7 +78,7 @@ def run(
     check_target(str(target), "--output")
     report, reason = export_named(
         entry, variant, target, runtime, data=data, images=images, ranges=ranges, dynamic=not static,
-        adapt=adapt or reduce_range, reduce_range=reduce_range, rest=rest, progress=bar,
+        adapt=adapt or reduce_range, reduce_range=reduce_range, rest=rest, int4=int4, progress=bar,
     )  # fmt: skip
     if json_file:
         write_json(report.model_dump_json(indent=1), json_file)

@@ -38,6 +38,7 @@ def export(
     adapt_on: Any = None,
     reduce_range: bool = False,
     rest: Rest = "fp32",
+    int4: bool = False,
     progress: Progress = silent,
 ) -> ExportReport:
     """Writes a calibrated model as an ONNX file with explicit quantization, and holds it against rules and model.
@@ -57,6 +58,7 @@ def export(
             is then the adapted one. Default: the model is exported as it is.
         reduce_range: with `adapt_on`: weights of 7 bits, for CPUs without VNNI.
         rest: `fp16`: what is not quantized is computed in float16, scales included; for `tensorrt`.
+        int4: store weights of 4 bits and fewer in 4, not in 8: a smaller file, computed in float by CPU runtimes.
         progress: shown the batches.
 
     Raises:
@@ -75,6 +77,7 @@ def export(
     require("onnxscript")
     import onnx_ir as ir
 
+    from qzoo.runtimes.four_bits import store_in_four_bits
     from qzoo.runtimes.lint import lint
     from qzoo.runtimes.to_onnx import OPSET, to_onnx
 
@@ -85,6 +88,8 @@ def export(
     if adapt_on is not None:
         model = adapt(model, target, adapt_on, reduce_range=reduce_range, progress=progress)
     graph = to_onnx(model, example_of(model) if example is None else example, target, dynamic=dynamic, rest=rest)
+    if int4 and not store_in_four_bits(graph.graph):
+        raise UnsupportedError(f"{identity(model)['name'] or 'This model'} has no weights of 4 bits: leave out --int4.")
     _write(graph, Path(path), ir.save)
     found = lint(graph, target)
     parity = None if images is None else _parity(model, Path(path), runtime, images, dynamic, progress)

@@ -22,7 +22,7 @@ COMPARED = 32
 def export_named(
     entry: RecipeEntry, variant: str, path: Path, runtime: str, *, data: Path | None = None, images: int = COMPARED,
     ranges: Path | None = None, dynamic: bool = True, adapt: bool = False, reduce_range: bool = False,
-    rest: Rest = "fp32", progress: Progress = silent,
+    rest: Rest = "fp32", int4: bool = False, progress: Progress = silent,
 ) -> tuple[ExportReport, str | None]:  # fmt: skip
     """Exports a variant; see `export`.
 
@@ -39,6 +39,7 @@ def export_named(
             images that the recipe calibrates on.
         reduce_range: with `adapt`: weights of 7 bits.
         rest: the type of what is not quantized.
+        int4: store weights of 4 bits in 4.
         progress: shown the batches.
 
     Returns:
@@ -51,7 +52,7 @@ def export_named(
     model = create_pretrained(entry, resolved, {}) if ranges is None else quantized_model(resolved, ranges)
     report = export(
         model, path, runtime, images=compared, dynamic=dynamic, adapt_on=seen, reduce_range=reduce_range,
-        rest=rest, progress=progress,
+        rest=rest, int4=int4, progress=progress,
     )  # fmt: skip
     return report, reason
 
