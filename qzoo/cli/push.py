@@ -30,6 +30,10 @@ def run(
     weights: Annotated[
         str, typer.Option("--weights", help="How the whole model is stored: packed (int8, int4, fp8), float, none.")
     ] = "packed",
+    onnx: Annotated[
+        list[str] | None,
+        typer.Option("--onnx", help="A runtime to add an ONNX file for; may be given again.", show_default=False),
+    ] = None,
     private: Annotated[
         bool | None, typer.Option("--private/--public", help="Of a repository that is created.", show_default=False)
     ] = None,
@@ -60,6 +64,7 @@ def run(
 
     - `qzoo push resnet8_digits_int8 me/resnet8_digits_int8`
     - `qzoo push resnet50_int8 me/resnet50_int8 --data /data/imagenet --private`
+    - `qzoo push tf_efficientnet_lite0_int8_ort me/lite0 --onnx onnxruntime --onnx openvino --data /data`
     - `qzoo push my.yaml:int8 me/my_int8 --artifacts made/ --dry-run -o look/`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
@@ -72,8 +77,8 @@ def run(
     stored: Literal["packed", "float", "none"] = weights  # type: ignore[assignment]
     settings = Settings(data=data, eval_images=eval_images, batch_size=batch_size, device=device, workers=workers)
     made = push(
-        name, repo, settings=settings, artifacts=artifacts, weights=stored, private=private, folder=output,
-        dry_run=dry_run, pin_file=pin_file, progress=bar,
+        name, repo, settings=settings, artifacts=artifacts, weights=stored, onnx=onnx or (), private=private,
+        folder=output, dry_run=dry_run, pin_file=pin_file, progress=bar,
     )  # fmt: skip
     if json_file:
         write_json(_facts(made), json_file)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qzoo.report.card_exports import exports
 from qzoo.report.card_figures import figures
 from qzoo.report.card_front_matter import HUB, front_matter, known_license
 from qzoo.report.card_training import training
@@ -19,6 +20,10 @@ PURPOSES: dict[FileName, str] = {
     "histograms.safetensors": "what each activation quantizer saw: `qzoo solve` finds other ranges in it",
     "receipt.safetensors": "the predictions behind the figures, image by image: `qzoo verify` recomputes them",
     "training.json": "how it was trained: schedule, curve, machine",
+    "tensorrt.onnx": "for TensorRT: Q/DQ, batch norm left to the builder",
+    "onnxruntime.onnx": "for ONNX Runtime: Q/DQ, batch norm folded",
+    "openvino.onnx": "for OpenVINO: Q/DQ, batch norm folded",
+    "exports.json": "what was checked of the ONNX files, quantizer by quantizer",
     "recipe.yaml": "the recipe below; needs no other file",
     "config.json": "architecture, names of the classes, transform: for who reads it without qzoo",
 }
@@ -30,7 +35,7 @@ def model_card(facts: CardFacts) -> str:
     Args:
         facts: everything it is written from; nothing is looked up elsewhere, except whether qzoo has the recipe.
     """
-    sections = (_head, _usage, figures, training, _quantization, _files, _recipe, _license, _digests)
+    sections = (_head, _usage, figures, exports, training, _quantization, _files, _recipe, _license, _digests)
     text = "\n\n".join(paragraph for section in sections for paragraph in section(facts))
     return f"---\n{front_matter(facts)}\n---\n\n{text}\n"
 
@@ -104,7 +109,7 @@ def _quantization(facts: CardFacts) -> Iterator[str]:
     yield (
         "Quantization is simulated: weights and activations are rounded to what the format can hold, and the layers "
         "compute on these values in floating point. The figures are those of the quantized model; its speed is not "
-        "that of integer arithmetic."
+        f"that of integer arithmetic{', which the ONNX files are for' if facts.exports else ''}."
     )
 
 

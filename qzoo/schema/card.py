@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from qzoo.schema.export import ExportReport
 from qzoo.schema.manifest import Manifest
 from qzoo.schema.model_config import ModelConfig
 from qzoo.schema.published import Claim
@@ -64,6 +65,7 @@ class CardFacts:
         published: claims for the variant.
         published_float: claims for the base.
         training: how it was trained; None where calibration alone made it.
+        exports: its ONNX files.
     """
 
     manifest: Manifest
@@ -83,3 +85,4 @@ class CardFacts:
     published: tuple[Claim, ...] = ()
     published_float: tuple[Claim, ...] = field(default=())
     training: TrainingReport | None = None
+    exports: tuple[ExportReport, ...] = ()

@@ -75,3 +75,9 @@ class ExportReport(StrictModel):
     parity: Parity | None
     seconds: float
     environment: dict[str, str | int]
+
+
+class Exports(StrictModel):
+    """The `exports.json` beside the ONNX files of a published model."""
+
+    exports: list[ExportReport]

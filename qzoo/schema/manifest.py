@@ -18,6 +18,7 @@ LARGEST_TEXT = 4_000_000
 FileName = Literal[
     "recipe.yaml", "config.json", "README.md", "training.json",
     "ranges.safetensors", "model.safetensors", "histograms.safetensors", "receipt.safetensors",
+    "exports.json", "tensorrt.onnx", "onnxruntime.onnx", "openvino.onnx",
 ]  # fmt: skip
 """The files of a published model. No other name is ever read, so none can lead out of the folder."""
 ModelName = Annotated[str, Field(max_length=200, pattern=r"^([^/\\\x00-\x1f.][^/\\\x00-\x1f]*)?$")]
@@ -28,6 +29,7 @@ RECIPE: FileName = "recipe.yaml"
 CONFIG: FileName = "config.json"
 CARD: FileName = "README.md"
 TRAINING_REPORT: FileName = "training.json"
+EXPORTS: FileName = "exports.json"
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,10 +20,11 @@ from qzoo.report.model_card import model_card
 from qzoo.schema.card import CardFacts, Measured
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.loading import dump_yaml
-from qzoo.schema.manifest import CARD, CONFIG, MANIFEST, RECIPE, Manifest
+from qzoo.schema.manifest import CARD, CONFIG, EXPORTS, MANIFEST, RECIPE, Manifest
 from qzoo.schema.model_config import InputConfig, ModelConfig
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.schema.training import TrainingReport
+from qzoo.tasks.bundle_exports import ONNX_FILES, check_runtimes, write_exports
 from qzoo.tasks.evidence import Evidence, gather
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.saving import save
@@ -59,6 +60,7 @@ def make_bundle(
     *,
     artifacts: Path | None = None,
     weights: Stored = "packed",
+    onnx: Sequence[str] = (),
     repo: str | None = None,
     progress: Progress = silent,
 ) -> Bundle:
@@ -74,13 +76,14 @@ def make_bundle(
         settings: data, device, number of images.
         artifacts: a folder in which `qzoo reproduce --artifacts` left some; looked into first.
         weights: how the whole model is stored: `packed`, `float`, or not at all (`none`).
+        onnx: runtimes to export it for.
         repo: `owner/repo`, for the card.
         progress: shown the batches.
 
     Raises:
         WeightsError: there are no ranges and no data to calibrate with; the variant is to be trained first; or
             something at hand is damaged.
-        RecipeError: a trained model is to be stored without weights.
+        RecipeError: a trained model is to be stored without weights, or the model breaks a rule of a runtime.
         DataError: the dataset is missing or of the wrong kind.
     """
     if entry.published_name is not None and entry.path is not None and entry.path.parent.resolve() == folder.resolve():
@@ -89,18 +92,20 @@ def make_bundle(
     require_dataset_name(resolved.dataset, entry.where)
     if resolved.finetune is not None and weights == "none":
         raise RecipeError(f"{resolved.name} is trained, so its weights are its own: store them, packed or float.")
+    check_runtimes(onnx)
     evidence = gather(entry, resolved, settings, artifacts, progress)
     model = evidence.model
     folder.mkdir(parents=True, exist_ok=True)
     for name in (MANIFEST, CARD):  # half a folder must not pass for a whole one
         (folder / name).unlink(missing_ok=True)
     _write_artifacts(folder, model, evidence, weights)
+    exports = write_exports(folder, entry, model, onnx, settings.data, progress)
     recipe = dump_yaml(entry.self_contained(variant))
     config = _config(resolved, model)
     (folder / RECIPE).write_text(recipe, encoding="utf-8")
     (folder / CONFIG).write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
     manifest = _manifest(folder, entry, resolved, model)
-    facts = _facts(entry, resolved, model, manifest, config, recipe, evidence, repo)
+    facts = replace(_facts(entry, resolved, model, manifest, config, recipe, evidence, repo), exports=exports)
     (folder / CARD).write_text(model_card(facts), encoding="utf-8")
     manifest = _manifest(folder, entry, resolved, model)
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
@@ -125,6 +130,7 @@ def _write_artifacts(folder: Path, model: nn.Module, evidence: Evidence, weights
 
 def _manifest(folder: Path, entry: RecipeEntry, resolved: ResolvedVariant, model: nn.Module) -> Manifest:
     names = [RECIPE, CONFIG, CARD, RANGES.file, MODEL.file, HISTOGRAMS.file, RECEIPT.file, TRAINING.file]
+    names += [EXPORTS, *ONNX_FILES.values()]
     return Manifest(
         name=resolved.name,
         base=entry.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def push(
     settings: Settings | None = None,
     artifacts: Path | None = None,
     weights: Stored = "packed",
+    onnx: Sequence[str] = (),
     private: bool | None = None,
     folder: Path | None = None,
     dry_run: bool = False,
@@ -59,6 +61,7 @@ def push(
         settings: data to measure with, device, number of images.
         artifacts: a folder in which `qzoo reproduce --artifacts` left some; looked into first.
         weights: how the whole model is stored: `packed`, `float`, or not at all (`none`).
+        onnx: runtimes whose ONNX files are published too: `onnxruntime`, `openvino`, `tensorrt`.
         private: for a repository that is created.
         folder: keep the files in it; default: in a folder that is deleted afterwards.
         dry_run: make the files, and send nothing.
@@ -84,7 +87,7 @@ def push(
     with tempfile.TemporaryDirectory(prefix="qzoo-push-") as temporary:
         made = make_bundle(
             entry, variant, folder or Path(temporary), settings,
-            artifacts=artifacts, weights=weights, repo=address.repo, progress=progress,
+            artifacts=artifacts, weights=weights, onnx=onnx, repo=address.repo, progress=progress,
         )  # fmt: skip
         sent = None if dry_run else publish(made.folder, address.repo, private=private)
     if pin_file is not None and sent is not None:

@@ -1,0 +1,76 @@
+"""ONNX files of a variant that is published: one for each runtime asked for, held against its rules and the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+from torch import nn
+
+from qzoo.errors import DataError, RecipeError
+from qzoo.runtimes.packages import require
+from qzoo.runtimes.registry import RUNTIMES, runtime_named
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.export import ExportReport, Exports
+from qzoo.schema.manifest import EXPORTS, FileName
+from qzoo.tasks.export import export
+from qzoo.tasks.export_named import COMPARED
+from qzoo.tasks.images import Images, evaluation_images
+from qzoo.tasks.progress import Progress
+
+ONNX_FILES = {name: cast("FileName", f"{name}.onnx") for name in RUNTIMES}
+"""By runtime."""
+
+
+def check_runtimes(runtimes: Sequence[str]) -> None:
+    """Refuses what can't be exported for, before anything is calibrated or measured.
+
+    Raises:
+        UnknownNameError: there is no such runtime.
+        UnsupportedError: the packages of `qzoo[export]` are missing.
+    """
+    for name in runtimes:
+        runtime_named(name)
+        require("onnxscript")
+
+
+def write_exports(
+    folder: Path, entry: RecipeEntry, model: nn.Module, runtimes: Sequence[str], data: Path | None, progress: Progress
+) -> tuple[ExportReport, ...]:
+    """Writes a model for some runtimes into a folder, and what came of it; files of other runtimes are removed.
+
+    Raises:
+        RecipeError: the model breaks a rule of a runtime; the first one is named.
+    """
+    for name in (EXPORTS, *ONNX_FILES.values()):
+        (folder / name).unlink(missing_ok=True)
+    if not runtimes:
+        return ()
+    images = _images(entry, data)
+    made = [_export(folder, model, name, images, progress) for name in dict.fromkeys(runtimes)]
+    (folder / EXPORTS).write_text(Exports(exports=made).model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return tuple(made)
+
+
+def _export(folder: Path, model: nn.Module, name: str, images: Images | None, progress: Progress) -> ExportReport:
+    runtime, file = runtime_named(name), ONNX_FILES[name]
+    report = export(model, folder / file, name, images=images, progress=progress)
+    broken = [finding for finding in report.findings if finding.level == "error"]
+    if broken:
+        (folder / file).unlink()
+        first = f"{broken[0].rule}, at {broken[0].node}: {broken[0].message}"
+        raise RecipeError(
+            f"{report.name} does not fit {runtime.title} ({first}). Publish a variant of scheme {runtime.scheme}, or "
+            f"leave out --onnx {name}."
+        )
+    return report.model_copy(update={"file": file})
+
+
+def _images(entry: RecipeEntry, data: Path | None) -> Images | None:
+    try:
+        return evaluation_images(entry.recipe.base, entry.recipe.dataset, data, images=COMPARED)
+    except DataError:
+        if data is not None:
+            raise
+        return None
