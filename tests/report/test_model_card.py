@@ -18,6 +18,7 @@ from qzoo.cli.main import app
 from qzoo.report.model_card import PURPOSES, model_card
 from qzoo.schema.card import CardFacts, Measured
 from qzoo.schema.catalog import Catalog
+from qzoo.schema.export import ExportReport, NodeParity, Parity
 from qzoo.schema.loading import dump_yaml, parse_recipe
 from qzoo.schema.manifest import FileFacts, FileName, Manifest
 from qzoo.schema.model_config import InputConfig, ModelConfig
@@ -263,6 +264,25 @@ def test_files_have_sizes_and_purposes() -> None:
     with_card = manifest()
     with_card.files["README.md"] = FileFacts(bytes=1, sha256="c" * 64)
     assert card(manifest=with_card) == text, "a card can't tell its own size"
+
+
+def test_onnx_files_are_told_of_with_what_was_compared() -> None:
+    node = NodeParity(node="conv1.input_quantizer", alone=1, plain=2, plain_share=0, optimized=3, optimized_share=0.1)
+    parity = Parity(
+        images=32, own_runtime=True, agreement_plain=100, agreement=96.9, logit_difference_plain=0.1,
+        logit_difference=0.2, largest_logit=9, nodes=[node],
+    )  # fmt: skip
+    report = ExportReport(
+        name="lite0", runtime="openvino", file="openvino.onnx", opset=21, bytes=5, float_bytes=20, layers=50,
+        quantized_layers=49, findings=[], parity=parity, seconds=1, environment={},
+    )  # fmt: skip
+    text = card(exports=(report, report.model_copy(update={"file": "a.onnx", "parity": None})))
+    assert row(text, "`openvino.onnx`") == ["49 of 50", "32", "96.9", "1"]
+    assert row(text, "`a.onnx`") == ["49 of 50", "0", "", ""]
+    assert "stood in" not in text
+    other = parity.model_copy(update={"own_runtime": False})
+    assert "For openvino, ONNX Runtime" in card(exports=(report.model_copy(update={"parity": other}),))
+    assert "In a runtime" not in card()
 
 
 def test_without_a_model_file_it_says_where_the_weights_come_from() -> None:
