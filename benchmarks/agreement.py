@@ -1,7 +1,8 @@
 """`python -m benchmarks.agreement --data PATH [--write]`: predictions of exported models beside those of the model.
 
 On every image of a test set. How much of the rest is rounding, the model itself tells: it is evaluated in float64 too,
-where nothing but the order and precision of sums is another. docs/benchmarks.md gets the table. Takes ten minutes.
+and with torch's own convolutions instead of oneDNN's, where nothing but the precision or the order of sums is another.
+docs/benchmarks.md gets the table. Takes a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import qzoo
 from benchmarks.document import publish, where
@@ -31,11 +32,19 @@ from qzoo.weights.finding import find
 THREADS = 2
 PLACES = (("resnet20_cifar10_int8", "."), ("tf_efficientnet_lite0_int8_ort", "imagenet-mini"))
 ITSELF = "the model itself, in float64"
+OTHER_SUMS = "the model itself, without oneDNN"
 HEADINGS = ["variant", "computed by", ">images", ">same top-1, %", ">top-1, %"]
 
 
 def loaded(file: Path, runtime: str, optimized: bool) -> Session:
     return runnable_runtime(runtime).session(file, THREADS, optimized)
+
+
+def plainly(model: nn.Module, x: Tensor) -> Tensor:
+    """Returns the logits, computed by torch's own convolutions."""
+    with torch.backends.mkldnn.flags(enabled=False):
+        logits: Tensor = model(x)
+        return logits
 
 
 def measure(name: str, data: Path, folder: Path) -> Iterator[list[str]]:
@@ -52,7 +61,7 @@ def measure(name: str, data: Path, folder: Path) -> Iterator[list[str]]:
     runs: dict[str, Callable[[Tensor], Tensor]] = {
         what: lambda x, session=session: torch.from_numpy(session.run(x.numpy())) for what, session in sessions.items()
     }
-    runs = {"the model": model, **runs, ITSELF: lambda x: precise(x.double())}
+    runs = {"the model": model, **runs, ITSELF: lambda x: precise(x.double()), OTHER_SUMS: lambda x: plainly(model, x)}
     same, right, images = Counter[str](), Counter[str](), 0
     with torch.no_grad():
         for x, y in evaluation_images(entry.recipe.base, entry.recipe.dataset, data):

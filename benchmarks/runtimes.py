@@ -52,11 +52,13 @@ class Step:
     without: dict[str, Any]
 
 
+NAIVE = {"folds": False, "shifted": False, "shares": False}
 STEPS = [
-    Step("naive: signed, batch norm kept, skip quantized", "int8", "skip", {"folds": False, "shifted": False}),
-    Step("+ batch norm folded", "int8", "skip", {"shifted": False}),
-    Step("+ unsigned after ReLU, one type", "int8_ort", "skip", {}),
-    Step("+ both inputs of additions: what `qzoo export` writes", "int8_ort", "both", {}),
+    Step("naive: signed, batch norm kept, skip quantized, Q for each reader", "int8", "skip", NAIVE),
+    Step("+ batch norm folded", "int8", "skip", NAIVE | {"folds": True}),
+    Step("+ unsigned after ReLU, one type", "int8_ort", "skip", {"shares": False}),
+    Step("+ both inputs of additions", "int8_ort", "both", {"shares": False}),
+    Step("+ one Q for each tensor: what `qzoo export` writes", "int8_ort", "both", {}),
 ]
 
 
@@ -101,16 +103,16 @@ def draw(rows: list[tuple[str, str, list[tuple[float, float]]]], file: Path) -> 
     """Writes the speeds as bars."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 8.5), dpi=110, layout="constrained")
-    colors = ["#94a3b8", "#cbd5e1", "#7dd3fc", "#38bdf8", "#0f766e"]
+    figure = Figure(figsize=(9, 9.5), dpi=110, layout="constrained")
+    colors = ["#94a3b8", "#cbd5e1", "#7dd3fc", "#38bdf8", "#0284c7", "#0f766e"]
     for axes, model in zip(figure.subplots(len(MODELS), 1, sharex=True), MODELS, strict=True):
         own = [(name, [speed for _, speed in cells]) for of, name, cells in rows if of == model]
         for place, ((name, speeds), color) in enumerate(zip(own, colors, strict=True)):
-            at = [column - place * 0.16 for column in range(len(speeds), 0, -1)]
-            bars = axes.barh(at, speeds, height=0.15, color=color, label=name)
+            at = [column - place * 0.14 for column in range(len(speeds), 0, -1)]
+            bars = axes.barh(at, speeds, height=0.13, color=color, label=name)
             axes.bar_label(bars, [f"{speed:.2f}" for speed in speeds], fontsize=7, padding=2)
         axes.set_yticks(
-            [column - 0.32 for column in range(4, 0, -1)], [heading[1:] for heading in HEADINGS[2:]], fontsize=8
+            [column - 0.35 for column in range(4, 0, -1)], [heading[1:] for heading in HEADINGS[2:]], fontsize=8
         )
         axes.axvline(1, color="#64748b", linewidth=0.8)
         axes.set_title(model, loc="left", fontsize=10, fontweight="bold")

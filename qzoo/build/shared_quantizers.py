@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from qzoo.build.example import example_inputs
 from qzoo.build.modes import evaluation_mode
@@ -10,7 +10,7 @@ from qzoo.build.provenance import provenance
 from qzoo.quant.same_tensor import of_equal_kind, quantizers_by_tensor
 
 
-def shared_quantizers(model: nn.Module) -> list[list[str]]:
+def shared_quantizers(model: nn.Module, example: Tensor | None = None) -> list[list[str]]:
     """Returns the paths of quantizers that share a range while it is learned, group by group.
 
     Where both operands of residual additions are quantized, runtimes run a whole block on integers, if a tensor is
@@ -18,13 +18,14 @@ def shared_quantizers(model: nn.Module) -> list[list[str]]:
     would part. Of other variants each quantizer learns alone, as in the papers.
 
     Args:
-        model: quantized; run once, on an example.
+        model: quantized; run once.
+        example: an input; default: one of the size that the model is made for.
     """
     made = provenance(model)
     residual = made.variant.residual if made and made.variant else None
     if residual is None or residual.placement != "both":
         return []
-    for x in example_inputs(model):
+    for x in example_inputs(model) if example is None else [example]:
         try:
             with evaluation_mode(model):
                 together = quantizers_by_tensor(model, x)

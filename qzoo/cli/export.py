@@ -59,7 +59,7 @@ def run(
 
     Examples:
 
-    - `qzoo export resnet8_digits_int8 --runtime onnxruntime`
+    - `qzoo export resnet8_digits_int8 --runtime onnxruntime --adapt`
     - `qzoo export resnet50_int8_residual --runtime tensorrt -o resnet50.onnx --data /data/imagenet`
     - `qzoo export resnet50_int8_residual --runtime tensorrt --rest fp16`
     - `qzoo export tf_efficientnet_lite0_int8_ort --runtime openvino --data /data --json lite0.json`

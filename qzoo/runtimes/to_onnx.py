@@ -61,7 +61,8 @@ def to_onnx(
     if runtime.folds:
         fold_batch_norms(graph)
     transpose_weights(graph)
-    share_quantizers(graph)
+    if runtime.shares:
+        share_quantizers(graph)
     remove_unread(graph)
     return graph_model
 

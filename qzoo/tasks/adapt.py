@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from qzoo.build.float_copy import float_copy
 from qzoo.build.heads import requantize_replaced
@@ -21,8 +21,9 @@ from qzoo.zoo import quantize
 
 
 def adapt(
-    model: nn.Module, runtime: Runtime, images: Any, *, reduce_range: bool = False, progress: Progress = silent
-) -> nn.Module:
+    model: nn.Module, runtime: Runtime, images: Any, *, reduce_range: bool = False, example: Tensor | None = None,
+    progress: Progress = silent,
+) -> nn.Module:  # fmt: skip
     """Returns a calibrated model with the quantizers that a runtime wants, of the same ranges.
 
     A quantizer that the model has keeps its range, and so does every other that reads the same tensor. On the images it
@@ -34,6 +35,7 @@ def adapt(
         runtime: whose wishes are met.
         images: batches of `x` or `(x, y)`, as for `qzoo.calibrate`; not those that accuracy is measured on.
         reduce_range: weights of 7 bits, for CPUs without VNNI.
+        example: an image `(1, C, H, W)`; default: of the size that the model is made for.
         progress: shown the batches.
 
     Raises:
@@ -54,17 +56,17 @@ def adapt(
             f"with qzoo.quantize(model, '{runtime.scheme}'), and calibrate it."
         )
     rules = adapted(made.variant, runtime.name, symmetric=runtime.symmetric, reduce_range=reduce_range)
-    found = quantize(float_copy(model), rules)
+    found = quantize(float_copy(model), rules, example=example)
     calibrate(found, images, progress=progress)
-    _keep_ranges(quantizers(model), found)
+    _keep_ranges(quantizers(model), found, example)
     return found
 
 
-def _keep_ranges(source: dict[str, TensorQuantizer], target: nn.Module) -> None:
+def _keep_ranges(source: dict[str, TensorQuantizer], target: nn.Module, example: Tensor | None) -> None:
     own = quantizers(target)
     for path in own.keys() & source.keys():
         own[path].set_amax(source[path].amax.detach())
-    for group in shared_quantizers(target):
+    for group in shared_quantizers(target, example):
         known = next((path for path in group if path in source), group[0])
         for path in group:
             own[path].set_amax(own[known].amax)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,10 @@ from torch import Tensor, nn
 from qzoo.build.example import example_inputs
 from qzoo.build.heads import requantize_replaced
 from qzoo.build.identity import identity
-from qzoo.errors import UnsupportedError
+from qzoo.errors import DataError, UnsupportedError
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.runtimes.registry import runtime_named
-from qzoo.schema.export import ExportReport, LintFinding, Parity, Rest
+from qzoo.schema.export import ExportReport, LintFinding, Rest
 from qzoo.tasks.adapt import adapt
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.machine import environment
@@ -48,11 +50,11 @@ def export(
     rounding anew.
 
     Args:
-        model: calibrated; or the name of a variant. Not changed.
+        model: calibrated, on any device; or the name of a variant. Not changed.
         path: of the ONNX file; replaced in one step.
         runtime: `tensorrt`, `onnxruntime` or `openvino`.
         images: batches of `x` or `(x, y)`, on which the runtime is compared with the model; default: it is not.
-        example: an image `(1, C, H, W)`; default: of the size that the model is made for.
+        example: an image `(1, C, H, W)`; default: one of `images`, or of the size that the model is made for.
         dynamic: the graph takes batches of any size; if not, of one image.
         adapt_on: images to adapt the model to the runtime on, see `qzoo.tasks.adapt`; what is written, and compared,
             is then the adapted one. Default: the model is exported as it is.
@@ -65,6 +67,7 @@ def export(
         NotCalibratedError: a quantizer has no range, or there are none.
         UnsupportedError: the packages of `qzoo[export]` are missing, or torch can't trace the model.
         UnknownNameError: there is no such runtime.
+        DataError: `images` holds none.
 
     Example:
         >>> report = qzoo.export("resnet8_digits_int8_ort", "model.onnx", "onnxruntime")  # doctest: +SKIP
@@ -79,20 +82,24 @@ def export(
 
     from qzoo.runtimes.four_bits import store_in_four_bits
     from qzoo.runtimes.lint import lint
+    from qzoo.runtimes.parity import measure_parity
     from qzoo.runtimes.to_onnx import OPSET, to_onnx
 
-    model = create(model, pretrained=True) if isinstance(model, str) else model
-    requantize_replaced(model)
-    require_quantizers(model)
-    require_calibrated(model, "export")
+    if reduce_range and adapt_on is None:
+        raise UnsupportedError("reduce_range makes another model of it: give images to adapt it on, adapt_on=...")
+    model = _on_the_cpu(create(model, pretrained=True) if isinstance(model, str) else model)
     if adapt_on is not None:
-        model = adapt(model, target, adapt_on, reduce_range=reduce_range, progress=progress)
-    graph = to_onnx(model, example_of(model) if example is None else example, target, dynamic=dynamic, rest=rest)
+        model = adapt(model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress)
+    compared = None if images is None else _Compared(images)
+    shape = compared.first[:1] if compared and example is None else example
+    graph = to_onnx(model, example_of(model) if shape is None else shape, target, dynamic=dynamic, rest=rest)
     if int4 and not store_in_four_bits(graph.graph):
         raise UnsupportedError(f"{identity(model)['name'] or 'This model'} has no weights of 4 bits: leave out --int4.")
     _write(graph, Path(path), ir.save)
     found = lint(graph, target)
-    parity = None if images is None else _parity(model, Path(path), runtime, images, dynamic, progress)
+    parity = None
+    if compared is not None:
+        parity = measure_parity(model, Path(path), target, progress(compared, None, "comparing"), dynamic=dynamic)
     return ExportReport(
         name=identity(model)["name"],
         runtime=runtime,
@@ -107,6 +114,29 @@ def export(
         seconds=round(time.perf_counter() - started, 1),
         environment={**environment("cpu"), **versions()},
     )
+
+
+class _Compared:
+    """Images to compare on; the first batch is looked at before."""
+
+    def __init__(self, images: Any) -> None:
+        self.batches = (x.float() for x, _ in as_batches(images, torch.device("cpu")))
+        first = next(self.batches, None)
+        if first is None or not len(first):
+            raise DataError("There is no image to compare on. Give at least one, or leave out images=.")
+        self.first = first
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return chain([self.first], self.batches)
+
+
+def _on_the_cpu(model: nn.Module) -> nn.Module:
+    """Returns a calibrated model itself; or, of one elsewhere or in another type, a copy on the CPU in float32."""
+    requantize_replaced(model)
+    require_quantizers(model)
+    require_calibrated(model, "export")
+    kinds = {(p.device.type, p.dtype) for p in model.parameters()}
+    return model if kinds <= {("cpu", torch.float32)} else copy.deepcopy(model).cpu().float()
 
 
 def example_of(model: nn.Module) -> Tensor:
@@ -135,16 +165,6 @@ def _write(graph: Any, path: Path, save: Any) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _parity(
-    model: nn.Module, path: Path, runtime: str, images: Iterable[Any], dynamic: bool, progress: Progress
-) -> Parity:
-    from qzoo.runtimes.parity import measure_parity
-
-    batches = (x for x, _ in as_batches(images, torch.device("cpu")))
-    shown = progress(batches, None, "comparing")
-    return measure_parity(model, path, runtime_named(runtime), shown, dynamic=dynamic)
 
 
 def _float_tensors(model: nn.Module) -> Iterable[Tensor]:
