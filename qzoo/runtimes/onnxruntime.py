@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
+from qzoo.errors import UnsupportedError
 from qzoo.runtimes.packages import require
 from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session
+
+
+def loaded(path: Path, options: Any) -> Any:
+    """Returns ONNX Runtime's own session of a file, on the CPU.
+
+    Raises:
+        UnsupportedError: it can't load the file; its reason is told.
+    """
+    ort = require("onnxruntime")
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        how = "without" if options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL else "with"
+        raise UnsupportedError(
+            f"ONNX Runtime {ort.__version__} can't load this graph {how} its optimizations: {str(error).strip()}"
+        ) from error
 
 
 class _Session:
@@ -18,7 +36,7 @@ class _Session:
             options.intra_op_num_threads = threads
         level = ort.GraphOptimizationLevel
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
-        self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.session = loaded(path, options)
         self.input = self.session.get_inputs()[0].name
 
     def run(self, x: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qzoo.errors import UnsupportedError
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes import onnxruntime
@@ -30,8 +31,8 @@ class _Node:
     def __init__(self, path: str, quantizer: TensorQuantizer, zero_point: int) -> None:
         self.path, self.zero_point = path, zero_point
         self.step = float(quantizer.amax.detach()) / quantizer.grid.bound
-        self.worst = {"alone": 0, "plain": 0, "optimized": 0}
-        self.differ = {"plain": 0, "optimized": 0}
+        self.worst: dict[str, int] = {}
+        self.differ: dict[str, int] = {}
         self.values = 0
 
     def expected(self, y: Array) -> Array:
@@ -40,9 +41,8 @@ class _Node:
 
     def add(self, how: str, expected: Array, found: Array) -> None:
         difference = np.abs(expected - found.astype(np.float32))
-        self.worst[how] = max(self.worst[how], int(difference.max(initial=0)))
-        if how in self.differ:
-            self.differ[how] += int((difference > 0).sum())
+        self.worst[how] = max(self.worst.get(how, 0), int(difference.max(initial=0)))
+        self.differ[how] = self.differ.get(how, 0) + int((difference > 0).sum())
 
     def report(self) -> NodeParity:
         seen = max(self.values, 1)
@@ -51,8 +51,8 @@ class _Node:
             alone=self.worst["alone"],
             plain=self.worst["plain"],
             plain_share=self.differ["plain"] / seen,
-            optimized=self.worst["optimized"],
-            optimized_share=self.differ["optimized"] / seen,
+            optimized=self.worst.get("optimized"),
+            optimized_share=self.differ["optimized"] / seen if "optimized" in self.differ else None,
         )
 
 
@@ -105,8 +105,15 @@ class _Comparison:
         self.model = model
         self.own_runtime = not runtime.missing()
         self.own = runtime.session(file, None, True) if self.own_runtime else onnxruntime.session(file, None, False)
-        self.plain, self.optimized = ProbedSession(whole, optimized=False), ProbedSession(whole, optimized=True)
-        self.alone, self.paths = ProbedSession(cut, optimized=False), paths
+        self.plain, self.alone = ProbedSession(whole, optimized=False), ProbedSession(cut, optimized=False)
+        self.optimized: ProbedSession | None = None
+        if runtime.name == "onnxruntime":
+            self.optimized = ProbedSession(whole, optimized=True)
+        else:
+            # What its optimizer makes of another runtime's graph is good to know, but not to fail by.
+            with suppress(UnsupportedError):
+                self.optimized = ProbedSession(whole, optimized=True)
+        self.paths = paths
         self.quantizers = quantizers(model)
         self.nodes: dict[str, _Node] = {}
         self.logits = {"plain": _Logits(), "own": _Logits()}
@@ -127,7 +134,9 @@ class _Comparison:
         self.logits["plain"].add(expected, plain[0])
         self.logits["own"].add(expected, self.own.run(x.numpy()))
         fed = feeds | {f"fed.{path}": seen[path] for path in self.paths if path in seen}
-        results = {"plain": plain, "optimized": self.optimized.run(feeds), "alone": self.alone.run(fed)}
+        results = {"plain": plain, "alone": self.alone.run(fed)}
+        if self.optimized is not None:
+            results["optimized"] = self.optimized.run(feeds)
         for place, path in enumerate(self.paths, start=1):
             if self.quantizers[path].grid.fp8 is not None:
                 continue  # there are no steps to count

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, nodes
+from qzoo.runtimes.onnxruntime import loaded
 from qzoo.runtimes.packages import require
 from qzoo.runtimes.runtime import Array
 
@@ -61,7 +62,7 @@ class ProbedSession:
         options, level = ort.SessionOptions(), ort.GraphOptimizationLevel
         options.log_severity_level = 3
         options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
-        self.session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.session = loaded(path, options)
         self.inputs = {one.name: TYPES[one.type] for one in self.session.get_inputs()}
 
     def run(self, feeds: dict[str, Array]) -> list[Array]:

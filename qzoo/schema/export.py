@@ -32,9 +32,9 @@ class NodeParity(StrictModel):
     """The largest difference end to end, in ONNX Runtime without optimizations."""
     plain_share: float = Field(ge=0, le=1)
     """Share of values that differ at all, likewise."""
-    optimized: int = Field(ge=0)
-    """The largest difference end to end, in ONNX Runtime with optimizations."""
-    optimized_share: float = Field(ge=0, le=1)
+    optimized: int | None = Field(ge=0)
+    """The largest difference end to end, in ONNX Runtime with optimizations; None: it can't optimize this graph."""
+    optimized_share: float | None = Field(ge=0, le=1)
     """Likewise."""
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import qzoo
+from qzoo.quant.calibration import DeadActivationWarning
 from qzoo.runtimes import onnxruntime
 from qzoo.runtimes.fold_batch_norm import fold_batch_norms
 from qzoo.runtimes.graph import DEQUANTIZE, constant, name_by_module, nodes, producer
@@ -121,3 +122,30 @@ def test_the_lowest_integer_of_a_turned_channel_comes_a_step_closer() -> None:
     stored = producer(next(nodes(made.graph, "Conv")).inputs[1], DEQUANTIZE)
     assert stored is not None
     assert set(np.unique(constant(stored.inputs[0]))) == {-128, 127}
+
+
+def test_a_channel_that_batch_norm_takes_away_is_exactly_zero(tmp_path: Path) -> None:
+    model = network()
+    with torch.no_grad():
+        model[3].bn2.weight[2:] = model[3].bn2.bias[2:] = 0
+    quantized = qzoo.calibrate(qzoo.quantize(model, "int8_ort", example=digits(1)), [digits()])
+    made = to_onnx(quantized, digits(1), runtime_named("onnxruntime"))
+    layer = next(node for node in nodes(made.graph, "Conv") if node.name == "3.conv2/Conv")
+    stored = producer(layer.inputs[1], DEQUANTIZE)
+    assert stored is not None
+    assert not constant(stored.inputs[0])[2:].any()
+    assert constant(stored.inputs[0])[:2].any()
+    assert (constant(stored.inputs[1]) > 0).all()
+
+
+def test_a_branch_that_holds_nothing_comes_to_zero(tmp_path: Path) -> None:
+    model = network()
+    with torch.no_grad():
+        nn.init.zeros_(model[3].bn2.weight)
+        nn.init.zeros_(model[3].bn2.bias)
+    with pytest.warns(DeadActivationWarning):
+        quantized = qzoo.calibrate(qzoo.quantize(model, "int8_ort", example=digits(1)), [digits()])
+    report = qzoo.export(quantized, tmp_path / "a.onnx", "onnxruntime", images=[digits()])
+    assert report.parity is not None
+    assert report.parity.first_diverging is None
+    assert report.parity.agreement_plain == 100

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 import qzoo
+from qzoo.errors import UnsupportedError
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes.graph import DEQUANTIZE, add_constant, constant, consumers, nodes, producer
 from qzoo.runtimes.parity import measure_parity
-from qzoo.runtimes.probed import activation_quantizers
+from qzoo.runtimes.probed import ProbedSession, activation_quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.runtimes.to_onnx import to_onnx
 from tests.runtimes.conftest import digits, shipped
@@ -98,6 +99,22 @@ def test_what_the_model_overwrites_is_compared_as_it_was(tmp_path: Path) -> None
     parity = measure_parity(model, tmp_path / "a.onnx", runtime_named("onnxruntime"), [digits(8)])
     assert [node.node for node in parity.nodes if "residual" in node.node]
     assert max(node.alone for node in parity.nodes) <= 1
+
+
+def test_a_graph_that_onnx_runtime_can_not_optimize_is_compared_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(path: Path, *, optimized: bool) -> ProbedSession:
+        if optimized:
+            raise UnsupportedError("ONNX Runtime can't load this graph with its optimizations")
+        return ProbedSession(path, optimized=False)
+
+    monkeypatch.setattr("qzoo.runtimes.parity.ProbedSession", loaded)
+    model, file = written(tmp_path, runtime="tensorrt")
+    parity = measure_parity(model, file, runtime_named("tensorrt"), [digits(4)])
+    assert {(node.optimized, node.optimized_share) for node in parity.nodes} == {(None, None)}
+    with pytest.raises(UnsupportedError, match="can't load this graph with its optimizations"):
+        measure_parity(model, file, runtime_named("onnxruntime"), [digits(4)])
 
 
 def test_fp8_has_no_steps_to_count(tmp_path: Path) -> None:
