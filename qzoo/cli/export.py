@@ -86,7 +86,7 @@ def run(
         _print(report, title)
     if report.parity is None:
         stderr.print(f"note: not compared with the model: {reason}", soft_wrap=True)
-    if _tell_of_errors(report, title, entry):
+    if _tell_of_errors(report, title, entry, adapted=adapt or reduce_range):
         raise typer.Exit(1)
 
 
@@ -113,7 +113,7 @@ def _parity(parity: Parity, title: str) -> str:
     )
 
 
-def _tell_of_errors(report: ExportReport, title: str, entry: RecipeEntry) -> bool:
+def _tell_of_errors(report: ExportReport, title: str, entry: RecipeEntry, *, adapted: bool) -> bool:
     from qzoo.runtimes.registry import runtime_named
     from qzoo.tasks.export_named import fitting_variants
 
@@ -123,7 +123,7 @@ def _tell_of_errors(report: ExportReport, title: str, entry: RecipeEntry) -> boo
         stderr.print(f"[red]error[/] {escape(said)}", soft_wrap=True)
     if len(errors) > SHOWN:
         stderr.print(f"... and {len(errors) - SHOWN} more; --json FILE has all.")
-    if errors:
+    if errors and not adapted:
         scheme = runtime_named(report.runtime).scheme
         fitting = fitting_variants(entry, scheme)
         advice = f"such as {fitting[0]}" if fitting else f"in a recipe: `scheme: {scheme}`"

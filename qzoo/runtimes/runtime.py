@@ -50,7 +50,6 @@ class Runtime:
         missing: tells what of this machine it lacks to run; None: nothing. Where it does not run, ONNX Runtime stands
             for it, as far as values are compared.
         kernels: tells by which kernels the nodes of a file are run, where the runtime tells that.
-        shares: a tensor is quantized once, however many layers read it; benchmarks show what becomes of it otherwise.
     """
 
     name: str
@@ -65,4 +64,3 @@ class Runtime:
     session: Callable[[Path, int | None, bool], Session]
     missing: Callable[[], str | None] = lambda: None
     kernels: Callable[[Path], dict[str, Kernel]] | None = None
-    shares: bool = True

@@ -61,8 +61,7 @@ def to_onnx(
     if runtime.folds:
         fold_batch_norms(graph)
     transpose_weights(graph)
-    if runtime.shares:
-        share_quantizers(graph)
+    share_quantizers(graph)
     remove_unread(graph)
     return graph_model
 

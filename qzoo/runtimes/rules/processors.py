@@ -28,7 +28,7 @@ def saturation(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
         more = f" and {len(layers) - 1} more layers" if len(layers) > 1 else ""
         yield note(
             "saturation", layers[0],
-            f"it{more} may overflow 16 bits on CPUs without VNNI (`qzoo doctor` tells); weights of 7 bits avoid it",
+            f"it{more} may overflow 16 bits on CPUs without VNNI; export with --reduce-range, or ask `qzoo doctor`",
         )  # fmt: skip
 
 
