@@ -35,7 +35,10 @@ def run(
     runtime: Annotated[
         str | None,
         typer.Option(
-            "--runtime", "-r", help="Evaluate the exported variant in onnxruntime or openvino.", show_default=False
+            "--runtime",
+            "-r",
+            help="Evaluate the exported variant in onnxruntime, openvino, tensorrt.",
+            show_default=False,
         ),
     ] = None,
     eval_images: EvalImages = None,
@@ -63,19 +66,20 @@ def run(
     check_target(None if receipt is None else str(receipt), "--receipt")
     result = evaluate_named(entry, variant, settings, ranges=ranges, receipt=receipt, runtime=runtime, progress=bar)
     if json_file:
-        write_json(json.dumps(_facts(name, result)), json_file)
+        write_json(json.dumps(_facts(name, runtime, result)), json_file)
     if json_file != "-":
         low, high = result.ci95 or (0.0, 100.0)
         stdout.print(
-            f"{name}: top-1 {result.top1:.2f} ({low:.2f} .. {high:.2f}), top-5 {result.top5:.2f} "
+            f"{name}{f' in {runtime}' if runtime else ''}: top-1 {result.top1:.2f} ({low:.2f} .. {high:.2f}), top-5 {result.top5:.2f} "
             f"on {result.images:,} images in {result.seconds:.1f} s",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
 
 
-def _facts(name: str, result: Evaluation) -> dict[str, Any]:
+def _facts(name: str, runtime: str | None, result: Evaluation) -> dict[str, Any]:
     return {
         "name": name,
+        "runtime": runtime,
         "images": result.images,
         "top1": result.top1,
         "top5": result.top5,

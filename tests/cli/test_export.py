@@ -142,6 +142,8 @@ def test_the_exported_variant_can_be_evaluated_in_its_runtime(runtime: str) -> N
     ]
     assert abs(facts[0]["top1"] - facts[1]["top1"]) <= 0.4
     assert facts[1]["images"] == 597
+    assert [one["runtime"] for one in facts] == [None, runtime]
+    assert f"resnet8_digits_int8 in {runtime}: top-1 " in plain(qzoo("evaluate", "resnet8_digits_int8", "-r", runtime))
 
 
 @pytest.mark.parametrize(
