@@ -37,7 +37,7 @@ def run(
         typer.Option(
             "--runtime",
             "-r",
-            help="Evaluate the exported variant in onnxruntime, openvino, tensorrt.",
+            help="Evaluate the exported variant in onnxruntime, openvino ...",
             show_default=False,
         ),
     ] = None,
@@ -69,8 +69,9 @@ def run(
         write_json(json.dumps(_facts(name, runtime, result)), json_file)
     if json_file != "-":
         low, high = result.ci95 or (0.0, 100.0)
+        what = name if runtime is None else f"{name} in {runtime}"
         stdout.print(
-            f"{name}{f' in {runtime}' if runtime else ''}: top-1 {result.top1:.2f} ({low:.2f} .. {high:.2f}), top-5 {result.top5:.2f} "
+            f"{what}: top-1 {result.top1:.2f} ({low:.2f} .. {high:.2f}), top-5 {result.top5:.2f} "
             f"on {result.images:,} images in {result.seconds:.1f} s",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
