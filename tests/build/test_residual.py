@@ -292,16 +292,36 @@ def test_what_a_childs_hook_adds_is_the_childs(when: str) -> None:
     assert torch.equal(seen[0], x)
 
 
-def test_the_skip_may_be_written_to_after_the_addition() -> None:
-    class Rewritten(Hooked):
-        def forward(self, x: Tensor) -> Tensor:
-            y = self.conv(x)
-            z = x + y
-            z = z + self.conv(y)
-            y.mul_(2)
-            return z
+class Rewritten(Hooked):
+    """Adds what its layer gives, twice, and writes over it; `to_the_layer`: after the layer has read it, too."""
 
-    model = qzoo.quantize(Rewritten(), residual="both", example=torch.randn(1, 4, 5, 5))
-    qzoo.calibrate(model, torch.randn(2, 4, 5, 5))
-    model(torch.randn(2, 4, 5, 5)).sum().backward()
-    assert model.conv.weight.grad.isfinite().all()
+    def __init__(self, to_the_layer: bool) -> None:
+        super().__init__()
+        self.to_the_layer = to_the_layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        z = x + y
+        z = z + self.conv(y if self.to_the_layer else x)
+        y.mul_(2)
+        return z
+
+
+def calibrated(block: nn.Module) -> nn.Module:
+    model = qzoo.quantize(block, residual="both", example=torch.randn(1, 4, 5, 5))
+    return qzoo.calibrate(model, torch.randn(2, 4, 5, 5))
+
+
+def test_what_is_added_may_be_written_to_afterwards_as_in_float() -> None:
+    block = Rewritten(to_the_layer=False)
+    for model in (block, calibrated(block)):
+        model(torch.randn(2, 4, 5, 5)).sum().backward()
+        assert model.conv.weight.grad.isfinite().all()
+
+
+def test_what_a_layer_read_may_not_be_as_in_float() -> None:
+    block = Rewritten(to_the_layer=True)
+    for model in (block, calibrated(block)):
+        loss = model(torch.randn(2, 4, 5, 5)).sum()
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
