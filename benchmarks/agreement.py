@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 
 import qzoo
-from benchmarks.document import publish, where
+from benchmarks.document import publish, runtimes, where
+from qzoo.build.example import runnable_example
 from qzoo.report.markdown import table
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.runtimes.runtime import Session
 from qzoo.runtimes.to_onnx import to_onnx
-from qzoo.tasks.export import example_of, versions
 from qzoo.tasks.images import evaluation_images
 from qzoo.weights.finding import find
 
@@ -53,7 +53,7 @@ def measure(name: str, data: Path, folder: Path) -> Iterator[list[str]]:
     model = qzoo.create(name, pretrained=True)
     sessions = {}
     for runtime in ("onnxruntime", "openvino"):
-        ir.save(to_onnx(model, example_of(model), runnable_runtime(runtime)), folder / runtime)
+        ir.save(to_onnx(model, runnable_example(model), runnable_runtime(runtime)), folder / runtime)
     sessions["ONNX Runtime, without optimizations"] = loaded(folder / "onnxruntime", "onnxruntime", False)
     sessions["ONNX Runtime"] = loaded(folder / "onnxruntime", "onnxruntime", True)
     sessions["OpenVINO"] = loaded(folder / "openvino", "openvino", True)
@@ -85,9 +85,7 @@ def main() -> None:
     for name, part in PLACES:
         with tempfile.TemporaryDirectory() as folder:
             rows += list(measure(name, options.data / part, Path(folder)))
-    found = versions()
-    runtimes = ", ".join(f"{package} {found[package]}" for package in ("onnxruntime", "openvino"))
-    publish("agreement", f"{table(HEADINGS, rows)}\n\n{where(THREADS)}, {runtimes}.", options.write)
+    publish("agreement", f"{table(HEADINGS, rows)}\n\n{where(THREADS)}, {runtimes()}.", options.write)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from qzoo.tasks.export import versions
 from qzoo.tasks.machine import cpu_name
 
 DOCUMENTS = Path(__file__).resolve().parent.parent / "docs"
@@ -28,6 +29,12 @@ def asked_to_write(program: str) -> bool:
     parser = argparse.ArgumentParser(prog=f"python -m {program}")
     parser.add_argument("--write", action="store_true", help="put the result into docs/benchmarks.md")
     return bool(parser.parse_args().write)
+
+
+def runtimes() -> str:
+    """Returns which runtimes a measurement was made in."""
+    found = versions()
+    return ", ".join(f"{package} {found[package]}" for package in ("onnxruntime", "openvino"))
 
 
 def where(threads: int) -> str:

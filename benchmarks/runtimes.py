@@ -21,7 +21,7 @@ import torchvision
 from torch import Tensor, nn
 
 import qzoo
-from benchmarks.document import DOCUMENTS, asked_to_write, publish, where
+from benchmarks.document import DOCUMENTS, asked_to_write, publish, runtimes, where
 from qzoo.quant.ranges import quantizers
 from qzoo.quant.same_tensor import quantizers_by_tensor
 from qzoo.report.markdown import table
@@ -29,7 +29,6 @@ from qzoo.runtimes.registry import RUNTIMES
 from qzoo.runtimes.runtime import Runtime, Session
 from qzoo.runtimes.timing import latency, side_by_side
 from qzoo.runtimes.to_onnx import float_to_onnx, to_onnx
-from qzoo.tasks.export import versions
 from qzoo.tasks.machine import cpu_flags
 
 THREADS, BATCHES = 2, (1, 8)
@@ -151,9 +150,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     rows = list(measure())
     cells = [[model, name, *(f"{ms:.1f} ms, {speed:.2f}x" for ms, speed in found)] for model, name, found in rows]
-    found = versions()
-    runtimes = ", ".join(f"{name} {found[name]}" for name in ("onnxruntime", "openvino"))
-    facts = f"{where(THREADS)}, {runtimes}; CPU flags: {', '.join(cpu_flags())}"
+    facts = f"{where(THREADS)}, {runtimes()}; CPU flags: {', '.join(cpu_flags())}"
     publish("runtimes", f"{table(HEADINGS, cells)}\n\nMedians; float and quantized in one run. {facts}.", write)
     if write:
         draw(rows, DOCUMENTS / "runtimes.png")

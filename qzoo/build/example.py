@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.build.bases import input_format
+from qzoo.build.modes import evaluation_mode
 from qzoo.build.provenance import provenance
+from qzoo.errors import UnsupportedError
 from qzoo.quant.layers import WEIGHTED
 
 COMMON_SIZES = (224, 299, 256, 64, 32)
@@ -29,6 +31,27 @@ def example_inputs(model: nn.Module, images: int = 1) -> Iterator[Tensor]:
     if first is not None:
         for shape in dict.fromkeys(_shapes(model, first)):
             yield _random(model, (images, *shape))
+
+
+def runnable_example(model: nn.Module) -> Tensor:
+    """Returns the likeliest image that a model runs on, `(1, C, H, W)`.
+
+    Args:
+        model: run in evaluation mode, once for each image that is tried.
+
+    Raises:
+        UnsupportedError: it runs on no image of a usual size.
+    """
+    for x in example_inputs(model):
+        try:
+            with torch.no_grad(), evaluation_mode(model):
+                model(x)
+        except (RuntimeError, ValueError, TypeError, AssertionError):
+            continue
+        return x
+    raise UnsupportedError(
+        "This model runs on no image of a usual size. Give one: example=torch.zeros(1, 3, 224, 224)."
+    )
 
 
 def _shapes(model: nn.Module, first: nn.Module) -> Iterator[tuple[int, ...]]:

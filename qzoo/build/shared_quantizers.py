@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+
 from torch import Tensor, nn
 
-from qzoo.build.example import example_inputs
+from qzoo.build.example import runnable_example
 from qzoo.build.modes import evaluation_mode
 from qzoo.build.provenance import provenance
+from qzoo.errors import UnsupportedError
 from qzoo.quant.same_tensor import of_equal_kind, quantizers_by_tensor
+
+
+class LearnedApartWarning(UserWarning):
+    """Quantizers of one tensor learn apart, since nothing tells which they are."""
 
 
 def shared_quantizers(model: nn.Module, example: Tensor | None = None) -> list[list[str]]:
@@ -20,16 +27,24 @@ def shared_quantizers(model: nn.Module, example: Tensor | None = None) -> list[l
     Args:
         model: quantized; run once.
         example: an input; default: one of the size that the model is made for.
+
+    Warns:
+        LearnedApartWarning: there is no example, and the model runs on none of a usual size.
     """
     made = provenance(model)
     residual = made.variant.residual if made and made.variant else None
     if residual is None or residual.placement != "both":
         return []
-    for x in example_inputs(model) if example is None else [example]:
-        try:
-            with evaluation_mode(model):
-                together = quantizers_by_tensor(model, x)
-        except (RuntimeError, ValueError, TypeError, AssertionError):
-            continue  # of another size than the model takes
-        return [group for paths in together for group in of_equal_kind(model, paths)]
-    return []
+    try:
+        x = runnable_example(model) if example is None else example
+    except UnsupportedError:
+        warnings.warn(
+            "This model runs on no image of a usual size, so it is not known which of its quantizers read one tensor: "
+            "each learns a range of its own, and a runtime may not fuse the additions between them.",
+            LearnedApartWarning,
+            stacklevel=2,
+        )
+        return []
+    with evaluation_mode(model):
+        together = quantizers_by_tensor(model, x)
+    return [group for paths in together for group in of_equal_kind(model, paths)]

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from qzoo.build.example import runnable_example
 from qzoo.errors import UnsupportedError
 from qzoo.runtimes.packages import require
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.runtimes.runtime import Kernel, Runtime
 from qzoo.schema.benchmark import BenchmarkReport, FloatOperator, Timing
-from qzoo.tasks.export import example_of, versions
+from qzoo.tasks.export import versions
 from qzoo.tasks.machine import cpu_flags, environment
 from qzoo.tasks.progress import Progress, silent
 
@@ -53,7 +54,7 @@ def benchmark(
 
     from qzoo.runtimes.to_onnx import float_to_onnx, to_onnx
 
-    threads, example = threads or torch.get_num_threads(), example_of(model)
+    threads, example = threads or torch.get_num_threads(), runnable_example(model)
     with tempfile.TemporaryDirectory() as folder:
         files = {"float": Path(folder) / "float.onnx", "quantized": Path(folder) / "quantized.onnx"}
         graph = to_onnx(model, example, target)

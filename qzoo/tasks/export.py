@@ -6,7 +6,6 @@ import copy
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
@@ -15,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qzoo.build.example import example_inputs
+from qzoo.build.example import runnable_example
 from qzoo.build.heads import requantize_replaced
 from qzoo.build.identity import identity
 from qzoo.errors import DataError, UnsupportedError
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.runtimes.registry import runtime_named
-from qzoo.schema.export import ExportReport, LintFinding, Rest
+from qzoo.schema.export import ExportReport, Rest
 from qzoo.tasks.adapt import adapt
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.machine import environment
@@ -92,7 +91,7 @@ def export(
         model = adapt(model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress)
     compared = None if images is None else _Compared(images)
     shape = compared.first[:1] if compared and example is None else example
-    graph = to_onnx(model, example_of(model) if shape is None else shape, target, dynamic=dynamic, rest=rest)
+    graph = to_onnx(model, runnable_example(model) if shape is None else shape, target, dynamic=dynamic, rest=rest)
     if int4 and not store_in_four_bits(graph.graph):
         raise UnsupportedError(f"{identity(model)['name'] or 'This model'} has no weights of 4 bits: leave out --int4.")
     _write(graph, Path(path), ir.save)
@@ -109,7 +108,7 @@ def export(
         float_bytes=4 * sum(value.numel() for value in _float_tensors(model)),
         layers=found.layers,
         quantized_layers=found.quantized,
-        findings=[LintFinding(**asdict(finding)) for finding in found.findings],
+        findings=found.findings,
         parity=parity,
         seconds=round(time.perf_counter() - started, 1),
         environment={**environment("cpu"), **versions()},
@@ -137,24 +136,6 @@ def _on_the_cpu(model: nn.Module) -> nn.Module:
     require_calibrated(model, "export")
     kinds = {(p.device.type, p.dtype) for p in model.parameters()}
     return model if kinds <= {("cpu", torch.float32)} else copy.deepcopy(model).cpu().float()
-
-
-def example_of(model: nn.Module) -> Tensor:
-    """Returns an image of the size that a model is made for, `(1, C, H, W)`.
-
-    Raises:
-        UnsupportedError: it runs on no image of a usual size.
-    """
-    for x in example_inputs(model):
-        try:
-            with torch.no_grad():
-                model.eval()(x)
-        except (RuntimeError, ValueError, TypeError, AssertionError):
-            continue
-        return x
-    raise UnsupportedError(
-        "This model runs on no image of a usual size. Give one: example=torch.zeros(1, 3, 224, 224)."
-    )
 
 
 def _write(graph: Any, path: Path, save: Any) -> None:

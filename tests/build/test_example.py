@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import pytest
 import timm
 import torch
 from torch import Tensor, nn
 
-from qzoo.build.example import example_inputs
+from qzoo.build.example import example_inputs, runnable_example
 from qzoo.build.operators import find_operators
+from qzoo.errors import UnsupportedError
 
 
 class CutsPatches(nn.Module):
@@ -64,3 +66,12 @@ def test_a_timm_model_with_a_linear_patch_embedding() -> None:
 def test_a_timm_model_that_transforms_images_before_its_first_layer() -> None:
     model = timm.create_model("csatv2").eval()
     assert {operator.module for operator in find_operators(model) if operator.skip} >= {"stages.0.0"}
+
+
+def test_the_first_image_that_a_model_runs_on_leaves_it_as_it_was() -> None:
+    model = TransformsFirst(4, 2, 3).train()
+    assert runnable_example(model).shape == (1, 3, 8, 8)
+    assert model.training
+    odd = nn.Sequential(nn.Conv2d(1, 1, 3), nn.Flatten(), nn.Linear(7, 2))
+    with pytest.raises(UnsupportedError, match=r"runs on no image of a usual size\. Give one: example=torch\.zeros"):
+        runnable_example(odd)

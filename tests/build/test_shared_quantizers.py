@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import qzoo
-from qzoo.build.shared_quantizers import shared_quantizers
+from qzoo.build.shared_quantizers import LearnedApartWarning, shared_quantizers
 from qzoo.quant.ranges import get_ranges
 from tests.training.conftest import digits
 
@@ -44,3 +44,23 @@ def test_apart_they_would_part(monkeypatch: pytest.MonkeyPatch) -> None:
     qzoo.finetune(model, [(x[:128], y[:128])] * 3, epochs=1, lr=0.05, scales="learned")
     ranges = get_ranges(model)
     assert not torch.equal(*(ranges[f"{path}.amax"] for path in group[:2]))
+
+
+class Odd(nn.Module):
+    """A residual addition in a model of 20 x 20 images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Conv2d(1, 1, 3, padding=1), nn.Linear(400, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.head((self.layer(x) + x).flatten(1))
+        return y
+
+
+def test_without_an_example_that_runs_it_is_told_that_they_part() -> None:
+    x = torch.rand(4, 1, 20, 20)
+    model = qzoo.calibrate(qzoo.quantize(Odd(), "int8_ort", example=x), [x])
+    assert shared_quantizers(model, x) == [["layer.input_quantizer", "residual_quantizer"]]
+    with pytest.warns(LearnedApartWarning, match="runs on no image of a usual size, so it is not known which"):
+        assert shared_quantizers(model) == []
