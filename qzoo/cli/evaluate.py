@@ -37,7 +37,7 @@ def run(
         typer.Option(
             "--runtime",
             "-r",
-            help="Evaluate the exported variant in onnxruntime, openvino ...",
+            help="Evaluate what is exported for onnxruntime, openvino or tensorrt.",
             show_default=False,
         ),
     ] = None,

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from qzoo.cli.console import check_target, stderr, stdout, write_json
-from qzoo.cli.options import Data, Json
+from qzoo.cli.options import Data, Json, Runtime
 from qzoo.errors import UnknownNameError
 from qzoo.schema.export import Rest
 from qzoo.weights.finding import find
@@ -27,7 +27,7 @@ LEAST_AGREEMENT = 90.0
 
 def run(
     name: Annotated[str, typer.Argument(help="A variant with ranges, or a recipe file with one: FILE:VARIANT.")],
-    runtime: Annotated[str, typer.Option("--runtime", "-r", help="tensorrt, onnxruntime or openvino.")],
+    runtime: Runtime,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Default: NAME.RUNTIME.onnx here.", show_default=False)
     ] = None,
@@ -96,8 +96,8 @@ def _print(report: ExportReport, title: str) -> None:
         f"{report.file}: {report.name} for {title}, {report.bytes / 1e6:.2f} MB ({share:.2f} of float), "
         f"{report.quantized_layers} of {report.layers} layers quantized", soft_wrap=True,
     )  # fmt: skip
-    for finding in [one for one in report.findings if one.level == "note"][:SHOWN]:
-        stdout.print(f"  {finding.rule}: {finding.node}: {finding.message}", soft_wrap=True, markup=False)
+    for finding in report.notes[:SHOWN]:
+        stdout.print(f"  {finding}", soft_wrap=True, markup=False)
     if report.parity is not None:
         stdout.print(_parity(report.parity, title), soft_wrap=True)
 
@@ -117,10 +117,9 @@ def _tell_of_errors(report: ExportReport, title: str, entry: RecipeEntry, *, ada
     from qzoo.runtimes.registry import runtime_named
     from qzoo.tasks.export_named import fitting_variants
 
-    errors = [one for one in report.findings if one.level == "error"]
+    errors = report.errors
     for finding in errors[:SHOWN]:
-        said = f"{finding.rule}: {finding.node}: {finding.message}"
-        stderr.print(f"[red]error[/] {escape(said)}", soft_wrap=True)
+        stderr.print(f"[red]error[/] {escape(str(finding))}", soft_wrap=True)
     if len(errors) > SHOWN:
         stderr.print(f"... and {len(errors) - SHOWN} more; --json FILE has all.")
     if errors and not adapted:

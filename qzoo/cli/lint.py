@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from qzoo.cli.console import check_target, stdout, write_json
-from qzoo.cli.options import Json
+from qzoo.cli.options import Json, Runtime
 from qzoo.errors import shown
 
 NAME = "lint"
@@ -19,7 +18,7 @@ NAME = "lint"
 
 def run(
     file: Annotated[Path, typer.Argument(help="An ONNX file, of qzoo or of anybody else.")],
-    runtime: Annotated[str, typer.Option("--runtime", "-r", help="tensorrt, onnxruntime or openvino.")],
+    runtime: Runtime,
     json_file: Json = None,
 ) -> None:
     """Hold a quantized ONNX file against the rules of a runtime, without running it.
@@ -41,7 +40,7 @@ def run(
     check_target(json_file)
     report = lint_file(file, target)
     if json_file:
-        write_json(json.dumps([asdict(one) for one in report.findings], indent=1), json_file)
+        write_json(json.dumps([one.model_dump() for one in report.findings], indent=1), json_file)
     if json_file != "-":
         for finding in report.findings:
             color = "red" if finding.level == "error" else "yellow"

@@ -36,6 +36,7 @@ Workers = Annotated[
         show_default=False,
     ),
 ]
+Runtime = Annotated[str, typer.Option("--runtime", "-r", help="tensorrt, onnxruntime or openvino.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Json = Annotated[str | None, typer.Option("--json", help="Write the result as JSON to FILE, or - for stdout.",
                                           metavar="FILE", show_default=False)]  # fmt: skip

@@ -9,10 +9,10 @@ from pathlib import Path
 import onnx_ir as ir
 
 from qzoo.errors import WeightsError
-from qzoo.runtimes.finding import Finding
 from qzoo.runtimes.graph import DEQUANTIZE, nodes
 from qzoo.runtimes.rules import layers, pairs, processors, tensors
 from qzoo.runtimes.runtime import Runtime
+from qzoo.schema.export import Finding
 
 Rule = Callable[[ir.Graph, Runtime], Iterable[Finding]]
 

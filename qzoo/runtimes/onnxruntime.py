@@ -11,17 +11,22 @@ from qzoo.runtimes.packages import require
 from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session
 
 
-def loaded(path: Path, options: Any) -> Any:
+def load(path: Path, *, optimized: bool, threads: int | None = None) -> Any:
     """Returns ONNX Runtime's own session of a file, on the CPU.
 
     Raises:
         UnsupportedError: it can't load the file; its reason is told.
     """
     ort = require("onnxruntime")
+    options, level = ort.SessionOptions(), ort.GraphOptimizationLevel
+    options.log_severity_level = 3
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
+    if threads is not None:
+        options.intra_op_num_threads = threads
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        how = "without" if options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL else "with"
+        how = "with" if optimized else "without"
         raise UnsupportedError(
             f"ONNX Runtime {ort.__version__} can't load this graph {how} its optimizations: {str(error).strip()}"
         ) from error
@@ -29,14 +34,7 @@ def loaded(path: Path, options: Any) -> Any:
 
 class _Session:
     def __init__(self, path: Path, threads: int | None, optimized: bool) -> None:
-        ort = require("onnxruntime")
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        level = ort.GraphOptimizationLevel
-        options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
-        self.session = loaded(path, options)
+        self.session = load(path, optimized=optimized, threads=threads)
         self.input = self.session.get_inputs()[0].name
 
     def run(self, x: Array) -> Array:

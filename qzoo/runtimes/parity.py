@@ -107,12 +107,9 @@ class _Comparison:
         self.own = runtime.session(file, None, True) if self.own_runtime else onnxruntime.session(file, None, False)
         self.plain, self.alone = ProbedSession(whole, optimized=False), ProbedSession(cut, optimized=False)
         self.optimized: ProbedSession | None = None
-        if runtime.name == "onnxruntime":
+        # What its optimizer makes of another runtime's graph is good to know, but not to fail by.
+        with suppress(UnsupportedError):
             self.optimized = ProbedSession(whole, optimized=True)
-        else:
-            # What its optimizer makes of another runtime's graph is good to know, but not to fail by.
-            with suppress(UnsupportedError):
-                self.optimized = ProbedSession(whole, optimized=True)
         self.paths = paths
         self.quantizers = quantizers(model)
         self.nodes: dict[str, _Node] = {}

@@ -8,8 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, nodes
-from qzoo.runtimes.onnxruntime import loaded
-from qzoo.runtimes.packages import require
+from qzoo.runtimes.onnxruntime import load
 from qzoo.runtimes.runtime import Array
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
@@ -58,11 +57,7 @@ class ProbedSession:
     """
 
     def __init__(self, path: Path, *, optimized: bool) -> None:
-        ort = require("onnxruntime")
-        options, level = ort.SessionOptions(), ort.GraphOptimizationLevel
-        options.log_severity_level = 3
-        options.graph_optimization_level = level.ORT_ENABLE_ALL if optimized else level.ORT_DISABLE_ALL
-        self.session = loaded(path, options)
+        self.session = load(path, optimized=optimized)
         self.inputs = {one.name: TYPES[one.type] for one in self.session.get_inputs()}
 
     def run(self, feeds: dict[str, Array]) -> list[Array]:

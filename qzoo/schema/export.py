@@ -12,13 +12,22 @@ Rest = Literal["fp32", "fp16"]
 """The type of what is not quantized."""
 
 
-class LintFinding(StrictModel):
+class Finding(StrictModel):
     """One thing that a rule found in a graph."""
 
     rule: str
+    """Its name."""
     level: Literal["error", "note"]
+    """`error`: the graph computes something else than meant, or its runtime can't use it as meant; `note`: what stays
+    in float, and what depends on the processor."""
     node: str
+    """Its name."""
     message: str
+    """What is there, and what should be."""
+
+    def __str__(self) -> str:
+        """One line: rule, node, message."""
+        return f"{self.rule}: {self.node}: {self.message}"
 
 
 class NodeParity(StrictModel):
@@ -71,10 +80,20 @@ class ExportReport(StrictModel):
     """Of the float weights: parameters and buffers, 4 bytes each."""
     layers: int
     quantized_layers: int
-    findings: list[LintFinding]
+    findings: list[Finding]
     parity: Parity | None
     seconds: float
     environment: dict[str, str | int]
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Rules that are broken."""
+        return [one for one in self.findings if one.level == "error"]
+
+    @property
+    def notes(self) -> list[Finding]:
+        """What stays in float, and what depends on the processor."""
+        return [one for one in self.findings if one.level == "note"]
 
 
 class Exports(StrictModel):

@@ -8,15 +8,15 @@ from typing import cast
 
 from torch import nn
 
-from qzoo.errors import DataError, RecipeError
+from qzoo.errors import RecipeError
 from qzoo.runtimes.packages import require
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.export import ExportReport, Exports
 from qzoo.schema.manifest import EXPORTS, FileName
 from qzoo.tasks.export import export
-from qzoo.tasks.export_named import COMPARED
-from qzoo.tasks.images import Images, evaluation_images
+from qzoo.tasks.export_named import images_to_compare
+from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress
 
 ONNX_FILES = {name: cast("FileName", f"{name}.onnx") for name in RUNTIMES}
@@ -47,7 +47,7 @@ def write_exports(
         (folder / name).unlink(missing_ok=True)
     if not runtimes:
         return ()
-    images = _images(entry, data)
+    images, _ = images_to_compare(entry, data)
     made = [_export(folder, model, name, images, progress) for name in dict.fromkeys(runtimes)]
     (folder / EXPORTS).write_text(Exports(exports=made).model_dump_json(indent=1) + "\n", encoding="utf-8")
     return tuple(made)
@@ -56,21 +56,10 @@ def write_exports(
 def _export(folder: Path, model: nn.Module, name: str, images: Images | None, progress: Progress) -> ExportReport:
     runtime, file = runtime_named(name), ONNX_FILES[name]
     report = export(model, folder / file, name, images=images, progress=progress)
-    broken = [finding for finding in report.findings if finding.level == "error"]
-    if broken:
+    if report.errors:
         (folder / file).unlink()
-        first = f"{broken[0].rule}, at {broken[0].node}: {broken[0].message}"
         raise RecipeError(
-            f"{report.name} does not fit {runtime.title} ({first}). Publish a variant of scheme {runtime.scheme}, or "
-            f"leave out --onnx {name}."
+            f"{report.name} does not fit {runtime.title} ({report.errors[0]}). Publish a variant of scheme "
+            f"{runtime.scheme}, or leave out --onnx {name}."
         )
     return report.model_copy(update={"file": file})
-
-
-def _images(entry: RecipeEntry, data: Path | None) -> Images | None:
-    try:
-        return evaluation_images(entry.recipe.base, entry.recipe.dataset, data, images=COMPARED)
-    except DataError:
-        if data is not None:
-            raise
-        return None

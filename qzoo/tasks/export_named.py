@@ -47,7 +47,7 @@ def export_named(
     """
     runtime_named(runtime)
     resolved = resolve(entry, variant)
-    compared, reason = _images(entry, data, images)
+    compared, reason = images_to_compare(entry, data, images)
     seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if adapt else None
     model = create_pretrained(entry, resolved, {}) if ranges is None else quantized_model(resolved, ranges)
     report = export(
@@ -63,7 +63,14 @@ def fitting_variants(entry: RecipeEntry, scheme: str) -> list[str]:
     return [f"{entry.name}_{name}" for name, used in schemes.items() if used == scheme]
 
 
-def _images(entry: RecipeEntry, data: Path | None, images: int) -> tuple[Images | None, str | None]:
+def images_to_compare(
+    entry: RecipeEntry, data: Path | None, images: int = COMPARED
+) -> tuple[Images | None, str | None]:
+    """Returns a seeded sample of the images that accuracy is measured on; or None, and why there are none.
+
+    Raises:
+        DataError: a folder was named, and holds no such dataset.
+    """
     if images == 0:
         return None, "no images were asked for"
     try:

@@ -68,8 +68,7 @@ def test_a_reduced_range_has_weights_of_seven_bits_at_most(scheme: str, bits: in
     found = adapt(given(scheme, None), ORT, [digits()], reduce_range=True)
     weights = {path: one for path, one in quantizers(found).items() if path.endswith("weight_quantizer")}
     assert {one.spec.bits for path, one in weights.items() if path.startswith("3")} == {bits}
-    assert all(one.spec.bits >= 4 for one in weights.values())
-    assert {one.spec.bits for path, one in quantizers(found).items() if path.startswith("3.conv1.input")} != {7}
+    assert quantizers(found)["3.conv1.input_quantizer"].spec.bits == (8 if scheme == "int8" else 4), "weights alone"
 
 
 def test_what_can_not_be_adapted_is_refused() -> None:
@@ -86,7 +85,7 @@ def test_what_is_adapted_fits(scheme: str, runtime: str, tmp_path: Path) -> None
     model = given(scheme, "both" if scheme == "int8_ort" else None)
     report = qzoo.export(model, tmp_path / "a.onnx", runtime, images=[digits()], example=digits(1), adapt_on=[digits()])
     assert [finding for finding in report.findings if finding.level == "error"] == []
-    assert report.name.endswith(f"_for_{runtime}") or report.name == ""
+    assert report.name == f"{scheme}_for_{runtime}"
     assert report.parity is not None
     assert report.parity.first_diverging is None
     assert report.parity.agreement_plain >= 96
