@@ -10,9 +10,8 @@ from torch import Tensor
 from qzoo.errors import CalibrationError, UnknownNameError, did_you_mean
 from qzoo.quant.bin_counting import count_aligned
 from qzoo.quant.histogram import ALIGNED_BINS, Binning, Histogram, aligned_edges, exponent_of
+from qzoo.quant.reference_bins import ReferenceBins
 
-REFERENCE_BINS = 2048
-MOST_REFERENCE_BINS = 1_000_000
 SMALLEST_EXPONENT = -126
 """The scale `2**126` is the largest that float32 holds; narrower bins are not needed."""
 
@@ -71,7 +70,7 @@ class HistogramCollector(MaxCollector):
         super().__init__()
         if binning not in ("aligned", "reference"):
             raise UnknownNameError(f"Unknown binning '{binning}'. {did_you_mean(binning, ['aligned', 'reference'])}")
-        self._bins: AlignedBins | _ReferenceBins = AlignedBins() if binning == "aligned" else _ReferenceBins()
+        self._bins: AlignedBins | ReferenceBins = AlignedBins() if binning == "aligned" else ReferenceBins()
 
     @classmethod
     def recorded(cls, histogram: Histogram) -> HistogramCollector:
@@ -161,45 +160,6 @@ class AlignedBins:
     def result(self) -> tuple[Tensor, Tensor, Binning]:
         """Returns counts, edges and the name of the binning."""
         return self.counts, aligned_edges(self.exponent), "aligned"
-
-
-class _ReferenceBins:
-    """As `HistogramCalibrator.collect` of pytorch-quantization 2.2.1 does with `torch_hist=True`."""
-
-    def __init__(self) -> None:
-        self.counts = torch.zeros(0)
-        self.edges = torch.zeros(1)
-
-    def add(self, x: Tensor, magnitude: float, signed: bool) -> None:
-        x = x.float().abs() if signed else x.float()
-        largest = torch.tensor(magnitude, dtype=torch.float32)
-        if len(self.counts) == 0:
-            bins = REFERENCE_BINS
-            self.edges = torch.linspace(0, magnitude, bins + 1)
-        else:
-            bins = len(self.counts)
-            if largest > self.edges[-1]:
-                width = self.edges[1] - self.edges[0]
-                bins = self._checked(float((largest / width).ceil()), magnitude)
-                self.edges = torch.arange(0, float(largest + width), float(width))
-        counts = torch.histc(x, bins=bins, min=0, max=float(self.edges[-1])).cpu()
-        counts[: len(self.counts)] += self.counts
-        self.counts = counts
-
-    def _checked(self, bins: float, magnitude: float) -> int:
-        if bins > MOST_REFERENCE_BINS:
-            raise CalibrationError(
-                f"A batch reaches {magnitude:.4g}, {bins / REFERENCE_BINS:,.0f} times the first one's maximum. With "
-                f"`binning: reference` that takes {bins:,.0f} bins, more than {MOST_REFERENCE_BINS:,}, because its "
-                "bins keep the width of the first batch. Use `binning: aligned`, or put a typical batch first."
-            )
-        return int(bins)
-
-    def restore(self, histogram: Histogram) -> None:
-        self.counts, self.edges = histogram.counts.float(), histogram.edges.float()
-
-    def result(self) -> tuple[Tensor, Tensor, Binning]:
-        return self.counts.to(torch.int64), self.edges[: len(self.counts) + 1].double(), "reference"
 
 
 def _exponent_for(magnitude: float) -> int:

@@ -87,10 +87,13 @@ def fake_quantize(x: Tensor, amax: Tensor, on: Grid, *, kept: bool = False) -> T
 
 
 def quantization_scale(amax: Tensor, on: Grid) -> Tensor:
-    """Returns how many steps of the grid one unit holds, float32, shape of `amax`; 0 where the range is empty."""
+    """Returns how many steps of the grid one unit holds, float32, shape of `amax`; 0 where the range is empty.
+
+    A range that is NaN, which is none, has a scale that is NaN too: what it quantizes does not pass for a number.
+    """
     amax = amax.float()
     # number / tensor would be number * (1 / tensor), an ulp off at times
-    return torch.where(amax > SMALLEST_AMAX, torch.full_like(amax, on.bound) / amax, 0.0)
+    return torch.where(amax <= SMALLEST_AMAX, 0.0, torch.full_like(amax, on.bound) / amax)
 
 
 def quantize(x: Tensor, amax: Tensor, on: Grid) -> Tensor:
@@ -118,6 +121,33 @@ def dequantize(values: Tensor, amax: Tensor, on: Grid) -> Tensor:
         float32.
     """
     return values.float() / _divisor(quantization_scale(amax, on))
+
+
+def fake_quantize_affine(x: Tensor, smallest: Tensor, largest: Tensor, bits: int = 8) -> Tensor:
+    """Returns `x` rounded to `2**bits` steps from about `smallest` to `largest`, one of which is 0.
+
+        step = (largest - smallest) / (2**bits - 1)         zero = round(smallest / step) - low
+        q = clamp(round(x / step) - zero, low, high)        y = (q + zero) * step
+
+    with `low = -2**(bits-1)`, `high = 2**(bits-1) - 1`. It has no gradient. No recipe uses it: all grids of the zoo are
+    symmetric, or start at 0.
+
+    Args:
+        x: float32, any shape; not changed.
+        smallest: float32 `()`.
+        largest: float32 `()`, above `smallest`.
+        bits: of the values.
+
+    Source: `FakeAffineTensorQuantFunction` of pytorch-quantization 2.2.1, after the scheme of gemmlowp.
+
+    Example:
+        >>> fake_quantize_affine(torch.tensor([-1.0, 0.4, 9.0]), torch.tensor(-1.0), torch.tensor(2.0), bits=2)
+        tensor([-1.,  0.,  2.])
+    """
+    step: Tensor = (largest - smallest) / (2.0**bits - 1)
+    low, high = -(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1
+    zero = torch.round(smallest / step) - low
+    return (torch.round(x / step).sub_(zero).clamp_(low, high) + zero) * step
 
 
 def _divisor(scale: Tensor) -> Tensor:

@@ -13,13 +13,13 @@ from qzoo.quant.histogram import Histogram
 from qzoo.quant.solvers.entropy import entropy_amax
 from qzoo.quant.solvers.mse import mse_amax
 from qzoo.quant.solvers.percentile import percentile_amax
-from qzoo.quant.solvers.stack import Stack, stack
+from qzoo.quant.solvers.stack import EVERY_BIN, Search, Stack, stack
 from qzoo.schema.quantizer import QuantizerSpec
 
-Solver = Callable[[Stack, QuantizerSpec], Tensor]
+Solver = Callable[[Stack, QuantizerSpec, Search], Tensor]
 
 
-def max_amax(histograms: Stack, spec: QuantizerSpec) -> Tensor:
+def max_amax(histograms: Stack, spec: QuantizerSpec, search: Search = EVERY_BIN) -> Tensor:
     """Returns the largest magnitudes, float64 `(n,)`."""
     return histograms.magnitude
 
@@ -32,12 +32,13 @@ SOLVERS: dict[str, Solver] = {
 }
 
 
-def solve(histograms: Sequence[Histogram], specs: Sequence[QuantizerSpec]) -> Tensor:
+def solve(histograms: Sequence[Histogram], specs: Sequence[QuantizerSpec], search: Search = EVERY_BIN) -> Tensor:
     """Returns the range of each quantizer, float32 `(n,)`.
 
     Args:
         histograms: what each quantizer collected.
         specs: what each quantizer is. `unsigned: auto` is unsigned where no negative value was seen.
+        search: which ranges mse and entropy try.
 
     Raises:
         CalibrationError: a histogram counted nothing.
@@ -56,7 +57,7 @@ def solve(histograms: Sequence[Histogram], specs: Sequence[QuantizerSpec]) -> Te
         groups[_signed(spec, histogram), histogram.binning, len(histogram.counts)].append(position)
     amax = torch.empty(len(histograms), dtype=torch.float32)
     for (spec, *_), positions in groups.items():
-        solved = SOLVERS[spec.calibrator.method](stack([histograms[p] for p in positions]), spec)
+        solved = SOLVERS[spec.calibrator.method](stack([histograms[p] for p in positions]), spec, search)
         amax[positions] = solved.float()
     return amax
 

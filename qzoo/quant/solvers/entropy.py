@@ -12,16 +12,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qzoo.quant.solvers.stack import Stack
+from qzoo.quant.solvers.stack import EVERY_BIN, Search, Stack
 from qzoo.schema.quantizer import QuantizerSpec
 
-FIRST_BIN = 128
 WORK = 1 << 22
 TIE = 1e-9
 """Divergences this close differ by rounding alone."""
 
 
-def entropy_amax(histograms: Stack, spec: QuantizerSpec) -> Tensor:
+def entropy_amax(histograms: Stack, spec: QuantizerSpec, search: Search = EVERY_BIN) -> Tensor:
     """Returns float64 `(n,)`: the upper edge of the last bin that the best candidate keeps, and at most the maximum.
 
     The best of equal candidates is the last one. As in the reference bin 0 counts as many values as bin 1, so that
@@ -38,34 +37,35 @@ def entropy_amax(histograms: Stack, spec: QuantizerSpec) -> Tensor:
         return histograms.edges[:, -1] if faulty else histograms.magnitude
     amax = torch.empty_like(histograms.magnitude)
     for n, counts in enumerate(histograms.counts):
-        divergence = _divergences(counts, groups)
+        keep = torch.arange(search.first, bins + 1, search.stride)
+        divergence = _divergences(counts, groups, keep)
         if faulty:
             divergence = divergence.nan_to_num(nan=-torch.inf, posinf=torch.inf)
         else:
-            divergence = divergence.masked_fill(divergence.isnan() | _clips_most(counts), torch.inf)
+            divergence = divergence.masked_fill(divergence.isnan() | _clips_most(counts, keep), torch.inf)
         best = divergence <= divergence.min() + (0.0 if faulty else TIE)
-        amax[n] = histograms.edges[n, FIRST_BIN + int(best.nonzero()[-1])]
+        amax[n] = histograms.edges[n, int(keep[best][-1])]
     return amax if faulty else torch.minimum(amax, histograms.magnitude)
 
 
-def _clips_most(counts: Tensor) -> Tensor:
-    """Returns which of the candidates that keep 128 .. B bins clip more than half of the values beyond bin 0."""
-    kept = counts[1:].cumsum(0)[FIRST_BIN - 2 :]
+def _clips_most(counts: Tensor, keep: Tensor) -> Tensor:
+    """Returns which of the candidates that keep so many bins clip more than half of the values beyond bin 0."""
+    kept = counts[1:].cumsum(0)[keep - 2]
     return kept * 2 < counts[1:].sum()
 
 
-def _divergences(counts: Tensor, groups: int) -> Tensor:
-    """Returns KL(P || Q) of the candidates that keep 128 .. B bins, float64."""
+def _divergences(counts: Tensor, groups: int, keep: Tensor) -> Tensor:
+    """Returns KL(P || Q) of the candidates that keep so many bins, float64."""
     counts = counts.clone()
     counts[0] = counts[1]
-    bins, zero = len(counts), counts.new_zeros(1)
+    zero = counts.new_zeros(1)
     number = torch.cat([zero, counts.cumsum(0)])
     filled = torch.cat([zero, (counts > 0).double().cumsum(0)])
     # x log x with 0 log 0 = 0
     self_entropy = torch.cat([zero, torch.special.xlogy(counts, counts).cumsum(0)])
     parts = [
-        _divergence_of(keep, counts, number, filled, self_entropy, groups)
-        for keep in torch.arange(FIRST_BIN, bins + 1).split(max(1, WORK // groups))
+        _divergence_of(part, counts, number, filled, self_entropy, groups)
+        for part in keep.split(max(1, WORK // groups))
     ]
     return torch.cat(parts)
 

@@ -11,19 +11,18 @@ import torch
 from torch import Tensor
 
 from qzoo.quant.fake_quant import FP8_DTYPES, SMALLEST_AMAX, grid
-from qzoo.quant.solvers.stack import Stack
+from qzoo.quant.solvers.stack import EVERY_BIN, Search, Stack
 from qzoo.schema.quantizer import QuantizerSpec
 
-FIRST_BIN = 128
-"""The reference's smallest candidate; a smaller one clips nearly everything."""
 WORK = 1 << 22
 """Candidates times levels at a time, to bound the memory."""
 
 
-def mse_amax(histograms: Stack, spec: QuantizerSpec) -> Tensor:
+def mse_amax(histograms: Stack, spec: QuantizerSpec, search: Search = EVERY_BIN) -> Tensor:
     """Returns float64 `(n,)`: the candidate with the least `sum(count * (fakequant(centre) - centre)**2)`.
 
-    Candidates are the upper edges of bins, and the maximum; with `reference` binning the centres of bins from 128 on.
+    Candidates are the upper edges of bins, and the maximum; with `reference` binning the centres of bins. The
+    search says which.
 
     Source: pytorch-quantization 2.2.1, `_compute_amax_mse`.
     """
@@ -34,7 +33,7 @@ def mse_amax(histograms: Stack, spec: QuantizerSpec) -> Tensor:
         return histograms.magnitude
     amax = torch.empty_like(histograms.magnitude)
     for n in range(len(amax)):
-        candidates = _candidates(histograms, n)
+        candidates = _candidates(histograms, n, search)
         errors = _squared_errors(histograms.counts[n], histograms.centres[n], candidates, levels)
         if histograms.binning == "reference":
             # A range of 2^-24 or less gives zeros, so each costs everything; of equals the smallest wins.
@@ -59,11 +58,11 @@ def grid_levels(spec: QuantizerSpec) -> Tensor:
     return values[values.isfinite()] / torch.finfo(dtype).max
 
 
-def _candidates(histograms: Stack, n: int) -> Tensor:
+def _candidates(histograms: Stack, n: int, search: Search) -> Tensor:
     if histograms.binning == "reference":
-        return histograms.centres[n, FIRST_BIN:]
+        return histograms.centres[n, search.first :: search.stride]
     magnitude = histograms.magnitude[n]
-    edges = histograms.edges[n, FIRST_BIN:-1]
+    edges = histograms.edges[n, search.first : -1 : search.stride]
     return torch.cat([edges[edges < magnitude], magnitude.unsqueeze(0)])
 
 

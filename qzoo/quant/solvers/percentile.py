@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from qzoo.quant.solvers.stack import Stack
+from qzoo.quant.solvers.stack import EVERY_BIN, Search, Stack
 from qzoo.schema.quantizer import QuantizerSpec
 
 
-def percentile_amax(histograms: Stack, spec: QuantizerSpec) -> Tensor:
+def percentile_amax(histograms: Stack, spec: QuantizerSpec, search: Search = EVERY_BIN) -> Tensor:
     """Returns float64 `(n,)`: the upper edge of the bin in which the quantile lies, and at most the maximum.
 
     So it is between the exact quantile (of NumPy's `inverted_cdf`) and one bin width above it, and percentile 100 is

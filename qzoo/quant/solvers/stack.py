@@ -10,6 +10,19 @@ from torch import Tensor
 
 from qzoo.quant.histogram import Binning, Histogram
 
+FIRST_BIN = 128
+"""The smallest range that is tried holds so many bins: a smaller one clips nearly everything. As in the reference."""
+
+
+class Search(NamedTuple):
+    """Which bins mse and entropy try as the last one of the range: `first`, `first + stride`, ..."""
+
+    first: int = FIRST_BIN
+    stride: int = 1
+
+
+EVERY_BIN = Search()
+
 
 class Stack(NamedTuple):
     """n histograms of B bins; all float64.
