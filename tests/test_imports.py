@@ -18,6 +18,7 @@ LAYERS = [
     {"pretrained"},
     {"zoo"},
     {"tasks"},
+    {"compat"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -1,0 +1,1 @@
+"""The quantized modules, one kind a file."""

@@ -1,0 +1,58 @@
+"""`Clip`: a module that clips to bounds, which may be parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qzoo.compat.pytorch_quantization.nn import functional as QF
+
+__all__ = ["Clip"]
+
+
+class Clip(nn.Module):
+    """Clips a tensor to bounds.
+
+    Args:
+        clip_value_min: number, array or tensor.
+        clip_value_max: likewise.
+        learn_min: the lower bound is a parameter, that starts there; it has to be one number.
+        learn_max: likewise.
+
+    Raises:
+        ValueError: a bound that is to be learned is no single number.
+
+    Example:
+        >>> Clip(-1.0, 1.0)(torch.tensor([-3.0, 0.5]))
+        tensor([-1.0000,  0.5000])
+    """
+
+    def __init__(
+        self, clip_value_min: Any, clip_value_max: Any, learn_min: bool = False, learn_max: bool = False
+    ) -> None:
+        super().__init__()
+        self._set("clip_value_min", clip_value_min, learn_min)
+        self._set("clip_value_max", clip_value_max, learn_max)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Returns the inputs between the bounds."""
+        low, high = (_tensor(bound).to(inputs) for bound in (self.clip_value_min, self.clip_value_max))
+        return QF.clip(inputs, low, high)  # type: ignore[no-any-return]
+
+    def _set(self, name: str, value: Any, learned: bool) -> None:
+        if not learned:
+            setattr(self, name, value)
+            return
+        if np.size(value) != 1:
+            raise ValueError(
+                "clip_value_min/clip_value_max must be scalar for initializing learnable range, not of shape "
+                f"{np.shape(value)}."
+            )
+        setattr(self, name, nn.Parameter(_tensor(value).detach().clone()))
+
+
+def _tensor(value: Any) -> Tensor:
+    return value if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float32)

@@ -1,0 +1,1 @@
+"""What helps to train quantized models, as pytorch-quantization has it."""
