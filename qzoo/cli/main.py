@@ -24,6 +24,7 @@ from qzoo.cli import (
     explain,
     export,
     finetune,
+    import_checkpoint,
     lint,
     list_models,
     new,
@@ -82,7 +83,11 @@ def _report_bug(text: str) -> NoReturn:
     sys.exit(3)
 
 
-for command in (list_models, show, explain, new, validate, export, lint, benchmark, doctor, solve, verify, push, pull):
+PLAIN = (
+    list_models, show, explain, new, validate, import_checkpoint, export, lint, benchmark, doctor, solve, verify, push,
+    pull,
+)  # fmt: skip
+for command in PLAIN:
     app.command(name=command.NAME)(_guarded(command.run))
 for command in (calibrate, evaluate, reproduce, finetune, sensitivity):
     app.command(name=command.NAME)(_guarded(in_each_process(command.run)))

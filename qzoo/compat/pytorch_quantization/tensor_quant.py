@@ -79,7 +79,7 @@ def tensor_quant(
 
     Example:
         >>> tensor_quant(torch.tensor([0.5, 1.0]), torch.tensor(1.0))
-        (tensor([64., 127.]), tensor(127.))
+        (tensor([ 64., 127.]), tensor(127.))
     """
     _check(inputs, amax, unsigned)
     on = grid_of(num_bits, unsigned, narrow_range)

@@ -19,6 +19,7 @@ def reduce_amax(input: Tensor, axis: int | tuple[int, ...] | list[int] | None = 
     Source: pytorch-quantization 2.2.1, `utils.reduce_amax`.
 
     Example:
+        >>> import torch
         >>> reduce_amax(torch.tensor([[1.0, -3.0], [0.5, 0.0]]), axis=1)
         tensor([[3.0000],
                 [0.5000]])

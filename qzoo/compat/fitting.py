@@ -1,0 +1,173 @@
+"""Giving a quantized model of qzoo what another toolkit's state dict holds, or saying what does not fit."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.compat.foreign_keys import Translated, translate
+from qzoo.errors import WeightsError
+from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.ranges import quantizers, require_quantizers, set_ranges
+
+COUNTER = "num_batches_tracked"
+"""Of batch norm; no prediction depends on it, and old checkpoints lack it."""
+SHOWN = 5
+"""Tensors of a wrong shape that a message names."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a state dict fits a model.
+
+    Attributes:
+        weights: how many float tensors have a home in the model.
+        ranges: how many ranges have.
+        wrapper: what stood before every key, such as `module.`.
+        homeless: keys of the state dict that no tensor or quantizer of the model answers to.
+        left_out: keys that were to be left out.
+        lacking: tensors and quantizers of the model that the state dict has nothing for.
+        wrong: by key of the state dict, what is wrong with it.
+    """
+
+    weights: int = 0
+    ranges: int = 0
+    wrapper: str = ""
+    homeless: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    lacking: list[str] = field(default_factory=list)
+    wrong: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """What does not fit, a line each; none if all fits."""
+        lines = []
+        if self.homeless:
+            lines.append(f"no home in the model, {len(self.homeless)} keys: {grouped(self.homeless)}")
+        if any(key.endswith("_pre_quant_scale") for key in self.homeless):
+            lines.append("qzoo has no scale before quantizing: fold _pre_quant_scale into the layer before")
+        if self.lacking:
+            lines.append(f"nothing for, in the model, {len(self.lacking)}: {grouped(self.lacking)}")
+        lines += [f"{key}: {problem}" for key, problem in list(self.wrong.items())[:SHOWN]]
+        return lines + ([f"and {len(self.wrong) - SHOWN} more of this kind"] if len(self.wrong) > SHOWN else [])
+
+
+def load_state_dict(model: nn.Module, state: Mapping[str, Any], ignore: Iterable[str] = ()) -> Fit:
+    """Gives a quantized model the weights and ranges of another toolkit's state dict, in place.
+
+    What a state dict does not say, bits, signedness, narrow range, is as the model's recipe says; a quantizer whose
+    sign the calibration decides (`unsigned: auto`) becomes a signed one.
+
+    Args:
+        model: of qzoo, with the same quantizers; `qzoo.create(variant)` or `qzoo.quantize(float_model, scheme)`.
+        state: of pytorch-quantization or Model-Optimizer, behind `module.` or not.
+        ignore: globs of keys to leave out, `["avgpool.*"]`.
+
+    Returns:
+        What was taken over.
+
+    Raises:
+        WeightsError: a key has no home, a quantizer gets no range, or a shape differs; all of it is said, and nothing
+            is changed.
+
+    Example:
+        >>> from qzoo.compat import export_state_dict
+        >>> there = export_state_dict(qzoo.create("resnet8_digits_int8", pretrained=True))
+        >>> load_state_dict(qzoo.create("resnet8_digits_int8"), there).ranges
+        17
+    """
+    require_quantizers(model)
+    kept, left_out = _without(state, ignore)
+    translated = translate(kept)
+    ranges, fit = _fit(model, translated, left_out)
+    if fit.problems:
+        raise WeightsError("\n  ".join(["The state dict does not fit the model:", *fit.problems]))
+    model.load_state_dict(translated.weights, strict=False)
+    set_ranges(model, ranges)
+    return fit
+
+
+def fit_of(model: nn.Module, state: Mapping[str, Any], ignore: Iterable[str] = ()) -> Fit:
+    """Returns how a state dict fits a quantized model, which is not changed and may lie on the meta device."""
+    kept, left_out = _without(state, ignore)
+    return _fit(model, translate(kept), left_out)[1]
+
+
+def grouped(keys: Iterable[str]) -> str:
+    """Returns keys on one line, those that differ by numbers as one.
+
+    Example:
+        >>> grouped(["layer1.0.bn1.bias", "layer1.1.bn1.bias", "fc.bias"])
+        'layer*.*.bn*.bias (2), fc.bias'
+    """
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        groups.setdefault(re.sub(r"\d+", "*", key), []).append(key)
+    return ", ".join(
+        members[0] if len(members) == 1 else f"{pattern} ({len(members)})" for pattern, members in groups.items()
+    )
+
+
+def _without(state: Mapping[str, Any], ignore: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    patterns = list(ignore)
+    out = [key for key in state if any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)]
+    unmatched = [pattern for pattern in patterns if not any(fnmatch.fnmatchcase(key, pattern) for key in out)]
+    if unmatched:
+        raise WeightsError(f"To be left out, but no key matches: {', '.join(unmatched)}. Keys are as in the file.")
+    return {key: value for key, value in state.items() if key not in set(out)}, out
+
+
+def _fit(model: nn.Module, translated: Translated, left_out: list[str]) -> tuple[dict[str, Tensor], Fit]:
+    own = model.state_dict()
+    found = quantizers(model)
+    floats = {key for key in own if key.rpartition(".")[0] not in found}
+    expected = {f"{path}.amax": quantizer for path, quantizer in found.items()}
+    wrong = {
+        translated.origin[key]: f"has shape {_shape(translated.weights[key])}, the model's {_shape(own[key])}"
+        for key in translated.weights
+        if key in floats and translated.weights[key].shape != own[key].shape
+    }
+    ranges: dict[str, Tensor] = {}
+    for key in [key for key in translated.ranges if key in expected]:
+        problem = _take_over(ranges, key, translated.ranges[key], expected[key])
+        if problem:
+            wrong[translated.origin[key]] = problem
+    given = translated.weights.keys() | translated.ranges.keys()
+    wanted = floats | expected.keys()
+    return ranges, Fit(
+        weights=len(translated.weights.keys() & floats),
+        ranges=len(translated.ranges.keys() & expected.keys()),
+        wrapper=translated.wrapper,
+        homeless=[translated.origin[key] for key in translated.origin if key in given - wanted] + translated.strange,
+        left_out=left_out,
+        lacking=[key for key in own if key in wanted - given and not key.endswith(COUNTER)],
+        wrong=wrong,
+    )
+
+
+def _take_over(ranges: dict[str, Tensor], key: str, amax: Tensor, quantizer: TensorQuantizer) -> str | None:
+    """Notes a range in the shape that a quantizer of qzoo has; or returns what is wrong with it."""
+    wanted = tuple(quantizer.amax.shape)
+    if amax.numel() not in (1, quantizer.amax.numel()):
+        axis = "; qzoo's ranges of transposed convolutions are along axis 1" if amax.dim() > 1 else ""
+        return f"has shape {_shape(amax)}, the model's {list(wanted)}{axis}"
+    if amax.numel() > 1 and [size for size in amax.shape if size > 1] != [size for size in wanted if size > 1]:
+        return f"has shape {_shape(amax)}, the model's {list(wanted)}"
+    if not bool((amax.isfinite() & (amax >= 0)).all()):
+        return "is NaN, negative or infinite: its calibrator saw nothing"
+    # One range for all channels is as many equal ones.
+    values = amax.detach().float().cpu()
+    ranges[key] = values.reshape(wanted) if amax.numel() == quantizer.amax.numel() else values.expand(wanted).clone()
+    if quantizer.unsigned is not None:
+        ranges[f"{key.removesuffix('.amax')}.unsigned"] = torch.zeros((), dtype=torch.bool)
+    return None
+
+
+def _shape(tensor: Tensor) -> list[int]:
+    return list(tensor.shape)

@@ -1,0 +1,118 @@
+"""From a checkpoint of pytorch-quantization or Model-Optimizer to artifacts of qzoo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from qzoo import environment
+from qzoo.build.bases import base_digest, create_bare, create_base, skeleton, weights_facts
+from qzoo.build.quantize import quantize_in_place
+from qzoo.build.whole_model import save_whole
+from qzoo.compat.checkpoint import read_state_dict
+from qzoo.compat.fitting import Fit, fit_of, load_state_dict
+from qzoo.errors import QzooError, WeightsError
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.tasks.saving import save
+from qzoo.weights.finding import find_variant
+from qzoo.weights.kinds import MODEL, RANGES
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What came of a checkpoint.
+
+    Attributes:
+        variant: that it became.
+        model: with its weights and ranges.
+        fit: what was taken over, and what left out.
+        of_base: whether its float weights are those of the recipe's base; None where these are not on this machine.
+        files: that were written.
+    """
+
+    variant: ResolvedVariant
+    model: nn.Module
+    fit: Fit
+    of_base: bool | None
+    files: list[Path]
+
+
+def import_checkpoint(
+    path: str | Path, name: str, output: str | Path | None = None, *, ignore: Iterable[str] = ()
+) -> Imported:
+    """Makes a state dict of another toolkit a calibrated variant, and writes it as qzoo's artifacts.
+
+    If the float weights are those of the recipe's base, the ranges alone say all. If training changed them, the whole
+    model is written; if the base's weights are not on this machine to compare with, both are.
+
+    Args:
+        path: of the checkpoint, `.pth`, `.pt` or `.safetensors`.
+        name: of the variant that it is, `resnet50_int8`, or a recipe: `mine.yaml:int8`.
+        output: a folder; default: where `qzoo.create(name, pretrained=True)` looks for artifacts.
+        ignore: globs of keys to leave out.
+
+    Raises:
+        UnknownNameError: no variant has the name.
+        WeightsError: the file can't be read, or does not fit; every key that has no home is said, with the variants of
+            the recipe that would fit.
+
+    Example:
+        >>> import_checkpoint("quant_resnet50-calibrated.pth", "resnet50_int8").model  # doctest: +SKIP
+    """
+    entry, chosen = find_variant(name)
+    variant, path = resolve(entry, chosen), Path(path)
+    state = read_state_dict(path)
+    model = create_bare(variant.base)
+    quantize_in_place(model, variant)
+    try:
+        fit = load_state_dict(model, state, ignore)
+    except WeightsError as error:
+        raise WeightsError(f"{path} as {variant.name}: {error}\n{_advice(entry, chosen, state, ignore)}") from error
+    of_base = _is_of_base(model, variant)
+    folder = environment.artifacts() if output is None else Path(output)
+    return Imported(variant, model, fit, of_base, _write(model, variant, of_base, folder))
+
+
+def _write(model: nn.Module, variant: ResolvedVariant, of_base: bool | None, folder: Path) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    if of_base is not False and variant.finetune is None:
+        files.append(save(model, folder / f"{variant.name}{RANGES.suffix}"))
+    if of_base is not True or variant.finetune is not None:
+        files.append(folder / f"{variant.name}{MODEL.suffix}")
+        # Not packed: whoever trains on needs the weights between the steps of the grid.
+        save_whole(model, files[-1], packed=False)
+    return files
+
+
+def _is_of_base(model: nn.Module, variant: ResolvedVariant) -> bool | None:
+    facts = weights_facts(variant.base)
+    if facts.path is None:
+        return None
+    return base_digest(create_base(variant.base, pretrained=True)) == base_digest(model)
+
+
+def _advice(entry: RecipeEntry, chosen: str, state: dict[str, Any], ignore: Iterable[str]) -> str:
+    """Returns which other variants of the recipe have the quantizers of a state dict, and what else can be done."""
+    fitting = [name for name in entry.variants if name != chosen and _fits(entry, name, state, ignore)]
+    if fitting:
+        return f"What fits: --as {' or '.join(entry.address(name) for name in fitting[:3])}."
+    return (
+        f"No variant of {entry.name} fits. Leave keys out with --ignore 'GLOB', or write a variant with the same "
+        "quantizers, which `qzoo explain` shows; is it a checkpoint of this architecture?"
+    )
+
+
+def _fits(entry: RecipeEntry, name: str, state: dict[str, Any], ignore: Iterable[str]) -> bool:
+    variant = resolve(entry, name)
+    try:
+        outline = skeleton(variant.base)
+        quantize_in_place(outline, variant)
+        return not fit_of(outline, state, ignore).problems
+    except QzooError:
+        return False
