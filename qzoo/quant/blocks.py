@@ -20,25 +20,23 @@ from torch.overrides import TorchFunctionMode
 
 from qzoo.quant.derived import Derived, derive
 from qzoo.quant.operators import Operand, counts, operands, operator_name, with_operand, writes_in_place
-from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.plan import Site
 
 Places = Mapping[Site, dict[str, str]]
 """By site and operand, or `output`: the name of the quantizer in the block."""
 
 
-def quantize_operators(
-    block: nn.Module, quantizers: Mapping[str, TensorQuantizer], places: Places, calls: int = 1
-) -> None:
+def quantize_operators(block: nn.Module, quantizers: Mapping[str, nn.Module], places: Places, calls: int = 1) -> None:
     """Puts quantizers at operators of a block's own forward, in place.
 
     Args:
         block: any module; its class changes, its identity does not. It must have none of these quantizers yet.
-        quantizers: by name in the block, `residual_quantizer`.
+        quantizers: by name in the block, `residual_quantizer`; of any class.
         places: at which operand of which evaluation each of them stands.
         calls: how often the block is called in one pass through the model; each call has its own sites.
 
     Example:
+        >>> from qzoo.quant.quantizer import TensorQuantizer
         >>> from qzoo.schema.quantizer import QuantizerSpec
         >>> class Skip(nn.Linear):
         ...     def forward(self, x):
@@ -57,8 +55,9 @@ def quantize_operators(
     block.__dict__["operator_token"] = object()
     for name, quantizer in quantizers.items():
         block.add_module(name, quantizer)
+    own = {module for quantizer in quantizers.values() for module in quantizer.modules()}
     for child in block.modules():
-        if child is not block and not isinstance(child, TensorQuantizer) and "_tells_parent" not in child.__dict__:
+        if child is not block and child not in own and "_tells_parent" not in child.__dict__:
             child.__dict__["_tells_parent"] = True
             # First and last of all: what other hooks compute is the child's too.
             child.register_forward_pre_hook(_enter, prepend=True)
@@ -122,7 +121,8 @@ class QuantizedContainer(QuantizedBlock):
         return self._members().values()
 
     def _members(self) -> dict[str, Any]:
-        return {name: child for name, child in self._modules.items() if not isinstance(child, TensorQuantizer)}
+        own = {name for at_site in self.operator_places.values() for name in at_site.values()}
+        return {name: child for name, child in self._modules.items() if name not in own}
 
 
 def _mixin(block: nn.Module) -> type[QuantizedBlock]:
