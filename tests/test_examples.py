@@ -10,7 +10,9 @@ import pytest
 
 import qzoo
 
-MODULES = [module.name for module in pkgutil.walk_packages(qzoo.__path__, "qzoo.") if module.name != "qzoo.__main__"]
+MODULES = [
+    module.name for module in pkgutil.walk_packages(qzoo.__path__, "qzoo.") if not module.name.endswith("__main__")
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

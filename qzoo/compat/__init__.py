@@ -5,12 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__ = ["export_state_dict", "import_checkpoint", "load_state_dict"]
+__all__ = ["export_state_dict", "import_checkpoint", "load_state_dict", "stand_in"]
 
 _HOMES = {
     "export_state_dict": "qzoo.compat.foreign_keys",
     "import_checkpoint": "qzoo.compat.importing",
     "load_state_dict": "qzoo.compat.fitting",
+    "stand_in": "qzoo.compat.alias",
 }
 
 
