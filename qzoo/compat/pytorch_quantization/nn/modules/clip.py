@@ -49,7 +49,7 @@ class Clip(nn.Module):
         if np.size(value) != 1:
             raise ValueError(
                 "clip_value_min/clip_value_max must be scalar for initializing learnable range, not of shape "
-                f"{np.shape(value)}."
+                f"{tuple(np.shape(value))}."
             )
         setattr(self, name, nn.Parameter(_tensor(value).detach().clone()))
 
