@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from qzoo import architectures
 from qzoo.architectures.weights import find_weights, transform_of
-from qzoo.build.base_model import BaseCard, BaseModel, InputFormat
+from qzoo.build.base_model import BaseCard, BaseModel, InputFormat, WeightsFacts
 from qzoo.schema.recipe import Base
-from qzoo.weights.base_weights import load_into, read_weights
+from qzoo.weights.base_weights import find_file, load_into, read_weights
 
 
 def create(base: Base, pretrained: bool, keywords: dict[str, Any]) -> BaseModel:
@@ -33,6 +34,13 @@ def input_format(base: Base) -> InputFormat:
     """Returns what the weights expect of an image."""
     found = find_weights(base.architecture, base.weights)
     return InputFormat(found.input_size[-1], found.mean, found.std)
+
+
+def weights_facts(base: Base) -> WeightsFacts:
+    """Returns what qzoo says of the weights."""
+    found = find_weights(base.architecture, base.weights)
+    path = find_file(found.file, found.packaged)
+    return WeightsFacts(f"qzoo {version('qzoo')}", base.weights, (found.file,), path, found.sha256)
 
 
 def card(base: Base) -> BaseCard:

@@ -154,10 +154,9 @@ def _fit(model: nn.Module, translated: Translated, left_out: list[str]) -> tuple
 def _take_over(ranges: dict[str, Tensor], key: str, amax: Tensor, quantizer: TensorQuantizer) -> str | None:
     """Notes a range in the shape that a quantizer of qzoo has; or returns what is wrong with it."""
     wanted = tuple(quantizer.amax.shape)
-    if amax.numel() not in (1, quantizer.amax.numel()):
-        axis = "; qzoo's ranges of transposed convolutions are along axis 1" if amax.dim() > 1 else ""
-        return f"has shape {_shape(amax)}, the model's {list(wanted)}{axis}"
-    if amax.numel() > 1 and [size for size in amax.shape if size > 1] != [size for size in wanted if size > 1]:
+    # A single range has one of many shapes, and several may lie in a row; else they are along the same axis.
+    flat = amax.dim() == 1 and amax.numel() == quantizer.amax.numel()
+    if amax.numel() != 1 and not flat and tuple(amax.shape) != wanted:
         return f"has shape {_shape(amax)}, the model's {list(wanted)}"
     if not bool((amax.isfinite() & (amax >= 0)).all()):
         return "is NaN, negative or infinite: its calibrator saw nothing"

@@ -21,6 +21,7 @@ from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.saving import save
 from qzoo.weights.finding import find_variant
 from qzoo.weights.kinds import MODEL, RANGES
+from qzoo.weights.packages import read_package
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,11 @@ def _write(model: nn.Module, variant: ResolvedVariant, of_base: bool | None, fol
 
 
 def _is_of_base(model: nn.Module, variant: ResolvedVariant) -> bool | None:
-    facts = weights_facts(variant.base)
-    if facts.path is None:
-        return None
-    return base_digest(create_base(variant.base, pretrained=True)) == base_digest(model)
+    base = variant.base
+    packaged = base.package is not None and read_package(base.package) is not None
+    if weights_facts(base).path is None and not packaged:
+        return None  # not worth a download
+    return base_digest(create_base(base, pretrained=True)) == base_digest(model)
 
 
 def _advice(entry: RecipeEntry, chosen: str, state: dict[str, Any], ignore: Iterable[str]) -> str:

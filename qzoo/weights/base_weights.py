@@ -59,13 +59,24 @@ def read_file(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     return state
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_content(path: Path, remedy: str = "Delete it and fetch it again.") -> Any:
+    """Returns what is in a safetensors file, or in one that torch wrote; no code in it is run.
+
+    Args:
+        path: of the file.
+        remedy: ends the message about a file that can't be read.
+
+    Raises:
+        WeightsError: the file is damaged, no weights file, or holds more than tensors and plain values.
+    """
     try:
-        content: Any = load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
+        return load_file(path) if path.suffix == ".safetensors" else _load_pickled(path)
     except Exception as error:  # a truncated pickle can make the reader stumble over anything
-        raise WeightsError(
-            f"{path} is damaged or no weights file ({_reason(error)}). Delete it and fetch it again."
-        ) from error
+        raise WeightsError(f"{path} is damaged or no weights file ({_reason(error)}). {remedy}") from error
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    content = read_content(path)
     state = next((content[key] for key in WRAPPERS if key in content), content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(

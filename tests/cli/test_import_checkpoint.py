@@ -1,0 +1,62 @@
+"""`qzoo import` as a person runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import qzoo as package
+from qzoo.cli.main import app
+from qzoo.compat import export_state_dict
+
+NAME = "resnet8_digits_int8"
+
+
+def qzoo(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    state = export_state_dict(package.create(NAME, pretrained=True))
+    torch.save({f"module.{key}": value for key, value in state.items()}, tmp_path / "a.pth")
+    return tmp_path / "a.pth"
+
+
+def test_it_says_what_was_taken_over_and_how_to_load_it(checkpoint: Path, tmp_path: Path) -> None:
+    result = qzoo("import", checkpoint, "--as", NAME, "-o", tmp_path / "made")
+    assert result.exit_code == 0, result.output
+    assert f"{NAME}@1: 17 ranges and " in result.output
+    assert "(behind 'module.'); bits and signs as the variant says" in result.output
+    assert "Its float weights are those that the recipe names." in result.output
+    file = tmp_path / "made" / f"{NAME}.ranges.safetensors"
+    assert f'load it:  qzoo.load(qzoo.create("{NAME}", pretrained="float"), "{file}")' in result.output
+    assert file.is_file()
+
+
+def test_without_a_folder_it_lies_where_create_looks(checkpoint: Path) -> None:
+    result = qzoo("import", checkpoint, "--as", NAME)
+    assert f'load it:  qzoo.create("{NAME}", pretrained=True)' in result.output
+
+
+def test_trained_weights(checkpoint: Path, tmp_path: Path) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    state["module.conv1.weight"] *= 2
+    state["module.extra"] = torch.ones(1)
+    torch.save(state, checkpoint)
+    result = qzoo("import", checkpoint, "--as", NAME, "-o", tmp_path, "--ignore", "module.extra")
+    assert result.exit_code == 0, result.output
+    assert "left out: 1 keys" in result.output
+    assert "Its float weights are not those that the recipe names." in result.output
+    assert f'qzoo.load(qzoo.create("{NAME}"), "{tmp_path / NAME}.model.safetensors")' in result.output
+
+
+def test_mistakes_are_one_message(checkpoint: Path) -> None:
+    result = qzoo("import", checkpoint, "--as", "resnet18_int8")
+    assert result.exit_code == 2
+    assert "no home in the model" in result.output
+    assert "Traceback" not in result.output
+    assert qzoo("import", "nowhere.pth", "--as", NAME).exit_code == 2

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import qzoo
+from qzoo.compat import export_state_dict, load_state_dict
+from qzoo.compat.fitting import grouped
+from qzoo.errors import WeightsError
+from tests.compat.conftest import images, made_by_a_script, resnet18
+from tests.runtimes.conftest import digits
+
+
+@pytest.fixture
+def state(scripted_digits: nn.Module) -> OrderedDict[str, Tensor]:
+    return OrderedDict(scripted_digits.state_dict())
+
+
+def target() -> nn.Module:
+    return qzoo.create("resnet8_digits_int8")
+
+
+def test_a_calibrated_torchvision_resnet_goes_there_and_back_bit_identical(scripted_resnet18: nn.Module) -> None:
+    state, model = scripted_resnet18.state_dict(), qzoo.create("resnet18_int8")
+    fit = load_state_dict(model, state)
+    assert (fit.ranges, fit.homeless, fit.lacking, fit.wrong) == (43, [], [], {})
+    with torch.no_grad():
+        assert torch.equal(model(images()), scripted_resnet18(images()))
+    back = export_state_dict(model)
+    assert list(back) == list(state)
+    for key, value in state.items():
+        assert back[key].dtype == value.dtype
+        assert torch.equal(back[key], value), key
+    again = made_by_a_script(resnet18, [images(1)])  # other ranges, until they are loaded
+    again.load_state_dict(back)
+    with torch.no_grad():
+        assert torch.equal(again(images()), scripted_resnet18(images()))
+
+
+def test_with_residual_quantizers_too() -> None:
+    scripted = made_by_a_script(resnet18, [images()], residual=True)
+    model = qzoo.create("resnet18_int8_residual")
+    assert load_state_dict(model, scripted.state_dict()).ranges == 51
+    with torch.no_grad():
+        assert torch.equal(model(images()), scripted(images()))
+    assert export_state_dict(model).keys() == scripted.state_dict().keys()
+
+
+def test_the_real_model_predicts_the_same(scripted_digits: nn.Module, state: OrderedDict[str, Tensor]) -> None:
+    model = target()
+    load_state_dict(model, {f"module.{key}": value for key, value in state.items()})
+    with torch.no_grad():
+        assert torch.equal(model(digits(64)), scripted_digits(digits(64)))
+
+
+def test_what_does_not_fit_is_all_said_and_nothing_is_changed(state: OrderedDict[str, Tensor]) -> None:
+    state["fc2.weight"] = torch.ones(2)
+    state["layer1.residual_quantizer._amax"] = torch.tensor(1.0)
+    state["conv1._input_quantizer._pre_quant_scale"] = torch.tensor(1.0)
+    del state["layer2.conv1._input_quantizer._amax"], state["bn1.bias"]
+    state["conv1.weight"] = torch.ones(2, 2)
+    state["layer1.conv1._weight_quantizer._amax"] = torch.ones(3, 1, 1, 1)
+    state["layer1.conv2._input_quantizer._amax"] = torch.tensor(torch.nan)
+    model = target()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(WeightsError) as told:
+        load_state_dict(model, state)
+    for line in (
+        "no home in the model, 3 keys: fc2.weight, layer1.residual_quantizer._amax, conv1._input_quantizer._pre_qu",
+        "qzoo has no scale before quantizing: fold _pre_quant_scale into the layer before",
+        "nothing for, in the model, 2: bn1.bias, layer2.conv1.input_quantizer.amax",
+        "conv1.weight: has shape [2, 2], the model's [16, 1, 3, 3]",
+        "layer1.conv1._weight_quantizer._amax: has shape [3, 1, 1, 1], the model's [16, 1, 1, 1]",
+        "layer1.conv2._input_quantizer._amax: is NaN, negative or infinite: its calibrator saw nothing",
+    ):
+        assert line in str(told.value)
+    for key, value in model.state_dict().items():
+        torch.testing.assert_close(value, before[key], rtol=0, atol=0, equal_nan=True)
+
+
+def test_keys_can_be_left_out(state: OrderedDict[str, Tensor]) -> None:
+    state["fc2.weight"] = state["fc2.bias"] = torch.ones(2)
+    fit = load_state_dict(target(), state, ignore=["fc2.*"])
+    assert fit.left_out == ["fc2.weight", "fc2.bias"]
+    with pytest.raises(WeightsError, match=r"To be left out, but no key matches: fc3.\*. Keys are as in the file."):
+        load_state_dict(target(), state, ignore=["fc2.*", "fc3.*"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda amax: amax.reshape(-1),  # one dimension
+        lambda amax: amax.double(),
+        lambda amax: amax.half().float(),
+    ],
+)
+def test_ranges_take_the_shape_and_type_of_the_models(state: OrderedDict[str, Tensor], change: Any) -> None:
+    key = "layer1.conv1._weight_quantizer._amax"
+    state[key] = given = change(state[key])
+    model = target()
+    load_state_dict(model, state)
+    amax = model.get_submodule("layer1.conv1.weight_quantizer").amax
+    assert amax.dtype == torch.float32
+    assert amax.shape == (16, 1, 1, 1)
+    assert torch.equal(amax.flatten(), given.flatten().float())
+
+
+def test_one_range_for_all_channels_is_as_many_equal_ones(state: OrderedDict[str, Tensor]) -> None:
+    state["conv1._weight_quantizer._amax"] = torch.tensor(0.75)
+    model = target()
+    load_state_dict(model, state)
+    assert torch.equal(model.get_submodule("conv1.weight_quantizer").amax, torch.full((16, 1, 1, 1), 0.75))
+
+
+def test_another_axis_is_no_home() -> None:
+    model = qzoo.quantize(nn.Sequential(nn.ConvTranspose2d(4, 4, 2), nn.Conv2d(4, 2, 1)), "int8")
+    qzoo.calibrate(model, [torch.randn(1, 4, 3, 3)])
+    state = export_state_dict(model)
+    state["0._weight_quantizer._amax"] = torch.ones(4, 1, 1, 1)  # as pytorch-quantization has it
+    with pytest.raises(
+        WeightsError, match=r"0._weight_quantizer._amax: has shape \[4, 1, 1, 1\], the model's \[1, 4, 1"
+    ):
+        load_state_dict(model, state)
+
+
+def test_counters_of_batch_norm_may_be_missing(state: OrderedDict[str, Tensor]) -> None:
+    without = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    assert load_state_dict(target(), without).ranges == 17
+
+
+def test_a_sign_that_calibration_decides_becomes_signed() -> None:
+    model = qzoo.quantize(nn.Sequential(nn.Linear(4, 2)), "int8_ort")
+    amax = {"0.input_quantizer._amax": torch.tensor(2.0), "0.weight_quantizer._amax": torch.ones(2, 1)}
+    load_state_dict(model, {"0.weight": torch.ones(2, 4), "0.bias": torch.zeros(2), **amax})
+    assert model[0].input_quantizer.grid.low == -128  # type: ignore[index, union-attr]
+
+
+def test_half_precision_checkpoints(state: OrderedDict[str, Tensor], caplog: pytest.LogCaptureFixture) -> None:
+    model = target()
+    with caplog.at_level(logging.WARNING):
+        load_state_dict(
+            model, {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+        )
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert not caplog.text
+
+
+def test_keys_that_differ_by_numbers_are_one_group() -> None:
+    keys = [f"layer{n}.{m}.bn1.bias" for n in (1, 2) for m in (0, 1)]
+    assert grouped([*keys, "fc.bias"]) == "layer*.*.bn*.bias (4), fc.bias"
+    assert grouped(keys[:1]) == "layer1.0.bn1.bias"
