@@ -1,0 +1,143 @@
+"""What a script's own `torch.onnx.export` makes of quantizers, by both exporters, run in ONNX Runtime."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from qzoo.compat.pytorch_quantization import enable_onnx_export
+from qzoo.compat.pytorch_quantization import nn as quant_nn
+from qzoo.compat.pytorch_quantization.tensor_quant import QuantDescriptor
+from qzoo.errors import NotCalibratedError
+from tests.compat.conftest import scripted_digits, scripted_resnet18  # noqa: F401
+from tests.runtimes.conftest import digits
+
+pytestmark = pytest.mark.runtimes
+
+X = 2 * torch.randn(16, 3, 6, generator=torch.Generator().manual_seed(0))
+
+
+def export(model: nn.Module, x: Tensor, path: Path, dynamo: bool, opset: int = 18) -> onnx.ModelProto:
+    with warnings.catch_warnings(), enable_onnx_export(), torch.no_grad():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the TorchScript exporter
+        warnings.filterwarnings("ignore", "Constant folding - Only steps=1")
+        torch.onnx.export(
+            model.eval(), (x,), str(path), dynamo=dynamo, opset_version=opset, input_names=["input"], verbose=False
+        )
+    made = onnx.load(path)
+    onnx.checker.check_model(made)
+    return made
+
+
+def run(path: Path, x: Tensor) -> Tensor:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(str(path), options)
+    return torch.from_numpy(session.run(None, {"input": x.numpy()})[0])
+
+
+def pairs(model: onnx.ModelProto) -> tuple[list[Any], list[Any]]:
+    nodes = list(model.graph.node)
+    return [n for n in nodes if n.op_type == "QuantizeLinear"], [n for n in nodes if n.op_type == "DequantizeLinear"]
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"amax": 1.5},
+        {"amax": 1.5, "narrow_range": True},
+        {"amax": 1.5, "num_bits": 4},
+        {"amax": 1.5, "unsigned": True},
+        {"amax": 1.5, "unsigned": True, "num_bits": 3},
+        {"axis": 1, "amax": [[[1.0], [0.5], [0.0]]]},
+        {"axis": 1, "amax": [[[1.0], [0.5], [2.0]]], "num_bits": 5},
+        {"amax": 1.5, "learn_amax": True},
+        {"amax": 1.5, "scale_amax": 0.5},
+    ],
+    ids=str,
+)
+def test_the_graph_computes_what_the_quantizer_does(said: dict[str, Any], dynamo: bool, tmp_path: Path) -> None:
+    quantizer = quant_nn.TensorQuantizer(QuantDescriptor(**said))
+    x = X.abs() if said.get("unsigned") else X
+    made = export(quantizer, x, tmp_path / "a.onnx", dynamo)
+    quantized, dequantized = pairs(made)
+    assert (len(quantized), len(dequantized)) == (1, 1)
+    ours, theirs = quantizer(x).detach(), run(tmp_path / "a.onnx", x)
+    step = np.max(said["amax"]) / quantizer.maxbound
+    # x / scale and x * (bound / amax) differ by an ulp: at a tie they are a step apart
+    assert (ours - theirs).abs().max() <= step * 1.001
+    assert ((ours - theirs).abs() > 1e-5).float().mean() < 0.01
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+def test_the_scale_is_a_constant_of_the_graph(dynamo: bool, tmp_path: Path) -> None:
+    layer = quant_nn.QuantConv2d(3, 4, 3)
+    layer.input_quantizer.amax = 2.54
+    layer.weight_quantizer.amax = (np.arange(4, dtype=np.float32) + 1).reshape(4, 1, 1, 1)
+    made = export(layer, torch.randn(1, 3, 8, 8), tmp_path / "a.onnx", dynamo)
+    constants = {one.name: numpy_helper.to_array(one) for one in made.graph.initializer}
+    for node in made.graph.node:
+        if node.op_type == "Constant":
+            constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        if node.op_type == "Identity" and node.input[0] in constants:
+            constants[node.output[0]] = constants[node.input[0]]
+    scales = {constants[node.input[1]].shape: constants[node.input[1]] for node in pairs(made)[0]}
+    assert float(scales[()]) == np.float32(2.54) / 127
+    np.testing.assert_array_equal(scales[4,], (np.arange(4, dtype=np.float32) + 1) / 127)
+    assert all(constants[node.input[2]].dtype == np.int8 for node in pairs(made)[0])
+    assert {n.op_type for n in made.graph.node} <= {
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Conv",
+        "Constant",
+        "Identity",
+    }
+
+
+def test_fp8(tmp_path: Path) -> None:
+    quantizer = quant_nn.TensorQuantizer(QuantDescriptor(num_bits=(4, 3), amax=1.5))
+    made = export(quantizer, X, tmp_path / "a.onnx", True, 21)
+    zero_point = next(one for one in made.graph.initializer if one.name == pairs(made)[0][0].input[2])
+    assert zero_point.data_type == onnx.TensorProto.FLOAT8E4M3FN
+    torch.testing.assert_close(run(tmp_path / "a.onnx", X), quantizer(X))
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+def test_a_real_model_predicts_the_same(scripted_digits: nn.Module, dynamo: bool, tmp_path: Path) -> None:  # noqa: F811
+    x = digits(256)
+    export(scripted_digits, x, tmp_path / "a.onnx", dynamo)
+    theirs = run(tmp_path / "a.onnx", x)
+    with torch.no_grad():
+        ours = scripted_digits(x)
+    assert (ours.argmax(1) == theirs.argmax(1)).float().mean() >= 0.995
+    assert (ours - theirs).abs().median() < 0.01 * ours.abs().max()
+
+
+def test_what_is_not_calibrated_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="Quantizer has not been calibrated") as told:
+        export(quant_nn.TensorQuantizer(), X, tmp_path / "a.onnx", False)
+    assert isinstance(told.value, NotCalibratedError)
+
+
+def test_ranges_along_two_axes_have_no_operator(tmp_path: Path) -> None:
+    quantizer = quant_nn.TensorQuantizer(QuantDescriptor(axis=(0, 1), amax=np.ones((16, 3, 1))))
+    with pytest.raises(ValueError, match="ONNX does not support multi-axis quantization"):
+        export(quantizer, X, tmp_path / "a.onnx", False)
+
+
+def test_a_quantizer_that_still_calibrates_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    quantizer = quant_nn.TensorQuantizer(QuantDescriptor(amax=1.0))
+    quantizer.enable_calib()
+    quantizer._calibrator.collect = lambda x: None  # type: ignore[method-assign, union-attr]
+    export(quantizer, X, tmp_path / "a.onnx", False)
+    assert "Complete calibration before exporting" in caplog.text
