@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-CODE   := qzoo tests benchmarks recipes
+CODE   := qzoo tests benchmarks examples recipes
 # One thread in each of two processes: threads of one torch that wait for each other are slower than that.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
