@@ -8,6 +8,7 @@ import sys
 
 from qzoo.compat.alias import stand_in
 
+OLD_NAME = os.path.join(os.path.dirname(os.path.abspath(__file__)), "old_name")
 USAGE = """Usage: python -m qzoo.compat SCRIPT [ARGUMENTS]
 
 Runs a script that imports pytorch_quantization, unchanged: qzoo's stand-in answers to the name.
@@ -26,6 +27,9 @@ def main() -> None:
         print(f"No script at {script}.\n\n{USAGE}", file=sys.stderr)
         sys.exit(2)
     stand_in()
+    # Processes that the script starts import it anew: spawned ones with this path, others with the environment's.
+    sys.path.append(OLD_NAME)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (OLD_NAME, os.environ.get("PYTHONPATH"))))
     sys.argv = sys.argv[1:]
     # As Python does for a script: what lies beside it can be imported.
     sys.path.insert(0, os.path.dirname(os.path.abspath(script)))

@@ -37,6 +37,8 @@ def read_state_dict(path: Path) -> dict[str, Any]:
 def _state_in(content: Any) -> dict[str, Any] | None:
     if not isinstance(content, Mapping):
         return None
-    if any(isinstance(value, Tensor) for value in content.values()):
-        return {str(key): value for key, value in content.items()}
-    return next((state for place in PLACES if (state := _state_in(content.get(place))) is not None), None)
+    # First inside: a training script puts other tensors, such as `best_acc1`, beside the state dict.
+    inside = next((state for place in PLACES if (state := _state_in(content.get(place))) is not None), None)
+    if inside is not None or not any(isinstance(value, Tensor) for value in content.values()):
+        return inside
+    return {str(key): value for key, value in content.items()}

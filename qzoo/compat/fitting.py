@@ -18,6 +18,7 @@ from qzoo.quant.ranges import quantizers, require_quantizers, set_ranges
 
 COUNTER = "num_batches_tracked"
 """Of batch norm; no prediction depends on it, and old checkpoints lack it."""
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 SHOWN = 5
 """Tensors of a wrong shape that a message names."""
 
@@ -129,9 +130,9 @@ def _fit(model: nn.Module, translated: Translated, left_out: list[str]) -> tuple
     floats = {key for key in own if key.rpartition(".")[0] not in found}
     expected = {f"{path}.amax": quantizer for path, quantizer in found.items()}
     wrong = {
-        translated.origin[key]: f"has shape {_shape(translated.weights[key])}, the model's {_shape(own[key])}"
-        for key in translated.weights
-        if key in floats and translated.weights[key].shape != own[key].shape
+        translated.origin[key]: problem
+        for key, value in translated.weights.items()
+        if key in floats and (problem := _misfit(value, own[key]))
     }
     ranges: dict[str, Tensor] = {}
     for key in [key for key in translated.ranges if key in expected]:
@@ -151,9 +152,21 @@ def _fit(model: nn.Module, translated: Translated, left_out: list[str]) -> tuple
     )
 
 
+def _misfit(value: Tensor, own: Tensor) -> str | None:
+    """Returns why a tensor of a state dict can't be one of the model's, or None."""
+    if value.shape != own.shape:
+        return f"has shape {_shape(value)}, the model's {_shape(own)}"
+    if own.is_floating_point() and (value.dtype not in FLOATS or value.is_meta):
+        return f"holds {_dtype(value)}, not float values: was it compressed? Export it before that"
+    # A buffer may hold an infinity on purpose, as attention masks do.
+    return "holds NaN" if value.is_floating_point() and bool(value.isnan().any()) else None
+
+
 def _take_over(ranges: dict[str, Tensor], key: str, amax: Tensor, quantizer: TensorQuantizer) -> str | None:
     """Notes a range in the shape that a quantizer of qzoo has; or returns what is wrong with it."""
     wanted = tuple(quantizer.amax.shape)
+    if amax.dtype not in FLOATS or amax.is_meta:
+        return f"holds no ranges, but {_dtype(amax)}"
     # A single range has one of many shapes, and several may lie in a row; else they are along the same axis.
     flat = amax.dim() == 1 and amax.numel() == quantizer.amax.numel()
     if amax.numel() != 1 and not flat and tuple(amax.shape) != wanted:
@@ -166,6 +179,10 @@ def _take_over(ranges: dict[str, Tensor], key: str, amax: Tensor, quantizer: Ten
     if quantizer.unsigned is not None:
         ranges[f"{key.removesuffix('.amax')}.unsigned"] = torch.zeros((), dtype=torch.bool)
     return None
+
+
+def _dtype(tensor: Tensor) -> str:
+    return "nothing (meta)" if tensor.is_meta else str(tensor.dtype).removeprefix("torch.")
 
 
 def _shape(tensor: Tensor) -> list[int]:

@@ -28,6 +28,7 @@ TOOLKITS: tuple[Toolkit, ...] = ("pytorch-quantization", "model-optimizer")
 WRAPPERS = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before every key."""
 LAYER_ROLES = ("input_quantizer", "weight_quantizer", "output_quantizer")
+OTHER = {"min": "max", "max": "min"}
 _CLIP = re.compile(r"(.*)\.clip\.clip_value_(min|max)$")
 
 
@@ -63,11 +64,11 @@ def translate(state: Mapping[str, Any]) -> Translated:
     result = Translated({}, {}, {}, [], wrapper)
     learned: dict[str, dict[str, Tensor]] = {}
     for full_key, value in state.items():
-        key = full_key.removeprefix(wrapper)
+        key = str(full_key).removeprefix(wrapper)
         owner, _, name = key.rpartition(".")
         bound = _CLIP.match(key)
-        if bound:
-            learned.setdefault(_qzoo_path(bound[1]), {})[bound[2]] = value
+        if bound and f"{full_key[: -len(bound[2])]}{OTHER[bound[2]]}" in state:
+            learned.setdefault(_qzoo_path(bound[1]), {})[bound[2]] = torch.as_tensor(value, dtype=torch.float32)
         elif not isinstance(value, Tensor) or (owner.endswith("quantizer") and name not in ("_amax", "amax")):
             result.strange.append(full_key)
         elif name in ("_amax", "amax"):
@@ -126,7 +127,7 @@ def export_state_dict(model: nn.Module, toolkit: Toolkit = "pytorch-quantization
 def _wrapper(state: Mapping[str, Any]) -> str:
     found = ""
     while state:
-        more = next((w for w in WRAPPERS if all(key.startswith(found + w) for key in state)), None)
+        more = next((w for w in WRAPPERS if all(str(key).startswith(found + w) for key in state)), None)
         if more is None:
             return found
         found += more

@@ -14,43 +14,65 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qzoo.errors import UnsupportedError
 from qzoo.quant.fake_quant import SMALLEST_AMAX, Grid
 from qzoo.runtimes.quant_ops import INTEGERS, stored_dtype
+
+MOST_BITS = 16
+OPSETS = {torch.int16: 21, torch.uint16: 21, torch.float8_e4m3fn: 19}
+"""The opset that brought a type of stored values."""
+
+
+def is_exporting() -> bool:
+    """Whether `torch.onnx.export` is running the model, by any of its ways.
+
+    When its first try fails it tries again through Dynamo, to which `torch.onnx.is_in_onnx_export` is always False; a
+    graph without quantizers would come of that, and no error.
+    """
+    from torch.onnx._internal.exporter import _flags
+
+    return torch.onnx.is_in_onnx_export() or getattr(_flags, "_is_onnx_exporting", False)
 
 
 def quantize_dequantize_pair(x: Tensor, amax: Tensor, on: Grid, bits: int) -> Tensor:
     """Returns what stands for a fake-quantized tensor in the graph that is being exported.
 
     Args:
-        x: any shape, float.
-        amax: `()`, or of size 1 but along one dimension.
+        x: any shape, float; of less or more than 32 bits it is cast before and after.
+        amax: broadcasts against `x`, of size 1 but along one dimension.
         on: the grid.
-        bits: of an integer grid.
+        bits: of an integer grid, at most 16.
 
     Raises:
+        UnsupportedError: more bits than ONNX has a type for.
         ValueError: ranges differ along several dimensions, which ONNX has no operator for.
     """
-    with _untraced():
-        axis, scale = _axis(amax), _step(amax, on)
+    if on.fp8 is None and bits > MOST_BITS:
+        raise UnsupportedError(f"ONNX stores quantized values of at most {MOST_BITS} bits, not {bits}.")
+    with untraced():
+        axis, scale = _axis(amax, x.dim()), _step(amax, on)
         dtype = stored_dtype(on.fp8, bits, unsigned=on.low == 0)
         flat = scale.reshape(-1) if axis is not None else scale.reshape(())
         zero_point = torch.zeros(flat.shape, dtype=dtype, device=flat.device)
         low, high = on.low * scale, on.high * scale
+    full = x.dtype == torch.float32
+    y = x if full else x.float()
     if dtype in INTEGERS and (on.low, on.high) != (torch.iinfo(dtype).min, torch.iinfo(dtype).max):
-        x = torch.minimum(torch.maximum(x, low), high)
+        y = torch.minimum(torch.maximum(y, low), high)
     if torch._C._is_tracing():
-        return _TorchScriptPair.apply(x, flat, zero_point, axis)  # type: ignore[no-any-return]
+        scripted: Tensor = _TorchScriptPair.apply(y, flat, zero_point, axis)
+        return scripted if full else scripted.to(x.dtype)
     attributes: Any = {} if axis is None else {"axis": axis}
-    stored = torch.onnx.ops.symbolic(
-        "QuantizeLinear", (x, flat, zero_point), attributes, dtype=dtype, shape=x.shape
-    )  # fmt: skip
-    return torch.onnx.ops.symbolic(
-        "DequantizeLinear", (stored, flat, zero_point), attributes, dtype=x.dtype, shape=x.shape
+    written: Any = {"shape": x.shape, "version": OPSETS.get(dtype)}
+    stored = torch.onnx.ops.symbolic("QuantizeLinear", (y, flat, zero_point), attributes, dtype=dtype, **written)
+    pair = torch.onnx.ops.symbolic(
+        "DequantizeLinear", (stored, flat, zero_point), attributes, dtype=torch.float32, **written
     )
+    return pair if full else pair.to(x.dtype)
 
 
 @contextmanager
-def _untraced() -> Iterator[None]:
+def untraced() -> Iterator[None]:
     """Lets the TorchScript exporter see results as constants, not how they are computed."""
     tracing: Any = torch._C
     state = tracing._get_tracing_state()
@@ -61,8 +83,9 @@ def _untraced() -> Iterator[None]:
         tracing._set_tracing_state(state)
 
 
-def _axis(amax: Tensor) -> int | None:
-    along = [dim for dim, size in enumerate(amax.shape) if size > 1]
+def _axis(amax: Tensor, dims: int) -> int | None:
+    # Counted from the last dimension, as broadcasting does.
+    along = [dims - amax.dim() + dim for dim, size in enumerate(amax.shape) if size > 1]
     if len(along) > 1:
         raise ValueError(f"ONNX does not support multi-axis quantization: amax has shape {tuple(amax.shape)}.")
     return along[0] if along else None

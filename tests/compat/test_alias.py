@@ -38,6 +38,18 @@ def test_a_script_runs_unchanged(tmp_path: Path) -> None:
     assert result.stdout.startswith("__main__ ['--data', 'x'] TensorQuantizer(8bit fake per-tensor amax=1.0000")
 
 
+def test_so_do_the_processes_that_it_starts(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        "import torch.multiprocessing as mp\n"
+        "from pytorch_quantization import nn as quant_nn\n"
+        "def worker(rank): print(rank, quant_nn.QuantLinear.__module__)\n"
+        "if __name__ == '__main__': mp.spawn(worker, nprocs=1)\n"
+    )
+    result = run(str(tmp_path / "script.py"))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "0 qzoo.compat.pytorch_quantization.nn.modules.quant_linear\n"
+
+
 def test_how_it_is_used() -> None:
     assert "Usage: python -m qzoo.compat SCRIPT" in run("--help").stdout
     nothing = run()

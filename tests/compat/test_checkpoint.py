@@ -21,7 +21,7 @@ def written(path: Path, content: Any) -> Path:
 
 @pytest.mark.parametrize("place", [None, *PLACES])
 def test_the_state_dict_is_found_whatever_it_is_wrapped_in(tmp_path: Path, place: str | None) -> None:
-    content = STATE if place is None else {"epoch": 3, "optimizer": {"lr": 0.1}, place: STATE}
+    content = STATE if place is None else {"epoch": 3, "best_acc1": torch.tensor(97.1), place: STATE}
     found = read_state_dict(written(tmp_path / "a.pth", content))
     assert found.keys() == STATE.keys()
     assert torch.equal(found["fc.weight"], STATE["fc.weight"])

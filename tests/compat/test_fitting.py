@@ -140,6 +140,24 @@ def test_a_sign_that_calibration_decides_becomes_signed() -> None:
     assert model[0].input_quantizer.grid.low == -128  # type: ignore[index, union-attr]
 
 
+@pytest.mark.parametrize(
+    ("key", "change", "problem"),
+    [
+        ("conv1.weight", lambda w: (w * 100).to(torch.int8), "holds int8, not float values: was it compressed?"),
+        ("conv1.weight", lambda w: w.to(torch.float8_e4m3fn), "holds float8_e4m3fn, not float values"),
+        ("conv1.weight", lambda w: w.to("meta"), r"holds nothing \(meta\), not float values"),
+        ("conv1.weight", lambda w: w * torch.nan, "conv1.weight: holds NaN"),
+        ("conv1._input_quantizer._amax", lambda a: a.to(torch.float8_e4m3fn), "holds no ranges, but float8_e4m3fn"),
+        ("conv1._input_quantizer._amax", lambda a: a.to("meta"), r"holds no ranges, but nothing \(meta\)"),
+        ("conv1._input_quantizer._amax", lambda a: -a, "is NaN, negative or infinite"),
+    ],
+)
+def test_values_that_are_none(state: OrderedDict[str, Tensor], key: str, change: Any, problem: str) -> None:
+    state[key] = change(state[key])
+    with pytest.raises(WeightsError, match=problem):
+        load_state_dict(target(), state)
+
+
 def test_half_precision_checkpoints(state: OrderedDict[str, Tensor], caplog: pytest.LogCaptureFixture) -> None:
     model = target()
     with caplog.at_level(logging.WARNING):

@@ -50,6 +50,16 @@ def test_a_learned_range_is_that_of_its_bounds() -> None:
     }
 
 
+def test_bounds_that_are_numbers_and_one_that_is_alone() -> None:
+    both = {"q.clip.clip_value_min": -3.0, "q.clip.clip_value_max": 2.0}
+    assert translate(both).ranges == {"q.amax": torch.tensor(3.0)}
+    assert translate({"q.clip.clip_value_min": -3.0}).strange == ["q.clip.clip_value_min"]
+
+
+def test_keys_that_are_no_text() -> None:
+    assert translate({0: ONE}).weights == {"0": ONE}  # type: ignore[dict-item]
+
+
 def test_what_is_neither_weight_nor_range_is_strange() -> None:
     state = {
         "fc.weight": ONE,

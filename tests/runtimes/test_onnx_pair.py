@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from qzoo.compat.pytorch_quantization import enable_onnx_export
 from qzoo.compat.pytorch_quantization import nn as quant_nn
 from qzoo.compat.pytorch_quantization.tensor_quant import QuantDescriptor
-from qzoo.errors import NotCalibratedError
+from qzoo.errors import NotCalibratedError, UnsupportedError
 from tests.compat.conftest import scripted_digits, scripted_resnet18  # noqa: F401
 from tests.runtimes.conftest import digits
 
@@ -123,21 +124,82 @@ def test_a_real_model_predicts_the_same(scripted_digits: nn.Module, dynamo: bool
     assert (ours - theirs).abs().median() < 0.01 * ours.abs().max()
 
 
-def test_what_is_not_calibrated_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="Quantizer has not been calibrated") as told:
-        export(quant_nn.TensorQuantizer(), X, tmp_path / "a.onnx", False)
-    assert isinstance(told.value, NotCalibratedError)
+@pytest.mark.parametrize("dynamo", [True, False])
+def test_what_is_not_calibrated_is_refused(dynamo: bool, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="Quantizer has not been calibrated") as told, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        model = quant_nn.TensorQuantizer().eval()
+        torch.onnx.export(model, (X,), str(tmp_path / "a.onnx"), dynamo=dynamo, verbose=False)
+    assert isinstance(_first_cause(told.value), NotCalibratedError)
+    with enable_onnx_export(), pytest.raises(NotCalibratedError):
+        quant_nn.TensorQuantizer()(X)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    return error if error.__cause__ is None else _first_cause(error.__cause__)
+
+
+def test_a_second_try_of_the_exporter_leaves_no_quantizer_out(tmp_path: Path) -> None:
+    """When tracing without Dynamo fails, the exporter tries with it, which knows nothing of an export."""
+
+    class NeedsDynamo(quant_nn.QuantConv2d):
+        def forward(self, input: Tensor) -> Tensor:
+            if not torch.compiler.is_dynamo_compiling():
+                raise RuntimeError("by Dynamo alone")
+            return super().forward(input)
+
+    layer = NeedsDynamo(3, 4, 3)
+    layer.input_quantizer.amax = layer.weight_quantizer.amax = 2.0
+    path = tmp_path / "a.onnx"
+    with contextlib.suppress(torch.onnx.OnnxExporterError):  # better none than one without quantizers
+        torch.onnx.export(layer.eval(), (torch.randn(1, 3, 8, 8),), str(path), dynamo=True, verbose=False)
+    assert not path.exists() or len(pairs(onnx.load(path))[0]) == 2
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+@pytest.mark.parametrize("dtype", [torch.half, torch.double])
+def test_other_dtypes_are_cast_around_the_pair(dtype: torch.dtype, dynamo: bool, tmp_path: Path) -> None:
+    layer = quant_nn.QuantConv2d(3, 4, 3)
+    layer.input_quantizer.amax = layer.weight_quantizer.amax = 2.0
+    path = tmp_path / "a.onnx"
+    export(layer.to(dtype), torch.randn(1, 3, 8, 8).to(dtype), path, dynamo, 19)
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+def test_older_scripts_export_before_they_calibrate(
+    dynamo: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To see which quantizers a concatenation joins; `use_fb_fake_quant` says so."""
+    monkeypatch.setattr(quant_nn.TensorQuantizer, "use_fb_fake_quant", True)
+    path = tmp_path / "a.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            quant_nn.QuantConv2d(3, 4, 3).eval(), (torch.randn(1, 3, 8, 8),), str(path), dynamo=dynamo, verbose=False
+        )
+    assert len(pairs(onnx.load(path))[0]) == 2
+
+
+@pytest.mark.parametrize("dynamo", [True, False])
+def test_ranges_of_fewer_dimensions_are_along_the_last_ones(dynamo: bool, tmp_path: Path) -> None:
+    quantizer = quant_nn.TensorQuantizer(QuantDescriptor(amax=np.array([1.0, 2.0, 0.5, 3.0])))
+    x = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    export(quantizer, x, tmp_path / "a.onnx", dynamo)
+    torch.testing.assert_close(run(tmp_path / "a.onnx", x), quantizer(x))
 
 
 def test_ranges_along_two_axes_have_no_operator(tmp_path: Path) -> None:
     quantizer = quant_nn.TensorQuantizer(QuantDescriptor(axis=(0, 1), amax=np.ones((16, 3, 1))))
-    with pytest.raises(ValueError, match="ONNX does not support multi-axis quantization"):
+    for dynamo in (True, False):
+        with pytest.raises(Exception, match="ONNX does not support multi-axis quantization"):
+            export(quantizer, X, tmp_path / "a.onnx", dynamo)
+
+
+def test_more_bits_than_onnx_stores(tmp_path: Path) -> None:
+    quantizer = quant_nn.TensorQuantizer(QuantDescriptor(num_bits=20, amax=1.0))
+    with pytest.raises(UnsupportedError, match="ONNX stores quantized values of at most 16 bits, not 20"):
         export(quantizer, X, tmp_path / "a.onnx", False)
-
-
-def test_a_quantizer_that_still_calibrates_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    quantizer = quant_nn.TensorQuantizer(QuantDescriptor(amax=1.0))
-    quantizer.enable_calib()
-    quantizer._calibrator.collect = lambda x: None  # type: ignore[method-assign, union-attr]
-    export(quantizer, X, tmp_path / "a.onnx", False)
-    assert "Complete calibration before exporting" in caplog.text
+    twelve = quant_nn.TensorQuantizer(QuantDescriptor(num_bits=12, amax=1.0))
+    export(twelve, X, tmp_path / "b.onnx", True, 21)
+    torch.testing.assert_close(run(tmp_path / "b.onnx", X), twelve(X), atol=1 / 2047, rtol=0)

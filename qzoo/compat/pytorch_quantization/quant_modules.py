@@ -25,6 +25,9 @@ class QuantEntry(NamedTuple):
     replace_mod: Any
 
 
+_quant_entry = QuantEntry
+"""The original's name, with which scripts add to the map."""
+
 REPLACED = (
     "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Linear", "LSTM", "LSTMCell",
     "AvgPool1d", "AvgPool2d", "AvgPool3d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d",

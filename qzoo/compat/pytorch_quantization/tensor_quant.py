@@ -63,7 +63,7 @@ def tensor_quant(
     The gradient of the first passes inside the range and is 0 outside.
 
     Args:
-        inputs: any shape and float dtype; not changed.
+        inputs: any shape; not changed. Integers are taken as float32.
         amax: at least 0; broadcasts against the inputs.
         num_bits: of the integers.
         unsigned: from 0.
@@ -82,6 +82,7 @@ def tensor_quant(
         (tensor([ 64., 127.]), tensor(127.))
     """
     _check(inputs, amax, unsigned)
+    inputs = inputs if inputs.is_floating_point() else inputs.float()
     on = grid_of(num_bits, unsigned, narrow_range)
     scale = quantization_scale(amax, on)
     if inputs.dtype == torch.half and _overflows(scale):
@@ -104,6 +105,7 @@ def fake_tensor_quant(
         tensor([0.5714, 1.0000])
     """
     _check(inputs, amax, unsigned)
+    inputs = inputs if inputs.is_floating_point() else inputs.float()
     if num_bits == 0:
         return inputs * 0
     on = grid_of(num_bits, unsigned, narrow_range)
@@ -119,6 +121,18 @@ def fake_tensor_quant(
 
 legacy_fake_tensor_quant = fake_tensor_quant
 """The original has a CUDA kernel and, under this name, a version without; here they are one."""
+
+
+class TensorQuantFunction:
+    """`tensor_quant` under the name of the original's autograd function."""
+
+    apply = staticmethod(tensor_quant)
+
+
+class FakeTensorQuantFunction:
+    """`fake_tensor_quant` under the name of the original's autograd function."""
+
+    apply = staticmethod(fake_tensor_quant)
 
 
 def fake_affine_tensor_quant(inputs: Tensor, min_range: Tensor, max_range: Tensor, num_bits: int = 8) -> Tensor:
@@ -151,7 +165,9 @@ def scaled_e4m3(inputs: Tensor, amax: Tensor | float | None = None, E: int = 4, 
         raise NotImplementedError(f"Only support E=4 & M=3 for now, not E={E}, M={M}. Recipes have `format: e5m2` too.")
     on = grid("e4m3")
     ranges = torch.as_tensor(on.bound if amax is None else amax, dtype=torch.float32, device=inputs.device)
-    return torch.where(inputs.abs() < TINY, 0.0, fake_quantize(inputs, ranges, on))
+    rounded = fake_quantize(inputs, ranges, on)
+    # The gradient is that of rounding: a weight that is 0 has to be able to leave it.
+    return rounded + (torch.where(inputs.abs() < TINY, 0.0, rounded) - rounded).detach()
 
 
 def _check(inputs: Tensor, amax: Tensor, unsigned: bool) -> None:
@@ -167,7 +183,7 @@ def _check(inputs: Tensor, amax: Tensor, unsigned: bool) -> None:
 
 
 def _overflows(scale: Tensor) -> bool:
-    return bool(scale.max() > torch.finfo(torch.half).max)
+    return not torch.compiler.is_compiling() and bool(scale.max() > torch.finfo(torch.half).max)
 
 
 class _Quantize(torch.autograd.Function):

@@ -198,6 +198,20 @@ class TestHistogram:
         with pytest.raises(UnsupportedError, match=r"mse finds ranges for 2 to 16 bits, not 1. Use percentile."):
             one_bit.compute_amax("mse")
 
+    def test_histograms_of_several_processes_are_brought_together(self) -> None:
+        """By a script that reads and sets the original's attributes."""
+        x = torch.rand(4, 500, generator=torch.Generator().manual_seed(0))
+        x[:, 0] = 1
+        parts, whole = [calib.HistogramCalibrator(8, None, False) for _ in x], calib.HistogramCalibrator(8, None, False)
+        for part, own in zip(parts, x, strict=True):
+            part.collect(own)
+        whole.collect(x)
+        merged = calib.HistogramCalibrator(8, None, False)
+        merged._calib_hist = sum(part._calib_hist for part in parts)  # type: ignore[misc]
+        merged._calib_bin_edges = parts[0]._calib_bin_edges
+        assert torch.equal(merged._calib_hist, whole._calib_hist)  # type: ignore[arg-type]
+        assert merged.compute_amax("entropy") == whole.compute_amax("entropy")
+
     def test_it_says_what_it_holds(self, caplog: pytest.LogCaptureFixture) -> None:
         calibrator = calib.HistogramCalibrator(8, None, True)
         with caplog.at_level(logging.DEBUG):
@@ -246,6 +260,12 @@ class TestWeights:
         own = calib.HistogramCalibrator(8, None, False)
         own.collect(model[0].weight)  # type: ignore[index]
         assert model[0].weight_quantizer.amax == own.compute_amax("mse")  # type: ignore[index]
+
+    @pytest.mark.parametrize("method", ["max", "mse", "percentile"])
+    def test_a_single_channel_keeps_its_dimensions(self, method: str) -> None:
+        layer = quant_nn.QuantConv2d(3, 1, 3)
+        calib.calibrate_weights(layer, method=method)
+        assert layer.weight_quantizer.amax.shape == (1, 1, 1, 1)
 
     def test_unknown_methods(self) -> None:
         with pytest.raises(TypeError, match=r"Unknown calibration method entropy. Known: max, mse, percentile."):

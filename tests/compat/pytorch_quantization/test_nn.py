@@ -167,6 +167,7 @@ class TestClip:
             assert torch.equal(quant_nn.Clip(-bound, bound)(x), x.clamp(-1, 1))
         learned = quant_nn.Clip(-1.0, 1.0, learn_min=True, learn_max=True)
         assert len(list(learned.parameters())) == 2
+        assert quant_nn.Clip(torch.tensor(-1.0), 1.0, learn_min=True).clip_value_min == -1
         with pytest.raises(ValueError, match=r"must be scalar for initializing learnable range, not of shape \(2,\)"):
             quant_nn.Clip(torch.ones(2), 1.0, learn_min=True)
 

@@ -159,6 +159,31 @@ def test_e4m3_has_the_clipped_gradient() -> None:
     assert x.grad.tolist() == [0, 1, 1, 0]
 
 
+def test_e4m3_has_a_gradient_at_zero() -> None:
+    weight = torch.zeros(3, requires_grad=True)
+    tq.scaled_e4m3(weight, torch.tensor(1.0)).sum().backward()
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [1, 1, 1]
+
+
+def test_integers_are_taken_as_float32() -> None:
+    x = torch.arange(5)
+    assert torch.equal(tq.fake_tensor_quant(x, torch.tensor(4.0)), tq.fake_tensor_quant(x.float(), torch.tensor(4.0)))
+    assert tq.tensor_quant(x, torch.tensor(4.0))[0].tolist() == [0, 32, 64, 95, 127]
+
+
+def test_the_names_of_the_autograd_functions() -> None:
+    x, amax = torch.randn(4), torch.tensor(2.0)
+    assert torch.equal(tq.FakeTensorQuantFunction.apply(x, amax), tq.fake_tensor_quant(x, amax))
+    assert torch.equal(tq.TensorQuantFunction.apply(x, amax, 4)[0], tq.tensor_quant(x, amax, 4)[0])
+
+
+def test_half_compiles_whole() -> None:
+    compiled = torch.compile(tq.fake_tensor_quant, backend="aot_eager", fullgraph=True)
+    x, amax = torch.randn(8).half(), torch.tensor(2.0)
+    assert torch.equal(compiled(x, amax), tq.fake_tensor_quant(x, amax))
+
+
 def test_other_formats_are_refused() -> None:
     with pytest.raises(NotImplementedError, match="Only support E=4 & M=3 for now, not E=5, M=2"):
         tq.scaled_e4m3(torch.ones(1), None, 5, 2)

@@ -172,6 +172,31 @@ class TestCalibrating:
             assert quantizer.amax.isnan()  # type: ignore[union-attr]
             assert quantizer(X).isnan().all()
 
+    @pytest.mark.parametrize("there", [[1.0], 1.0, [[1.0], [2.0], [3.0], [4.0]]])
+    def test_a_range_takes_the_shape_of_the_one_that_is_there(self, there: Any) -> None:
+        quantizer = TensorQuantizer(QuantDescriptor(amax=np.array(there)), if_quant=False, if_calib=True)
+        quantizer(X)
+        quantizer.load_calib_amax()
+        assert torch.equal(quantizer.amax, X.abs().max().expand(np.shape(there)))  # type: ignore[arg-type]
+        quantizer._calibrator.reset()  # type: ignore[union-attr]
+        quantizer.load_calib_amax(strict=False)
+        assert quantizer.amax.isnan().all()  # type: ignore[union-attr]
+
+    def test_but_not_where_there_is_none_for_it(self) -> None:
+        quantizer = TensorQuantizer(QuantDescriptor(amax=[1.0, 2.0]), if_calib=True, if_quant=False)
+        quantizer._axis = quantizer._calibrator._axis = 0  # type: ignore[union-attr]
+        quantizer(X)
+        with pytest.raises(
+            RuntimeError, match=r"Changing shape when setting amax is not allowed. It has \(2,\), given"
+        ):
+            quantizer.load_calib_amax()
+
+    def test_nothing_is_collected_while_the_model_is_exported(self, caplog: pytest.LogCaptureFixture) -> None:
+        quantizer = TensorQuantizer(QuantDescriptor(amax=1.0), if_calib=True)
+        torch.export.export(quantizer, (X,))
+        assert quantizer._calibrator.compute_amax() is None  # type: ignore[union-attr]
+        assert "Complete calibration before exporting" in caplog.text
+
     def test_without_a_calibrator(self) -> None:
         quantizer = TensorQuantizer()
         quantizer._calibrator = None
@@ -201,6 +226,14 @@ class TestRange:
         quantizer.pre_quant_scale = 1.0
         with pytest.raises(RuntimeError, match="Changing shape when setting pre_quant_scale"):
             quantizer.pre_quant_scale = [1.0, 2.0]
+
+    @pytest.mark.parametrize("kind", [torch.Tensor.clone, torch.nn.Parameter])
+    def test_scripts_may_set_the_attribute(self, kind: Any) -> None:
+        quantizer = TensorQuantizer()
+        quantizer._amax = kind(torch.tensor(2.0))
+        assert quantizer(torch.tensor([5.0])) == 2
+        quantizer.amax = 3.0
+        assert quantizer(torch.tensor([5.0])) == 3
 
     def test_none_means_nothing(self, caplog: pytest.LogCaptureFixture) -> None:
         TensorQuantizer().amax = None

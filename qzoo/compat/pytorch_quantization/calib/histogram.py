@@ -1,4 +1,4 @@
-"""The calibrator that keeps a histogram; percentile, mse and entropy are computed from one and the same."""
+"""Ranges from histograms: a calibrator whose one histogram serves every method, and the same for weights."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from qzoo.compat.pytorch_quantization.calib.calibrator import _Calibrator
 from qzoo.errors import CalibrationError, UnsupportedError, did_you_mean
 from qzoo.quant.histogram import Histogram
+from qzoo.quant.layers import output_channel_axis
 from qzoo.quant.reference_bins import REFERENCE_BINS, NumpyBins, ReferenceBins
 from qzoo.quant.solvers import solve
-from qzoo.quant.solvers.stack import FIRST_BIN, Search
+from qzoo.quant.solvers.stack import EVERY_BIN, FIRST_BIN, Search
 from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.quantizer import QuantizerSpec
 
 logger = logging.getLogger(__name__)
 
 METHODS = ("entropy", "mse", "percentile")
+WEIGHT_METHODS = ("max", "mse", "percentile")
 
 
 class HistogramCalibrator(_Calibrator):
@@ -60,13 +62,22 @@ class HistogramCalibrator(_Calibrator):
         self._num_bins, self._skip_zeros, self._torch_hist = num_bins, skip_zeros, torch_hist
         self._bins: ReferenceBins | None = None
 
+    # Scripts read these two, and set them, as to bring the histograms of several processes together.
     @property
     def _calib_hist(self) -> Tensor | None:
         return None if self._bins is None else self._bins.counts
 
+    @_calib_hist.setter
+    def _calib_hist(self, counts: Any) -> None:
+        self._started().counts = torch.as_tensor(counts).detach().float().cpu()
+
     @property
     def _calib_bin_edges(self) -> Tensor | None:
         return None if self._bins is None else self._bins.edges
+
+    @_calib_bin_edges.setter
+    def _calib_bin_edges(self, edges: Any) -> None:
+        self._started().edges = torch.as_tensor(edges).detach().float().cpu()
 
     def collect(self, x: Tensor) -> None:
         """Takes note of a tensor.
@@ -82,9 +93,12 @@ class HistogramCalibrator(_Calibrator):
         low, high = (float(value) for value in torch.aminmax(x))
         if not (math.isfinite(low) and math.isfinite(high)):
             raise CalibrationError("NaN or Inf reached a HistogramCalibrator. Look at the images and the weights.")
+        self._started().add(x, max(abs(low), abs(high)), signed=low < 0)
+
+    def _started(self) -> ReferenceBins:
         if self._bins is None:
             self._bins = (ReferenceBins if self._torch_hist else NumpyBins)(self._num_bins)
-        self._bins.add(x, max(abs(low), abs(high)), signed=low < 0)
+        return self._bins
 
     def reset(self) -> None:
         """Forgets the histogram."""
@@ -120,6 +134,37 @@ class HistogramCalibrator(_Calibrator):
             f"HistogramCalibrator({super().__repr__()} calib_bin_edges={self._calib_bin_edges} "
             f"calib_hist={self._calib_hist})"
         )
+
+
+def calibrate_weights(
+    model: nn.Module, method: str = "percentile", perchannel: bool = True, percentile: float = 99.99,
+    num_bins: int = REFERENCE_BINS,
+) -> None:  # fmt: skip
+    """Gives the weight quantizers of a model's quantized layers their ranges, in place, whatever their calibrators.
+
+    Args:
+        model: with layers of `qzoo.compat.pytorch_quantization.nn`.
+        method: `max`, `mse` or `percentile`.
+        perchannel: one range for each output channel; if not, one for the weight.
+        percentile: in percent.
+        num_bins: of each histogram.
+
+    Raises:
+        TypeError: the method is unknown.
+        RuntimeError: a quantizer has a range of another shape already.
+    """
+    check_method(method, WEIGHT_METHODS, percentile)
+    for layer in model.modules():
+        quantizer = getattr(layer, "weight_quantizer", None)
+        if quantizer is not None and isinstance(getattr(layer, "weight", None), Tensor):
+            weight = layer.weight.detach()  # type: ignore[operator]
+            axis = output_channel_axis(layer) if perchannel else None
+            if method == "max":
+                amax = _rows(weight, axis).abs().amax(1)
+            else:
+                amax = _by_histograms(_rows(weight, axis), method, quantizer, percentile, num_bins)
+            shape = [-1 if dim == axis else 1 for dim in range(weight.dim())] if perchannel else []
+            quantizer.amax = amax.reshape(shape).cpu().numpy()
 
 
 def check_method(method: str, known: tuple[str, ...], percentile: float) -> None:
@@ -159,3 +204,14 @@ def _spec(num_bits: int | tuple[int, int], unsigned: bool, calibrator: Calibrato
     if not 2 <= num_bits <= 16:
         raise UnsupportedError(f"{calibrator.method} finds ranges for 2 to 16 bits, not {num_bits}. Use percentile.")
     return QuantizerSpec(bits=num_bits, unsigned=bool(unsigned), calibrator=calibrator)
+
+
+def _rows(weight: Tensor, axis: int | None) -> Tensor:
+    return weight.reshape(1, -1) if axis is None else weight.movedim(axis, 0).flatten(1)
+
+
+def _by_histograms(rows: Tensor, method: str, quantizer: nn.Module, percentile: float, num_bins: int) -> Tensor:
+    histograms = [ReferenceBins(num_bins) for _ in rows]
+    for bins, row in zip(histograms, rows, strict=True):
+        bins.add(row, float(row.abs().max()), signed=True)
+    return amax_of(histograms, method, quantizer.num_bits, quantizer.unsigned, percentile, EVERY_BIN)  # type: ignore[arg-type]

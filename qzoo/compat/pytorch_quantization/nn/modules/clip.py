@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -46,12 +45,13 @@ class Clip(nn.Module):
         if not learned:
             setattr(self, name, value)
             return
-        if np.size(value) != 1:
+        start = _tensor(value)
+        if start.numel() != 1:
             raise ValueError(
                 "clip_value_min/clip_value_max must be scalar for initializing learnable range, not of shape "
-                f"{tuple(np.shape(value))}."
+                f"{tuple(start.shape)}."
             )
-        setattr(self, name, nn.Parameter(_tensor(value).detach().clone()))
+        setattr(self, name, nn.Parameter(start.detach().clone()))
 
 
 def _tensor(value: Any) -> Tensor:

@@ -109,7 +109,7 @@ class QuantizerSettings(nn.Module):
     @property
     def amax(self) -> Tensor | None:
         """The range; None where it is that of each tensor. Set it to a number or an array, of the shape it has."""
-        return self._buffers.get("_amax")
+        return getattr(self, "_amax", None)
 
     @amax.setter
     def amax(self, value: Any) -> None:
@@ -118,7 +118,7 @@ class QuantizerSettings(nn.Module):
     @property
     def pre_quant_scale(self) -> Tensor | None:
         """What inputs are multiplied by before all else, as SmoothQuant does; None: nothing. Can be set."""
-        return self._buffers.get("_pre_quant_scale")
+        return getattr(self, "_pre_quant_scale", None)
 
     @pre_quant_scale.setter
     def pre_quant_scale(self, value: Any) -> None:
@@ -181,7 +181,7 @@ class QuantizerSettings(nn.Module):
         if value is None:
             logger.error("Setting %s to None is meaningless.", name.strip("_"))
             return
-        there = self._buffers.get(name)
+        there = getattr(self, name, None)
         given = torch.as_tensor(value, device=None if there is None else there.device).detach().clone()
         if there is None:
             self.register_buffer(name, given.float() if given.dtype == torch.double else given)

@@ -17,7 +17,7 @@ from qzoo.compat.pytorch_quantization.tensor_quant import fake_tensor_quant, gri
 from qzoo.compat.pytorch_quantization.utils import reduce_amax
 from qzoo.compat.pytorch_quantization.utils.axes import other_axes
 from qzoo.errors import NotCalibratedError
-from qzoo.runtimes.onnx_pair import quantize_dequantize_pair
+from qzoo.runtimes.onnx_pair import is_exporting, quantize_dequantize_pair, untraced
 
 __all__ = ["TensorQuantizer"]
 
@@ -46,9 +46,9 @@ class TensorQuantizer(QuantizerSettings):
     """
 
     use_fb_fake_quant = False
-    """Older scripts set it before they export. Here quantizers become Q/DQ pairs in every export."""
+    """Older scripts set it before they export, calibrated or not: a range that is not there is that of the example."""
     _enable_onnx_export = False
-    """Set by `enable_onnx_export`; older scripts set it themselves. Nothing depends on it."""
+    """Set by `enable_onnx_export`: refuse what is not calibrated, in the export and before."""
 
     def load_calib_amax(self, *args: Any, **kwargs: Any) -> None:
         """Takes over the range that the calibrator computes.
@@ -71,7 +71,7 @@ class TensorQuantizer(QuantizerSettings):
                 raise RuntimeError(f"{problem} Passing 'strict=False' to `load_calib_amax()` will ignore the error.")
             logger.warning("%s Set amax to NaN!", problem)
             amax = torch.tensor(torch.nan)
-        self._set("_amax", amax.detach().clone())
+        self._set("_amax", amax if self.amax is None else _as_shape(amax, self.amax.shape))
 
     def init_learn_amax(self) -> None:
         """Lets the learned bounds start at the range that is there, or at the largest of several.
@@ -96,14 +96,22 @@ class TensorQuantizer(QuantizerSettings):
         if self._disabled:
             return inputs
         if self._if_calib:
-            assert self._calibrator is not None
-            self._calibrator.collect(inputs.detach())
+            self._collect(inputs)
         if self._if_quant:
             return self._quantized(self.clip(inputs) if self._learn_amax else inputs)
         return self.clip(inputs) if self._if_clip else inputs
 
+    def _collect(self, inputs: Tensor) -> None:
+        if is_exporting() or torch.compiler.is_exporting():
+            logger.warning("A quantizer is in calibration mode. Complete calibration before exporting.")
+            return  # what passes is no tensor of the data
+        assert self._calibrator is not None
+        self._calibrator.collect(inputs.detach())
+
     def _quantized(self, inputs: Tensor) -> Tensor:
-        if torch.onnx.is_in_onnx_export():
+        if self._enable_onnx_export:
+            self._check_onnx_readiness()
+        if is_exporting():
             return self._exported(inputs)
         amax = self._get_amax(inputs)
         if isinstance(self._num_bits, tuple):
@@ -125,16 +133,20 @@ class TensorQuantizer(QuantizerSettings):
         return amax.float() if self._scale_amax is None else amax.float() * self._scale_amax
 
     def _exported(self, inputs: Tensor) -> Tensor:
+        if not self.use_fb_fake_quant:
+            self._check_onnx_readiness()
+        on = grid_of(self._num_bits, self._unsigned, self._narrow_range)
+        bits = 8 if isinstance(self._num_bits, tuple) else self._num_bits
+        with untraced():
+            amax = self._get_amax(inputs)
+        return quantize_dequantize_pair(inputs, amax, on, bits)
+
+    def _check_onnx_readiness(self) -> None:
         if self.amax is None and not self._learn_amax:
             raise NotCalibratedError(
                 "Quantizer has not been calibrated. ONNX export requires the quantizer to be calibrated. Calibrate and "
                 "load amax before exporting to ONNX."
             )
-        if self._if_calib:
-            logger.warning("A quantizer is in calibration mode. Complete calibration before exporting to ONNX.")
-        on = grid_of(self._num_bits, self._unsigned, self._narrow_range)
-        bits = 8 if isinstance(self._num_bits, tuple) else self._num_bits
-        return quantize_dequantize_pair(inputs, self._get_amax(inputs), on, bits)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         for name in ("_amax", "_pre_quant_scale"):
@@ -173,3 +185,10 @@ class TensorQuantizer(QuantizerSettings):
             "calib" if self._if_calib else "",
         ]
         return " ".join(part for part in parts if part)
+
+
+def _as_shape(amax: Tensor, shape: torch.Size) -> Tensor:
+    """Returns a range in the shape of the one that is there, where it can be: one for all, or as many."""
+    if amax.numel() == shape.numel():
+        return amax.reshape(shape)
+    return amax.expand(shape) if amax.numel() == 1 else amax
