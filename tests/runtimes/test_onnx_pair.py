@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,17 @@ from qzoo.errors import NotCalibratedError, UnsupportedError
 from tests.compat.conftest import scripted_digits, scripted_resnet18  # noqa: F401
 from tests.runtimes.conftest import digits
 
-pytestmark = pytest.mark.runtimes
+pytestmark = [
+    pytest.mark.runtimes,
+    pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript-based:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Constant folding - Only steps=1:UserWarning"),
+]
 
 X = 2 * torch.randn(16, 3, 6, generator=torch.Generator().manual_seed(0))
 
 
 def export(model: nn.Module, x: Tensor, path: Path, dynamo: bool, opset: int = 18) -> onnx.ModelProto:
-    with warnings.catch_warnings(), enable_onnx_export(), torch.no_grad():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of the TorchScript exporter
-        warnings.filterwarnings("ignore", "Constant folding - Only steps=1")
+    with enable_onnx_export(), torch.no_grad():
         torch.onnx.export(
             model.eval(), (x,), str(path), dynamo=dynamo, opset_version=opset, input_names=["input"], verbose=False
         )
@@ -126,9 +127,8 @@ def test_a_real_model_predicts_the_same(scripted_digits: nn.Module, dynamo: bool
 
 @pytest.mark.parametrize("dynamo", [True, False])
 def test_what_is_not_calibrated_is_refused(dynamo: bool, tmp_path: Path) -> None:
-    with pytest.raises(Exception, match="Quantizer has not been calibrated") as told, warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        model = quant_nn.TensorQuantizer().eval()
+    model = quant_nn.TensorQuantizer().eval()
+    with pytest.raises(Exception, match="Quantizer has not been calibrated") as told:
         torch.onnx.export(model, (X,), str(tmp_path / "a.onnx"), dynamo=dynamo, verbose=False)
     assert isinstance(_first_cause(told.value), NotCalibratedError)
     with enable_onnx_export(), pytest.raises(NotCalibratedError):
@@ -173,11 +173,8 @@ def test_older_scripts_export_before_they_calibrate(
     """To see which quantizers a concatenation joins; `use_fb_fake_quant` says so."""
     monkeypatch.setattr(quant_nn.TensorQuantizer, "use_fb_fake_quant", True)
     path = tmp_path / "a.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            quant_nn.QuantConv2d(3, 4, 3).eval(), (torch.randn(1, 3, 8, 8),), str(path), dynamo=dynamo, verbose=False
-        )
+    layer = quant_nn.QuantConv2d(3, 4, 3).eval()
+    torch.onnx.export(layer, (torch.randn(1, 3, 8, 8),), str(path), dynamo=dynamo, verbose=False)
     assert len(pairs(onnx.load(path))[0]) == 2
 
 
