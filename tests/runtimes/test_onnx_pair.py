@@ -23,7 +23,7 @@ from tests.runtimes.conftest import digits
 
 pytestmark = [
     pytest.mark.runtimes,
-    pytest.mark.filterwarnings("ignore:You are using the legacy TorchScript-based:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Constant folding - Only steps=1:UserWarning"),
 ]
 
