@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qzoo.cli.console import stdout
+from qzoo.cli.console import check_target, stdout, write_json
+from qzoo.cli.options import Json
 
 if TYPE_CHECKING:
     from qzoo.compat.importing import Imported
@@ -26,6 +28,7 @@ def run(
         list[str] | None,
         typer.Option("--ignore", help="Leave out keys by a glob, 'avgpool.*'; can be repeated.", show_default=False),
     ] = None,
+    json: Json = None,
 ) -> None:
     """Make a checkpoint of pytorch-quantization or NVIDIA Model-Optimizer a calibrated variant of the zoo.
 
@@ -40,6 +43,7 @@ def run(
     """  # noqa: D412
     from qzoo.compat.importing import import_checkpoint
 
+    check_target(json)
     made = import_checkpoint(checkpoint, name, output, ignore=ignore or ())
     fit = made.fit
     wrapper = f" (behind '{fit.wrapper}')" if fit.wrapper else ""
@@ -54,6 +58,17 @@ def run(
         stdout.print(f"{file.stat().st_size:>12,}  {file}", highlight=False, soft_wrap=True)
     stdout.print(_weights(made.of_base, made.variant.base.architecture), highlight=False, soft_wrap=True)
     stdout.print(_how_to_load(made, output is None), markup=False, soft_wrap=True)
+    if json:
+        write_json(_as_json(made), json)
+
+
+def _as_json(made: Imported) -> str:
+    result = {
+        "schema": 1, "name": made.variant.name, "version": made.variant.version, "ranges": made.fit.ranges,
+        "weights": made.fit.weights, "wrapper": made.fit.wrapper, "left_out": made.fit.left_out,
+        "of_base": made.of_base, "files": [str(file) for file in made.files],
+    }  # fmt: skip
+    return dumps(result, indent=1)
 
 
 def _weights(of_base: bool | None, architecture: str) -> str:
@@ -63,7 +78,7 @@ def _weights(of_base: bool | None, architecture: str) -> str:
 
 
 def _how_to_load(made: Imported, in_the_usual_place: bool) -> str:
-    name = made.variant.name
+    name = made.address
     if in_the_usual_place and (made.variant.finetune is not None or made.of_base):
         return f'load it:  qzoo.create("{name}", pretrained=True)'
     weights = ', pretrained="float"' if made.of_base and made.variant.finetune is None else ""

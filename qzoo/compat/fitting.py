@@ -46,6 +46,11 @@ class Fit:
     wrong: dict[str, str] = field(default_factory=dict)
 
     @property
+    def same_weights(self) -> bool:
+        """Whether the float weights are of the model's names and shapes, so that only quantizers differ."""
+        return not self.wrong and all(_is_range(key) for key in (*self.homeless, *self.lacking))
+
+    @property
     def problems(self) -> list[str]:
         """What does not fit, a line each; none if all fits."""
         lines = []
@@ -105,14 +110,27 @@ def grouped(keys: Iterable[str]) -> str:
 
     Example:
         >>> grouped(["layer1.0.bn1.bias", "layer1.1.bn1.bias", "fc.bias"])
-        'layer*.*.bn*.bias (2), fc.bias'
+        'layer1.*.bn1.bias (2), fc.bias'
     """
+    groups = by_numbers(keys)
+    return ", ".join(f"{glob} ({len(found)})" if len(found) > 1 else glob for glob, found in groups.items())
+
+
+def by_numbers(keys: Iterable[str]) -> dict[str, list[str]]:
+    """Returns keys that differ by numbers under one glob, in which only the numbers that differ are `*`."""
     groups: dict[str, list[str]] = {}
     for key in keys:
         groups.setdefault(re.sub(r"\d+", "*", key), []).append(key)
-    return ", ".join(
-        members[0] if len(members) == 1 else f"{pattern} ({len(members)})" for pattern, members in groups.items()
-    )
+    return {_glob(found): found for found in groups.values()}
+
+
+def _glob(keys: list[str]) -> str:
+    parts = zip(*(re.split(r"(\d+)", key) for key in keys), strict=True)
+    return "".join(part[0] if len(set(part)) == 1 else "*" for part in parts)
+
+
+def _is_range(key: str) -> bool:
+    return key.endswith(("._amax", ".amax"))
 
 
 def _without(state: Mapping[str, Any], ignore: Iterable[str]) -> tuple[dict[str, Any], list[str]]:

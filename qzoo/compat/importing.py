@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from qzoo import environment
-from qzoo.build.bases import base_digest, create_bare, create_base, skeleton, weights_facts
+from qzoo.build.bases import base_digest, create_bare, create_base, weights_facts
 from qzoo.build.quantize import quantize_in_place
 from qzoo.build.whole_model import save_whole
+from qzoo.compat.advice import what_would_fit
 from qzoo.compat.checkpoint import read_state_dict
 from qzoo.compat.fitting import Fit, fit_of, load_state_dict
-from qzoo.errors import QzooError, WeightsError
-from qzoo.schema.catalog import RecipeEntry
+from qzoo.errors import WeightsError
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.saving import save
 from qzoo.weights.finding import find_variant
@@ -29,6 +28,7 @@ class Imported:
     """What came of a checkpoint.
 
     Attributes:
+        address: what `qzoo.create` takes for the variant: its name, or recipe file and variant.
         variant: that it became.
         model: with its weights and ranges.
         fit: what was taken over, and what left out.
@@ -36,6 +36,7 @@ class Imported:
         files: that were written.
     """
 
+    address: str
     variant: ResolvedVariant
     model: nn.Module
     fit: Fit
@@ -73,10 +74,11 @@ def import_checkpoint(
     try:
         fit = load_state_dict(model, state, ignore)
     except WeightsError as error:
-        raise WeightsError(f"{path} as {variant.name}: {error}\n{_advice(entry, chosen, state, ignore)}") from error
+        advice = what_would_fit(entry, chosen, fit_of(model, state, ignore), lambda other: fit_of(other, state, ignore))
+        raise WeightsError(f"{path} as {variant.name}: {error}\n{advice}") from error
     of_base = _is_of_base(model, variant)
     folder = environment.artifacts() if output is None else Path(output)
-    return Imported(variant, model, fit, of_base, _write(model, variant, of_base, folder))
+    return Imported(entry.address(chosen), variant, model, fit, of_base, _write(model, variant, of_base, folder))
 
 
 def _write(model: nn.Module, variant: ResolvedVariant, of_base: bool | None, folder: Path) -> list[Path]:
@@ -97,24 +99,3 @@ def _is_of_base(model: nn.Module, variant: ResolvedVariant) -> bool | None:
     if weights_facts(base).path is None and not packaged:
         return None  # not worth a download
     return base_digest(create_base(base, pretrained=True)) == base_digest(model)
-
-
-def _advice(entry: RecipeEntry, chosen: str, state: dict[str, Any], ignore: Iterable[str]) -> str:
-    """Returns which other variants of the recipe have the quantizers of a state dict, and what else can be done."""
-    fitting = [name for name in entry.variants if name != chosen and _fits(entry, name, state, ignore)]
-    if fitting:
-        return f"What fits: --as {' or '.join(entry.address(name) for name in fitting[:3])}."
-    return (
-        f"No variant of {entry.name} fits. Leave keys out with --ignore 'GLOB', or write a variant with the same "
-        "quantizers, which `qzoo explain` shows; is it a checkpoint of this architecture?"
-    )
-
-
-def _fits(entry: RecipeEntry, name: str, state: dict[str, Any], ignore: Iterable[str]) -> bool:
-    variant = resolve(entry, name)
-    try:
-        outline = skeleton(variant.base)
-        quantize_in_place(outline, variant)
-        return not fit_of(outline, state, ignore).problems
-    except QzooError:
-        return False

@@ -18,6 +18,12 @@ from qzoo.errors import UnsupportedError
 from qzoo.quant.fake_quant import SMALLEST_AMAX, Grid
 from qzoo.runtimes.quant_ops import INTEGERS, stored_dtype
 
+try:
+    # What `is_in_onnx_export` looks at, where it is not Dynamo that asks.
+    from torch.onnx._internal.exporter import _flags as _FLAGS
+except ImportError:
+    _FLAGS = None  # type: ignore[assignment]
+
 MOST_BITS = 16
 OPSETS = {torch.int16: 21, torch.uint16: 21, torch.float8_e4m3fn: 19}
 """The opset that brought a type of stored values."""
@@ -29,9 +35,7 @@ def is_exporting() -> bool:
     When its first try fails it tries again through Dynamo, to which `torch.onnx.is_in_onnx_export` is always False; a
     graph without quantizers would come of that, and no error.
     """
-    from torch.onnx._internal.exporter import _flags
-
-    return torch.onnx.is_in_onnx_export() or getattr(_flags, "_is_onnx_exporting", False)
+    return torch.onnx.is_in_onnx_export() or getattr(_FLAGS, "_is_onnx_exporting", False)
 
 
 def quantize_dequantize_pair(x: Tensor, amax: Tensor, on: Grid, bits: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,15 @@ def test_it_says_what_was_taken_over_and_how_to_load_it(checkpoint: Path, tmp_pa
     file = tmp_path / "made" / f"{NAME}.ranges.safetensors"
     assert f'load it:  qzoo.load(qzoo.create("{NAME}", pretrained="float"), "{file}")' in result.output
     assert file.is_file()
+
+
+def test_json(checkpoint: Path, tmp_path: Path) -> None:
+    result = qzoo("import", checkpoint, "--as", NAME, "-o", tmp_path, "--json", tmp_path / "made.json")
+    assert result.exit_code == 0, result.output
+    made = json.loads((tmp_path / "made.json").read_text())
+    assert made["name"] == NAME
+    assert (made["ranges"], made["wrapper"], made["of_base"], made["left_out"]) == (17, "module.", True, [])
+    assert made["files"] == [str(tmp_path / f"{NAME}.ranges.safetensors")]
 
 
 def test_without_a_folder_it_lies_where_create_looks(checkpoint: Path) -> None:

@@ -8,6 +8,7 @@ from torch import nn
 
 import qzoo
 from qzoo.compat import export_state_dict, import_checkpoint
+from qzoo.environment import packaged
 from qzoo.errors import UnknownNameError, WeightsError
 from qzoo.pretrained import OtherImagesWarning
 from tests.runtimes.conftest import digits
@@ -25,7 +26,7 @@ def test_of_the_bases_own_weights_the_ranges_say_all(
     scripted_digits: nn.Module, checkpoint: Path, tmp_path: Path
 ) -> None:
     made = import_checkpoint(checkpoint, NAME, tmp_path / "made")
-    assert made.of_base is True
+    assert (made.of_base, made.address) == (True, NAME)
     assert [file.name for file in made.files] == [f"{NAME}.ranges.safetensors"]
     assert made.files[0].stat().st_size < 10_000
     model = qzoo.create(NAME, pretrained="float")
@@ -72,11 +73,31 @@ def test_another_variant_of_the_recipe_that_fits_is_named(scripted_resnet18: nn.
     assert not list(tmp_path.glob("**/*.safetensors"))
 
 
-def test_where_none_fits_it_says_what_else_can_be_done(checkpoint: Path) -> None:
-    with pytest.raises(
-        WeightsError, match=r"No variant of resnet18 fits. Leave keys out with --ignore 'GLOB', or writ"
-    ):
+def test_another_architecture_is_told(checkpoint: Path) -> None:
+    with pytest.raises(WeightsError, match=r"Is it a checkpoint of resnet18\? Its float weights are not of that model"):
         import_checkpoint(checkpoint, "resnet18_int8")
+
+
+def test_where_no_variant_fits_the_rules_of_one_are_given(checkpoint: Path, tmp_path: Path) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    for block in (1, 2, 3):
+        state[f"layer{block}.residual_quantizer._amax"] = torch.tensor(1.0)
+        state[f"layer{block}.conv2.output_quantizer._amax"] = torch.tensor(1.0)
+    del state["linear._input_quantizer._amax"]
+    torch.save(state, checkpoint)
+    with pytest.raises(WeightsError) as told:
+        import_checkpoint(checkpoint, NAME)
+    assert "Its weights are those of a resnet8_digits, its quantizers those of no variant." in str(told.value)
+    assert "--ignore 'GLOB', or write a variant from int8 with these rules:" in str(told.value)
+    rules = [line for line in str(told.value).splitlines() if line.startswith("  - {")]
+    assert len(rules) == 3
+
+    recipe = tmp_path / "mine.yaml"
+    text = (packaged("digits") / "resnet8_digits.yaml").read_text()
+    variant = "\n".join(["  advised:", "    from: int8", "    rules:", *(f"    {rule}" for rule in rules), ""])
+    recipe.write_text(f"{text.rstrip()}\n{variant}")
+    made = import_checkpoint(checkpoint, f"{recipe}:advised", tmp_path)
+    assert made.fit.ranges == 17 + 6 - 1
 
 
 def test_a_base_is_no_variant(checkpoint: Path) -> None:
@@ -89,14 +110,9 @@ def test_created_by_name_it_warns_that_the_images_are_not_known(
 ) -> None:
     """Of a recipe of one's own, beside which no ranges lie."""
     recipe = tmp_path / "mine.yaml"
-    text = (Path(qzoo.environment.packaged("digits")) / "resnet8_digits.yaml").read_text()  # type: ignore[attr-defined]
-    recipe.write_text(text.replace("resnet8_digits.safetensors", str(_weights())))
+    recipe.write_text((packaged("digits") / "resnet8_digits.yaml").read_text())
     made = import_checkpoint(checkpoint, f"{recipe}:int8")
     assert made.variant.name == "mine_int8"
     with pytest.warns(OtherImagesWarning, match="does not say how many images it was calibrated on, the recipe says"):
         model = qzoo.create(f"{recipe}:int8", pretrained=True)
     assert export_state_dict(model).keys() == torch.load(checkpoint, weights_only=True).keys()
-
-
-def _weights() -> Path:
-    return Path(qzoo.environment.packaged("digits")) / "resnet8_digits.safetensors"  # type: ignore[attr-defined]

@@ -1,0 +1,73 @@
+"""What to do about a state dict that does not fit a variant: another one, or the rules of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+from qzoo.build.bases import skeleton
+from qzoo.build.quantize import quantize_in_place
+from qzoo.compat.fitting import Fit, by_numbers
+from qzoo.compat.foreign_keys import translate
+from qzoo.errors import QzooError
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.resolve import resolve
+
+MORE = {"residual": "skip"}
+FEWER = {"residual": "none"}
+"""What a rule says of a role, if not `{calibrator: max}` for a quantizer, and `false` for none."""
+
+
+def what_would_fit(entry: RecipeEntry, chosen: str, fit: Fit, fit_to: Callable[[nn.Module], Fit]) -> str:
+    """Returns which other variants of a recipe have the quantizers of a state dict, or how one would be written.
+
+    Args:
+        entry: the recipe.
+        chosen: the variant that does not fit.
+        fit: how it does not.
+        fit_to: how the state dict fits another model.
+    """
+    fitting = [name for name in entry.variants if name != chosen and _fits(entry, name, fit_to)]
+    if fitting:
+        return f"What fits: --as {' or '.join(entry.address(name) for name in fitting[:3])}."
+    if not fit.same_weights:
+        return f"Is it a checkpoint of {entry.name}? Its float weights are not of that model's names and shapes."
+    lines = "".join(f"\n  - {rule}" for rule in rules(fit))
+    return (
+        f"Its weights are those of a {entry.name}, its quantizers those of no variant. Leave keys out with "
+        f"--ignore 'GLOB', or write a variant from {chosen} with these rules:{lines}"
+    )
+
+
+def rules(fit: Fit) -> list[str]:
+    """Returns the rules that would give a variant the quantizers of a state dict, as a recipe writes them.
+
+    Example:
+        >>> rules(Fit(homeless=["maxpool.input_quantizer._amax"], lacking=["fc.input_quantizer.amax"]))
+        ["{match: {name: 'maxpool'}, input: {calibrator: max}}", "{match: {name: 'fc'}, input: false}"]
+    """
+    more = translate(dict.fromkeys(fit.homeless, torch.ones(()))).ranges
+    said = [(place, MORE.get(place[1], "{calibrator: max}")) for place in _places(more)]
+    said += [(place, FEWER.get(place[1], "false")) for place in _places(fit.lacking)]
+    return [f"{{match: {{name: {glob!r}}}, {role}: {what}}}" for (glob, role), what in said]
+
+
+def _places(ranges: Iterable[str]) -> list[tuple[str, str]]:
+    """Returns layers and roles of ranges, layers that differ by numbers as one glob."""
+    layers: dict[str, list[str]] = {}
+    for key in ranges:
+        layer, _, quantizer = key.removesuffix(".amax").rpartition(".")
+        layers.setdefault(quantizer.removesuffix("_quantizer"), []).append(layer)
+    return [(glob, role) for role, found in layers.items() for glob in by_numbers(found)]
+
+
+def _fits(entry: RecipeEntry, name: str, fit_to: Callable[[nn.Module], Fit]) -> bool:
+    variant = resolve(entry, name)
+    try:
+        outline = skeleton(variant.base)
+        quantize_in_place(outline, variant)
+        return not fit_to(outline).problems
+    except QzooError:
+        return False
