@@ -202,7 +202,7 @@ def _report(args: argparse.Namespace, top1: dict[str, float]) -> None:
         table.add_row(step, f"{figure:.2f}")
     console.print(table)
     console.print(f"files in {args.out}; as artifacts of the zoo:", soft_wrap=True)
-    for step, variant in (("calibrated", "int8"), ("residual", "int8_residual")):
+    for step, variant in (("calibrated", "int8"), ("finetuned", "int8_qat"), ("residual", "int8_residual")):
         name = f"{args.model}_{variant}"
         if name in qzoo.list_models():
             console.print(f"  qzoo import {args.out}/quant_{args.model}-{step}.pth --as {name}", soft_wrap=True)

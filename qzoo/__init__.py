@@ -58,6 +58,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "compat":  # a subpackage, which nothing else imports
+        return import_module("qzoo.compat")
     if name not in _HOMES:
         raise AttributeError(f"module 'qzoo' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

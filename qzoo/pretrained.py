@@ -115,12 +115,14 @@ def load_pretrained_ranges(model: nn.Module, entry: RecipeEntry, resolved: Resol
     check_base(file, info, base_digest(model))
     wanted = resolved.calibration.images
     if info.calibration_images != wanted:
-        seen = f"was calibrated on {info.calibration_images:,} images"
+        said = (
+            f"{file.name} was calibrated on {info.calibration_images:,} images, the recipe says {wanted:,}: figures "
+            f"may differ from the published ones. As the recipe says: {command}"
+        )
         if not info.calibration_images:
-            seen = "does not say how many images it was calibrated on"
+            said = f"{file.name} was imported or saved by hand: on which images it was calibrated is not known."
         warnings.warn(
-            f"{file.name} {seen}, the recipe says {wanted:,}: figures may differ from the published ones. As the "
-            f"recipe says: {command}",
+            said,
             OtherImagesWarning,
             stacklevel=4,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qzoo.cli.console import check_target, stdout, write_json
-from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json, Workers
+from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json, Ranges, Workers
 from qzoo.weights.finding import find
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ NAME = "evaluate"
 def run(
     name: Annotated[str, typer.Argument(help="A base, a variant with ranges, or a recipe file.")],
     data: Data = None,
-    ranges: Annotated[
-        Path | None, typer.Option("--ranges", help="A ranges file; default: those found by name.")
-    ] = None,
+    ranges: Ranges = None,
     receipt: Annotated[
         Path | None,
         typer.Option(

@@ -34,7 +34,8 @@ def run(
     data: Data = None,
     images: Annotated[int, typer.Option("--images", min=0, help="How many to compare on; 0: none.")] = 32,
     ranges: Annotated[
-        Path | None, typer.Option("--ranges", help="A ranges file; default: those found by name.", show_default=False)
+        Path | None,
+        typer.Option("--ranges", help="A file of ranges, or of a whole model; default: by name.", show_default=False),
     ] = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Derive what the runtime runs best, with the ranges.")] = False,
     reduce_range: Annotated[

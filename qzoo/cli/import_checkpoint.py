@@ -22,11 +22,15 @@ def run(
     name: Annotated[str, typer.Option("--as", help="The variant that it is: resnet50_int8, or mine.yaml:int8.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A folder. Default: where qzoo.create looks.", show_default=False),
+        typer.Option("--output", "-o", help="A folder. Default: QZOO_HOME/artifacts.", show_default=False),
     ] = None,
     ignore: Annotated[
         list[str] | None,
-        typer.Option("--ignore", help="Leave out keys by a glob, 'avgpool.*'; can be repeated.", show_default=False),
+        typer.Option(
+            "--ignore",
+            help="Leave out keys, spelled as in the file, by a glob: 'avgpool.*'. Repeatable.",
+            show_default=False,
+        ),
     ] = None,
     json: Json = None,
 ) -> None:
@@ -35,29 +39,38 @@ def run(
     Its quantizers have to be those of the variant: every key without a home is named, and so are the variants that
     would fit. A state dict does not say bits and signs; the variant does.
 
+    NAME.ranges.safetensors is written if its weights are those of the recipe's base, NAME.model.safetensors if training
+    changed them, and both where the base's weights are not on this machine. Files of that name are replaced. The way
+    back is `qzoo.compat.export_state_dict`.
+
     Examples:
 
     - `qzoo import quant_resnet50-calibrated.pth --as resnet50_int8`
     - `qzoo import quant_resnet50-finetuned.pth --as resnet50_int8_qat -o imported/`
     - `qzoo import modelopt_resnet50.pth --as mine.yaml:int8 --ignore 'avgpool.*'`
     """  # noqa: D412
+    from qzoo.compat.fitting import grouped
     from qzoo.compat.importing import import_checkpoint
 
     check_target(json)
     made = import_checkpoint(checkpoint, name, output, ignore=ignore or ())
     fit = made.fit
     wrapper = f" (behind '{fit.wrapper}')" if fit.wrapper else ""
-    stdout.print(
-        f"{made.variant.name}@{made.variant.version}: {fit.ranges} ranges and {fit.weights} float tensors{wrapper}; "
-        "bits and signs as the variant says",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+    lines = [
+        f"{made.variant.name}@{made.variant.version}: {fit.ranges} ranges and {fit.weights} float tensors{wrapper}",
+        f"as the variant says, and no state dict does: {_formats(made)}",
+    ]
     if fit.left_out:
-        stdout.print(f"left out: {len(fit.left_out)} keys", highlight=False)
+        lines.append(f"left out: {grouped(fit.left_out)}")
+    if fit.spread:
+        lines.append(f"one range for all channels: {grouped(fit.spread)}")
+    for line in lines:
+        stdout.print(line, highlight=False, soft_wrap=True, markup=False)
     for file in made.files:
         stdout.print(f"{file.stat().st_size:>12,}  {file}", highlight=False, soft_wrap=True)
     stdout.print(_weights(made.of_base, made.variant.base.architecture), highlight=False, soft_wrap=True)
-    stdout.print(_how_to_load(made, output is None), markup=False, soft_wrap=True)
+    for line in _how_to_use(made):
+        stdout.print(line, markup=False, soft_wrap=True)
     if json:
         write_json(_as_json(made), json)
 
@@ -77,9 +90,22 @@ def _weights(of_base: bool | None, architecture: str) -> str:
     return f"Its float weights are {'' if of_base else 'not '}those that the recipe names."
 
 
-def _how_to_load(made: Imported, in_the_usual_place: bool) -> str:
-    name = made.address
-    if in_the_usual_place and (made.variant.finetune is not None or made.of_base):
-        return f'load it:  qzoo.create("{name}", pretrained=True)'
+def _formats(made: Imported) -> str:
+    from qzoo.quant.ranges import quantizers
+
+    found: dict[str, set[str]] = {"weights": set(), "activations": set()}
+    for path, quantizer in quantizers(made.model).items():
+        kind = "weights" if path.endswith("weight_quantizer") else "activations"
+        found[kind].add(str(quantizer.spec).partition(" per-")[0])
+    return ", ".join(f"{kind} {' and '.join(sorted(formats))}" for kind, formats in found.items() if formats)
+
+
+def _how_to_use(made: Imported) -> list[str]:
+    address, file = made.address, made.files[-1]
+    if made.by_name:
+        return [f'load it:  qzoo.create("{address}", pretrained=True)', f"evaluate it:  qzoo evaluate {address}"]
     weights = ', pretrained="float"' if made.of_base and made.variant.finetune is None else ""
-    return f'load it:  qzoo.load(qzoo.create("{name}"{weights}), "{made.files[-1]}")'
+    return [
+        f'load it:  qzoo.load(qzoo.create("{address}"{weights}), "{file}")',
+        f"evaluate it:  qzoo evaluate {address} --ranges {file}",
+    ]

@@ -36,6 +36,10 @@ Workers = Annotated[
         show_default=False,
     ),
 ]
+Ranges = Annotated[
+    Path | None,
+    typer.Option("--ranges", help="A file of ranges, or of a whole model; default: by name.", show_default=False),
+]
 Runtime = Annotated[str, typer.Option("--runtime", "-r", help="tensorrt, onnxruntime or openvino.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Json = Annotated[str | None, typer.Option("--json", help="Write the result as JSON to FILE, or - for stdout.",

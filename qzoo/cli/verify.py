@@ -30,7 +30,8 @@ def run(
         Path | None, typer.Option("--receipt", help="A receipt; default: the variant's own.", show_default=False)
     ] = None,
     ranges: Annotated[
-        Path | None, typer.Option("--ranges", help="A ranges file; default: those found by name.", show_default=False)
+        Path | None,
+        typer.Option("--ranges", help="A file of ranges, or of a whole model; default: by name.", show_default=False),
     ] = None,
     batch_size: BatchSize = None,
     device: Device = "cpu",

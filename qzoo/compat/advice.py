@@ -29,6 +29,8 @@ def what_would_fit(entry: RecipeEntry, chosen: str, fit: Fit, fit_to: Callable[[
         fit: how it does not.
         fit_to: how the state dict fits another model.
     """
+    if fit.unusable:
+        return "Calibrate again in the script that made it: these quantizers saw nothing, or nothing usable."
     fitting = [name for name in entry.variants if name != chosen and _fits(entry, name, fit_to)]
     if fitting:
         return f"What fits: --as {' or '.join(entry.address(name) for name in fitting[:3])}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,26 @@ def read_state_dict(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: the file is missing, damaged, holds more than tensors, or holds no state dict.
     """
+    if path.is_dir():
+        raise WeightsError(f"{path} is a folder. Give the file that `torch.save(model.state_dict(), ...)` wrote.")
     if not path.is_file():
         raise WeightsError(f"No checkpoint at {path}. Give the file that `torch.save(model.state_dict(), ...)` wrote.")
     content = read_content(path, REMEDY)
+    _check_sums(path)
     state = _state_in(content)
     if state is None:
         keys = f" with {', '.join(map(str, content))}" if isinstance(content, Mapping) and content else ""
         raise WeightsError(f"{path} holds no state dict, but a {type(content).__name__}{shown(keys)}. {REMEDY}")
     return state
+
+
+def _check_sums(path: Path) -> None:
+    # torch reads over a damaged tensor; the file knows better.
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+        if damaged:
+            raise WeightsError(f"{path} is damaged: the checksum of {damaged} does not fit its content. Copy it again.")
 
 
 def _state_in(content: Any) -> dict[str, Any] | None:

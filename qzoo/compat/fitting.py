@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.compat.foreign_keys import Translated, translate
-from qzoo.errors import WeightsError
+from qzoo.errors import UnknownNameError, WeightsError
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_quantizers, set_ranges
 
@@ -20,6 +20,7 @@ COUNTER = "num_batches_tracked"
 """Of batch norm; no prediction depends on it, and old checkpoints lack it."""
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 SHOWN = 5
+UNUSABLE = ("is NaN: its calibrator saw nothing", "is negative or infinite")
 """Tensors of a wrong shape that a message names."""
 
 
@@ -33,6 +34,7 @@ class Fit:
         wrapper: what stood before every key, such as `module.`.
         homeless: keys of the state dict that no tensor or quantizer of the model answers to.
         left_out: keys that were to be left out.
+        spread: keys of a single range that the model has for every channel: as many equal ones.
         lacking: tensors and quantizers of the model that the state dict has nothing for.
         wrong: by key of the state dict, what is wrong with it.
     """
@@ -42,6 +44,7 @@ class Fit:
     wrapper: str = ""
     homeless: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    spread: list[str] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
     wrong: dict[str, str] = field(default_factory=dict)
 
@@ -51,11 +54,21 @@ class Fit:
         return not self.wrong and all(_is_range(key) for key in (*self.homeless, *self.lacking))
 
     @property
+    def unusable(self) -> bool:
+        """Whether all that is wrong are ranges that are no numbers."""
+        return bool(self.wrong) and not (self.homeless or self.lacking) and set(self.wrong.values()) <= set(UNUSABLE)
+
+    @property
     def problems(self) -> list[str]:
         """What does not fit, a line each; none if all fits."""
         lines = []
+        if not self.ranges and not self.wrong:
+            lines.append("no range of the model is in it: is it the checkpoint of a float model?")
+        if not self.weights and not self.wrong:
+            lines.append("no weight of the model is in it: qzoo's own files of ranges are for qzoo.load")
         if self.homeless:
-            lines.append(f"no home in the model, {len(self.homeless)} keys: {grouped(self.homeless)}")
+            keys = "1 key" if len(self.homeless) == 1 else f"{len(self.homeless)} keys"
+            lines.append(f"no home in the model, {keys}: {grouped(self.homeless)}")
         if any(key.endswith("_pre_quant_scale") for key in self.homeless):
             lines.append("qzoo has no scale before quantizing: fold _pre_quant_scale into the layer before")
         if self.lacking:
@@ -81,6 +94,7 @@ def load_state_dict(model: nn.Module, state: Mapping[str, Any], ignore: Iterable
     Raises:
         WeightsError: a key has no home, a quantizer gets no range, or a shape differs; all of it is said, and nothing
             is changed.
+        UnknownNameError: no key matches a glob.
 
     Example:
         >>> from qzoo.compat import export_state_dict
@@ -138,7 +152,7 @@ def _without(state: Mapping[str, Any], ignore: Iterable[str]) -> tuple[dict[str,
     out = [key for key in state if any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)]
     unmatched = [pattern for pattern in patterns if not any(fnmatch.fnmatchcase(key, pattern) for key in out)]
     if unmatched:
-        raise WeightsError(f"To be left out, but no key matches: {', '.join(unmatched)}. Keys are as in the file.")
+        raise UnknownNameError(f"To be left out, but no key matches: {', '.join(unmatched)}. Keys are as in the file.")
     return {key: value for key, value in state.items() if key not in set(out)}, out
 
 
@@ -165,6 +179,11 @@ def _fit(model: nn.Module, translated: Translated, left_out: list[str]) -> tuple
         wrapper=translated.wrapper,
         homeless=[translated.origin[key] for key in translated.origin if key in given - wanted] + translated.strange,
         left_out=left_out,
+        spread=[
+            translated.origin[key]
+            for key, amax in ranges.items()
+            if key in translated.origin and translated.ranges[key].numel() < amax.numel()
+        ],
         lacking=[key for key in own if key in wanted - given and not key.endswith(COUNTER)],
         wrong=wrong,
     )
@@ -189,8 +208,10 @@ def _take_over(ranges: dict[str, Tensor], key: str, amax: Tensor, quantizer: Ten
     flat = amax.dim() == 1 and amax.numel() == quantizer.amax.numel()
     if amax.numel() != 1 and not flat and tuple(amax.shape) != wanted:
         return f"has shape {_shape(amax)}, the model's {list(wanted)}"
+    if bool(amax.isnan().any()):
+        return UNUSABLE[0]
     if not bool((amax.isfinite() & (amax >= 0)).all()):
-        return "is NaN, negative or infinite: its calibrator saw nothing"
+        return UNUSABLE[1]
     # One range for all channels is as many equal ones.
     values = amax.detach().float().cpu()
     ranges[key] = values.reshape(wanted) if amax.numel() == quantizer.amax.numel() else values.expand(wanted).clone()

@@ -16,6 +16,7 @@ from qzoo.compat.advice import what_would_fit
 from qzoo.compat.checkpoint import read_state_dict
 from qzoo.compat.fitting import Fit, fit_of, load_state_dict
 from qzoo.errors import WeightsError
+from qzoo.pretrained import artifact_at_hand
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.saving import save
 from qzoo.weights.finding import find_variant
@@ -34,6 +35,8 @@ class Imported:
         fit: what was taken over, and what left out.
         of_base: whether its float weights are those of the recipe's base; None where these are not on this machine.
         files: that were written.
+        by_name: whether `qzoo.create(address, pretrained=True)` gives it from now on. What ships with a recipe goes
+            before.
     """
 
     address: str
@@ -42,6 +45,7 @@ class Imported:
     fit: Fit
     of_base: bool | None
     files: list[Path]
+    by_name: bool
 
 
 def import_checkpoint(
@@ -59,7 +63,8 @@ def import_checkpoint(
         ignore: globs of keys to leave out.
 
     Raises:
-        UnknownNameError: no variant has the name.
+        UnknownNameError: no variant has the name, or no key matches a glob.
+        NotADirectoryError: the folder is a file.
         WeightsError: the file can't be read, or does not fit; every key that has no home is said, with the variants of
             the recipe that would fit.
 
@@ -68,6 +73,9 @@ def import_checkpoint(
     """
     entry, chosen = find_variant(name)
     variant, path = resolve(entry, chosen), Path(path)
+    folder = environment.artifacts() if output is None else Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; the artifacts go into a folder")
     state = read_state_dict(path)
     model = create_bare(variant.base)
     quantize_in_place(model, variant)
@@ -77,8 +85,9 @@ def import_checkpoint(
         advice = what_would_fit(entry, chosen, fit_of(model, state, ignore), lambda other: fit_of(other, state, ignore))
         raise WeightsError(f"{path} as {variant.name}: {error}\n{advice}") from error
     of_base = _is_of_base(model, variant)
-    folder = environment.artifacts() if output is None else Path(output)
-    return Imported(entry.address(chosen), variant, model, fit, of_base, _write(model, variant, of_base, folder))
+    files = _write(model, variant, of_base, folder)
+    by_name = artifact_at_hand(entry, variant.name, RANGES if variant.finetune is None else MODEL) in files
+    return Imported(entry.address(chosen), variant, model, fit, of_base, files, by_name)
 
 
 def _write(model: nn.Module, variant: ResolvedVariant, of_base: bool | None, folder: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from qzoo.build.bases import create_base
 from qzoo.build.quantize import quantize_in_place
 from qzoo.distributed import failing_together, rank
 from qzoo.errors import UnknownNameError, UnsupportedError
-from qzoo.pretrained import create_pretrained
+from qzoo.pretrained import create_pretrained, whole_model
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.runtimes.runtime_model import RuntimeModel
 from qzoo.schema.catalog import RecipeEntry
@@ -24,6 +24,8 @@ from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.receipts import Receipts
 from qzoo.tasks.saving import load
 from qzoo.tasks.settings import Settings, usable_device
+from qzoo.weights.artifact import is_kind
+from qzoo.weights.kinds import MODEL
 from qzoo.weights.receipt import save_receipt
 
 
@@ -122,11 +124,13 @@ def _images(entry: RecipeEntry, settings: Settings) -> Images:
 
 
 def quantized_model(variant: ResolvedVariant, ranges: Path) -> nn.Module:
-    """Returns a variant with the ranges of a file.
+    """Returns a variant with the ranges of a file, or, from a file of a whole model, with its weights too.
 
     Raises:
         WeightsError: weights or ranges are missing, corrupt or of another base.
     """
+    if is_kind(ranges, MODEL):
+        return whole_model(variant, ranges)
     model = create_base(variant.base, pretrained=True)
     quantize_in_place(model, variant)
     return load(model, ranges)

@@ -91,7 +91,9 @@ def _reason(error: Exception) -> str:
     blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
     if blocked:
         return f"it asks for {blocked[1]}, and code from a weights file is never run"
-    return str(error).split("\n", 1)[0] or type(error).__name__
+    reason = str(error).split("\n", 1)[0]
+    unreadable = not reason or reason.isdigit() or "weights_only" in reason
+    return "torch can't read it" if unreadable else reason
 
 
 def _load_pickled(path: Path) -> Any:

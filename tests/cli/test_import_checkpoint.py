@@ -31,10 +31,13 @@ def test_it_says_what_was_taken_over_and_how_to_load_it(checkpoint: Path, tmp_pa
     result = qzoo("import", checkpoint, "--as", NAME, "-o", tmp_path / "made")
     assert result.exit_code == 0, result.output
     assert f"{NAME}@1: 17 ranges and " in result.output
-    assert "(behind 'module.'); bits and signs as the variant says" in result.output
+    assert "(behind 'module.')" in result.output
+    assert "as the variant says, and no state dict does: weights 8bit, activations 8bit" in result.output
     assert "Its float weights are those that the recipe names." in result.output
     file = tmp_path / "made" / f"{NAME}.ranges.safetensors"
     assert f'load it:  qzoo.load(qzoo.create("{NAME}", pretrained="float"), "{file}")' in result.output
+    assert f"evaluate it:  qzoo evaluate {NAME} --ranges {file}" in result.output
+    assert "top-1 99.33" in qzoo("evaluate", NAME, "--ranges", file).output
     assert file.is_file()
 
 
@@ -47,9 +50,18 @@ def test_json(checkpoint: Path, tmp_path: Path) -> None:
     assert made["files"] == [str(tmp_path / f"{NAME}.ranges.safetensors")]
 
 
-def test_without_a_folder_it_lies_where_create_looks(checkpoint: Path) -> None:
+def test_what_ships_with_a_recipe_goes_before_what_is_imported(checkpoint: Path) -> None:
+    """So the name alone would give another model than the one that was imported."""
     result = qzoo("import", checkpoint, "--as", NAME)
-    assert f'load it:  qzoo.create("{NAME}", pretrained=True)' in result.output
+    assert f'load it:  qzoo.load(qzoo.create("{NAME}", pretrained="float"), "' in result.output
+
+
+def test_a_recipe_of_ones_own_finds_it_by_name(checkpoint: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text((package.environment.packaged("digits") / "resnet8_digits.yaml").read_text())
+    result = qzoo("import", checkpoint, "--as", f"{recipe}:int8")
+    assert f'load it:  qzoo.create("{recipe}:int8", pretrained=True)' in result.output
+    assert f"evaluate it:  qzoo evaluate {recipe}:int8\n" in result.output
 
 
 def test_trained_weights(checkpoint: Path, tmp_path: Path) -> None:
@@ -59,9 +71,11 @@ def test_trained_weights(checkpoint: Path, tmp_path: Path) -> None:
     torch.save(state, checkpoint)
     result = qzoo("import", checkpoint, "--as", NAME, "-o", tmp_path, "--ignore", "module.extra")
     assert result.exit_code == 0, result.output
-    assert "left out: 1 keys" in result.output
+    assert "left out: module.extra\n" in result.output
     assert "Its float weights are not those that the recipe names." in result.output
     assert f'qzoo.load(qzoo.create("{NAME}"), "{tmp_path / NAME}.model.safetensors")' in result.output
+    # One weight was doubled, and its ranges were not.
+    assert "top-1 " in qzoo("evaluate", NAME, "--ranges", f"{tmp_path / NAME}.model.safetensors").output
 
 
 def test_mistakes_are_one_message(checkpoint: Path) -> None:
@@ -70,3 +84,5 @@ def test_mistakes_are_one_message(checkpoint: Path) -> None:
     assert "no home in the model" in result.output
     assert "Traceback" not in result.output
     assert qzoo("import", "nowhere.pth", "--as", NAME).exit_code == 2
+    target = qzoo("import", checkpoint, "--as", NAME, "-o", checkpoint)
+    assert (target.exit_code, "a.pth is a file; the artifacts go into a folder" in target.output) == (2, True)

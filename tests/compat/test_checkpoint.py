@@ -43,12 +43,24 @@ def test_a_file_can_run_no_code(tmp_path: Path) -> None:
         read_state_dict(path)
 
 
+def test_a_damaged_tensor_is_noticed(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.pth", {"w": torch.arange(10_000.0)})
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"a.pth is damaged: the checksum of .* does not fit its content. Copy it"):
+        read_state_dict(path)
+
+
 def test_what_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"is a folder. Give the file that `torch.save"):
+        read_state_dict(tmp_path)
     with pytest.raises(WeightsError, match=r"No checkpoint at .*nowhere.pth. Give the file that `torch.save"):
         read_state_dict(tmp_path / "nowhere.pth")
     for name, text in (("text.pth", b"hello"), ("empty.pth", b""), ("text.safetensors", b"hello")):
         (tmp_path / name).write_bytes(text)
-        with pytest.raises(WeightsError, match=rf"{name} is damaged or no weights file "):
+        with pytest.raises(WeightsError, match=rf"{name} is damaged or no weights file \((?!.*weights_only)"):
             read_state_dict(tmp_path / name)
     broken = written(tmp_path / "broken.pth", STATE)
     broken.write_bytes(broken.read_bytes()[:-300])

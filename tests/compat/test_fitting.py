@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import qzoo
 from qzoo.compat import export_state_dict, load_state_dict
 from qzoo.compat.fitting import grouped
-from qzoo.errors import WeightsError
+from qzoo.errors import UnknownNameError, WeightsError
 from tests.compat.conftest import images, made_by_a_script, resnet18
 from tests.runtimes.conftest import digits
 
@@ -76,18 +76,28 @@ def test_what_does_not_fit_is_all_said_and_nothing_is_changed(state: OrderedDict
         "nothing for, in the model, 2: bn1.bias, layer2.conv1.input_quantizer.amax",
         "conv1.weight: has shape [2, 2], the model's [16, 1, 3, 3]",
         "layer1.conv1._weight_quantizer._amax: has shape [3, 1, 1, 1], the model's [16, 1, 1, 1]",
-        "layer1.conv2._input_quantizer._amax: is NaN, negative or infinite: its calibrator saw nothing",
+        "layer1.conv2._input_quantizer._amax: is NaN: its calibrator saw nothing",
     ):
         assert line in str(told.value)
     for key, value in model.state_dict().items():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0, equal_nan=True)
 
 
+def test_float_checkpoints_and_ranges_alone_are_told(state: OrderedDict[str, Tensor]) -> None:
+    weights = {key: value for key, value in state.items() if not key.endswith("._amax")}
+    with pytest.raises(WeightsError, match="no range of the model is in it: is it the checkpoint of a float model"):
+        load_state_dict(target(), weights)
+    with pytest.raises(
+        WeightsError, match="no weight of the model is in it: qzoo's own files of ranges are for qzoo.lo"
+    ):
+        load_state_dict(target(), {key: value for key, value in state.items() if key not in weights})
+
+
 def test_keys_can_be_left_out(state: OrderedDict[str, Tensor]) -> None:
     state["fc2.weight"] = state["fc2.bias"] = torch.ones(2)
     fit = load_state_dict(target(), state, ignore=["fc2.*"])
     assert fit.left_out == ["fc2.weight", "fc2.bias"]
-    with pytest.raises(WeightsError, match=r"To be left out, but no key matches: fc3.\*. Keys are as in the file."):
+    with pytest.raises(UnknownNameError, match=r"To be left out, but no key matches: fc3.\*. Keys are as in the file."):
         load_state_dict(target(), state, ignore=["fc2.*", "fc3.*"])
 
 
@@ -113,7 +123,7 @@ def test_ranges_take_the_shape_and_type_of_the_models(state: OrderedDict[str, Te
 def test_one_range_for_all_channels_is_as_many_equal_ones(state: OrderedDict[str, Tensor]) -> None:
     state["conv1._weight_quantizer._amax"] = torch.tensor(0.75)
     model = target()
-    load_state_dict(model, state)
+    assert load_state_dict(model, state).spread == ["conv1._weight_quantizer._amax"]
     assert torch.equal(model.get_submodule("conv1.weight_quantizer").amax, torch.full((16, 1, 1, 1), 0.75))
 
 
@@ -149,7 +159,7 @@ def test_a_sign_that_calibration_decides_becomes_signed() -> None:
         ("conv1.weight", lambda w: w * torch.nan, "conv1.weight: holds NaN"),
         ("conv1._input_quantizer._amax", lambda a: a.to(torch.float8_e4m3fn), "holds no ranges, but float8_e4m3fn"),
         ("conv1._input_quantizer._amax", lambda a: a.to("meta"), r"holds no ranges, but nothing \(meta\)"),
-        ("conv1._input_quantizer._amax", lambda a: -a, "is NaN, negative or infinite"),
+        ("conv1._input_quantizer._amax", lambda a: -a, "is negative or infinite"),
     ],
 )
 def test_values_that_are_none(state: OrderedDict[str, Tensor], key: str, change: Any, problem: str) -> None:

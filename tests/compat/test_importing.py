@@ -26,7 +26,7 @@ def test_of_the_bases_own_weights_the_ranges_say_all(
     scripted_digits: nn.Module, checkpoint: Path, tmp_path: Path
 ) -> None:
     made = import_checkpoint(checkpoint, NAME, tmp_path / "made")
-    assert (made.of_base, made.address) == (True, NAME)
+    assert (made.of_base, made.address, made.by_name) == (True, NAME, False)
     assert [file.name for file in made.files] == [f"{NAME}.ranges.safetensors"]
     assert made.files[0].stat().st_size < 10_000
     model = qzoo.create(NAME, pretrained="float")
@@ -47,9 +47,10 @@ def test_trained_weights_are_kept_whole(scripted_digits: nn.Module, checkpoint: 
     assert torch.equal(model.conv1.weight, state["conv1.weight"])  # type: ignore[union-attr, arg-type]
 
 
-def test_a_trained_variant_is_found_by_its_name(checkpoint: Path) -> None:
+def test_a_trained_variant_is_kept_whole(checkpoint: Path) -> None:
     name = "resnet8_digits_w4a4_qat"
     made = import_checkpoint(checkpoint, name)  # bits are as the variant says
+    assert not made.by_name  # the one that ships goes before
     assert [file.name for file in made.files] == [f"{name}.model.safetensors"]
     assert made.files[0].parent.name == "artifacts"
 
@@ -100,6 +101,14 @@ def test_where_no_variant_fits_the_rules_of_one_are_given(checkpoint: Path, tmp_
     assert made.fit.ranges == 17 + 6 - 1
 
 
+def test_ranges_that_are_none_have_nothing_to_do_with_the_variant(checkpoint: Path) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    state["conv1._input_quantizer._amax"] = torch.tensor(torch.nan)
+    torch.save(state, checkpoint)
+    with pytest.raises(WeightsError, match=r"saw nothing\nCalibrate again in the script that made it"):
+        import_checkpoint(checkpoint, NAME)
+
+
 def test_a_base_is_no_variant(checkpoint: Path) -> None:
     with pytest.raises(UnknownNameError, match="'resnet8_digits' is a base; name one of its variants"):
         import_checkpoint(checkpoint, "resnet8_digits")
@@ -112,7 +121,7 @@ def test_created_by_name_it_warns_that_the_images_are_not_known(
     recipe = tmp_path / "mine.yaml"
     recipe.write_text((packaged("digits") / "resnet8_digits.yaml").read_text())
     made = import_checkpoint(checkpoint, f"{recipe}:int8")
-    assert made.variant.name == "mine_int8"
-    with pytest.warns(OtherImagesWarning, match="does not say how many images it was calibrated on, the recipe says"):
+    assert (made.variant.name, made.by_name) == ("mine_int8", True)
+    with pytest.warns(OtherImagesWarning, match="was imported or saved by hand: on which images"):
         model = qzoo.create(f"{recipe}:int8", pretrained=True)
     assert export_state_dict(model).keys() == torch.load(checkpoint, weights_only=True).keys()
