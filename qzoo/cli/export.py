@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from qzoo.cli.console import check_target, stderr, stdout, write_json
-from qzoo.cli.options import Data, Json, Runtime
+from qzoo.cli.options import Data, Json, Ranges, Runtime
 from qzoo.errors import UnknownNameError
 from qzoo.schema.export import Rest
 from qzoo.weights.finding import find
@@ -33,10 +33,7 @@ def run(
     ] = None,
     data: Data = None,
     images: Annotated[int, typer.Option("--images", min=0, help="How many to compare on; 0: none.")] = 32,
-    ranges: Annotated[
-        Path | None,
-        typer.Option("--ranges", help="A file of ranges, or of a whole model; default: by name.", show_default=False),
-    ] = None,
+    ranges: Ranges = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="Derive what the runtime runs best, with the ranges.")] = False,
     reduce_range: Annotated[
         bool, typer.Option("--reduce-range", help="Adapt, with weights of 7 bits: for CPUs without VNNI.")

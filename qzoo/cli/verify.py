@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qzoo.cli.console import check_target, stdout, write_json
-from qzoo.cli.options import BatchSize, Data, Device, Json, Workers
+from qzoo.cli.options import BatchSize, Data, Device, Json, Ranges, Workers
 
 if TYPE_CHECKING:
     from qzoo.tasks.verify import Verified
@@ -29,10 +29,7 @@ def run(
     receipt: Annotated[
         Path | None, typer.Option("--receipt", help="A receipt; default: the variant's own.", show_default=False)
     ] = None,
-    ranges: Annotated[
-        Path | None,
-        typer.Option("--ranges", help="A file of ranges, or of a whole model; default: by name.", show_default=False),
-    ] = None,
+    ranges: Ranges = None,
     batch_size: BatchSize = None,
     device: Device = "cpu",
     workers: Workers = None,
