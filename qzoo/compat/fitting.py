@@ -20,8 +20,9 @@ COUNTER = "num_batches_tracked"
 """Of batch norm; no prediction depends on it, and old checkpoints lack it."""
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 SHOWN = 5
-UNUSABLE = ("is NaN: its calibrator saw nothing", "is negative or infinite")
 """Tensors of a wrong shape that a message names."""
+UNUSABLE = ("is NaN: its calibrator saw nothing", "is negative or infinite")
+"""What is said of ranges that are none."""
 
 
 @dataclass(frozen=True)

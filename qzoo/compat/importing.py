@@ -86,7 +86,9 @@ def import_checkpoint(
         raise WeightsError(f"{path} as {variant.name}: {error}\n{advice}") from error
     of_base = _is_of_base(model, variant)
     files = _write(model, variant, of_base, folder)
-    by_name = artifact_at_hand(entry, variant.name, RANGES if variant.finetune is None else MODEL) in files
+    trained = variant.finetune is not None
+    found = artifact_at_hand(entry, variant.name, MODEL if trained else RANGES) in files
+    by_name = found and (trained or of_base is True)
     return Imported(entry.address(chosen), variant, model, fit, of_base, files, by_name)
 
 

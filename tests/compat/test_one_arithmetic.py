@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 import qzoo
 from qzoo.compat.foreign_keys import translate
@@ -17,14 +18,19 @@ from tests.runtimes.conftest import digits
 BATCHES = [3 * digits(512)[:256], digits(512)[256:]]  # the second needs no new bins, the first sets them
 
 
-@pytest.mark.parametrize("batches", [BATCHES, BATCHES[::-1]], ids=["shrinking", "growing"])
-def test_the_tutorials_calibration_is_that_of_the_recipe(batches: list[torch.Tensor]) -> None:
-    scripted = made_by_a_script(lambda: qzoo.create("resnet8_digits", pretrained=True), batches)
-    model = qzoo.create("resnet8_digits_int8", pretrained="float")
+def by_recipe(name: str, batches: list[torch.Tensor]) -> nn.Module:
+    model = qzoo.create(name, pretrained="float")
     with torch.no_grad(), collecting(model, "reference") as collection:
         for batch in batches:
             model(batch)
     solve_ranges(model, collection)
+    return model
+
+
+@pytest.mark.parametrize("batches", [BATCHES, BATCHES[::-1]], ids=["shrinking", "growing"])
+def test_the_tutorials_calibration_is_that_of_the_recipe(batches: list[torch.Tensor]) -> None:
+    scripted = made_by_a_script(lambda: qzoo.create("resnet8_digits", pretrained=True), batches)
+    model = by_recipe("resnet8_digits_int8", batches)
     theirs = translate(scripted.state_dict()).ranges
     assert get_ranges(model).keys() == theirs.keys()
     for key, amax in get_ranges(model).items():
@@ -49,10 +55,6 @@ def test_methods_can_be_changed_without_images() -> None:
     for one in scripted.modules():
         if isinstance(one, quant_nn.TensorQuantizer) and isinstance(one._calibrator, calib.HistogramCalibrator):
             one.load_calib_amax(method="entropy")
-    model = qzoo.create("resnet8_digits_int8_entropy", pretrained="float")
-    with torch.no_grad(), collecting(model, "reference") as collection:
-        for batch in BATCHES:
-            model(batch)
-    solve_ranges(model, collection)
+    model = by_recipe("resnet8_digits_int8_entropy", BATCHES)
     theirs = translate(scripted.state_dict()).ranges
     assert all(torch.equal(amax, theirs[key]) for key, amax in get_ranges(model).items())

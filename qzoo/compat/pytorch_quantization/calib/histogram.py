@@ -164,7 +164,7 @@ def calibrate_weights(
             else:
                 amax = _by_histograms(_rows(weight, axis), method, quantizer, percentile, num_bins)
             shape = [-1 if dim == axis else 1 for dim in range(weight.dim())] if perchannel else []
-            quantizer.amax = amax.reshape(shape).cpu().numpy()
+            quantizer.amax = amax.float().reshape(shape)
 
 
 def check_method(method: str, known: tuple[str, ...], percentile: float) -> None:

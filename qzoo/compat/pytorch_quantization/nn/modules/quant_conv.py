@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qzoo.compat.pytorch_quantization import tensor_quant
-from qzoo.compat.pytorch_quantization.nn.modules import _utils
+from qzoo.compat.pytorch_quantization.nn.modules.quantized import QuantizedWeighted
 
 __all__ = [
     "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "QuantConv1d",
@@ -17,24 +17,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-class _Quantized(_utils.QuantMixin):
-    """Takes the arguments of the float class, and `quant_desc_input=`, `quant_desc_weight=`."""
-
-    weight: Tensor
-    bias: Any
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        mine, descriptors = _utils.split_keywords(super().__init__, kwargs)
-        desc_input, desc_weight = _utils.pop_quant_desc_in_kwargs(type(self), **descriptors)
-        super().__init__(*args, **mine)
-        self.init_quantizer(desc_input, desc_weight)
-
-    def _quant(self, input: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the quantized input and the quantized weight."""
-        return self._input_quantizer(input), self._weight_quantizer(self.weight)
-
-
-class _QuantConvNd(_Quantized):
+class _QuantConvNd(QuantizedWeighted):
     _conv_forward: Callable[..., Tensor]
 
     def forward(self, input: Tensor) -> Tensor:
@@ -43,7 +26,7 @@ class _QuantConvNd(_Quantized):
         return self._conv_forward(quant_input, quant_weight, self.bias)
 
 
-class _QuantConvTransposeNd(_Quantized):
+class _QuantConvTransposeNd(QuantizedWeighted):
     _convolve: Callable[..., Tensor]
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:

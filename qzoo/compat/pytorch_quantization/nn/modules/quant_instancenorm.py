@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from qzoo.compat.pytorch_quantization.nn.modules.quant_pooling import QuantizedInput
+from qzoo.compat.pytorch_quantization.nn.modules.quantized import QuantizedInput
 
 __all__ = ["QuantInstanceNorm1d", "QuantInstanceNorm2d", "QuantInstanceNorm3d"]
 

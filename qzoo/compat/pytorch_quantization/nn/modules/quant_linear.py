@@ -6,12 +6,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qzoo.compat.pytorch_quantization import tensor_quant
-from qzoo.compat.pytorch_quantization.nn.modules.quant_conv import _Quantized
+from qzoo.compat.pytorch_quantization.nn.modules.quantized import QuantizedWeighted
 
 __all__ = ["Linear", "QuantLinear"]
 
 
-class QuantLinear(_Quantized, nn.Linear):
+class QuantLinear(QuantizedWeighted, nn.Linear):
     """`nn.Linear`, quantized; by default its weight has one range for each row, which is an output.
 
     Example:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from torch import nn
 
-from torch import Tensor, nn
-
-from qzoo.compat.pytorch_quantization.nn.modules import _utils
+from qzoo.compat.pytorch_quantization.nn.modules.quantized import QuantizedInput
 
 __all__ = [
     "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AvgPool1d", "AvgPool2d", "AvgPool3d",
@@ -14,20 +12,6 @@ __all__ = [
     "QuantAdaptiveAvgPool3d", "QuantAvgPool1d", "QuantAvgPool2d", "QuantAvgPool3d", "QuantMaxPool1d",
     "QuantMaxPool2d", "QuantMaxPool3d",
 ]  # fmt: skip
-
-
-class QuantizedInput(_utils.QuantInputMixin):
-    """Takes the arguments of the float class, and `quant_desc_input=`; quantizes the input, then runs its forward."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        mine, descriptors = _utils.split_keywords(super().__init__, kwargs)
-        desc_input = _utils.pop_quant_desc_in_kwargs(type(self), input_only=True, **descriptors)
-        super().__init__(*args, **mine)
-        self.init_quantizer(desc_input)
-
-    def forward(self, input: Tensor) -> Any:
-        """Returns what the float module makes of the quantized input."""
-        return super().forward(self._input_quantizer(input))  # type: ignore[misc]
 
 
 class QuantMaxPool1d(QuantizedInput, nn.MaxPool1d):

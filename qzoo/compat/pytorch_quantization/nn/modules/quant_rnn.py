@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from qzoo.compat.pytorch_quantization import tensor_quant
 from qzoo.compat.pytorch_quantization.nn.modules import _utils
-from qzoo.compat.pytorch_quantization.nn.modules.quant_conv import _Quantized
+from qzoo.compat.pytorch_quantization.nn.modules.quantized import QuantizedWeighted
 from qzoo.compat.pytorch_quantization.nn.modules.tensor_quantizer import TensorQuantizer
 
 __all__ = ["LSTM", "LSTMCell", "QuantLSTM", "QuantLSTMCell"]
@@ -26,7 +26,7 @@ State = tuple[Tensor, Tensor]
 """Hidden state and cell state, each `(N, H)`."""
 
 
-class QuantLSTMCell(_Quantized, nn.LSTMCell):
+class QuantLSTMCell(QuantizedWeighted, nn.LSTMCell):
     """`nn.LSTMCell`, quantized; by default its two weights have one range for each row that both share."""
 
     default_quant_desc_weight = tensor_quant.QUANT_DESC_8BIT_LINEAR_WEIGHT_PER_ROW
@@ -81,11 +81,12 @@ class QuantLSTM(_utils.QuantMixin, nn.LSTM):
         if hx is None:
             zeros = steps[0].new_zeros(len(self._weight_quantizers), len(steps[0]), self.hidden_size)
             return zeros, zeros
-        packed = isinstance(input, PackedSequence)
-        start = self.permute_hidden(hx, input.sorted_indices) if isinstance(input, PackedSequence) else hx
-        data, sizes = (input.data, input.batch_sizes) if isinstance(input, PackedSequence) else (input, None)
-        self.check_forward_args(data, start, sizes if packed else None)
-        return start
+        if isinstance(input, PackedSequence):
+            start = self.permute_hidden(hx, input.sorted_indices)
+            self.check_forward_args(input.data, start, input.batch_sizes)
+            return start
+        self.check_forward_args(input, hx, None)
+        return hx
 
     def _layers(self, steps: list[Tensor], start: State) -> tuple[list[Tensor], State]:
         ends: list[State] = []
