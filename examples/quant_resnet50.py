@@ -31,6 +31,7 @@ from qzoo.compat.pytorch_quantization import nn as quant_nn
 from qzoo.compat.pytorch_quantization.residual import add_residual_quantizers
 from qzoo.compat.pytorch_quantization.tensor_quant import QuantDescriptor
 from qzoo.data import default_workers, evaluation_split, loader, open_split, sample
+from qzoo.runtimes.packages import require
 
 console = Console(highlight=False)
 bar: Any = {"console": console, "transient": True, "disable": not console.is_terminal}
@@ -143,6 +144,7 @@ def create_model(args: argparse.Namespace) -> nn.Module:
 
 def main(argv: list[str] | None = None) -> dict[str, float]:
     args = get_args(argv)
+    require("onnxscript")  # for the last step: better known before the first
     args.out.mkdir(parents=True, exist_ok=True)
     data, top1 = Data(args), {}
 
