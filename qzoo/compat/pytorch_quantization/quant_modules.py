@@ -93,8 +93,8 @@ def initialize(
 ) -> None:
     """Replaces the layers of `torch.nn` by quantized ones, for the whole process, until `deactivate`.
 
-    A model whose class says `nn.Conv2d(...)` when it is made gets quantized layers then; nothing in it is copied. Import
-    model libraries before: a class that is defined meanwhile, or has such a layer as a default, keeps it for good.
+    A model whose class says `nn.Conv2d(...)` when it is made gets quantized layers then; nothing in it is copied.
+    Import model libraries before: a class that is defined meanwhile, or has such a layer as a default, keeps it.
 
     Args:
         float_module_list: names that stay as they are: `["Linear"]`.

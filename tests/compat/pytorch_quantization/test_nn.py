@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -167,9 +168,12 @@ class TestClip:
             assert torch.equal(quant_nn.Clip(-bound, bound)(x), x.clamp(-1, 1))
         learned = quant_nn.Clip(-1.0, 1.0, learn_min=True, learn_max=True)
         assert len(list(learned.parameters())) == 2
-        assert quant_nn.Clip(torch.tensor(-1.0), 1.0, learn_min=True).clip_value_min == -1
-        with pytest.raises(ValueError, match=r"must be scalar for initializing learnable range, not of shape \(2,\)"):
-            quant_nn.Clip(torch.ones(2), 1.0, learn_min=True)
+        assert quant_nn.Clip(np.float32(-1), 1.0, learn_min=True).clip_value_min == -1
+        for given in (torch.tensor(-1.0), np.ones(2)):
+            with pytest.raises(
+                ValueError, match=r"must be scalar for initializing learnable range, .* Give a num"
+            ):
+                quant_nn.Clip(given, 1.0, learn_min=True)
 
     def test_gradients_are_those_of_pact(self) -> None:
         x = torch.tensor([-3.0, -1.0, 0.5, 1.0, 3.0], requires_grad=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,11 +19,11 @@ class Clip(nn.Module):
     Args:
         clip_value_min: number, array or tensor.
         clip_value_max: likewise.
-        learn_min: the lower bound is a parameter, that starts there; it has to be one number.
+        learn_min: the lower bound is a parameter, that starts there; it has to be a number, and no tensor.
         learn_max: likewise.
 
     Raises:
-        ValueError: a bound that is to be learned is no single number.
+        ValueError: a bound that is to be learned is no number.
 
     Example:
         >>> Clip(-1.0, 1.0)(torch.tensor([-3.0, 0.5]))
@@ -45,13 +46,13 @@ class Clip(nn.Module):
         if not learned:
             setattr(self, name, value)
             return
-        start = _tensor(value)
-        if start.numel() != 1:
+        # Tensors are refused as by the original: whether training changes the caller's would be anybody's guess.
+        if isinstance(value, Tensor) or np.size(value) != 1:
             raise ValueError(
-                "clip_value_min/clip_value_max must be scalar for initializing learnable range, not of shape "
-                f"{tuple(start.shape)}."
+                "clip_value_min/clip_value_max must be scalar for initializing learnable range, not "
+                f"{type(value).__name__} of shape {tuple(np.shape(value))}. Give a number."
             )
-        setattr(self, name, nn.Parameter(start.detach().clone()))
+        setattr(self, name, nn.Parameter(torch.tensor(float(value))))
 
 
 def _tensor(value: Any) -> Tensor:
