@@ -170,9 +170,7 @@ class TestClip:
         assert len(list(learned.parameters())) == 2
         assert quant_nn.Clip(np.float32(-1), 1.0, learn_min=True).clip_value_min == -1
         for given in (torch.tensor(-1.0), np.ones(2)):
-            with pytest.raises(
-                ValueError, match=r"must be scalar for initializing learnable range, .* Give a num"
-            ):
+            with pytest.raises(ValueError, match=r"must be scalar for initializing learnable range, .* Give a num"):
                 quant_nn.Clip(given, 1.0, learn_min=True)
 
     def test_gradients_are_those_of_pact(self) -> None:
