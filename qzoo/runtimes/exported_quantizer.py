@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qzoo.quant.fake_quant import quantization_scale, quantize
+from qzoo.quant.fake_quant import quantize
 from qzoo.quant.layers import float_weight
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes import quant_ops
-from qzoo.runtimes.quant_ops import INTEGERS, stored_dtype
+from qzoo.runtimes.quant_ops import has_more_values, step_size, stored_dtype
 
 SHIFTED = {torch.int8: torch.uint8, torch.int16: torch.uint16}
-SMALLEST_SCALE = torch.finfo(torch.float32).tiny
-"""Of a range that holds nothing: all comes to 0, as it does in the quantizer."""
 
 
 def exportable(model: nn.Module, *, shifted: bool = False) -> nn.Module:
@@ -59,11 +56,11 @@ class ExportedActivation(nn.Module):
         dtype = stored_dtype(on.fp8, quantizer.spec.bits, unsigned=on.low == 0)
         middle = shifted and dtype in SHIFTED
         zero = (torch.iinfo(SHIFTED[dtype]).max + 1) // 2 if middle else 0
-        scale = step_size(quantizer.amax, quantizer)
+        scale = step_size(quantizer.amax, on)
         self.register_buffer("scale", scale)
         self.register_buffer("zero_point", torch.tensor(zero, dtype=SHIFTED[dtype] if middle else dtype))
         self.ends: tuple[float, float] | None = None
-        if dtype in INTEGERS and (on.low, on.high) != (torch.iinfo(dtype).min, torch.iinfo(dtype).max):
+        if has_more_values(dtype, on):
             self.ends = (on.low * float(scale), on.high * float(scale))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +83,7 @@ class ExportedWeight(nn.Module):
         self.axis = next((dim for dim, size in enumerate(amax.shape) if size > 1), 0)
         dtype = stored_dtype(on.fp8, quantizer.spec.bits, unsigned=on.low == 0)
         self.register_buffer("values", quantize(weight, amax, on).to(dtype))
-        scale = step_size(amax, quantizer)
+        scale = step_size(amax, on)
         self.register_buffer("scale", scale.flatten() if scale.dim() else scale)
 
     @property
@@ -98,10 +95,3 @@ class ExportedWeight(nn.Module):
         """Returns the weight, rounded."""
         rounded: Tensor = quant_ops.dequantize(self.values, self.scale, self.axis)
         return rounded
-
-
-def step_size(amax: Tensor, quantizer: TensorQuantizer) -> Tensor:
-    """Returns the scale of ONNX, `amax / bound`, float32, in the shape of `amax`."""
-    empty = quantization_scale(amax, quantizer.grid) == 0
-    scale: Any = amax.detach().float() / quantizer.grid.bound
-    return torch.where(empty, SMALLEST_SCALE, scale)

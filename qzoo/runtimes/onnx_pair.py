@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from qzoo.errors import UnsupportedError
-from qzoo.quant.fake_quant import SMALLEST_AMAX, Grid
-from qzoo.runtimes.quant_ops import INTEGERS, stored_dtype
+from qzoo.quant.fake_quant import Grid
+from qzoo.runtimes.quant_ops import has_more_values, step_size, stored_dtype
 
 try:
     # What `is_in_onnx_export` looks at, where it is not Dynamo that asks.
@@ -54,14 +54,14 @@ def quantize_dequantize_pair(x: Tensor, amax: Tensor, on: Grid, bits: int) -> Te
     if on.fp8 is None and bits > MOST_BITS:
         raise UnsupportedError(f"ONNX stores quantized values of at most {MOST_BITS} bits, not {bits}.")
     with untraced():
-        axis, scale = _axis(amax, x.dim()), _step(amax, on)
+        axis, scale = _axis(amax, x.dim()), step_size(amax, on)
         dtype = stored_dtype(on.fp8, bits, unsigned=on.low == 0)
         flat = scale.reshape(-1) if axis is not None else scale.reshape(())
         zero_point = torch.zeros(flat.shape, dtype=dtype, device=flat.device)
         low, high = on.low * scale, on.high * scale
     full = x.dtype == torch.float32
     y = x if full else x.float()
-    if dtype in INTEGERS and (on.low, on.high) != (torch.iinfo(dtype).min, torch.iinfo(dtype).max):
+    if has_more_values(dtype, on):
         y = torch.minimum(torch.maximum(y, low), high)
     if torch._C._is_tracing():
         scripted: Tensor = _TorchScriptPair.apply(y, flat, zero_point, axis)
@@ -93,12 +93,6 @@ def _axis(amax: Tensor, dims: int) -> int | None:
     if len(along) > 1:
         raise ValueError(f"ONNX does not support multi-axis quantization: amax has shape {tuple(amax.shape)}.")
     return along[0] if along else None
-
-
-def _step(amax: Tensor, on: Grid) -> Tensor:
-    amax = amax.detach().float()
-    tiny = torch.finfo(torch.float32).tiny  # of a range that holds nothing: all comes to 0
-    return torch.where(amax <= SMALLEST_AMAX, tiny, amax / on.bound)
 
 
 class _TorchScriptPair(torch.autograd.Function):

@@ -12,6 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from qzoo.quant.fake_quant import Grid, quantization_scale
+
+SMALLEST_SCALE = torch.finfo(torch.float32).tiny
+"""Of a range that holds nothing: all comes to 0, as it does in the quantizer."""
 INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.uint16)
 
 
@@ -71,6 +75,23 @@ def translation() -> dict[Any, Callable[..., Any]]:
         torch.ops.qzoo.quantize_dequantize.default: quantized,
         torch.ops.qzoo.dequantize.default: stored,
     }
+
+
+def step_size(amax: Tensor, on: Grid) -> Tensor:
+    """Returns the scale of ONNX, `amax / bound`, float32, in the shape of `amax`."""
+    step: Any = amax.detach().float() / on.bound
+    return torch.where(quantization_scale(amax, on) == 0, SMALLEST_SCALE, step)
+
+
+def has_more_values(dtype: torch.dtype, on: Grid) -> bool:
+    """Whether a type stores values beyond the ends of a grid, so that what is quantized has to be clipped before.
+
+    Example:
+        >>> from qzoo.quant.fake_quant import grid
+        >>> has_more_values(torch.int8, grid(bits=8)), has_more_values(torch.int8, grid(bits=4))
+        (False, True)
+    """
+    return dtype in INTEGERS and (on.low, on.high) != (torch.iinfo(dtype).min, torch.iinfo(dtype).max)
 
 
 def stored_dtype(fp8: torch.dtype | None, bits: int, unsigned: bool) -> torch.dtype:
