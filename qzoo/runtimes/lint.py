@@ -12,7 +12,7 @@ from qzoo.errors import WeightsError
 from qzoo.runtimes.graph import DEQUANTIZE, nodes
 from qzoo.runtimes.rules import layers, pairs, processors, tensors
 from qzoo.runtimes.runtime import Runtime
-from qzoo.schema.export import Finding
+from qzoo.schema.export import ByLevel, Finding
 
 Rule = Callable[[ir.Graph, Runtime], Iterable[Finding]]
 
@@ -25,7 +25,7 @@ RULES: tuple[Rule, ...] = (
 
 
 @dataclass(frozen=True)
-class LintReport:
+class LintReport(ByLevel):
     """What the rules found.
 
     Attributes:
@@ -39,16 +39,6 @@ class LintReport:
     findings: list[Finding]
     quantized: int
     layers: int
-
-    @property
-    def errors(self) -> list[Finding]:
-        """What is wrong."""
-        return [one for one in self.findings if one.level == "error"]
-
-    @property
-    def notes(self) -> list[Finding]:
-        """What stays in float, and what depends on the processor."""
-        return [one for one in self.findings if one.level == "note"]
 
 
 def lint(model: ir.Model, runtime: Runtime) -> LintReport:

@@ -68,7 +68,23 @@ class Parity(StrictModel):
     """The first quantizer that is more than one step off though it was fed rightly: a fault, not a rounding."""
 
 
-class ExportReport(StrictModel):
+class ByLevel:
+    """What has findings, apart by level."""
+
+    findings: list[Finding]
+
+    @property
+    def errors(self) -> list[Finding]:
+        """Rules that are broken."""
+        return [one for one in self.findings if one.level == "error"]
+
+    @property
+    def notes(self) -> list[Finding]:
+        """What stays in float, and what depends on the processor."""
+        return [one for one in self.findings if one.level == "note"]
+
+
+class ExportReport(StrictModel, ByLevel):
     """What `qzoo export --json` writes."""
 
     name: str
@@ -84,16 +100,6 @@ class ExportReport(StrictModel):
     parity: Parity | None
     seconds: float
     environment: dict[str, str | int]
-
-    @property
-    def errors(self) -> list[Finding]:
-        """Rules that are broken."""
-        return [one for one in self.findings if one.level == "error"]
-
-    @property
-    def notes(self) -> list[Finding]:
-        """What stays in float, and what depends on the processor."""
-        return [one for one in self.findings if one.level == "note"]
 
 
 class Exports(StrictModel):
