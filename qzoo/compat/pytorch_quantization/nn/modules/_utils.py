@@ -16,12 +16,8 @@ from qzoo.errors import did_you_mean
 DESCRIPTORS = ("quant_desc_input", "quant_desc_weight")
 
 
-class QuantInputMixin:
-    """Quantizes the input of a module.
-
-    Attributes:
-        default_quant_desc_input: of modules that are made from now on without `quant_desc_input=`.
-    """
+class _HasInputQuantizer:
+    """What both mixins have; a script tells them apart by `isinstance`, so neither derives from the other."""
 
     default_quant_desc_input = QUANT_DESC_8BIT_PER_TENSOR
     _input_quantizer: TensorQuantizer
@@ -34,6 +30,19 @@ class QuantInputMixin:
             ValueError: it is no `QuantDescriptor`.
         """
         cls.default_quant_desc_input = _checked(value)
+
+    @property
+    def input_quantizer(self) -> TensorQuantizer:
+        """Of the input."""
+        return self._input_quantizer
+
+
+class QuantInputMixin(_HasInputQuantizer):
+    """Quantizes the input of a module.
+
+    Attributes:
+        default_quant_desc_input: of modules that are made from now on without `quant_desc_input=`.
+    """
 
     def init_quantizer(self, quant_desc_input: QuantDescriptor) -> None:
         """Makes the quantizer; call it in `__init__`.
@@ -46,13 +55,8 @@ class QuantInputMixin:
         self._fake_quant = True
         self._input_quantizer = _quantizer(quant_desc_input)
 
-    @property
-    def input_quantizer(self) -> TensorQuantizer:
-        """Of the input."""
-        return self._input_quantizer
 
-
-class QuantMixin:
+class QuantMixin(_HasInputQuantizer):
     """Quantizes the input and the weight of a module.
 
     Attributes:
@@ -60,19 +64,8 @@ class QuantMixin:
         default_quant_desc_weight: likewise.
     """
 
-    default_quant_desc_input = QUANT_DESC_8BIT_PER_TENSOR
     default_quant_desc_weight = QUANT_DESC_8BIT_PER_TENSOR
-    _input_quantizer: TensorQuantizer
     _weight_quantizer: TensorQuantizer
-
-    @classmethod
-    def set_default_quant_desc_input(cls, value: QuantDescriptor) -> None:
-        """Sets the descriptor of the inputs of modules of this class that are made from now on.
-
-        Raises:
-            ValueError: it is no `QuantDescriptor`.
-        """
-        cls.default_quant_desc_input = _checked(value)
 
     @classmethod
     def set_default_quant_desc_weight(cls, value: QuantDescriptor) -> None:
@@ -104,11 +97,6 @@ class QuantMixin:
         else:
             self._input_quantizers = nn.ModuleList(_quantizer(quant_desc_input) for _ in range(num_layers))
             self._weight_quantizers = nn.ModuleList(_quantizer(quant_desc_weight) for _ in range(num_layers))
-
-    @property
-    def input_quantizer(self) -> TensorQuantizer:
-        """Of the input."""
-        return self._input_quantizer
 
     @property
     def weight_quantizer(self) -> TensorQuantizer:
