@@ -78,6 +78,18 @@ class Fit:
         return lines + ([f"and {len(self.wrong) - SHOWN} more of this kind"] if len(self.wrong) > SHOWN else [])
 
 
+class MisfitError(WeightsError):
+    """A state dict does not fit a model.
+
+    Attributes:
+        fit: how.
+    """
+
+    def __init__(self, fit: Fit) -> None:
+        super().__init__("\n  ".join(["The state dict does not fit the model:", *fit.problems]))
+        self.fit = fit
+
+
 def load_state_dict(model: nn.Module, state: Mapping[str, Any], ignore: Iterable[str] = ()) -> Fit:
     """Gives a quantized model the weights and ranges of another toolkit's state dict, in place.
 
@@ -93,8 +105,8 @@ def load_state_dict(model: nn.Module, state: Mapping[str, Any], ignore: Iterable
         What was taken over.
 
     Raises:
-        WeightsError: a key has no home, a quantizer gets no range, or a shape differs; all of it is said, and nothing
-            is changed.
+        MisfitError: a key has no home, a quantizer gets no range, or a shape differs; all of it is said, and nothing
+            is changed. It is a `WeightsError`.
         UnknownNameError: no key matches a glob.
 
     Example:
@@ -108,7 +120,7 @@ def load_state_dict(model: nn.Module, state: Mapping[str, Any], ignore: Iterable
     translated = translate(kept)
     ranges, fit = _fit(model, translated, left_out)
     if fit.problems:
-        raise WeightsError("\n  ".join(["The state dict does not fit the model:", *fit.problems]))
+        raise MisfitError(fit)
     model.load_state_dict(translated.weights, strict=False)
     set_ranges(model, ranges)
     return fit
