@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qzoo.build.bases import create_base
+from qzoo.build.bases import create_base, weights_facts
 from qzoo.build.provenance import provenance
 from qzoo.errors import WeightsError
 from qzoo.schema.recipe import Base
@@ -29,3 +29,17 @@ def test_another_file_than_the_recipe_says() -> None:
     base = Base(source="qzoo", architecture="resnet8_digits", sha256="0123456789abcdef")
     with pytest.raises(WeightsError, match=r"resnet8_digits\.safetensors has SHA-256 .* expected 0123456789abcdef"):
         create_base(base, pretrained=True)
+
+
+def test_facts_of_weights_tell_whether_they_are_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = weights_facts(Base(source="qzoo", architecture="resnet8_digits", weights="v1"))
+    assert shipped.path is not None
+    assert shipped.path.name == shipped.files[0] == "resnet8_digits.safetensors"
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    base = Base(source="qzoo", architecture="resnet20_cifar10", weights="akamaster")
+    assert weights_facts(base).path is None
+    monkeypatch.setenv("QZOO_WEIGHTS_DIR", str(tmp_path))
+    (tmp_path / "resnet20-12fca82f.th").touch()
+    assert weights_facts(base).path == tmp_path / "resnet20-12fca82f.th"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from qzoo.quant import pieces
-from qzoo.quant.fake_quant import Grid, fake_quantize, grid
+from qzoo.quant.fake_quant import Grid, fake_quantize, fake_quantize_affine, grid
 
 BITS = range(2, 17)
 INT_GRIDS = [
@@ -138,3 +138,23 @@ def test_piece_by_piece_is_the_same_values_and_strides(change, on: Grid, monkeyp
     fake_quantize(leaf, amax, on).sum().backward()
     low = 0.0 if on.low == 0 else -1.7
     assert torch.equal(leaf.grad, ((x >= low) & (x <= amax)).float())
+
+
+@pytest.mark.parametrize("on", [grid(), grid("e4m3")])
+def test_a_range_that_is_none_gives_no_number(on: Grid) -> None:
+    y = fake_quantize(torch.ones(2, 2), torch.tensor([[1.0], [torch.nan]]), on)
+    assert y[0].isfinite().all()
+    assert y[1].isnan().all()
+
+
+@given(values, st.floats(-50, 0, width=32), st.floats(1, 50, width=32), st.integers(2, 10))
+def test_affine_errs_by_a_step_at_most_inside_the_range_and_keeps_zero(
+    x: np.ndarray, smallest: float, largest: float, bits: int
+) -> None:
+    low, high = torch.tensor(smallest), torch.tensor(largest)
+    step = float(high - low) / (2**bits - 1)
+    inside = torch.from_numpy(np.clip(x, smallest, largest))
+    error = (fake_quantize_affine(inside, low, high, bits) - inside).abs()
+    # Both ends are moved to the nearest steps, since 0 is one.
+    assert error.max() <= step * 1.001 + 1e-5
+    assert fake_quantize_affine(torch.zeros(1), low, high, bits) == 0

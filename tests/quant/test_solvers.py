@@ -16,6 +16,7 @@ from qzoo.quant.collectors import HistogramCollector
 from qzoo.quant.histogram import Histogram
 from qzoo.quant.solvers import SOLVERS, solve
 from qzoo.quant.solvers.mse import grid_levels
+from qzoo.quant.solvers.stack import Search
 from qzoo.schema.calibrator import METHODS, Calibrator
 from qzoo.schema.quantizer import QuantizerSpec
 
@@ -92,6 +93,17 @@ def test_auto_is_unsigned_where_nothing_is_negative() -> None:
         QuantizerSpec(bits=4, unsigned=sign, calibrator=Calibrator(method="mse")) for sign in ("auto", False, True)
     )
     assert torch.equal(solve([positive, both], [auto, auto]), solve([positive, both], [unsigned, signed]))
+
+
+@pytest.mark.parametrize("binning", ["aligned", "reference"])
+@pytest.mark.parametrize("method", ["mse", "entropy"])
+def test_only_ranges_that_the_search_names_are_tried(method: str, binning: str) -> None:
+    seen = histogram(torch.randn(5000, generator=torch.Generator().manual_seed(1)), binning=binning)
+    spec = QuantizerSpec(calibrator=Calibrator.model_validate(method))
+    (amax,) = solve([seen], [spec], Search(first=500, stride=100))
+    tried = seen.centres if (method, binning) == ("mse", "reference") else seen.edges
+    allowed = torch.cat([tried[500::100], torch.tensor([seen.magnitude], dtype=torch.float64)])
+    assert (allowed - amax).abs().min() < 1e-6
 
 
 def test_nothing_counted_is_refused() -> None:

@@ -191,6 +191,9 @@ class TestHistogram:
             calibrator.compute_amax("entrpy")
         with pytest.raises(ValueError, match="start_bin=128, but a histogram has 19 bins"):
             calibrator.compute_amax("mse")
+        for wrong in ({"start_bin": 0}, {"stride": 0}):
+            with pytest.raises(ValueError, match=r"start_bin=\d+ and stride=\d have to be at least 1"):
+                calibrator.compute_amax("entropy", **wrong)
         with pytest.raises(CalibrationError, match="NaN or Inf reached a HistogramCalibrator"):
             calibrator.collect(torch.tensor([torch.inf]))
         one_bit = calib.HistogramCalibrator(1, None, False)

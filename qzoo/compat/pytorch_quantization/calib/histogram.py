@@ -117,9 +117,11 @@ class HistogramCalibrator(_Calibrator):
 
         Raises:
             TypeError: the method is unknown.
-            ValueError: the percentile is out of range, or no bin is left to try.
+            ValueError: the percentile, the first bin or the stride is out of range, or no bin is left to try.
         """
         check_method(method, METHODS, percentile)
+        if start_bin < 1 or stride < 1:
+            raise ValueError(f"start_bin={start_bin} and stride={stride} have to be at least 1.")
         if self._bins is None:
             return None
         return amax_of([self._bins], method, self._num_bits, self._unsigned, percentile, Search(start_bin, stride))[0]
