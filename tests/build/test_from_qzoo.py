@@ -31,9 +31,7 @@ def test_another_file_than_the_recipe_says() -> None:
         create_base(base, pretrained=True)
 
 
-def test_facts_of_weights_tell_whether_they_are_on_this_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_facts_tell_whether_weights_are_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = weights_facts(Base(source="qzoo", architecture="resnet8_digits", weights="v1"))
     assert shipped.path is not None
     assert shipped.path.name == shipped.files[0] == "resnet8_digits.safetensors"
