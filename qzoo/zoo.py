@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fnmatch
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from qzoo.build.bases import base_transform, create_base
 from qzoo.build.quantize import quantize_in_place
 from qzoo.errors import UnknownNameError
 from qzoo.pretrained import create_pretrained, is_at_hand
+from qzoo.quant.copying import copy_model
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.library import LIBRARIES, RESIDUAL_VARIANT, is_library_name
 from qzoo.schema.recipe import Recipe
@@ -96,7 +96,7 @@ def quantize(
     if not isinstance(scheme, str | ResolvedVariant):
         raise TypeError(f"qzoo.quantize takes the name of a scheme or a variant, not a {type(scheme).__name__}.")
     rules = _rules_of(scheme) if isinstance(scheme, str) else scheme
-    quantized = copy.deepcopy(model)
+    quantized = copy_model(model)
     quantize_in_place(quantized, rules if residual is None else with_residual(rules, residual), example)
     return quantized
 

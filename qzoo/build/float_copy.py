@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 
 from torch import nn
 
 from qzoo.build.provenance import Provenance, provenance, remember
-from qzoo.quant.derived import Derived
+from qzoo.quant.copying import copy_model
+from qzoo.quant.derived import underive
 from qzoo.quant.quantizer import TensorQuantizer
 
 
@@ -25,10 +25,9 @@ def float_copy(model: nn.Module) -> nn.Module:
         >>> type(float_copy(quantize(nn.Sequential(nn.Linear(2, 2)), "int8"))[0])
         <class 'torch.nn.modules.linear.Linear'>
     """
-    plain = copy.deepcopy(model)
+    plain = copy_model(model)
     for module in list(plain.modules()):
-        while isinstance(module, Derived):
-            module.__class__ = module.float_class  # type: ignore[assignment]
+        underive(module)
         for name in [name for name, child in module._modules.items() if isinstance(child, TensorQuantizer)]:
             del module._modules[name]
     remember(plain, replace(provenance(model) or Provenance(), variant=None, quantizers={}))

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from qzoo.build.devices import device_of
 from qzoo.build.operators import class_names, find_operators
@@ -14,6 +15,7 @@ from qzoo.build.read_as_data import is_read_as_data
 from qzoo.build.training_only import is_for_training_only
 from qzoo.errors import RuleError, UnsupportedError
 from qzoo.quant.blocks import count_calls_from_start, quantize_operators
+from qzoo.quant.fast_path import close_fast_paths
 from qzoo.quant.layers import channel_shape, has_weight, is_quantizable, quantize_layer
 from qzoo.quant.quantizer import Notice, TensorQuantizer
 from qzoo.quant.ranges import quantizers
@@ -70,6 +72,7 @@ def carry_out(model: nn.Module, plan: Plan) -> None:
         quantize_layer(model.get_submodule(path), by_role)
     for path, planned_here in at_operators.items():
         _quantize_operators(model, path, planned_here, notice)
+    close_fast_paths(model)
     if any(planned.calls > 1 for planned in plan.quantizers):
         count_calls_from_start(model)
     remember(model, replace(provenance(model) or Provenance(), quantizers=made))
@@ -91,6 +94,7 @@ def plan_quantizers(model: nn.Module, variant: ResolvedVariant, example: Any = N
         UnsupportedError: the model is quantized already, or can't be run to find its operators.
     """
     _refuse_quantized(model)
+    _refuse_lazy(model)
     operators = find_operators(model, example) if whole or variant.speaks_of_operators else []
     plan = bind(variant, [_described(path, layer) for path, layer in quantizable_layers(model).items()], operators)
     idle = [path for path, layer in model.named_modules() if has_weight(layer) and _is_idle(model, path)]
@@ -110,6 +114,15 @@ def _is_idle(model: nn.Module, path: str) -> bool:
 def _refuse_quantized(model: nn.Module) -> None:
     if quantizers(model):
         raise UnsupportedError("This model is quantized already. Start again from the float one.")
+
+
+def _refuse_lazy(model: nn.Module) -> None:
+    lazy = [path for path, module in model.named_modules() if any(map(is_lazy, module.parameters(recurse=False)))]
+    if lazy:
+        raise UnsupportedError(
+            f"{listed(lazy)} of {type(model).__name__} has no weights yet: a lazy layer makes them when it first runs. "
+            "Run the model once, model(images), and then quantize it."
+        )
 
 
 def _described(path: str, layer: nn.Module) -> Layer:

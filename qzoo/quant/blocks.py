@@ -16,9 +16,11 @@ from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.overrides import TorchFunctionMode
 
-from qzoo.quant.derived import Derived, derive
+from qzoo.errors import UnsupportedError
+from qzoo.quant.derived import Derived, derive, fx_node
 from qzoo.quant.operators import Operand, counts, operands, operator_name, with_operand, writes_in_place
 from qzoo.schema.plan import Site
 
@@ -80,6 +82,8 @@ class QuantizedBlock(Derived):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the block's own forward, with its quantizers at its operators."""
+        if (node := fx_node(self, args, kwargs)) is not None:
+            return node
         own = _OwnOperators(self, _RUNNING.next_call(self) if self.operator_calls > 1 else 0)
         _RUNNING.frames.append(own)
         try:
@@ -143,6 +147,8 @@ class _OwnOperators(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if any(issubclass(kind, Proxy) for kind in types):
+            raise UnsupportedError(_not_followed(self.block))
         if self.children_running:
             return func(*args, **kwargs)
         name = operator_name(func)
@@ -173,6 +179,14 @@ class _OwnOperators(TorchFunctionMode):
 
     def _quantized(self, quantizer: str, x: Tensor) -> Tensor:
         return self.block._modules[quantizer](x)  # type: ignore[no-any-return, misc]
+
+
+def _not_followed(block: QuantizedBlock) -> str:
+    names = ", ".join(sorted({name for at_site in block.operator_places.values() for name in at_site.values()}))
+    return (
+        f"torch.fx can't follow the forward of {type(block).__name__}, which quantizes operators in it ({names}). "
+        "Trace a module that contains it, whose leaf it then is, or the float model before qzoo.quantize."
+    )
 
 
 class _Running(threading.local):

@@ -46,22 +46,56 @@ def collecting(model: nn.Module, binning: str = "aligned", histograms: Iterable[
 
     Yields:
         The collection, filled as tensors pass.
+
+    Raises:
+        CalibrationError: images passed, and the model computed a quantized layer without reading its weight.
     """
     HistogramCollector(binning)  # refuses an unknown one, even where only maxima are needed
     watched, states = activation_quantizers(model), {q: q.state for q in quantizers(model).values()}
     wanted = set(histograms)
     collection: Collection = {}
+    reads: dict[str, _Reads] = {}
+    images = _Reads()
+    told = model.register_forward_pre_hook(lambda *_: images.collect())
     try:
-        for quantizer in states:
-            quantizer.state = "off"
+        for path, quantizer in quantizers(model, "weight").items():
+            reads[path] = _Reads()
+            quantizer.collector, quantizer.state = reads[path], "calibrating"
         for path, quantizer in watched.items():
             need = path in wanted or quantizer.spec.calibrator.collector == "histogram"
             collection[path] = HistogramCollector(binning) if need else MaxCollector()
             quantizer.collector, quantizer.state = collection[path], "calibrating"
         yield collection
+        if not images.empty:
+            _check_reads(reads, collection)
     finally:
+        told.remove()
         for quantizer, state in states.items():
             quantizer.collector, quantizer.state = None, state
+
+
+class _Reads:
+    """Tells whether anything came by: a weight that its layer's forward reads, or images."""
+
+    def __init__(self) -> None:
+        self.empty = True
+
+    def collect(self, x: Tensor | None = None) -> None:
+        self.empty = False
+
+
+def _check_reads(reads: Mapping[str, _Reads], collection: Collection) -> None:
+    layers = {path.removesuffix("weight_quantizer"): seen for path, seen in reads.items()}
+    inputs = {layer: collection.get(f"{layer}input_quantizer") for layer in layers}
+    # A layer whose input saw nothing either is told of as such.
+    unread = [layer for layer, seen in layers.items() if seen.empty and not ((x := inputs[layer]) and x.empty)]
+    if unread:
+        raise CalibrationError(
+            f"The model never reads the weight of {_listed([layer.rstrip('.') or 'its only layer' for layer in unread])} "
+            "where a quantizer could see it, so it would stay in float without a word: the layer is passed by, or its "
+            "forward was replaced by one that reads the weights of another model. Call the layer, put the replacement "
+            "into a subclass, or leave the weight in float with a rule (weight: false)."
+        )
 
 
 def check_collection(collection: Mapping[str, MaxCollector | HistogramCollector]) -> None:

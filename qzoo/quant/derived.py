@@ -6,6 +6,10 @@ from functools import cache
 from typing import Any
 
 from torch import nn
+from torch.fx import Proxy
+
+OWN_FORWARD = "own_forward"
+"""Where the forward is kept that somebody put on the instance, in front of that of its class."""
 
 
 class Derived(nn.Module):
@@ -14,6 +18,11 @@ class Derived(nn.Module):
     float_class: type[nn.Module]
     mixin: type[Derived]
     not_copied: tuple[str, ...] = ()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the module's own forward: that of its class, or one that was put on the instance before."""
+        own = self.__dict__.get(OWN_FORWARD)
+        return super().forward(*args, **kwargs) if own is None else own(*args, **kwargs)  # type: ignore[misc]
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # The class was made at run time, so a copy or a file is told how to make it again.
@@ -31,8 +40,41 @@ def derived_class(mixin: type[Derived], float_class: type[nn.Module]) -> type[nn
 
 def derive(module: nn.Module, mixin: type[Derived]) -> None:
     """Gives a module, in place, the subclass of its own class; one that has it already stays as it is."""
-    if not isinstance(module, mixin):
-        module.__class__ = derived_class(mixin, type(module))  # type: ignore[arg-type]
+    if isinstance(module, mixin):
+        return
+    module.__class__ = derived_class(mixin, type(module))  # type: ignore[arg-type]
+    if "forward" in module.__dict__:
+        # On the instance it would hide the forward of the subclass.
+        module.__dict__[OWN_FORWARD] = module.__dict__.pop("forward")
+
+
+def underive(module: nn.Module) -> None:
+    """Gives a module, in place, its own class and its own forward again."""
+    while isinstance(module, Derived):
+        module.__class__ = _without(type(module))
+    if OWN_FORWARD in module.__dict__:
+        module.__dict__["forward"] = module.__dict__.pop(OWN_FORWARD)
+
+
+def _without(kind: Any) -> Any:
+    """Returns the class that a derived one was made of; one that came on top, of a parametrization, stays on top."""
+    if "float_class" in vars(kind):
+        return kind.float_class
+    content = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+    if "own_weight" in content:
+        content["weight"] = content.pop("own_weight")
+    return type(kind.__name__, tuple(map(_without, kind.__bases__)), content)
+
+
+def fx_node(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Proxy | None:
+    """Returns the node that stands for a call while `torch.fx.symbolic_trace` follows a model; else None.
+
+    What quantizes can't be followed: it looks at values. So it is a leaf, like the layers of torch.
+    """
+    given = next((value for value in (*args, *kwargs.values()) if isinstance(value, Proxy)), None)
+    if given is None or getattr(given.tracer, "root", module) is module:
+        return None
+    return given.tracer.create_proxy("call_module", given.tracer.path_of_module(module), args, kwargs)  # type: ignore[attr-defined, no-any-return]
 
 
 def _rebuild(mixin: type[Derived], float_class: type[nn.Module]) -> nn.Module:

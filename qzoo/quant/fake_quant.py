@@ -81,7 +81,8 @@ def fake_quantize(x: Tensor, amax: Tensor, on: Grid, *, kept: bool = False) -> T
         >>> fake_quantize(torch.tensor([0.3, 0.52, 2.0]), torch.tensor(1.0), grid(bits=2))
         tensor([0., 1., 1.])
     """
-    if torch.is_grad_enabled() and x.requires_grad:
+    # A traced graph has no place for a function of our own, and no gradient.
+    if torch.is_grad_enabled() and x.requires_grad and not torch.jit.is_tracing():
         return _StraightThrough.apply(x, amax, on, kept)  # type: ignore[no-any-return]
     return _quantize_dequantize(x, amax, on)
 

@@ -11,6 +11,7 @@ Everywhere else `layer.weight` is the float parameter: `nn.init`, optimizers and
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from qzoo.quant.derived import Derived, derive
+from qzoo.quant.derived import OWN_FORWARD, Derived, derive, fx_node
 from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.weight_cache import WeightCache
 
 WEIGHTED = (
     nn.Conv1d,
@@ -88,54 +90,66 @@ class QuantizedLayer(Derived):
 
     not_copied = ("_cache",)
 
-    def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, input: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Quantizes the input, runs the layer's own forward on the quantized weight, quantizes the output."""
-        x = self._quantized("input", input)
-        if "weight_quantizer" in self._modules:
-            with _visible(self, self._quantized_weight()):
-                y = super().forward(x, *args, **kwargs)
-        else:
-            y = super().forward(x, *args, **kwargs)
+        args = () if input is None else (input, *args)
+        if (node := fx_node(self, args, kwargs)) is not None:
+            return node
+        args, kwargs = self._with_quantized_input(args, kwargs)
+        if "weight_quantizer" not in self._modules:
+            return self._quantized("output", super().forward(*args, **kwargs))
+        _see_weight_first(self)
+        with _visible(self):
+            y = super().forward(*args, **kwargs)
         return self._quantized("output", y)
 
     @property
     def weight(self) -> Tensor:
         """The float parameter; inside the layer's own forward, its quantized value."""
-        seen = _SIGHT.weights.get(id(self))
-        return float_weight(self) if seen is None else seen
+        seen = _SIGHT.weights
+        if id(self) not in seen:
+            return float_weight(self)
+        value = seen[id(self)]
+        if value is None:
+            value = seen[id(self)] = self._quantized_weight()
+        return value
 
     # Pruning and the older weight norm replace the parameter by a plain attribute, anew before each forward.
     @weight.setter
     def weight(self, value: Tensor) -> None:
-        self.__dict__["weight"] = value
+        own = _own_weight(self)
+        if own is None or own.fset is None:
+            self.__dict__["weight"] = value
+        else:
+            own.fset(self, value)
 
     @weight.deleter
     def weight(self) -> None:
         del self.__dict__["weight"]
 
     def refresh(self) -> None:
-        """Forgets the cached quantized weight. Call it after writing through `weight.data`, which leaves no trace."""
+        """Forgets the quantized weight of the last call, and frees its memory."""
         self.__dict__.pop("_cache", None)
+
+    def _with_quantized_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        if args:
+            return (self._quantized("input", args[0]), *args[1:]), kwargs
+        own = self.__dict__.get(OWN_FORWARD) or self.float_class.forward
+        name = next((name for name in inspect.signature(own).parameters if name in kwargs), None)
+        # Without an input, the layer's own forward says what it lacks.
+        return args, kwargs if name is None else {**kwargs, name: self._quantized("input", kwargs[name])}
 
     def _quantized(self, role: str, x: Tensor) -> Tensor:
         quantizer = quantizer_of(self, role)
         return x if quantizer is None else quantizer(x)
 
     def _quantized_weight(self) -> Tensor:
-        quantizer, weight = quantizer_of(self, "weight"), float_weight(self)
+        quantizer = quantizer_of(self, "weight")
         assert quantizer is not None
-        if not _can_cache(self, weight, quantizer.amax):
-            if not torch.compiler.is_compiling():
-                # A step of a fused optimizer may follow, which leaves no trace in the weight's version.
-                self.refresh()
-            return quantizer(weight)  # type: ignore[no-any-return]
-        key = (quantizer.state, quantizer.grid, _identity(weight), _identity(quantizer.amax))
-        cached = self.__dict__.get("_cache")
-        if cached is None or cached[0] != key or cached[1] is not weight:
-            # Made outside inference mode, so that the value serves every later mode.
-            with torch.inference_mode(False), torch.no_grad():
-                cached = self.__dict__["_cache"] = (key, weight, quantizer(weight))
-        return cached[2]  # type: ignore[no-any-return]
+        if torch.compiler.is_compiling():
+            return quantizer(float_weight(self))  # type: ignore[no-any-return]
+        cache: WeightCache = self.__dict__.setdefault("_cache", WeightCache())
+        return cache.quantized(quantizer, float_weight(self))
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
         self.refresh()
@@ -148,18 +162,18 @@ def quantizer_of(layer: nn.Module, role: str) -> TensorQuantizer | None:
 
 
 class _Sight(threading.local):
-    """Which layers see which quantized weight, on this thread."""
+    """Which layers see their quantized weight, on this thread; None until they look."""
 
     def __init__(self) -> None:
-        self.weights: dict[int, Tensor] = {}
+        self.weights: dict[int, Tensor | None] = {}
 
 
 _SIGHT = _Sight()
 
 
 @contextmanager
-def _visible(layer: nn.Module, weight: Tensor) -> Iterator[None]:
-    _SIGHT.weights[id(layer)] = weight
+def _visible(layer: nn.Module) -> Iterator[None]:
+    _SIGHT.weights[id(layer)] = None
     try:
         yield
     finally:
@@ -174,21 +188,21 @@ def float_weight(layer: nn.Module) -> Tensor:
         return weight
     if not isinstance(layer, QuantizedLayer):
         return layer.weight  # type: ignore[return-value]
-    inherited = getattr(layer.float_class, "weight", None)
-    if isinstance(inherited, property) and inherited.fget is not None:
-        return inherited.fget(layer)  # type: ignore[no-any-return]
+    own = _own_weight(layer)
+    if own is not None and own.fget is not None:
+        return own.fget(layer)  # type: ignore[no-any-return]
     return nn.Module.__getattr__(layer, "weight")  # type: ignore[return-value]
 
 
-def _can_cache(layer: nn.Module, weight: Tensor, amax: Tensor) -> bool:
-    # Only a parameter of this layer has an identity and a version to go by; a parametrized weight is new each time.
-    if torch.compiler.is_compiling() or layer._parameters.get("weight") is not weight:
-        return False
-    # Tensors made in inference mode count no versions.
-    if weight.is_inference() or amax.is_inference():
-        return False
-    return not ((weight.requires_grad or amax.requires_grad) and torch.is_grad_enabled())
+def _own_weight(layer: QuantizedLayer) -> property | None:
+    """Returns the property that makes the float weight, as a parametrization has it."""
+    own = getattr(type(layer), "own_weight", None) or getattr(layer.float_class, "weight", None)
+    return own if isinstance(own, property) else None
 
 
-def _identity(tensor: Tensor) -> tuple[int, int, torch.dtype, torch.device]:
-    return tensor.data_ptr(), tensor._version, tensor.dtype, tensor.device
+def _see_weight_first(layer: QuantizedLayer) -> None:
+    """Puts the view of the quantized weight before a property that came after it: of a later parametrization."""
+    if type(layer).weight is not QuantizedLayer.weight:
+        # The class was made for this layer alone: torch's parametrizations do so.
+        owner: Any = next(kind for kind in type(layer).__mro__ if "weight" in vars(kind))
+        owner.own_weight, owner.weight = vars(owner)["weight"], QuantizedLayer.weight

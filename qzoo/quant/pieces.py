@@ -21,7 +21,9 @@ def in_pieces(x: Tensor, scale: Tensor, large: int | None = None) -> bool:
         scale: `()`, or it would have to be cut too.
         large: from how many values on it is faster; default `LARGE`.
     """
-    if torch.compiler.is_compiling() or x.dtype != torch.float32 or x.device.type != "cpu" or scale.dim():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    if x.dtype != torch.float32 or x.device.type != "cpu" or scale.dim():
         return False
     return (
         x.numel() >= (LARGE if large is None else large)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
+from qzoo.quant.copying import copy_model
 from qzoo.quant.fake_quant import quantize
 from qzoo.quant.layers import float_weight
 from qzoo.quant.quantizer import TensorQuantizer
@@ -29,7 +28,7 @@ def exportable(model: nn.Module, *, shifted: bool = False) -> nn.Module:
         >>> from qzoo.zoo import create  # doctest: +SKIP
         >>> exportable(create("resnet8_digits_int8", pretrained=True))  # doctest: +SKIP
     """
-    exported = copy.deepcopy(model).eval()
+    exported = copy_model(model).eval()
     for path, quantizer in quantizers(exported).items():
         if quantizer.state != "quantizing":
             continue  # whoever switched it off wants the layer in float

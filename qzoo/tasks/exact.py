@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
 from qzoo.build.modes import evaluation_mode
+from qzoo.quant.copying import copy_model
 from qzoo.tasks.batches import as_batches, device_of
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress, silent
@@ -29,7 +28,7 @@ def exact_margins(model: nn.Module, images: Images, progress: Progress = silent,
     device = device_of(model)
     # Not every accelerator has float64.
     device = torch.device("cpu") if device.type == "mps" else device
-    exact = copy.deepcopy(model).to(device, torch.float64)
+    exact = copy_model(model).to(device, torch.float64)
     margins = [torch.empty(0, dtype=torch.float64)]
     with evaluation_mode(exact), torch.no_grad():
         for x, _ in progress(as_batches(images, device), len(images), what):

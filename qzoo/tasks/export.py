@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -18,6 +17,7 @@ from qzoo.build.example import runnable_example
 from qzoo.build.heads import requantize_replaced
 from qzoo.build.identity import identity
 from qzoo.errors import DataError, UnsupportedError
+from qzoo.quant.copying import copy_model
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.runtimes.registry import runtime_named
 from qzoo.schema.export import ExportReport, Rest
@@ -135,7 +135,7 @@ def _on_the_cpu(model: nn.Module) -> nn.Module:
     require_quantizers(model)
     require_calibrated(model, "export")
     kinds = {(p.device.type, p.dtype) for p in model.parameters()}
-    return model if kinds <= {("cpu", torch.float32)} else copy.deepcopy(model).cpu().float()
+    return model if kinds <= {("cpu", torch.float32)} else copy_model(model).cpu().float()
 
 
 def _write(graph: Any, path: Path, save: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from torch import nn
 from qzoo.build.quantize import carry_out, plan_quantizers, quantize_in_place
 from qzoo.quant.calibration import Collection, activation_quantizers, solve_ranges
 from qzoo.quant.collectors import HistogramCollector
+from qzoo.quant.copying import copy_model
 from qzoo.quant.histogram import Histogram
 from qzoo.schema.plan import Plan, PlannedQuantizer
 from qzoo.schema.recipe import CalibrationSpec
@@ -74,7 +74,7 @@ class SharedCalibration:
         Raises:
             CalibrationError: a quantizer saw nothing, NaN or Inf.
         """
-        model = copy.deepcopy(self.float_model)
+        model = copy_model(self.float_model)
         quantize_in_place(model, variant)
         made = self._pass_for(model, variant)
         solve_ranges(model, made.collection)
@@ -129,7 +129,7 @@ class SharedCalibration:
                         watched[one.path] = watcher.path
                     if one.role != "weight" and (self.keep_histograms or one.spec.calibrator.collector == "histogram"):
                         histograms.add(watcher.path)
-        model = copy.deepcopy(self.float_model)
+        model = copy_model(self.float_model)
         carry_out(model, Plan(list(planned.values()), []))
         return model, watched, histograms
 

@@ -7,6 +7,8 @@ import warnings
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from qzoo.quant.copying import copy_model
+
 
 class Average:
     """The moving average of a model: of its parameters, learned ranges included, and of batch norm's statistics.
@@ -20,7 +22,7 @@ class Average:
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
-        self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+        self.averaged = AveragedModel(copy_model(model), multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
     @property
     def module(self) -> nn.Module:
