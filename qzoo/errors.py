@@ -19,18 +19,63 @@ The command line prints the message alone and exits with 2.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 MOST_SHOWN = 500
 """Signs that a message shows of what a file says."""
+LONGEST_WORD, LONGEST_LINE, MOST_LINES = 1_000, 4_000, 100
+"""Of a message: signs without a space between, signs in a line, lines. A longer one holds what a file says."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong at one place of a file, for who reads it by program.
+
+    Attributes:
+        message: what is wrong, without the place.
+        file: as messages name it.
+        line: counted from 1; None where it is not known.
+        column: likewise.
+        field: dotted, `variants.int8.input`; None for the whole file.
+    """
+
+    message: str
+    file: str | None = None
+    line: int | None = None
+    column: int | None = None
+    field: str | None = None
 
 
 class QzooError(Exception):
-    """The root of every error that qzoo raises on purpose."""
+    """The root of every error that qzoo raises on purpose.
+
+    Its text holds nothing that a terminal obeys, and is of bounded length, whatever the names in it are.
+
+    Attributes:
+        faults: of a file, one by one, where the message lists several or the place is known.
+    """
+
+    def __init__(self, *arguments: object, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(*arguments)
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        """The message, fit for a terminal."""
+        return readable(super().__str__())
 
 
 class UnknownNameError(QzooError, LookupError):
-    """A name that no catalogue, registry or table holds."""
+    """A name that no catalogue, registry or table holds.
+
+    Attributes:
+        field: of a recipe, that holds such names: `("base", "architecture")`; None for a name from elsewhere.
+    """
+
+    def __init__(self, *arguments: object, field: tuple[str, ...] | None = None, faults: Sequence[Fault] = ()) -> None:
+        super().__init__(*arguments, faults=faults)
+        self.field = field
 
 
 class RecipeError(QzooError, ValueError):
@@ -78,7 +123,7 @@ class PeerError(QzooError, RuntimeError):
 
 
 LONGEST_NAME = 100
-"""Characters, from which on nothing near is looked for."""
+"""Characters, from which on nothing near is looked for, and which a message shows of a name among others."""
 MANY = 100
 """Names, from which on they are not listed."""
 
@@ -92,8 +137,11 @@ def nearest(given: str, known: Iterable[str], most: int = 1) -> list[str]:
     """
     if len(given) > LONGEST_NAME:
         return []  # comparing takes the square of the length, and this is no slip of the finger
-    names = {name.lower(): name for name in known}
-    return [names[match] for match in difflib.get_close_matches(given.lower(), names, n=most, cutoff=0.5)]
+    given, names = given.lower(), {name.lower(): name for name in known if len(name) <= 2 * LONGEST_NAME}
+    close = difflib.get_close_matches(given, names, n=most, cutoff=LIKENESS)
+    # Of names as short as `my`, two swapped letters are all there is.
+    swapped = [] if close else [name for name in names if sorted(name) == sorted(given)]
+    return [names[match] for match in close or swapped[:most]]
 
 
 def did_you_mean(given: str, known: Iterable[str], most_listed: int = 12) -> str:
@@ -107,15 +155,75 @@ def did_you_mean(given: str, known: Iterable[str], most_listed: int = 12) -> str
     """
     names = sorted(set(known))
     first, *others = nearest(given, names, most=5) or [""]
-    question = f"Did you mean '{first}'? " if first else ""
+    question = f"Did you mean '{shown(first, LONGEST_NAME)}'? " if first else ""
     if first and len(names) >= MANY:
-        return question + (f"Also near: {', '.join(others)}." if others else f"There are {len(names):,} names.")
-    more = f" and {len(names) - most_listed} more" if len(names) > most_listed else ""
-    return f"{question}Known: {', '.join(names[:most_listed])}{more}."
+        return question + (f"Also near: {some(others)}." if others else f"There are {len(names):,} names.")
+    return f"{question}Known: {some(names, most_listed)}."
 
 
-def shown(said: object) -> str:
-    """Returns what a file says, for a message: it may be of any length, and hold what a terminal obeys."""
-    text = str(said)
-    start = "".join(sign if sign.isprintable() else "?" for sign in text[:MOST_SHOWN])
-    return start if len(text) <= MOST_SHOWN else f"{start}..."
+def some(names: Sequence[str], most: int = 12) -> str:
+    """Returns names on one line: the first of them, and how many more there are.
+
+    Example:
+        >>> some(["conv1", "conv2", "fc"], most=2)
+        'conv1, conv2 and 1 more'
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(shown(name, LONGEST_NAME) for name in names[:most]) + more
+
+
+def shown(said: object, most: int = MOST_SHOWN) -> str:
+    r"""Returns what a file says, for one line of a message: it may be of any length, and hold what a terminal obeys.
+
+    Example:
+        >>> print(shown("a\x1b[2Jb\nc"))
+        a\x1b[2Jb\nc
+    """
+    return shortened(escaped(shortened(str(said), most)), most)
+
+
+def readable(message: str) -> str:
+    """Returns a message of several lines, in the words of qzoo and of files, as `shown` does with each of its lines."""
+    lines = message.split("\n")
+    if len(lines) > MOST_LINES:
+        lines = [*lines[:MOST_LINES], f"... and {len(lines) - MOST_LINES:,} lines more."]
+    return "\n".join(escaped(_without_long_words(line)) for line in lines)
+
+
+def escaped(text: str, kept: str = "") -> str:
+    """Returns a text with a Python escape in place of each sign that is none to look at, as `repr` has it.
+
+    Those are control characters, which a terminal obeys, marks that turn the direction of writing, unusual spaces,
+    lone surrogates.
+
+    Args:
+        text: from anywhere.
+        kept: signs that stay as they are, such as a line break.
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign in kept else ascii(sign)[1:-1] for sign in text)
+
+
+def shortened(text: str, most: int) -> str:
+    """Returns a text of at most so many signs: a longer one without its middle.
+
+    Example:
+        >>> shortened("layer1.0.conv1.weight", 13)
+        'layer1...ight'
+    """
+    if len(text) <= most:
+        return text
+    end = most // 3
+    return f"{text[: most - 3 - end]}...{text[len(text) - end :]}"
+
+
+def _without_long_words(line: str) -> str:
+    if len(line) <= LONGEST_WORD:
+        return line
+    return shortened(_LONG_WORD.sub(lambda word: shortened(word[0], MOST_SHOWN), line), LONGEST_LINE)
+
+
+LIKENESS = 0.6
+"""Of two names, from which on one may be a slip of the other: `train` and `trian` have 0.8, `perc` and `nope` 0.5."""
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")

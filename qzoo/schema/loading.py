@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from qzoo.errors import RecipeError
+from qzoo.errors import Fault, RecipeError, shown
+from qzoo.schema.limits import MOST_DIGITS, TOO_DEEP, oversized
 from qzoo.schema.model import StrictModel
-from qzoo.schema.problems import described, keys_of
+from qzoo.schema.problems import described, keys_of, path_of
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.references import Problem, dotted, reference_problems
-from qzoo.schema.yaml_source import FieldPath, Lines, parse_yaml, read_yaml, short_path, yaml_text
+from qzoo.schema.references import dotted, reference_problems
+from qzoo.schema.yaml_source import FieldPath, Line, Lines, parse_yaml, read_yaml, short_path, yaml_text
 
 MOST_PROBLEMS = 30
+LONGEST_FIELD = 200
+"""Signs of a dotted path."""
 
+_Problem = tuple[FieldPath, Callable[[], str]]
+"""A field, and what makes the text on it: of thousands of problems only the first are put into words."""
 M = TypeVar("M", bound=StrictModel)
 
 
@@ -61,14 +66,18 @@ def validate(model: type[M], data: Any, lines: Lines, where: str, schemes: Colle
             f"{where} holds {_kind(data)}; a {model.__name__.lower()} is a mapping with some of the keys "
             f"{', '.join(keys_of(model))}. `qzoo show resnet8_digits` shows one."
         )
-    problems = list(reference_problems(data, schemes)) if model is Recipe else []
+    if strange := list(oversized(data)):
+        raise _listed([(path, partial(str, text)) for path, text in strange], lines, where)
+    found = list(reference_problems(data, schemes)) if model is Recipe else []
+    problems: list[_Problem] = [(path, partial(str, text)) for path, text in found]
     try:
         valid = model.model_validate(data)
     except ValidationError as error:
         # What the recipe says of itself as a whole are the problems that are listed already.
-        problems += [described(model, data, problem) for problem in error.errors() if problem["loc"] or not problems]
+        own = [problem for problem in error.errors(include_url=False) if problem["loc"] or not problems]
+        problems += [(path_of(data, one), lambda one=one: described(model, data, one)[1]) for one in own]  # type: ignore[misc]
     if problems:
-        raise RecipeError(_listed(problems, lines, where))
+        raise _listed(problems, lines, where)
     return valid
 
 
@@ -86,15 +95,29 @@ def _plain(recipe: StrictModel) -> Any:
     return recipe.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
 
 
-def _listed(problems: list[Problem], lines: Lines, where: str) -> str:
-    ordered = sorted({(_line(lines, path), dotted(path), text) for path, text in problems})
-    shown = [f"{where}:{line}: {field}: {text}" for line, field, text in ordered[:MOST_PROBLEMS]]
-    more = len(ordered) - len(shown)
-    return "\n".join([*shown, *([f"{where}: and {more} problems more."] if more else [])])
+def _listed(problems: Sequence[_Problem], lines: Lines, where: str) -> RecipeError:
+    """Returns the error that lists problems by line, the first of them in words."""
+    faults: dict[Fault, FieldPath] = {}
+    waiting = sorted(problems, key=lambda problem: (_line(lines, problem[0]), dotted(problem[0])))
+    while waiting and len(faults) < MOST_PROBLEMS:
+        path, text = waiting.pop(0)
+        line = _line(lines, path)
+        faults.setdefault(
+            Fault(shown(text()), where, line or None, line.column, shown(dotted(path), LONGEST_FIELD)), path
+        )
+    more = len({path for path, _ in waiting} - set(faults.values()))
+    rest = [f"{where}: and {more} problems more."] if more else []
+    return RecipeError("\n".join([*map(_in_words, faults), *rest]), faults=list(faults))
 
 
-def _line(lines: Lines, path: FieldPath) -> int:
-    return next((lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines), 0)
+def _in_words(fault: Fault) -> str:
+    place = f"{fault.file}:{fault.line}" if fault.line else f"{fault.file}"
+    return f"{place}: {fault.field}: {fault.message}" if fault.field else f"{place}: {fault.message}"
+
+
+def _line(lines: Lines, path: FieldPath) -> Line:
+    """Returns where a field stands, or what holds it; 0 where no lines are known."""
+    return next((Line.like(lines[path[:n]]) for n in range(len(path), -1, -1) if path[:n] in lines), Line(0))
 
 
 def _parse(text: str, where: str) -> tuple[Any, Lines]:
@@ -102,17 +125,33 @@ def _parse(text: str, where: str) -> tuple[Any, Lines]:
         return parse_yaml(text, where)
     except RecipeError as error:
         # YAML is nearly, but not wholly, a superset of JSON: escapes of characters beyond 16 bits, tabs, long keys.
-        if isinstance(error.__cause__, yaml.YAMLError):
-            with contextlib.suppress(json.JSONDecodeError, RecursionError):
-                return json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, where)), {}
-        raise
+        if not isinstance(error.__cause__, yaml.YAMLError):
+            raise
+        try:
+            return _json(text, where), {}
+        except json.JSONDecodeError:
+            raise error from None
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=lambda pairs: _unique(pairs, where), parse_int=partial(_whole, where))
+    except RecursionError as error:
+        raise RecipeError(f"{where} {TOO_DEEP}", faults=[Fault(TOO_DEEP, where)]) from error
+
+
+def _whole(where: str, digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        # Before Python refuses it, in words of its own, above some thousand digits.
+        raise RecipeError(f"{where} has the value '{shown(digits, 60)}', a whole number of more than {MOST_DIGITS} digits.")
+    return int(digits)
 
 
 def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in pairs:
         if name in values:
-            raise RecipeError(f"{where} has the key '{name}' twice. Keep one.")
+            raise RecipeError(f"{where} has the key '{shown(name, 60)}' twice. Keep one.")
         values[name] = value
     return values
 

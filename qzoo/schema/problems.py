@@ -10,14 +10,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from qzoo.errors import did_you_mean
-from qzoo.schema.references import Problem
+from qzoo.errors import did_you_mean, shown
 from qzoo.schema.yaml_source import FieldPath
 
 LONGEST_VALUE = 60
 
 
-def described(model: type[BaseModel], data: Any, problem: Mapping[str, Any]) -> Problem:
+def described(model: type[BaseModel], data: Any, problem: Mapping[str, Any]) -> tuple[FieldPath, str]:
     """Returns the field of a problem, as a path in the data, and a message.
 
     Args:
@@ -25,8 +24,13 @@ def described(model: type[BaseModel], data: Any, problem: Mapping[str, Any]) -> 
         data: as read from the file.
         problem: one of `ValidationError.errors()`.
     """
-    path = tuple(_path_in(data, problem["loc"], missing=problem["type"] == "missing"))
+    path = path_of(data, problem)
     return path, _message(model, path, problem)
+
+
+def path_of(data: Any, problem: Mapping[str, Any]) -> FieldPath:
+    """Returns the field of a problem alone."""
+    return tuple(_path_in(data, problem["loc"], missing=problem["type"] == "missing"))
 
 
 def keys_of(model: type[BaseModel]) -> list[str]:
@@ -47,13 +51,13 @@ def _message(model: type[BaseModel], path: FieldPath, problem: Mapping[str, Any]
     if kind == "value_error":
         return str(problem["msg"]).removeprefix("Value error, ")
     if problem["loc"][-1] == "[key]":
-        return f"'{name}' is no name: lower-case letters, digits, _ and . are, and a letter or digit comes first"
+        return f"'{shown(name, LONGEST_VALUE)}' is no name: lower-case letters, digits, _ and . are, and a letter or digit comes first"
     expected = str(problem.get("ctx", {}).get("expected", ""))
     if kind == "literal_error" and isinstance(given, str):
         known = [
             word.strip(" '") for word in expected.replace("True, False", "true, false").replace(" or ", ", ").split(",")
         ]
-        return f"unknown value '{given}'. {did_you_mean(given, known)}"
+        return f"unknown value '{shown(given, LONGEST_VALUE)}'. {did_you_mean(given, known)}"
     if kind in ("model_type", "model_attributes_type"):
         keys = ", ".join(_fields_at(model, path))
         return f"expected a mapping with some of the keys {keys}, or {{}} (given: {_shown(given)})"
@@ -63,11 +67,13 @@ def _message(model: type[BaseModel], path: FieldPath, problem: Mapping[str, Any]
 def _key_message(siblings: Mapping[str, FieldInfo], name: str, known: bool) -> str:
     if known:
         return f"this field is missing. {siblings[name].description or ''}".rstrip()
-    return f"unknown key '{name}'. {did_you_mean(name, siblings)}"
+    return f"unknown key '{shown(name, LONGEST_VALUE)}'. {did_you_mean(name, siblings)}"
 
 
 def _shown(given: Any) -> str:
-    text = json.dumps(given, default=repr)
+    if isinstance(given, dict | list) and len(given) > LONGEST_VALUE:
+        return f"{'a mapping' if isinstance(given, dict) else 'a list'} of {len(given):,}"
+    text = shown(json.dumps(given, default=repr, ensure_ascii=False), 10 * LONGEST_VALUE)
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + " ..."
 
 

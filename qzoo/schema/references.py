@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from qzoo.errors import did_you_mean
+from qzoo.errors import LONGEST_NAME, did_you_mean, shown, some
 from qzoo.schema.yaml_source import FieldPath
 
 Problem = tuple[FieldPath, str]
@@ -55,10 +55,10 @@ def dotted(path: FieldPath) -> str:
 def _parents(name: str, variants: Variants) -> Iterator[Problem]:
     parent, chain = variants[name].get("from"), _chain(name, variants)
     if isinstance(parent, str) and parent not in variants:
-        yield ("variants", name, "from"), f"unknown variant '{parent}'. {did_you_mean(parent, variants)}"
+        yield ("variants", name, "from"), f"unknown variant '{shown(parent, LONGEST_NAME)}'. {did_you_mean(parent, variants)}"
     # One message for each circle: the first of its variants in the alphabet speaks for all.
     if chain[0] in chain[1:] and name == chain[0] == min(chain):
-        yield ("variants", name, "from"), f"the chain {' <- '.join(chain)} never ends. Drop one `from` of it."
+        yield ("variants", name, "from"), f"the chain {some(chain).replace(', ', ' <- ')} never ends. Drop one `from` of it."
 
 
 def _chain(name: str, variants: Variants) -> list[str]:
@@ -78,7 +78,7 @@ def _claims(holder: Mapping[str, Any], path: FieldPath, variants: Variants) -> I
         field = (*path, "published", *(() if n is None else (n,)), "top1_below")
         other = _mapping(claim).get("top1_below")
         if isinstance(other, str) and other not in variants:
-            yield field, f"unknown variant '{other}'. {did_you_mean(other, variants)}"
+            yield field, f"unknown variant '{shown(other, LONGEST_NAME)}'. {did_you_mean(other, variants)}"
         elif other is not None and path == ("variants", other):
             yield field, f"'{other}' can't be below itself. Name another variant."
 
@@ -89,7 +89,7 @@ def _schemes(recipe: Mapping[str, Any], variants: Variants, schemes: Collection[
     for path, holder in holders.items():
         scheme = holder.get("scheme")
         if isinstance(scheme, str) and scheme not in schemes:
-            yield (*path, "scheme"), f"unknown scheme '{scheme}'. {did_you_mean(scheme, schemes)}"
+            yield (*path, "scheme"), f"unknown scheme '{shown(scheme, LONGEST_NAME)}'. {did_you_mean(scheme, schemes)}"
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -12,14 +12,30 @@ from typing import Any
 import yaml
 
 from qzoo import environment
-from qzoo.errors import RecipeError, nearest
+from qzoo.errors import Fault, RecipeError, escaped, nearest, shown
+from qzoo.schema.limits import DEEPEST, LARGEST_TEXT, MOST_NODES, TOO_DEEP, TOO_MANY, is_sound
 
 FieldPath = tuple[str | int, ...]
 Lines = dict[FieldPath, int]
 
-LARGEST_FILE = 1_000_000
-MOST_NODES = 100_000
-DEEPEST = 30
+
+class Line(int):
+    """The number of a line, counted from 1, that knows in which column something stands in it."""
+
+    column: int | None = None
+
+    @classmethod
+    def of(cls, mark: Any) -> Line:
+        """Returns the place of a mark of the YAML library; 0 where there is none."""
+        line = cls(0 if mark is None else mark.line + 1)
+        line.column = None if mark is None else mark.column + 1
+        return line
+
+    @classmethod
+    def like(cls, line: int) -> Line:
+        """Returns a line as one that may know its column."""
+        return line if isinstance(line, Line) else cls(line)
+
 
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "map", "seq")}
 
@@ -54,8 +70,8 @@ _CoreLoader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(lo
 
 
 def _style(text: str) -> str | None:
-    # Unicode's line breaks come back as themselves only where they are escaped.
-    return '"' if any(sign in text for sign in "\x85\u2028\u2029") else None
+    # What a terminal obeys, and Unicode's line breaks, come back as themselves only where they are escaped.
+    return None if text.replace("\n", "").isprintable() else '"'
 
 
 def read_yaml(path: Path, where: str | None = None) -> tuple[Any, Lines]:
@@ -77,10 +93,8 @@ def read_yaml(path: Path, where: str | None = None) -> tuple[Any, Lines]:
     where = where or short_path(path)
     if not path.is_file():
         raise RecipeError(f"There is no recipe file {where}. {_files_like(path)}`qzoo list` shows the known recipes.")
-    size = path.stat().st_size
-    if size > LARGEST_FILE:
-        raise RecipeError(f"{where} has {size / 1e6:.1f} MB; a recipe has at most 1 MB. Is it the file you meant?")
     try:
+        _refuse_size(path.stat().st_size, where)
         return parse_yaml(path.read_text(encoding="utf-8"), where)
     except UnicodeDecodeError as error:
         raise RecipeError(f"{where} is no text file (byte {error.start} is not UTF-8), so no recipe.") from error
@@ -98,7 +112,12 @@ def short_path(path: Path) -> str:
 
 
 def parse_yaml(text: str, where: str) -> tuple[Any, Lines]:
-    """Returns a text's content and the line of every field in it; `where` names it in errors."""
+    """Returns a text's content and the line of every field in it; `where` names it in errors.
+
+    Raises:
+        RecipeError: likewise.
+    """
+    refuse_large(text, where)
     try:
         _refuse_deep(text, where)
         loader = _CoreLoader(text)
@@ -109,23 +128,42 @@ def parse_yaml(text: str, where: str) -> tuple[Any, Lines]:
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise RecipeError(f"{where}{_reason(error)}.") from error
+        raise _no_yaml(error, text, where) from error
 
 
 def yaml_text(data: Any) -> str:
-    """Returns plain data as YAML that `parse_yaml` reads back."""
-    return yaml.dump(data, Dumper=_CoreDumper, sort_keys=False, allow_unicode=True, width=120)
+    """Returns plain data as YAML that `parse_yaml` reads back, fit for a terminal."""
+    # What is none to look at stands between double quotes, where YAML has Python's escapes.
+    return escaped(yaml.dump(data, Dumper=_CoreDumper, sort_keys=False, allow_unicode=True, width=120), kept="\n")
 
 
 def yaml_line(data: Any) -> str:
     """Returns plain data as YAML on one line, `{match: {name: fc}, input: false}`."""
     text = yaml.dump(data, Dumper=_CoreDumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=9999)
-    return text.rstrip("\n")
+    return escaped(text.rstrip("\n"))
+
+
+def refuse_large(text: str, where: str) -> None:
+    """Refuses what is too large for a recipe, or no text that a file could hold.
+
+    Raises:
+        RecipeError: says so.
+    """
+    _refuse_size(len(text), where)
+    if not is_sound(text):
+        raise RecipeError(f"{where} is no text: it holds half a character (a lone surrogate).")
+
+
+def _refuse_size(size: int, where: str) -> None:
+    if size > LARGEST_TEXT:
+        raise RecipeError(f"{where} has {size / 1e6:.1f} MB; a recipe has at most 1 MB. Is it the file you meant?")
 
 
 def _files_like(path: Path) -> str:
-    near = nearest(path.name, [file.name for file in path.parent.glob("*.y*ml")])
-    return f"Did you mean '{near[0]}'? " if near else ""
+    # By what is before the ending, which all have in common.
+    files = {file.stem: file.name for file in sorted(path.parent.glob("*.y*ml"))}
+    near = nearest(path.stem, files)
+    return f"Did you mean '{shown(files[near[0]])}'? " if near else ""
 
 
 def _refuse_deep(text: str, where: str) -> None:
@@ -134,18 +172,25 @@ def _refuse_deep(text: str, where: str) -> None:
     for event in yaml.parse(text, Loader=_CoreLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
-            line = event.start_mark.line + 1 if event.start_mark else 0
-            raise RecipeError(f"{where}:{line} is nested deeper than {DEEPEST} levels; a recipe needs fewer than ten.")
+            raise _at(where, Line.of(event.start_mark), TOO_DEEP)
 
 
-def _line(node: yaml.Node) -> int:
-    return node.start_mark.line + 1 if node.start_mark is not None else 0
+def _no_yaml(error: yaml.YAMLError, text: str, where: str) -> RecipeError:
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    if mark is None:
+        reason = " ".join(str(error).split())
+        return RecipeError(f"{where} is not YAML: {reason}.", faults=[Fault(reason, where)])
+    place = Line.of(mark)
+    reason = _reason(str(error.problem), text[mark.index : mark.index + 1], place.column)
+    return RecipeError(f"{where}:{place} is not YAML: {reason}.", faults=[Fault(reason, where, place, place.column)])
 
 
-def _reason(error: yaml.YAMLError) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f":{error.problem_mark.line + 1} is not YAML: {error.problem}"
-    return f" is not YAML: {' '.join(str(error).split())}"
+def _reason(problem: str, sign: str, column: int | None) -> str:
+    if sign == "\t":
+        return f"found character TAB in column {column}, which YAML does not take there. Indent with spaces"
+    if "start any token" in problem:
+        return f"found character {sign!r} in column {column}, with which no value begins. Put the text between quotes"
+    return f"{problem} (column {column})"
 
 
 class _Walk:
@@ -157,12 +202,10 @@ class _Walk:
         self.nodes = 0
 
     def value(self, node: yaml.Node, path: FieldPath) -> Any:
-        self.lines.setdefault(path, _line(node))
+        self.lines.setdefault(path, Line.of(node.start_mark))
         self.nodes += 1
         if self.nodes > MOST_NODES or len(path) > DEEPEST:
-            raise self._error(
-                node, f"unfolds to more than {MOST_NODES:,} nodes or without end. Write it without aliases."
-            )
+            raise self._error(node, TOO_MANY)
         self._refuse_tag(node)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
@@ -172,7 +215,7 @@ class _Walk:
             return self.loader.construct_object(node)
         except (ValueError, KeyError) as error:
             kind = node.tag.rpartition(":")[2]
-            raise self._error(node, f"has the value '{node.value[:40]}', which is no {kind}.") from error
+            raise self._error(node, f"has the value '{shown(node.value, 60)}', which is no {kind}.") from error
 
     def _mapping(self, node: yaml.MappingNode, path: FieldPath) -> dict[str, Any]:
         values: dict[str, Any] = {}
@@ -183,15 +226,19 @@ class _Walk:
             key = key_node.value
             if key in values:
                 first = self.lines[(*path, key)]
-                raise self._error(key_node, f"has the key '{key}' twice; the first is in line {first}. Keep one.")
-            self.lines[(*path, key)] = _line(key_node)
+                raise self._error(key_node, f"has the key '{shown(key, 60)}' twice; the first is in line {first}. Keep one.")
+            self.lines[(*path, key)] = Line.of(key_node.start_mark)
             values[key] = self.value(value_node, (*path, key))
         return values
 
     def _refuse_tag(self, node: yaml.Node) -> None:
         if node.tag not in _PLAIN:
             tag = node.tag.replace("tag:yaml.org,2002:", "!!")
-            raise self._error(node, f"holds the tag {tag}: a recipe holds plain values and names only.")
+            raise self._error(node, f"holds the tag {shown(tag, 60)}: a recipe holds plain values and names only.")
 
     def _error(self, node: yaml.Node, fault: str) -> RecipeError:
-        return RecipeError(f"{self.where}:{_line(node)} {fault}")
+        return _at(self.where, Line.of(node.start_mark), fault)
+
+
+def _at(where: str, line: Line, fault: str) -> RecipeError:
+    return RecipeError(f"{where}:{line} {fault}", faults=[Fault(fault, where, line, line.column)])
