@@ -13,7 +13,7 @@ from qzoo.build.operators import class_names, find_operators
 from qzoo.build.provenance import Provenance, provenance, remember
 from qzoo.build.read_as_data import is_read_as_data
 from qzoo.build.training_only import is_for_training_only
-from qzoo.errors import RuleError, UnsupportedError
+from qzoo.errors import RuleError, UnsupportedError, some
 from qzoo.quant.blocks import count_calls_from_start, quantize_operators
 from qzoo.quant.fast_path import close_fast_paths
 from qzoo.quant.layers import channel_shape, has_weight, is_quantizable, quantize_layer
@@ -120,8 +120,8 @@ def _refuse_lazy(model: nn.Module) -> None:
     lazy = [path for path, module in model.named_modules() if any(map(is_lazy, module.parameters(recurse=False)))]
     if lazy:
         raise UnsupportedError(
-            f"{listed(lazy)} of {type(model).__name__} has no weights yet: a lazy layer makes them when it first runs. "
-            "Run the model once, model(images), and then quantize it."
+            f"{some(lazy, 3)} of {type(model).__name__} has no weights yet: a lazy layer makes them when it first "
+            "runs. Run the model once, model(images), and then quantize it."
         )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from qzoo.build.modes import evaluation_mode
-from qzoo.quant.operators import counts, operands, operator_name
+from qzoo.quant.operators import counts, operands, operator_name, weight_of
 from qzoo.schema.plan import Site
 
 
@@ -33,6 +33,7 @@ class Evaluation:
         inputs: indices of the evaluations that its tensors come from; of parameters and constants there are none.
         operands: by name, the evaluation an operand comes from, if it is an activation.
         shapes: of the operands, in the order of the arguments.
+        weight: how much it computes, see `weight_of`.
     """
 
     index: int
@@ -42,6 +43,7 @@ class Evaluation:
     inputs: tuple[int, ...]
     operands: dict[str, int] = field(default_factory=dict)
     shapes: tuple[torch.Size, ...] = ()
+    weight: int = 0
 
     @property
     def is_activation(self) -> bool:
@@ -105,7 +107,7 @@ class _Recorder(TorchFunctionMode):
         made = list(_tensors(result))
         if made and self.frames:
             self.alive.append(result)
-            evaluation = self._recorded(*seen)
+            evaluation = self._recorded(*seen, weight_of(func, seen[0], args, kwargs))
             self.source |= {id(tensor): evaluation.index for tensor in made}
         return result
 
@@ -127,7 +129,7 @@ class _Recorder(TorchFunctionMode):
             found.append((operand, tensor, self._origin(tensor)))
         return name, found, sorted({origin for origin in origins if origin is not None})
 
-    def _recorded(self, name: str, found: list[Any], inputs: list[int]) -> Evaluation:
+    def _recorded(self, name: str, found: list[Any], inputs: list[int], weight: int) -> Evaluation:
         site = None
         frame = self.frames[-1]
         if counts([(operand, tensor) for operand, tensor, _ in found]):
@@ -135,7 +137,8 @@ class _Recorder(TorchFunctionMode):
             frame.seen[name] += 1
         sources = {operand.name: origin for operand, _, origin in found if origin is not None}
         shapes = tuple(tensor.shape for _, tensor, _ in found)
-        evaluation = Evaluation(len(self.evaluations), frame.path, site, name, tuple(inputs), sources, shapes)
+        index = len(self.evaluations)
+        evaluation = Evaluation(index, frame.path, site, name, tuple(inputs), sources, shapes, weight)
         self.evaluations.append(evaluation)
         return evaluation
 

@@ -68,4 +68,6 @@ class _Speed(ProgressColumn):
 
 
 def _size(item: Any) -> int:
-    return len(item[0]) if isinstance(item, tuple) else len(item)
+    if isinstance(item, tuple):
+        return int(getattr(item, "images", None) or len(item[0]))
+    return len(item)

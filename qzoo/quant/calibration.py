@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from qzoo.errors import CalibrationError
+from qzoo.errors import CalibrationError, some
 from qzoo.quant.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.layers import quantizer_of
 from qzoo.quant.quantizer import TensorQuantizer
@@ -19,6 +19,10 @@ from qzoo.quant.weight_ranges import layer_weight_amax
 
 Collection = dict[str, MaxCollector | HistogramCollector]
 """What every input and output quantizer saw, by its path."""
+
+
+MOST_NAMED = 3
+"""Quantizers that a message names."""
 
 
 class ClippedNegativesWarning(UserWarning):
@@ -90,11 +94,12 @@ def _check_reads(reads: Mapping[str, _Reads], collection: Collection) -> None:
     # A layer whose input saw nothing either is told of as such.
     unread = [layer for layer, seen in layers.items() if seen.empty and not ((x := inputs[layer]) and x.empty)]
     if unread:
+        names = [layer.rstrip(".") or "its only layer" for layer in unread]
         raise CalibrationError(
-            f"The model never reads the weight of {_listed([layer.rstrip('.') or 'its only layer' for layer in unread])} "
-            "where a quantizer could see it, so it would stay in float without a word: the layer is passed by, or its "
-            "forward was replaced by one that reads the weights of another model. Call the layer, put the replacement "
-            "into a subclass, or leave the weight in float with a rule (weight: false)."
+            f"The model never reads the weight of {some(names, MOST_NAMED)} where a quantizer could see it, so it "
+            "would stay in float without a word: the layer is passed by, or its forward was replaced by one that reads "
+            "the weights of another model. Call the layer, put the replacement into a subclass, or leave the weight in "
+            "float with a rule (weight: false)."
         )
 
 
@@ -111,17 +116,17 @@ def check_collection(collection: Mapping[str, MaxCollector | HistogramCollector]
     broken = [path for path, seen in collection.items() if seen.nonfinite]
     if broken:
         raise CalibrationError(
-            f"NaN or Inf reached {_listed(broken)}. Look at the images, their transform and the weights."
+            f"NaN or Inf reached {some(broken, MOST_NAMED)}. Look at the images, their transform and the weights."
         )
     if nothing:
         raise CalibrationError(
-            f"Nothing reached {_listed(nothing)}: no image was given, or the model never calls these layers. "
+            f"Nothing reached {some(nothing, MOST_NAMED)}: no image was given, or the model never calls these layers. "
             "Give at least one image, or leave the layers in float with a rule (input: false)."
         )
     dead = [path for path, seen in collection.items() if float(seen.amax) == 0 and float(seen.amin) == 0]
     if dead:
         warnings.warn(
-            f"Only zeros reached {_listed(dead)}: their output will be 0.",
+            f"Only zeros reached {some(dead, MOST_NAMED)}: their output will be 0.",
             DeadActivationWarning,
             stacklevel=3,
         )
@@ -138,7 +143,7 @@ def solve_ranges(model: nn.Module, collection: Mapping[str, MaxCollector | Histo
     watched = activation_quantizers(model)
     missing = [path for path in watched if path not in collection]
     if missing:
-        raise CalibrationError(f"The collection lacks {_listed(missing)}. Collect on a model that has them.")
+        raise CalibrationError(f"The collection lacks {some(missing, MOST_NAMED)}. Collect on a model that has them.")
     check_collection({path: collection[path] for path in watched})
     _warn_of_clipped({path: collection[path] for path, quantizer in watched.items() if quantizer.spec.unsigned is True})
     solved = _solve_activations(watched, collection) | _solve_weights(model)
@@ -195,11 +200,8 @@ def _warn_of_clipped(unsigned: Mapping[str, MaxCollector | HistogramCollector]) 
     clipped = [path for path, seen in unsigned.items() if float(seen.amin) < 0]
     if clipped:
         warnings.warn(
-            f"Negative values reached {_listed(clipped)}, which are unsigned: they all become 0. Say `unsigned: auto`.",
+            f"Negative values reached {some(clipped, MOST_NAMED)}, which are unsigned: they all become 0. "
+            "Say `unsigned: auto`.",
             ClippedNegativesWarning,
             stacklevel=3,
         )
-
-
-def _listed(paths: list[str]) -> str:
-    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")

@@ -53,9 +53,43 @@ MOVES = frozenset({
     "type_as", "unbind", "unflatten", "unfold", "unsqueeze", "view", "view_as", "float", "half", "setitem",
     "broadcast_to", "split_with_sizes", "tensor_split", "masked_fill", "empty_like", "ones_like", "zeros_like",
     "new_empty", "new_zeros", "new_ones", "new_full", "channel_shuffle", "native_channel_shuffle", "data", "H", "mH",
-    "dropout2d", "alpha_dropout", "rot90", "meshgrid", "take_along_dim", "scatter", "scatter_", "where",
+    "dropout2d", "alpha_dropout", "rot90", "positive", "ravel", "alias", "cpu", "cuda", "double", "bfloat16",
+    "dropout1d", "dropout3d", "feature_alpha_dropout", "requires_grad", "moveaxis", "adjoint", "meshgrid",
+    "take_along_dim", "scatter", "scatter_", "where",
 })  # fmt: skip
 """Operators that move values and compute none: what is quantized stays so."""
+
+
+WEIGHTED = frozenset({"linear", "bilinear", "addmm", "baddbmm", "multi_head_attention_forward"})
+"""Operators that multiply by weights, besides convolutions."""
+NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1, "pow": 1}
+"""Numbers that an operator changes nothing with."""
+
+
+def weight_of(function: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Returns how much an operator computes, to tell a branch from a skip: 0 if it changes no value.
+
+    A layer with weights counts for two steps of arithmetic.
+
+    Args:
+        function: a spelling.
+        name: what `operator_name` says of it.
+        args: of the call.
+        kwargs: of the call.
+
+    Example:
+        >>> weight_of(torch.Tensor.__radd__, "add", (torch.ones(1), 0), {}), weight_of(torch.relu, "relu", (), {})
+        (0, 1)
+    """
+    if name in MOVES or _changes_nothing(function, name, (*args, *kwargs.values())):
+        return 0
+    return 2 if name in WEIGHTED or name.startswith("conv") else 1
+
+
+def _changes_nothing(function: Callable[..., Any], name: str, given: tuple[Any, ...]) -> bool:
+    numbers = [value for value in given if isinstance(value, (int, float))]
+    turned = name in ("sub", "div") and function in REFLECTED
+    return name in NEUTRAL and len(numbers) == 1 == len(given) - 1 and numbers[0] == NEUTRAL[name] and not turned
 
 
 def operator_name(function: Callable[..., Any]) -> str:

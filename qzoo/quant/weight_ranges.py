@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -12,6 +10,7 @@ from qzoo.quant.collectors import HistogramCollector
 from qzoo.quant.fake_quant import Grid, fake_quantize, grid
 from qzoo.quant.layers import float_weight, output_channel_axis
 from qzoo.quant.solvers import solve
+from qzoo.quant.solvers.percentile import exact_share, rank_of
 from qzoo.schema.quantizer import QuantizerSpec
 
 SHRINKAGES = tuple(step / 100 for step in range(100, 9, -1))
@@ -66,8 +65,7 @@ def _solve_rows(rows: Tensor, spec: QuantizerSpec) -> Tensor:
     if method == "mse":
         return _least_squares(rows, largest, grid(spec.format, spec.bits, spec.unsigned is True, spec.narrow))
     if method == "percentile":
-        rank = max(1, math.ceil(rows.shape[1] * ((spec.calibrator.percentile or 100.0) / 100)))
-        return magnitude.kthvalue(rank, dim=1).values
+        return magnitude.kthvalue(rank_of(exact_share(spec), rows.shape[1]), dim=1).values
     return _by_histograms(rows, spec)
 
 

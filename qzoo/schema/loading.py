@@ -143,7 +143,9 @@ def _json(text: str, where: str) -> Any:
 def _whole(where: str, digits: str) -> int:
     if len(digits) > MOST_DIGITS:
         # Before Python refuses it, in words of its own, above some thousand digits.
-        raise RecipeError(f"{where} has the value '{shown(digits, 60)}', a whole number of more than {MOST_DIGITS} digits.")
+        raise RecipeError(
+            f"{where} has the value '{shown(digits, 60)}', a whole number of more than {MOST_DIGITS} digits."
+        )
     return int(digits)
 
 

@@ -55,10 +55,16 @@ def dotted(path: FieldPath) -> str:
 def _parents(name: str, variants: Variants) -> Iterator[Problem]:
     parent, chain = variants[name].get("from"), _chain(name, variants)
     if isinstance(parent, str) and parent not in variants:
-        yield ("variants", name, "from"), f"unknown variant '{shown(parent, LONGEST_NAME)}'. {did_you_mean(parent, variants)}"
+        yield (
+            ("variants", name, "from"),
+            f"unknown variant '{shown(parent, LONGEST_NAME)}'. {did_you_mean(parent, variants)}",
+        )
     # One message for each circle: the first of its variants in the alphabet speaks for all.
     if chain[0] in chain[1:] and name == chain[0] == min(chain):
-        yield ("variants", name, "from"), f"the chain {some(chain).replace(', ', ' <- ')} never ends. Drop one `from` of it."
+        yield (
+            ("variants", name, "from"),
+            f"the chain {some(chain).replace(', ', ' <- ')} never ends. Drop one `from` of it.",
+        )
 
 
 def _chain(name: str, variants: Variants) -> list[str]:

@@ -226,7 +226,9 @@ class _Walk:
             key = key_node.value
             if key in values:
                 first = self.lines[(*path, key)]
-                raise self._error(key_node, f"has the key '{shown(key, 60)}' twice; the first is in line {first}. Keep one.")
+                raise self._error(
+                    key_node, f"has the key '{shown(key, 60)}' twice; the first is in line {first}. Keep one."
+                )
             self.lines[(*path, key)] = Line.of(key_node.start_mark)
             values[key] = self.value(value_node, (*path, key))
         return values

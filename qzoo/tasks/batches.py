@@ -2,46 +2,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from qzoo.errors import DataError
 
+LABEL_KEYS = ("labels", "label")
+"""Under these a batch that is a dict holds its labels; everything else in it is an argument of the model."""
+FORMS = "a tensor (N, C, H, W); (x, y) with labels y (N,); ((x, x2), y) or a dict, for models of several inputs"
 
-def as_batches(images: Any, device: torch.device) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Yields `(x, y)` from any iterable of `x` or `(x, y)`; `y` is None where there are no labels.
+
+class Batch(NamedTuple):
+    """What a model is shown at a time.
+
+    Attributes:
+        inputs: a tensor, or the arguments of the model: a tuple, or a dict by name.
+        labels: int64 `(N,)`; None where there are none.
+        position: of the batch among all, from 0.
+    """
+
+    inputs: Any
+    labels: Tensor | None
+    position: int
+
+    @property
+    def images(self) -> int:
+        """How many the batch holds."""
+        return _size(self.inputs)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"Item {self.position} of the images"
+
+
+def as_batches(images: Any, device: torch.device) -> Iterator[Batch]:
+    """Yields the batches of any iterable of inputs, or of pairs of inputs and labels.
 
     Args:
-        images: one float tensor `(N, C, H, W)`, or an iterable of such tensors or of pairs of one and labels `(N,)`.
-        device: where both are moved.
+        images: one float tensor `(N, C, H, W)`, or an iterable of such tensors, or of pairs of one and labels `(N,)`.
+            For a model of several inputs a tuple or a dict stands in place of the tensor: `((x, meta), y)`,
+            `{"image": x, "meta": meta, "labels": y}`.
+        device: where all tensors are moved.
 
     Raises:
-        DataError: an item is neither a tensor nor a pair that begins with one.
+        DataError: an item is nothing of this; the item is named.
     """
     if not isinstance(images, Tensor | Iterable):
-        raise DataError(f"The images are {images!r}; expected an iterable of tensors (N, C, H, W), or one such tensor.")
+        raise DataError(f"The images are {images!r}; expected an iterable, each item {FORMS}; or one such tensor.")
     items: Iterable[Any] = [images] if isinstance(images, Tensor) else images
     for position, item in enumerate(items):
-        parts = [*item, None] if isinstance(item, (tuple, list)) and item else [item, None]
-        x, y = parts[:2]
-        if not isinstance(x, Tensor):
-            raise DataError(
-                f"Item {position} of the images is {type(item).__name__}; "
-                "expected tensors (N, C, H, W), or pairs of one and labels (N,)."
-            )
-        if not x.is_floating_point():
-            kind = str(x.dtype).removeprefix("torch.")
-            raise DataError(f"Item {position} of the images is {kind}; expected floats, already transformed.")
-        if y is not None and len(y) != len(x):
-            raise DataError(f"Item {position} has {len(x)} images but {len(y)} labels.")
-        yield x.to(device, non_blocking=True), None if y is None else torch.as_tensor(y).to(device)
+        batch = Batch(*_parts(item, position), position)
+        tensors = [leaf for leaf in tree_leaves(batch.inputs) if isinstance(leaf, Tensor)]
+        if not tensors:
+            raise DataError(f"{batch.name} is {described(batch.inputs)}; expected {FORMS}.")
+        for tensor in tensors:
+            _check_tensor(tensor, batch)
+        labels = None if batch.labels is None else _checked_labels(batch).to(device)
+        yield Batch(tree_map(partial(_moved, device), batch.inputs), labels, position)
 
 
 def device_of(model: nn.Module) -> torch.device:
     """Returns where the model's first parameter or buffer lies; the CPU for a model without any."""
     first = next(chain(model.parameters(), model.buffers()), None)
     return torch.device("cpu") if first is None else first.device
+
+
+def described(inputs: Any) -> str:
+    """Returns what a message says of inputs: `float32 (4, 3, 8, 8)`."""
+    if isinstance(inputs, Tensor):
+        return f"{str(inputs.dtype).removeprefix('torch.')} {tuple(inputs.shape)}"
+    if isinstance(inputs, (tuple, list)) and inputs:
+        return ", ".join(map(described, inputs[:4])) + (", ..." if len(inputs) > 4 else "")
+    if isinstance(inputs, dict) and inputs:
+        return ", ".join(f"{key}: {described(value)}" for key, value in list(inputs.items())[:4])
+    return type(inputs).__name__ if not isinstance(inputs, (tuple, list, dict)) else f"an empty {type(inputs).__name__}"
+
+
+def _parts(item: Any, position: int) -> tuple[Any, Any]:
+    if isinstance(item, Mapping):
+        key = next((key for key in LABEL_KEYS if key in item), None)
+        return _arguments({name: value for name, value in item.items() if name != key}), item[key] if key else None
+    if not isinstance(item, (tuple, list)):
+        return item, None
+    if len(item) not in (1, 2):
+        raise DataError(
+            f"Item {position} of the images has {len(item)} elements ({described(item)}); expected {FORMS}."
+        )
+    return _arguments(item[0]), item[1] if len(item) == 2 else None
+
+
+def _arguments(inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return dict(inputs)
+    # A `DataLoader` makes lists of tuples.
+    return tuple(inputs) if isinstance(inputs, list) else inputs
+
+
+def _moved(device: torch.device, leaf: Any) -> Any:
+    return leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf
+
+
+def _check_tensor(tensor: Tensor, batch: Batch) -> None:
+    alone = tensor is batch.inputs
+    if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
+        kind = "on the meta device" if tensor.is_meta else "quantized" if tensor.is_quantized else str(tensor.layout)
+        raise DataError(f"{batch.name} is {kind}, {described(tensor)}; expected an ordinary tensor, with its values.")
+    if tensor.is_complex() or (alone and not tensor.is_floating_point()):
+        raise DataError(f"{batch.name} is {described(tensor)}; expected floats, already transformed.")
+    if tensor.dim() < (2 if alone else 1):
+        raise DataError(f"{batch.name} has shape {tuple(tensor.shape)}; expected {FORMS}.")
+
+
+def _checked_labels(batch: Batch) -> Tensor:
+    try:
+        labels = torch.as_tensor(batch.labels)
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            f"{batch.name} has labels of type {type(batch.labels).__name__}. {_labels_are(batch)}"
+        ) from None
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool or labels.is_meta)
+    if labels.dim() != 1 or not whole or labels.layout != torch.strided:
+        raise DataError(f"{batch.name} has labels {described(labels)}. {_labels_are(batch)}")
+    if len(labels) != batch.images:
+        raise DataError(f"{batch.name} has {batch.images} images but {len(labels)} labels.")
+    if labels.numel() and int(labels.min()) < 0:
+        raise DataError(
+            f"{batch.name} has the label {int(labels.min())}. {_labels_are(batch)} Leave out what has none."
+        )
+    return labels.long()
+
+
+def _labels_are(batch: Batch) -> str:
+    return (
+        f"Labels are whole numbers from 0, one for each of the {batch.images} images. "
+        "A second input of the model stands beside the first: ((x, x2), y)."
+    )
+
+
+def _size(inputs: Any) -> int:
+    first = next((leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor) and leaf.dim()), None)
+    return 0 if first is None else len(first)

@@ -18,6 +18,7 @@ from qzoo.tasks.batches import as_batches, device_of
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.reduction import reduce_collection, require_mergeable
+from qzoo.tasks.running import Runner
 
 
 def calibrate(
@@ -107,5 +108,6 @@ def collect_images(
 
 def _show(model: nn.Module, images: Any, progress: Progress, count: int | None) -> None:
     with evaluation_mode(model), torch.no_grad():
-        for x, _ in progress(as_batches(images, device_of(model)), count, named_by_process("calibrating")):
-            model(x)
+        runner = Runner(model)
+        for batch in progress(as_batches(images, device_of(model)), count, named_by_process("calibrating")):
+            runner(batch)

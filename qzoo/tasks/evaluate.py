@@ -18,7 +18,11 @@ from qzoo.quant.ranges import require_calibrated
 from qzoo.tasks.batches import as_batches, device_of
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.running import Runner, checked_logits
 from qzoo.weights.receipt import TOP, Predictions
+
+LARGEST = torch.finfo(torch.float32).max
+"""What a margin is at most: receipts hold it as float32."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, coun
         require_calibrated(model, "evaluate")
         with evaluation_mode(model), torch.inference_mode():
             batches = progress(as_batches(images, device_of(model)), count, named_by_process(what))
-            parts = [judged(model(x), y).cpu() for x, y in batches]
+            runner = Runner(model)
+            parts = [judged(checked_logits(runner(batch), batch), batch.labels).cpu() for batch in batches]
         rows = gathered_rows(torch.cat([torch.empty(0, 2 + TOP, dtype=torch.float64), *parts]))
         return _summary(rows, time.perf_counter() - start)
 
@@ -125,32 +130,20 @@ def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
 def judged(logits: Tensor, labels: Tensor | None) -> Tensor:
     """Returns a row for each image, float64 `(images, 7)`: label, margin, and the five likeliest classes.
 
-    The margin is by how much the largest logit exceeds the second, 0 for a single class. -1 stands for a label that
-    is not known, and for classes that are not there.
+    Of equal logits the class that comes first is the likelier one, as `argmax` has it in torch, NumPy and ONNX. The
+    margin is by how much the largest logit exceeds the second, 0 for a single class, and the largest float32 where
+    the second is -Inf. -1 stands for a label that is not known, and for classes that are not there.
 
-    Raises:
-        DataError: these are no logits, one is NaN, or the labels do not fit the model.
+    Args:
+        logits: of `checked_logits`.
+        labels: int64 `(images,)`, or None.
     """
-    if logits.dim() != 2:
-        raise DataError(f"The model's output has shape {tuple(logits.shape)}; a classifier's is (images, classes).")
-    if bool(logits.isnan().any()):
-        raise DataError("The model's output holds NaN. Look at the images, their transform and the weights.")
-    if labels is not None:
-        _check_labels(labels, logits.shape[1])
-    best = logits.float().topk(min(TOP, logits.shape[1]), dim=1)
+    values, classes = logits.sort(dim=1, descending=True, stable=True)
     rows = logits.new_full((len(logits), 2 + TOP), -1, dtype=torch.float64)
     rows[:, 0] = -1 if labels is None else labels
-    rows[:, 1] = best.values[:, 0] - best.values[:, 1] if logits.shape[1] > 1 else 0
-    rows[:, 2 : 2 + best.indices.shape[1]] = best.indices
+    rows[:, 1] = (values[:, 0].double() - values[:, 1]).clamp(max=LARGEST) if logits.shape[1] > 1 else 0
+    rows[:, 2 : 2 + min(TOP, logits.shape[1])] = classes[:, :TOP]
     return rows
-
-
-def _check_labels(labels: Tensor, classes: int) -> None:
-    if labels.is_floating_point() or (labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < classes):
-        raise DataError(
-            f"Labels are {labels.dtype}, {labels.min()} to {labels.max()}; the model has {classes} classes, so they "
-            f"have to be whole numbers from 0 to {classes - 1}. Does the model belong to this dataset?"
-        )
 
 
 def _summary(rows: Tensor, seconds: float) -> Evaluation:

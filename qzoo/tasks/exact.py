@@ -31,7 +31,7 @@ def exact_margins(model: nn.Module, images: Images, progress: Progress = silent,
     exact = copy_model(model).to(device, torch.float64)
     margins = [torch.empty(0, dtype=torch.float64)]
     with evaluation_mode(exact), torch.no_grad():
-        for x, _ in progress(as_batches(images, device), len(images), what):
-            best = exact(x.double()).topk(2, dim=1).values
+        for batch in progress(as_batches(images, device), len(images), what):
+            best = exact(batch.inputs.double()).topk(2, dim=1).values
             margins.append((best[:, 0] - best[:, 1]).cpu())
     return torch.cat(margins)

@@ -119,7 +119,7 @@ class _Compared:
     """Images to compare on; the first batch is looked at before."""
 
     def __init__(self, images: Any) -> None:
-        self.batches = (x.float() for x, _ in as_batches(images, torch.device("cpu")))
+        self.batches = (batch.inputs.float() for batch in as_batches(images, torch.device("cpu")))
         first = next(self.batches, None)
         if first is None or not len(first):
             raise DataError("There is no image to compare on. Give at least one, or leave out images=.")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from qzoo.quant.layers import QuantizedLayer, is_quantizable
+from qzoo.tasks.running import run
 
 _PLAIN = (Tensor, int, float, bool, str, type(None))
 
@@ -83,15 +84,15 @@ class Replay:
                 del module.__dict__["forward"]
                 module.__dict__.update({"forward": own[module]} if module in own else {})
 
-    def record(self, x: Tensor) -> Any:
-        """Returns what the model makes of `x`, and remembers how; forgets the recording before."""
+    def record(self, x: Any) -> Any:
+        """Returns what the model makes of `x`, a tensor or arguments as in `Batch.inputs`, and remembers how."""
         # The old recording goes first: two at once would need twice the memory.
         self._root = _Call(self.model, 0)
         output = self._run(_Recorder(self._root, self._worth_keeping).called, x)
         _forget_split(self._root, _spans(self._root))
         return output
 
-    def rerun(self, x: Tensor, changed: Collection[nn.Module]) -> Any:
+    def rerun(self, x: Any, changed: Collection[nn.Module]) -> Any:
         """Returns what the model makes of the recorded `x` now that some modules are no longer as they were.
 
         Args:
@@ -101,11 +102,11 @@ class Replay:
         first = min((call.first for call in _walk(self._root) if call.module in changed), default=None)
         return self._run(_Player(self._root, first).called, x)
 
-    def _run(self, handle: Callable[..., Any], x: Tensor) -> Any:
+    def _run(self, handle: Callable[..., Any], x: Any) -> Any:
         self._handle = handle
         try:
             # A copy, as a model may begin with an operation in place.
-            return self.model(x.clone())
+            return run(self.model, _copied(x))
         finally:
             self._handle = _compute
 

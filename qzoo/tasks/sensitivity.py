@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from qzoo.build.heads import requantize_replaced
 from qzoo.build.modes import evaluation_mode
@@ -20,11 +21,12 @@ from qzoo.tasks.batches import as_batches, device_of
 from qzoo.tasks.deviation import Tally, gained, noise_of
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.replay import Replay
+from qzoo.tasks.running import Runner, checked_logits
 from qzoo.tasks.units import Unit, states_restored, units_of, with_equal_rules
 
 Run = tuple[str, str]
 """Which way of quantizing: `("float", "")`, `("quantized", "")`, `("alone", layer)`, `("left out", layer)`."""
-Runs = Callable[[Tensor], Iterator[tuple[Run, Tensor]]]
+Runs = Callable[[Any], Iterator[tuple[Run, Tensor]]]
 """Yields a batch's logits for each way, float first."""
 FLOAT, QUANTIZED = ("float", ""), ("quantized", "")
 
@@ -134,12 +136,14 @@ class _Analysis:
         return tallies
 
     def _outputs(self, runs: Runs) -> Iterator[tuple[Tensor, Tensor | None, Run]]:
-        for x, labels in as_batches(self.images, device_of(self.model)):
+        runner = Runner(self.model)
+        for batch in as_batches(self.images, device_of(self.model)):
             # A copy, as tensors of inference mode count no versions.
-            for run, logits in runs(x.clone()):
-                yield logits, labels, run
+            with runner.blaming(batch):
+                for run, logits in runs(tree_map(torch.clone, batch.inputs)):
+                    yield checked_logits(logits, batch), batch.labels, run
 
-    def _single(self, x: Tensor) -> Iterator[tuple[Run, Tensor]]:
+    def _single(self, x: Any) -> Iterator[tuple[Run, Tensor]]:
         yield FLOAT, self._record(x, "off")
         for unit in self.units:
             yield ("alone", unit.name), self._rerun(x, [unit], "quantizing")
@@ -147,19 +151,19 @@ class _Analysis:
         for unit in self.units:
             yield ("left out", unit.name), self._rerun(x, [unit], "off")
 
-    def _together(self, x: Tensor, groups: list[list[str]]) -> Iterator[tuple[Run, Tensor]]:
+    def _together(self, x: Any, groups: list[list[str]]) -> Iterator[tuple[Run, Tensor]]:
         yield FLOAT, self._record(x, "off")
         yield QUANTIZED, self._record(x, "quantizing")
         for group in groups:
             chosen = with_equal_rules([unit for unit in self.units if unit.name in group], self.units)
             yield ("together", " ".join(group)), self._rerun(x, chosen, "off")
 
-    def _record(self, x: Tensor, state: State) -> Tensor:
+    def _record(self, x: Any, state: State) -> Tensor:
         for unit in self.units:
             unit.switch(state)
         return self.replay.record(x)  # type: ignore[no-any-return]
 
-    def _rerun(self, x: Tensor, units: list[Unit], state: State) -> Tensor:
+    def _rerun(self, x: Any, units: list[Unit], state: State) -> Tensor:
         before = units[0].quantizers[0].state
         for unit in units:
             unit.switch(state)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from qzoo.build.bases import base_train_transform, base_transform
@@ -18,6 +19,7 @@ from qzoo.distributed import rank, world_size
 from qzoo.errors import DataError
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.recipe import Base
+from qzoo.tasks.batches import as_batches
 
 SEEDS_APART = 1_000_003
 """Between the augmentation seeds of two epochs."""
@@ -153,7 +155,7 @@ class GivenImages:
             raise DataError("There are no images to train on.")
         if not (isinstance(first, (tuple, list)) and len(first) == 2):
             raise DataError(f"Training needs pairs (x, y) of images and labels, not {type(first).__name__}.")
-        self.images = self.steps * len(first[0]) * world_size()
+        self.images = self.steps * next(as_batches([first], torch.device("cpu"))).images * world_size()
 
     def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Returns the batches from the `first` on, after telling a sampler which epoch it is."""

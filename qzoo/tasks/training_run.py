@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -15,18 +16,20 @@ from torch import Tensor, nn
 from qzoo.build.identity import identity
 from qzoo.build.shared_quantizers import shared_quantizers
 from qzoo.distributed import rank, world_size
-from qzoo.errors import TrainingError
+from qzoo.errors import DataError, TrainingError
 from qzoo.report.training_chart import training_chart
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.training import TrainingReport
-from qzoo.tasks.batches import as_batches, device_of
+from qzoo.tasks.batches import Batch, as_batches, described, device_of
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress
+from qzoo.tasks.running import Runner
 from qzoo.tasks.training_images import TrainingImages
 from qzoo.training.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from qzoo.training.curve import Curve
 from qzoo.training.divergence import first_not_finite, stopped
 from qzoo.training.interrupts import Interrupts
+from qzoo.training.loss import LabelError
 from qzoo.training.trainer import Execution, NotFinite, Trainer, throw_on
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -79,9 +82,11 @@ class TrainingRun:
             self.start_top1 = judge(model, "evaluating the start")
         example = None if resuming else self._example()
         shared = shared_quantizers(model) if spec.scales.learn else []
-        self.trainer = Trainer(
-            model, spec, images.steps, example, teacher=teacher, execution=run.execution, shared=shared
-        )
+        self.runner = Runner(model)
+        with self.runner.blaming(Batch(example, None, 0)) if example is not None else nullcontext():
+            self.trainer = Trainer(
+                model, spec, images.steps, example, teacher=teacher, execution=run.execution, shared=shared
+            )
         self.tensors = self._restored() if resuming else {}
 
     @property
@@ -134,8 +139,8 @@ class TrainingRun:
         left = round(self.images.images * (1 - done / self.images.steps))
         share = as_batches(self._batches(number, done), self.device)
         rate = 0.0
-        for x, y in self.progress(share, left // world_size(), lambda: self._words(number)):
-            rate = self._step(x, y)
+        for batch in self.progress(share, left // world_size(), lambda: self._words(number)):
+            rate = self._step(batch)
             step = self.trainer.step_number
             if step % self.images.steps and self.curve.is_due(step):
                 self.curve.close_row(step, rate)
@@ -153,13 +158,19 @@ class TrainingRun:
         self.tensors = {}
         return batches
 
-    def _step(self, x: Tensor, y: Tensor | None) -> float:
-        assert y is not None
+    def _step(self, batch: Batch) -> float:
+        if batch.labels is None or not isinstance(batch.inputs, Tensor):
+            raise DataError(
+                f"{batch.name} is {described(batch.inputs)}; training needs pairs (x, y) of one tensor each."
+            )
         try:
-            rate, loss, correct = self.trainer.step(x, y)
+            with self.runner.blaming(batch):
+                rate, loss, correct = self.trainer.step(batch.inputs, batch.labels)
+        except LabelError as error:
+            raise DataError(f"{batch.name}: {error}") from None
         except NotFinite as error:
             raise stopped(str(error), self.trainer.step_number, self.trainer.epoch, self._kept()) from None
-        self.curve.add(loss, correct, len(x))
+        self.curve.add(loss, correct, batch.images)
         if self.trainer.step_number % self.images.steps == 0:
             self._end_epoch(rate)
         return rate

@@ -6,7 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from qzoo.errors import DataError, UnsupportedError
 from qzoo.schema.finetune import Distillation, FinetuneSpec
+
+
+class LabelError(DataError):
+    """A label for which a model has no class."""
 
 
 def loss_of(logits: Tensor, labels: Tensor, spec: FinetuneSpec, teacher_logits: Tensor | None = None) -> Tensor:
@@ -17,11 +22,32 @@ def loss_of(logits: Tensor, labels: Tensor, spec: FinetuneSpec, teacher_logits: 
         labels: int64 `(N,)`.
         spec: label smoothing and distillation.
         teacher_logits: of the float base, for distillation.
+
+    Raises:
+        LabelError: the model has no class for a label.
+        UnsupportedError: the logits are none.
     """
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UnsupportedError(f"In training the model gives {what}; it can be trained on logits (images, classes).")
+    check_classes(labels, logits.shape[1])
     loss = functional.cross_entropy(logits.float(), labels, label_smoothing=spec.label_smoothing)
     if spec.distill is None or teacher_logits is None:
         return loss
     return (1 - spec.distill.weight) * loss + spec.distill.weight * distillation(logits, teacher_logits, spec.distill)
+
+
+def check_classes(labels: Tensor, classes: int) -> None:
+    """Refuses labels for which a model has no class.
+
+    Raises:
+        LabelError: says which; the message goes on where the batch was named.
+    """
+    if labels.numel() and int(labels.max()) >= classes:
+        raise LabelError(
+            f"its labels are {int(labels.min())} to {int(labels.max())}; the model has {classes} classes, so they have "
+            f"to be whole numbers from 0 to {classes - 1}. Does the model belong to this dataset?"
+        )
 
 
 def distillation(logits: Tensor, teacher_logits: Tensor, spec: Distillation) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 from qzoo.schema.finetune import FinetuneSpec
 
@@ -27,8 +28,10 @@ def learning_rate(spec: FinetuneSpec, step: int, steps_per_epoch: int) -> float:
         [0.1, 0.085, 0.05, 0.015]
     """
     warmup = spec.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return spec.lr * (step + 1) / (math.ceil(warmup) + 1)
+    # As written: 0.1 epochs of 30 steps are 3 steps, and in binary a little more, which would round up to 4.
+    warming = math.ceil(Fraction(str(spec.warmup_epochs)) * steps_per_epoch)
+    if step < warming:
+        return spec.lr * (step + 1) / (warming + 1)
     if spec.schedule == "step":
         assert spec.step_epochs is not None
         return float(spec.lr * spec.step_factor ** (step // steps_per_epoch // spec.step_epochs))

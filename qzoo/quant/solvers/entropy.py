@@ -37,7 +37,7 @@ def entropy_amax(histograms: Stack, spec: QuantizerSpec, search: Search = EVERY_
         return histograms.edges[:, -1] if faulty else histograms.magnitude
     amax = torch.empty_like(histograms.magnitude)
     for n, counts in enumerate(histograms.counts):
-        keep = torch.arange(search.first, bins + 1, search.stride)
+        keep = torch.arange(min(search.first, bins), bins + 1, search.stride)
         divergence = _divergences(counts, groups, keep)
         if faulty:
             divergence = divergence.nan_to_num(nan=-torch.inf, posinf=torch.inf)
@@ -50,8 +50,8 @@ def entropy_amax(histograms: Stack, spec: QuantizerSpec, search: Search = EVERY_
 
 def _clips_most(counts: Tensor, keep: Tensor) -> Tensor:
     """Returns which of the candidates that keep so many bins clip more than half of the values beyond bin 0."""
-    kept = counts[1:].cumsum(0)[keep - 2]
-    return kept * 2 < counts[1:].sum()
+    beyond = torch.cat([counts.new_zeros(1), counts[1:].cumsum(0)])
+    return beyond[keep - 1] * 2 < beyond[-1]
 
 
 def _divergences(counts: Tensor, groups: int, keep: Tensor) -> Tensor:

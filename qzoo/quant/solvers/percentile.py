@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import torch
 from torch import Tensor
 
 from qzoo.quant.solvers.stack import EVERY_BIN, Search, Stack
 from qzoo.schema.quantizer import QuantizerSpec
+
+
+def exact_share(spec: QuantizerSpec) -> Fraction:
+    """Returns the share that a percentile is, as it is written: 99.9 is 999/1000, and not the binary number beside it.
+
+    Example:
+        >>> exact_share(QuantizerSpec(calibrator={"percentile": 99.9}))
+        Fraction(999, 1000)
+    """
+    return Fraction(str(_percentile(spec))) / 100
+
+
+def rank_of(share: Fraction, count: int) -> int:
+    """Returns which of so many values, from 1 on in ascending order, no more than the rest exceeds.
+
+    Example:
+        >>> rank_of(Fraction("0.999"), 1000)
+        999
+    """
+    return max(1, math.ceil(share * count))
 
 
 def percentile_amax(histograms: Stack, spec: QuantizerSpec, search: Search = EVERY_BIN) -> Tensor:
@@ -17,11 +40,17 @@ def percentile_amax(histograms: Stack, spec: QuantizerSpec, search: Search = EVE
 
     Source: pytorch-quantization 2.2.1, `_compute_amax_percentile`, for the reference.
     """
-    share = (spec.calibrator.percentile or 100.0) / 100
     cumulative, total = histograms.counts.cumsum(1), histograms.counts.sum(1, keepdim=True)
     if histograms.binning == "reference":
-        bins = torch.searchsorted((histograms.counts / total).cumsum(1), torch.full_like(total, share))
+        bins = torch.searchsorted(
+            (histograms.counts / total).cumsum(1), torch.full_like(total, _percentile(spec) / 100)
+        )
         return histograms.edges.gather(1, bins.clamp(max=cumulative.shape[1])).squeeze(1)
-    rank = (total * share).ceil().clamp(min=1)
+    share = exact_share(spec)
+    rank = torch.tensor([[rank_of(share, int(count))] for count in total], dtype=total.dtype)
     bins = torch.searchsorted(cumulative, rank)
     return torch.minimum(histograms.edges.gather(1, bins + 1).squeeze(1), histograms.magnitude)
+
+
+def _percentile(spec: QuantizerSpec) -> float:
+    return 100.0 if spec.calibrator.percentile is None else spec.calibrator.percentile

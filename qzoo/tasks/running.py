@@ -1,0 +1,157 @@
+"""Running a model on batches, and saying of which batch it makes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from qzoo.errors import DataError, QzooError
+from qzoo.quant.layers import WEIGHTED
+from qzoo.tasks.batches import FORMS, Batch, described
+from qzoo.training.loss import LabelError, check_classes
+
+
+def run(model: Callable[..., Any], inputs: Any) -> Any:
+    """Returns what a model makes of the inputs of a batch."""
+    if isinstance(inputs, tuple):
+        return model(*inputs)
+    return model(**inputs) if isinstance(inputs, dict) else model(inputs)
+
+
+class Runner:
+    """Runs a model on batches; what it can't run on is said of the batch, as far as it is the batch's fault.
+
+    Args:
+        model: in the mode in which it is to run.
+        call: what is called in its place, such as its compiled form; default: the model.
+
+    Example:
+        >>> runner = Runner(nn.Linear(4, 2))
+        >>> [runner(batch).shape for batch in as_batches(torch.ones(3, 4), torch.device("cpu"))]
+        [torch.Size([3, 2])]
+    """
+
+    def __init__(self, model: nn.Module, call: Callable[..., Any] | None = None) -> None:
+        self.model, self.call = model, model if call is None else call
+        self._worked: list[Any] = []
+
+    def __call__(self, batch: Batch) -> Any:
+        """Returns the model's output.
+
+        Raises:
+            DataError: the model does not run on a batch of this shape or type.
+        """
+        with self.blaming(batch):
+            return run(self.call, batch.inputs)
+
+    @contextmanager
+    def blaming(self, batch: Batch) -> Iterator[None]:
+        """Turns an error of torch inside the context into a `DataError`, unless such a batch went well before."""
+        kind = [(leaf.dtype, leaf.shape[1:]) for leaf in tree_leaves(batch.inputs) if isinstance(leaf, Tensor)]
+        if kind in self._worked:
+            yield
+            return
+        try:
+            with _watched_first_layer(self.model) as saw:
+                yield
+        except (QzooError, torch.OutOfMemoryError):
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+            reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
+            raise DataError(
+                f"{batch.name}, {described(batch.inputs)}: {type(self.model).__name__} does not run on it "
+                f"({reason}). {_wanted(self.model)}"
+            ) from error
+        if saw.one_image:
+            raise DataError(
+                f"{batch.name}, {described(batch.inputs)}, is a single image; expected {FORMS}. "
+                "Put images together with torch.stack(images), or one into a batch with x.unsqueeze(0)."
+            )
+        self._worked.append(kind)
+
+
+def checked_logits(output: Any, batch: Batch) -> Tensor:
+    """Returns the output of a model, which has to be the logits of a batch, float `(images, classes)`.
+
+    A class whose logit is -Inf is one that is never predicted; any other logit has to be a finite number.
+
+    Raises:
+        DataError: it is nothing of the kind, or the batch has a label for which there is no class; names the batch.
+    """
+    if not isinstance(output, Tensor) or output.dim() != 2:
+        what = f"has shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"is {described(output)}"
+        raise DataError(f"{batch.name}: the model's output {what}; a classifier's is (images, classes).")
+    if len(output) != batch.images or not output.shape[1]:
+        raise DataError(f"{batch.name} has {batch.images} images; the model's output has shape {tuple(output.shape)}.")
+    best = output.amax(1)
+    if not bool(best.isfinite().all()):
+        raise DataError(
+            f"{batch.name}: the model's output holds {'NaN' if bool(best.isnan().any()) else 'Inf'}. "
+            "Look at the images, their transform and the weights."
+        )
+    if batch.labels is not None:
+        check_labels(batch.name, batch.labels, output.shape[1])
+    return output
+
+
+def check_labels(name: str, labels: Tensor, classes: int) -> None:
+    """Refuses labels for which a model has no class.
+
+    Raises:
+        DataError: names the batch.
+    """
+    try:
+        check_classes(labels, classes)
+    except LabelError as error:
+        raise DataError(f"{name}: {error}") from None
+
+
+def _first_layer(model: nn.Module) -> tuple[str, Any] | None:
+    return next(((path, layer) for path, layer in model.named_modules() if isinstance(layer, WEIGHTED)), None)
+
+
+class _Saw:
+    """What the first convolution of a model saw."""
+
+    def __init__(self, batch_dims: int) -> None:
+        self.batch_dims = batch_dims
+        self.one_image = False
+
+    def look(self, layer: nn.Module, args: Any, kwargs: Any) -> None:
+        x = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
+        self.one_image |= x is not None and x.dim() == self.batch_dims - 1
+
+
+@contextmanager
+def _watched_first_layer(model: nn.Module) -> Iterator[_Saw]:
+    """Notices whether the first convolution gets one image where it should get a batch, which torch allows."""
+    found = _first_layer(model)
+    # What is compiled would be compiled anew for the hook.
+    if found is None or isinstance(found[1], nn.Linear) or hasattr(model, "_orig_mod"):
+        yield _Saw(0)
+        return
+    saw = _Saw(len(found[1].kernel_size) + 2)
+    hook = found[1].register_forward_pre_hook(saw.look, with_kwargs=True)
+    try:
+        yield saw
+    finally:
+        hook.remove()
+
+
+def _wanted(model: nn.Module) -> str:
+    found = _first_layer(model)
+    if found is None:
+        return f"Expected {FORMS}."
+    path, layer = found
+    dtype = str(layer.weight.dtype).removeprefix("torch.")
+    if isinstance(layer, nn.Linear):
+        shape = f"(N, ..., {layer.in_features})"
+    else:
+        sizes = ("L",), ("H", "W"), ("D", "H", "W")
+        shape = f"(N, {', '.join([str(layer.in_channels), *sizes[len(layer.kernel_size) - 1]])})"
+    return f"Its first layer, {path or type(layer).__name__}, takes {dtype} {shape}."
