@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from torch import nn
 
 from qzoo.build.provenance import Provenance, provenance, remember
@@ -30,5 +28,6 @@ def float_copy(model: nn.Module) -> nn.Module:
         underive(module)
         for name in [name for name, child in module._modules.items() if isinstance(child, TensorQuantizer)]:
             del module._modules[name]
-    remember(plain, replace(provenance(model) or Provenance(), variant=None, quantizers={}))
+    made = provenance(model) or Provenance()
+    remember(plain, Provenance(base=made.base, old_head=made.old_head))
     return plain

@@ -1,4 +1,4 @@
-"""Classifiers that were replaced: the ranges of all other layers stay good, those of the new one are made to fit."""
+"""Models that were changed after they were quantized: classifiers replaced, which are made to fit; quantizers gone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from qzoo.build.devices import device_of
 from qzoo.build.provenance import Provenance, provenance
+from qzoo.errors import UnsupportedError, some
 from qzoo.quant.layers import QuantizedLayer, channel_shape, has_weight, is_quantizable, quantize_layer, quantizer_of
 from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.ranges import quantizers
 from qzoo.quant.weight_ranges import layer_weight_amax
 
 
@@ -41,13 +43,18 @@ def fit_to_new_head(model: nn.Module, ranges: Mapping[str, Tensor]) -> dict[str,
 
 
 def requantize_replaced(model: nn.Module) -> list[str]:
-    """Quantizes layers that were replaced after the model was quantized, as by timm's `reset_classifier`, in place.
+    """Brings a model that was changed after it was quantized back to its plan, in place, or refuses it.
 
-    A new layer gets the input quantizer of the old one, range and all, and a weight range from its own weight. What
-    is no convolution, linear or pooling layer, such as a `Sequential`, stays in float.
+    A layer that was replaced, as by timm's `reset_classifier`, is quantized again. A new layer gets the input quantizer
+    of the old one, range and all, and a weight range from its own weight. What is no convolution, linear or pooling
+    layer, such as a `Sequential`, stays in float.
 
     Returns:
         The paths of the layers that are quantized anew.
+
+    Raises:
+        UnsupportedError: quantizers of the plan are gone, and float layers or operators compute what they quantized, as
+            after timm's `reparameterize_model`.
 
     Warns:
         ReplacedHeadWarning: names them, and those that stay in float.
@@ -65,8 +72,40 @@ def requantize_replaced(model: nn.Module) -> list[str]:
         _take_over(replaced[path], made.quantizers[path])
     for path in in_float:
         del made.quantizers[path]
+    _refuse_vanished(model, made)
     _report(model, quantized, in_float)
     return quantized
+
+
+def _refuse_vanished(model: nn.Module, made: Provenance) -> None:
+    gone = [
+        f"{path}.{role}_quantizer"
+        for path in made.quantizers
+        if _module_at(model, path) is None
+        for role in made.quantizers[path]
+    ]
+    present = quantizers(model)
+    bare = [path for path in made.operators if path not in present and _computes(model, path.rpartition(".")[0])]
+    new = [path for path, layer in model.named_modules() if _is_float(layer) and path not in made.left_float]
+    if bare or (gone and new):
+        came = f" Layers with weights came that have none: {some(new, 3)}." if new else ""
+        raise UnsupportedError(
+            f"{len(gone + bare)} of the quantizers that {_name(made)} gave this model are gone: {some(gone + bare, 3)}."
+            f"{came} It would compute in float what they quantized. Change the float model first, such as by "
+            "reparameterizing it, then quantize and calibrate it."
+        )
+
+
+def _name(made: Provenance) -> str:
+    return made.variant.name if made.variant else "its plan"
+
+
+def _is_float(layer: nn.Module) -> bool:
+    return has_weight(layer) and not isinstance(layer, QuantizedLayer)
+
+
+def _computes(model: nn.Module, path: str) -> bool:
+    return not isinstance(_module_at(model, path), nn.Identity | None)
 
 
 def _report(model: nn.Module, quantized: list[str], in_float: list[str]) -> None:

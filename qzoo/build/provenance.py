@@ -22,12 +22,16 @@ class Provenance:
         old_head: digests of the classifier's tensors in the weights file, where the model got another classifier.
         variant: None for a float model.
         quantizers: of each quantized layer, by path and role.
+        operators: paths of the quantizers at operators.
+        left_float: paths of the layers with weights that the plan left in float.
     """
 
     base: Base | None = None
     old_head: dict[str, str] = field(default_factory=dict)
     variant: ResolvedVariant | None = None
     quantizers: dict[str, dict[str, TensorQuantizer]] = field(default_factory=dict)
+    operators: tuple[str, ...] = ()
+    left_float: frozenset[str] = frozenset()
 
 
 def provenance(model: nn.Module) -> Provenance | None:

@@ -75,7 +75,9 @@ def carry_out(model: nn.Module, plan: Plan) -> None:
     close_fast_paths(model)
     if any(planned.calls > 1 for planned in plan.quantizers):
         count_calls_from_start(model)
-    remember(model, replace(provenance(model) or Provenance(), quantizers=made))
+    operators = tuple(planned.path for planned in plan.quantizers if planned.site is not None)
+    before, left_float = provenance(model) or Provenance(), frozenset(plan.left_float)
+    remember(model, replace(before, quantizers=made, operators=operators, left_float=left_float))
 
 
 def plan_quantizers(model: nn.Module, variant: ResolvedVariant, example: Any = None, *, whole: bool = False) -> Plan:

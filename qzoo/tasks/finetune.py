@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from qzoo.build.heads import requantize_replaced
 from qzoo.distributed import failing_together
 from qzoo.errors import TrainingError
 from qzoo.quant.ranges import require_calibrated, require_quantizers
@@ -62,6 +63,7 @@ def finetune(
     """
     content = {} if spec is None else spec.model_dump(exclude_unset=True)
     spec = FinetuneSpec.model_validate(content | changes)
+    requantize_replaced(model)
     require_quantizers(model)
     require_calibrated(model, "finetune")
     if spec.distill is not None and teacher is None:
