@@ -11,10 +11,13 @@ from torch import Tensor, nn
 from qzoo.build.identity import identity
 from qzoo.build.provenance import provenance
 from qzoo.errors import WeightsError
-from qzoo.quant.packing import pack, packable, packed_dtype, packed_shape, unpack
+from qzoo.quant.packing import pack, packable, packed_dtype, packed_fault, packed_shape, unpack
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
 from qzoo.weights.artifact import Header, TensorSpec
+from qzoo.weights.kinds import MODEL
 from qzoo.weights.model_file import ModelInfo, check_model, load_model, save_model, spec_of
+from qzoo.weights.ranges import check_ranges
+from qzoo.weights.values import constant_fault, value_fault
 
 
 def save_whole(model: nn.Module, path: Path, *, packed: bool = True) -> None:
@@ -54,12 +57,8 @@ def load_whole(model: nn.Module, path: Path) -> ModelInfo:
             f"{path} holds {info.name or 'another variant'} ({info.recipe_sha256[:12]}); this model is "
             f"{made.variant.name} ({made.variant.digest[:12]}). Take the file and the recipe of one folder."
         )
-    state = _unpacked(model, tensors) if info.packed else tensors
-    weights = {key for key, _ in model.named_parameters(remove_duplicate=False)}
-    # A buffer may hold an infinity on purpose, as attention masks do, but no NaN.
-    broken = [key for key, value in state.items() if (~value.isfinite() if key in weights else value.isnan()).any()]
-    if broken:
-        raise WeightsError(f"{path} holds NaN or Inf in {', '.join(broken[:3])}. Fetch it again.")
+    state = _unpacked(model, tensors, path) if info.packed else tensors
+    _check_values(model, state, path)
     set_ranges(model, {key: state[key] for key in get_ranges(model)})
     model.load_state_dict(state, strict=False)  # all but the counters are there: the header was compared
     return info
@@ -76,6 +75,18 @@ def check_whole(skeleton: nn.Module, path: Path) -> None:
         WeightsError: the file is missing, truncated, or holds another model.
     """
     check_model(path, _headers(skeleton))
+
+
+def _check_values(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses tensors that fit the model by shape, and that no model can have."""
+    weights, own, made = dict(model.named_parameters(remove_duplicate=False)), model.state_dict(), provenance(model)
+    check_ranges(path, {key: state[key] for key in get_ranges(model)})
+    for key, value in state.items():
+        fault = value_fault(key, value, weight=key in weights, own=own[key])
+        if fault is None and made and made.base and not value.is_floating_point() and value.dtype != torch.bool:
+            fault = constant_fault(key, value, own[key])
+        if fault:
+            raise WeightsError(f"{path} {fault}. Fetch it again.")
 
 
 def _headers(model: nn.Module) -> dict[bool, Header]:
@@ -96,13 +107,15 @@ def _packed(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def _unpacked(model: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _unpacked(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     own, weights = _state(model), packable(model)
     stored: dict[str, Tensor] = {}
     for name, keys in _groups(_header(own), weights).items():
         stored |= {keys[0]: tensors[name]} if len(keys) == 1 else dict(zip(keys, tensors[name], strict=True))
     for key, on in weights.items():
         amax, like = stored[f"{key}_quantizer.amax"], own[key]
+        if fault := packed_fault(stored[key], on.grid, tuple(like.shape)):
+            raise WeightsError(f"{path}: {key} {fault}. {MODEL.remedy}")
         stored[key] = unpack(stored[key], amax, on.grid, tuple(like.shape)).to(like.dtype)
     return stored
 

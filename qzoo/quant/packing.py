@@ -76,6 +76,29 @@ def unpack(packed: Tensor, amax: Tensor, on: Grid, shape: tuple[int, ...]) -> Te
     return dequantize(values, amax, on)
 
 
+def packed_fault(packed: Tensor, on: Grid, shape: tuple[int, ...]) -> str | None:
+    """Returns what no packed weight of a grid holds, as the end of a sentence; None if there is nothing of that kind.
+
+    Args:
+        packed: of `packed_dtype(on)` and `packed_shape(shape, on)`.
+        on: the grid.
+        shape: of the weight.
+    """
+    share = values_per_byte(on)
+    if on.fp8 is not None:
+        values, low, high = packed.float(), on.low, on.high
+        odd = ~((values >= low) & (values <= high))  # NaN is neither
+    else:
+        codes = packed if share == 1 else (packed.unsqueeze(1) >> _shifts(share, packed)) & (2 ** (8 // share) - 1)
+        values = codes.flatten().int()
+        # A shared byte counts from the lowest value.
+        low, high = (on.low, on.high) if share == 1 else (0, on.high - on.low)
+        odd = (values < low) | (values > high)
+        if share > 1 and bool(values[math.prod(shape) :].any()):
+            return "has bits set behind its last value"
+    return f"holds {values[odd][0]:g}, its grid {low:g} to {high:g}" if bool(odd.any()) else None
+
+
 def packable(model: nn.Module) -> dict[str, TensorQuantizer]:
     """Returns the weights of a calibrated model that can be packed, by key of the state dict, and their quantizers.
 

@@ -110,4 +110,5 @@ def image_id(split: Split, index: int) -> bytes:
 
 def _classes(images: Images, *results: Evaluation) -> int:
     # Not every dataset names its classes.
-    return max(len(images.split.classes), *(int(result.predicted.top.max()) + 1 for result in results))
+    named = (images.labels, *(result.predicted.top for result in results))
+    return max(len(images.split.classes), *(int(classes.max()) + 1 for classes in named))

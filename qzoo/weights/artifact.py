@@ -27,6 +27,7 @@ from qzoo.schema.manifest import ModelName
 from qzoo.schema.model import StrictModel
 from qzoo.weights.content import content_digest
 from qzoo.weights.kinds import Kind
+from qzoo.weights.values import bool_fault
 
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 """A SHA-256, or nothing where it is not known."""
@@ -37,7 +38,7 @@ class ArtifactInfo(StrictModel):
 
     name: ModelName
     """Full name of the variant, `resnet20_cifar10_int8`; empty for a model that no recipe describes."""
-    version: int = Field(ge=0)
+    version: int = Field(ge=0, lt=2**63)
     """Of the recipe."""
     recipe_sha256: Digest
     """Of the resolved variant."""
@@ -106,6 +107,8 @@ def read_artifact(
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if metadata.keys() != {"format", "info", "digest"} or metadata["digest"] != _digest(tensors, metadata["info"]):
         raise WeightsError(f"{path} is corrupt: its digest does not fit its content. {kind.remedy}")
+    if odd := next((key for key, tensor in tensors.items() if bool_fault(tensor)), None):
+        raise WeightsError(f"{path}: {shown(odd)} holds bytes that are no truth values. {kind.remedy}")
     return tensors, info
 
 

@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from qzoo import environment
-from qzoo.errors import WeightsError
+from qzoo.errors import WeightsError, shown
+from qzoo.weights.values import plain_fault, value_fault
 
 WRAPPERS = ("state_dict", "model")
 """Under which keys training scripts put the state dict."""
@@ -53,9 +54,11 @@ def read_file(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
     """
     check_sha256(path, sha256)
     state = _read(path)
-    broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    broken = [key for key, value in state.items() if not value.isfinite().all()]
     if broken:
         raise WeightsError(f"{path} holds NaN or Inf in {_first(broken)}: it is damaged. Delete it and fetch it again.")
+    if fault := next((fault for key, value in state.items() if (fault := value_fault(key, value))), None):
+        raise WeightsError(f"{path} {shown(fault)}: it is damaged. Delete it and fetch it again.")
     return state
 
 
@@ -83,6 +86,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"{path} holds no state dict: expected tensors by name, or such a dict under 'state_dict' or 'model'. "
             "Save it with torch.save(model.state_dict(), FILE)."
         )
+    if odd := next(((key, fault) for key, value in state.items() if (fault := plain_fault(value))), None):
+        raise WeightsError(f"{path}: {shown(odd[0])} {odd[1]}. Delete it and fetch it again.")
     return state
 
 
@@ -226,4 +231,4 @@ def _where_to_put(file_name: str) -> str:
 
 
 def _first(keys: list[str]) -> str:
-    return ", ".join(keys[:3]) or "none"
+    return shown(", ".join(keys[:3])) or "none"

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field
 from torch import Tensor
 
-from qzoo.errors import WeightsError
+from qzoo.errors import WeightsError, shown
 from qzoo.weights.artifact import ArtifactInfo, Digest, Header, TensorSpec, read_artifact, write_artifact
 from qzoo.weights.kinds import RANGES
 
@@ -18,7 +18,7 @@ SUFFIX = RANGES.suffix
 class RangesInfo(ArtifactInfo):
     """What a ranges file says of itself."""
 
-    calibration_images: int = Field(ge=0)
+    calibration_images: int = Field(ge=0, lt=2**63)
     """How many images were seen."""
     calibration_sha256: Digest
     """Of those images; empty if they came from the user's own iterable."""
@@ -37,9 +37,30 @@ def load_ranges(path: Path) -> tuple[dict[str, Tensor], RangesInfo]:
     """Returns the ranges and what the file says of itself.
 
     Raises:
-        WeightsError: the file is missing, truncated, corrupt, or no ranges file.
+        WeightsError: the file is missing, truncated, corrupt, no ranges file, or holds what is no range.
     """
-    return read_artifact(path, RANGES, RangesInfo, _fault)
+    ranges, info = read_artifact(path, RANGES, RangesInfo, _fault)
+    check_ranges(path, ranges)
+    return ranges, info
+
+
+def check_ranges(path: Path, ranges: Mapping[str, Tensor]) -> None:
+    """Refuses ranges that no quantizer can have.
+
+    Args:
+        path: where they come from, for the message.
+        ranges: keyed like the state dict; all but `amax` is passed over.
+
+    Raises:
+        WeightsError: an `amax` is negative or not finite; names it, and the value.
+    """
+    for key, amax in ranges.items():
+        odd = ~(amax.isfinite() & (amax >= 0)) if key.rpartition(".")[2] == "amax" else None
+        if odd is not None and bool(odd.any()):
+            raise WeightsError(
+                f"{path}: {shown(key)} holds {amax[odd][0]:g}, which is negative or not finite: a range is at least 0. "
+                f"{RANGES.remedy}"
+            )
 
 
 def check_base(path: Path, info: ArtifactInfo, base_sha256: str) -> None:
@@ -57,9 +78,16 @@ def check_base(path: Path, info: ArtifactInfo, base_sha256: str) -> None:
 
 
 def _fault(header: Header, info: RangesInfo) -> str | None:
+    if not header:
+        return "it holds no range"
     wrong = next((key for key, spec in header.items() if not _is_range(key.rpartition(".")[2], spec)), None)
-    return f"{wrong} ({header[wrong].dtype} {list(header[wrong].shape)}) is no range" if wrong is not None else None
+    if wrong is not None:
+        return f"{wrong} ({header[wrong].dtype} {list(header[wrong].shape)}) is no range"
+    signs = (key for key in header if key.rpartition(".")[2] == "unsigned")
+    alone = next((key for key in signs if f"{key.rpartition('.')[0]}.amax" not in header), None)
+    return f"{alone} is there, but no range of that quantizer" if alone is not None else None
 
 
 def _is_range(name: str, spec: TensorSpec) -> bool:
-    return (name == "amax" and spec.dtype == "F32") or (name == "unsigned" and spec == TensorSpec("BOOL", ()))
+    is_amax = name == "amax" and spec.dtype == "F32" and 0 not in spec.shape
+    return is_amax or (name == "unsigned" and spec == TensorSpec("BOOL", ()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -22,6 +23,8 @@ from qzoo.weights.kinds import RECEIPT
 ID_BYTES = 16
 """Of the SHA-256 of an image's content, by which it is found again."""
 TOP = 5
+
+Measured = Literal["float", "quantized"]
 
 
 class ReceiptInfo(ArtifactInfo):
@@ -37,13 +40,13 @@ class ReceiptInfo(ArtifactInfo):
     """Whether these are all images that published figures are measured on."""
     classes: int = Field(ge=1, le=2**31 - 1)
     """How many the model tells apart."""
-    top1: dict[str, float]
-    """Percent, of `float` and of `quantized`; empty without labels."""
-    top5: dict[str, float]
+    top1: dict[Measured, float]
+    """float, of `float` and of `quantized`; empty without labels."""
+    top5: dict[Measured, float]
     """Likewise."""
     date: str = Field(max_length=30)
     """Of the measurement, `2026-11-25`."""
-    environment: dict[str, str | int]
+    environment: dict[str, str | int] = Field(max_length=100)
     """What it was measured on: versions, processor, threads."""
 
 
@@ -136,8 +139,10 @@ def load_receipt(path: Path) -> Receipt:
         ExactMargins(tensors["exact.rows"].long(), tensors["exact.float"], tensors["exact.quantized"]),
         info,
     )
-    if not _is_possible(receipt):
-        raise WeightsError(f"{path} holds predictions that no model of {info.classes} classes makes. {RECEIPT.remedy}")
+    if fault := _impossible(receipt):
+        raise WeightsError(
+            f"{path}: {fault}. It holds predictions that no model of {info.classes} classes makes. {RECEIPT.remedy}"
+        )
     if not _is_of_its_figures(receipt):
         raise WeightsError(f"{path} states figures that are not those of its predictions. {RECEIPT.remedy}")
     return receipt
@@ -147,33 +152,50 @@ def _is_of_its_figures(receipt: Receipt) -> bool:
     """Whether the accuracies are those of predictions and labels."""
     if not bool((receipt.labels >= 0).all()):
         return not receipt.info.top1 and not receipt.info.top5
+    if receipt.info.top1.keys() != {"float", "quantized"}:
+        return False
     for name, predictions in (("float", receipt.float_model), ("quantized", receipt.quantized)):
         hits = predictions.top == receipt.labels.unsqueeze(1)
         for stated, hit in ((receipt.info.top1, hits[:, 0]), (receipt.info.top5, hits.any(1))):
-            if name in stated and abs(stated[name] - 100 * float(hit.double().mean())) > 1e-3:
+            if name in stated and not abs(stated[name] - 100 * float(hit.double().mean())) <= 1e-3:
                 return False
     return True
 
 
-def _is_possible(receipt: Receipt) -> bool:
-    both, exact = (receipt.float_model, receipt.quantized), receipt.exact
-    tops = all(_within(predictions.top, receipt.info.classes) for predictions in both)
-    margins = [*(predictions.margins for predictions in both), exact.float_model, exact.quantized]
-    return (
-        tops
-        and _within(exact.rows, len(receipt))
-        and all(bool(((each >= 0) & each.isfinite()).all()) for each in margins)
-    )
+def _impossible(receipt: Receipt) -> str | None:
+    """Returns the tensor that no evaluation writes, and what is wrong with it; None if all are possible."""
+    classes, exact = receipt.info.classes, receipt.exact
+    tops = {"float.top": receipt.float_model.top, "quantized.top": receipt.quantized.top}
+    margins = {
+        "float.margins": receipt.float_model.margins, "quantized.margins": receipt.quantized.margins,
+        "exact.float": exact.float_model, "exact.quantized": exact.quantized,
+    }  # fmt: skip
+    for key, top in tops.items():
+        if not _within(top, 0, classes):
+            return f"{key} names classes from {int(top.min())} to {int(top.max())}"
+        if bool((top.sort(1).values.diff(dim=1) == 0).any()):
+            return f"{key} names a class twice for one image"
+    for key, values in margins.items():
+        odd = ~((values >= 0) & values.isfinite())
+        if bool(odd.any()):
+            return f"{key} holds {values[odd][0]:g}, and a margin is finite and at least 0"
+    if not _within(receipt.labels, -1, classes):
+        return f"labels are from {int(receipt.labels.min())} to {int(receipt.labels.max())}, -1 where unknown"
+    if not _within(exact.rows, 0, len(receipt)) or len(exact.rows.unique()) != len(exact.rows):
+        return f"exact.rows are not rows of its {len(receipt)} images, each at most once"
+    return None
 
 
-def _within(values: Tensor, end: int) -> bool:
-    return bool(((values >= 0) & (values < end)).all())
+def _within(values: Tensor, start: int, end: int) -> bool:
+    return bool(((values >= start) & (values < end)).all())
 
 
 def _fault(header: Header, info: ReceiptInfo) -> str | None:
     small = "I16" if info.classes < 2**15 else "I32"
     images = header["ids"].shape[0] if "ids" in header and header["ids"].shape else 0
     exact = header["exact.rows"].shape[0] if "exact.rows" in header and header["exact.rows"].shape else 0
+    if not images or not exact:
+        return "it holds the predictions of no image, or the exact margins of none"
     top = (images, min(TOP, info.classes))
     expected = {
         "ids": ("U8", (images, ID_BYTES)), "labels": (small, (images,)),
