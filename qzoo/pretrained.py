@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 from qzoo import environment
-from qzoo.build.bases import base_digest, create_bare, create_base, skeleton
+from qzoo.build.bases import base_digest, create_bare, create_base, weights_facts
 from qzoo.build.heads import fit_to_new_head
+from qzoo.build.outline import check_ranges_fit, outline
 from qzoo.build.quantize import quantize_in_place
 from qzoo.build.whole_model import check_whole, load_whole
 from qzoo.errors import WeightsError
@@ -22,11 +23,16 @@ from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.weights.finding import beside_recipe, published_of
 from qzoo.weights.hub import fetch, fetch_more, parse_address
 from qzoo.weights.kinds import MODEL, RANGES, Kind
+from qzoo.weights.packages import is_installed
 from qzoo.weights.ranges import check_base, load_ranges
 
 
 class OtherImagesWarning(UserWarning):
     """Ranges were calibrated on another number of images than the recipe says."""
+
+
+class UnpinnedWeightsWarning(UserWarning):
+    """The recipe of a published model does not say which file its float weights have to be."""
 
 
 def create_pretrained(entry: RecipeEntry, resolved: ResolvedVariant, keywords: dict[str, Any]) -> nn.Module:
@@ -41,12 +47,58 @@ def create_pretrained(entry: RecipeEntry, resolved: ResolvedVariant, keywords: d
         WeightsError: there are no artifacts for it, or they are damaged, or of another base or state of the recipe.
     """
     whole = _whole_file(entry, resolved, keywords)
-    if whole is None:
-        model = create_base(resolved.base, pretrained=True, **keywords)
-        quantize_in_place(model, resolved)
-        load_pretrained_ranges(model, entry, resolved)
-        return model
-    return whole_model(resolved, whole)
+    return create_with_ranges(entry, resolved, keywords) if whole is None else whole_model(resolved, whole)
+
+
+def create_with_ranges(entry: RecipeEntry, resolved: ResolvedVariant, keywords: dict[str, Any]) -> nn.Module:
+    """Returns a model of base weights and of the ranges that were calibrated for it.
+
+    Raises:
+        WeightsError: there are no ranges, they are damaged, or of another base or state of the recipe.
+    """
+    check_ranges_fit(resolved, _ranges_file(entry, resolved))
+    warn_of_unpinned(entry)
+    model = create_base(resolved.base, pretrained=True, **keywords)
+    quantize_in_place(model, resolved)
+    load_pretrained_ranges(model, entry, resolved)
+    return model
+
+
+def check_published(entry: RecipeEntry, resolved: ResolvedVariant) -> None:
+    """Refuses a published model whose artifacts are not of the model that its recipe names, before that one is made.
+
+    For whoever makes it without them, to calibrate or to train it; of any other recipe nothing is asked.
+
+    Raises:
+        WeightsError: names and shapes differ, or a file is damaged.
+    """
+    if entry.published_name is None:
+        return
+    ranges = artifact_file(entry, resolved.name, RANGES)
+    whole = artifact_file(entry, resolved.name, MODEL) if ranges is None else None
+    if ranges is not None:
+        check_ranges_fit(resolved, ranges)
+    elif whole is not None:
+        check_whole(outline(resolved), whole)
+
+
+def warn_of_unpinned(entry: RecipeEntry) -> None:
+    """Says where float weights of somebody else's recipe are about to be loaded that no SHA-256 pins.
+
+    Warns:
+        UnpinnedWeightsWarning: names the field and what to do.
+    """
+    base = entry.recipe.base
+    if entry.published_name is None or base.sha256 or (base.package and is_installed(base.package)):
+        return
+    if weights_facts(base).sha256 is None:
+        warnings.warn(
+            f"The recipe of {entry.published_name} has no base.sha256, so nothing says which file the float weights of "
+            f"{base.source}/{base.architecture} have to be: any that is downloaded is loaded. Whoever published it can "
+            "write the SHA-256 under base and push again; or put a file that you trust into QZOO_WEIGHTS_DIR.",
+            UnpinnedWeightsWarning,
+            stacklevel=4,
+        )
 
 
 def whole_model(resolved: ResolvedVariant, path: Path) -> nn.Module:
@@ -56,9 +108,7 @@ def whole_model(resolved: ResolvedVariant, path: Path) -> nn.Module:
         WeightsError: the file is missing, corrupt, or holds another model.
     """
     # A recipe from elsewhere may name a huge model beside a small file: names and shapes take no memory.
-    outline = skeleton(resolved.base)
-    quantize_in_place(outline, resolved)
-    check_whole(outline, path)
+    check_whole(outline(resolved), path)
     model = create_bare(resolved.base)
     quantize_in_place(model, resolved)
     load_whole(model, path)
@@ -106,11 +156,7 @@ def load_pretrained_ranges(model: nn.Module, entry: RecipeEntry, resolved: Resol
     Warns:
         OtherImagesWarning: they were calibrated on another number of images than the recipe says.
     """
-    file, command = artifact_file(entry, resolved.name, RANGES), _calibrate_command(entry, resolved)
-    if file is None:
-        raise WeightsError(
-            f"Nothing is published or calibrated for {resolved.name} yet. This calibrates it, once: {command}"
-        )
+    file, command = _ranges_file(entry, resolved), _calibrate_command(entry, resolved)
     ranges, info = load_ranges(file)
     check_base(file, info, base_digest(model))
     wanted = resolved.calibration.images
@@ -132,6 +178,16 @@ def load_pretrained_ranges(model: nn.Module, entry: RecipeEntry, resolved: Resol
             f"now {resolved.digest[:12]}). Calibrate again: {command}"
         )
     set_ranges(model, fit_to_new_head(model, ranges))
+
+
+def _ranges_file(entry: RecipeEntry, resolved: ResolvedVariant) -> Path:
+    file = artifact_file(entry, resolved.name, RANGES)
+    if file is None:
+        command = _calibrate_command(entry, resolved)
+        raise WeightsError(
+            f"Nothing is published or calibrated for {resolved.name} yet. This calibrates it, once: {command}"
+        )
+    return file
 
 
 def _whole_file(entry: RecipeEntry, resolved: ResolvedVariant, keywords: dict[str, Any]) -> Path | None:

@@ -11,7 +11,7 @@ from torch import nn
 from qzoo.build.bases import base_transform, create_base
 from qzoo.build.quantize import quantize_in_place
 from qzoo.errors import UnknownNameError
-from qzoo.pretrained import create_pretrained, is_at_hand
+from qzoo.pretrained import check_published, create_pretrained, is_at_hand, warn_of_unpinned
 from qzoo.quant.copying import copy_model
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.library import LIBRARIES, RESIDUAL_VARIANT, is_library_name
@@ -63,6 +63,9 @@ def create(
         resolved = with_residual(resolved, residual)
     if pretrained is True:
         return create_pretrained(entry, resolved, keywords)
+    check_published(entry, resolved)
+    if pretrained:
+        warn_of_unpinned(entry)
     model = create_base(resolved.base, bool(pretrained), **keywords)
     quantize_in_place(model, resolved)
     return model

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from qzoo.build.base_model import BaseCard, BaseModel, InputFormat, WeightsFacts
 from qzoo.build.provenance import Provenance, provenance, remember
@@ -48,8 +49,21 @@ def skeleton(base: Base) -> nn.Module:
         with torch.device("meta"):
             return create_base(base)
     except NotImplementedError:
-        # torchvision's RegNet computes its widths with tensors, which need values.
-        return create_base(base).to("meta")
+        # torchvision's RegNet computes its widths with tensors, which need values; its weights need none.
+        with _AllocatingNothing():
+            return create_base(base).to("meta")
+
+
+class _AllocatingNothing(TorchFunctionMode):
+    """Puts what layers allocate for their weights on the meta device, and nothing else."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if function in (torch.empty, torch.zeros, torch.ones) and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": "meta"}
+        return function(*args, **kwargs)
 
 
 def base_transform(base: Base) -> Any:

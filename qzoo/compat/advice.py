@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-from qzoo.build.bases import skeleton
-from qzoo.build.quantize import quantize_in_place
+from qzoo.build.outline import outline
 from qzoo.compat.fitting import Fit, by_numbers
 from qzoo.compat.foreign_keys import translate
 from qzoo.errors import QzooError
@@ -66,10 +65,7 @@ def _places(ranges: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _fits(entry: RecipeEntry, name: str, fit_to: Callable[[nn.Module], Fit]) -> bool:
-    variant = resolve(entry, name)
     try:
-        outline = skeleton(variant.base)
-        quantize_in_place(outline, variant)
-        return not fit_to(outline).problems
+        return not fit_to(outline(resolve(entry, name))).problems
     except QzooError:
         return False

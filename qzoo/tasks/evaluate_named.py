@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from qzoo.build.bases import create_base
+from qzoo.build.outline import check_ranges_fit
 from qzoo.build.quantize import quantize_in_place
 from qzoo.distributed import failing_together, rank
 from qzoo.errors import UnknownNameError, UnsupportedError
@@ -131,6 +132,7 @@ def quantized_model(variant: ResolvedVariant, ranges: Path) -> nn.Module:
     """
     if is_kind(ranges, MODEL):
         return whole_model(variant, ranges)
+    check_ranges_fit(variant, ranges)
     model = create_base(variant.base, pretrained=True)
     quantize_in_place(model, variant)
     return load(model, ranges)

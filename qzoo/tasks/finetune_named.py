@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from qzoo.build.bases import create_base
 from qzoo.distributed import failing_together
 from qzoo.errors import RecipeError
+from qzoo.pretrained import check_published, warn_of_unpinned
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.recipe import Variant
@@ -94,6 +95,8 @@ def finetune_named(
     resolved = resolve(entry, name)
     with failing_together():
         images = images_to_train_on(resolved, settings, train_images)
+        check_published(entry, resolved)
+        warn_of_unpinned(entry)
         float_model = create_base(resolved.base, pretrained=True).to(usable_device(settings.device))
         shared = SharedCalibration(float_model, [resolved], settings, progress)
         judged = evaluation_images(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from qzoo.build.bases import create_base
 from qzoo.distributed import failing_together, rank
 from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
+from qzoo.pretrained import check_published, warn_of_unpinned
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.published import Claim
 from qzoo.schema.report import CalibrationReport, Report, ReportRow
@@ -137,6 +138,9 @@ class _Run:
             images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
         )  # fmt: skip
         self.to_train_on = {one.variant: images_to_train_on(one, settings) for one in variants if one.finetune}
+        for variant in variants:
+            check_published(entry, variant)
+        warn_of_unpinned(entry)
         self.float_model = create_base(recipe.base, pretrained=True).to(device)
         keep = artifacts is not None
         self.shared = SharedCalibration(self.float_model, variants, settings, progress, keep_histograms=keep)

@@ -8,19 +8,24 @@ from pathlib import Path
 from torch import nn
 
 from qzoo.build.bases import create_base
-from qzoo.build.quantize import quantize_in_place
 from qzoo.data import ArraySplit
 from qzoo.distributed import world_size
 from qzoo.errors import UnsupportedError
-from qzoo.pretrained import artifact_at_hand, create_pretrained, load_pretrained_ranges
+from qzoo.pretrained import (
+    artifact_at_hand,
+    check_published,
+    create_pretrained,
+    create_with_ranges,
+    warn_of_unpinned,
+)
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.report import CalibrationReport
 from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
 from qzoo.schema.sensitivity import SensitivityReport
+from qzoo.tasks.evaluate_named import quantized_model
 from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
-from qzoo.tasks.saving import load
 from qzoo.tasks.sensitivity import sensitivity
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
@@ -97,17 +102,15 @@ def _model(
 
 
 def _with_ranges(entry: RecipeEntry, variant: ResolvedVariant, ranges: Path | None) -> tuple[nn.Module, None]:
-    model = create_base(variant.base, pretrained=True)
-    quantize_in_place(model, variant)
-    if ranges is not None:
-        return load(model, ranges), None
-    load_pretrained_ranges(model, entry, variant)
-    return model, None
+    made = create_with_ranges(entry, variant, {}) if ranges is None else quantized_model(variant, ranges)
+    return made, None
 
 
 def _calibrated(
     entry: RecipeEntry, variant: ResolvedVariant, settings: Settings, progress: Progress
 ) -> tuple[nn.Module, CalibrationReport]:
+    check_published(entry, variant)
+    warn_of_unpinned(entry)
     base = create_base(variant.base, pretrained=True).to(usable_device(settings.device))
     model, images = SharedCalibration(base, [variant], settings, progress).calibrated(variant)
     leak = variant.calibration.allow_leak

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from qzoo.build.bases import base_digest, create_base
+from qzoo.build.outline import check_histograms_fit
 from qzoo.build.quantize import quantize_in_place
 from qzoo.errors import RecipeError, WeightsError, did_you_mean
 from qzoo.quant.calibration import solve_ranges
@@ -82,6 +83,7 @@ def solve(
     written = _written(info.variant, method, percentile, bits, weight_bits)
     variant = _resolved(entry, written)
     target = _target(Path(output or path.parent), variant.name)
+    check_histograms_fit(resolve(entry, info.variant), path, collected)
     model = create_base(variant.base, pretrained=True)
     quantize_in_place(model, variant)
     check_base(path, info, base_digest(model))

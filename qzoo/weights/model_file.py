@@ -49,15 +49,16 @@ def load_model(path: Path, expected: Mapping[bool, Header]) -> tuple[dict[str, T
     Raises:
         WeightsError: the file is missing, truncated, corrupt, or holds other tensors than the model; nothing is read.
     """
-    return read_artifact(path, MODEL, ModelInfo, lambda header, info: _fault(header, expected[info.packed]))
+    return read_artifact(path, MODEL, ModelInfo, lambda header, info: misfit(header, expected[info.packed]))
 
 
 def check_model(path: Path, expected: Mapping[bool, Header]) -> None:
     """Refuses a model file that holds other tensors than the model, without reading it; see `load_model`."""
-    check_header(path, MODEL, ModelInfo, lambda header, info: _fault(header, expected[info.packed]))
+    check_header(path, MODEL, ModelInfo, lambda header, info: misfit(header, expected[info.packed]))
 
 
-def _fault(header: Header, expected: Header) -> str | None:
+def misfit(header: Header, expected: Header) -> str | None:
+    """Returns how the tensors of a file are not those that are expected, by name, dtype and shape; None if they are."""
     missing, unknown = sorted(expected.keys() - header.keys()), sorted(header.keys() - expected.keys())
     if missing or unknown:
         return (

@@ -30,6 +30,14 @@ def read_package(package: PackagedWeights) -> dict[str, Tensor] | None:
     return None if path is None else read_file(path, package.sha256)
 
 
+def is_installed(package: PackagedWeights) -> bool:
+    """Whether the weights of a package are on this machine, where they are held against its SHA-256."""
+    try:
+        return local_file(package.file) is not None or distribution(package.name) is not None
+    except PackageNotFoundError:
+        return False
+
+
 def in_order(state: Mapping[str, Tensor], model: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
     """Returns the tensors under the model's names, mapped one to one by their order.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import Field
 from torch import Tensor
 
 from qzoo.errors import WeightsError, shown
-from qzoo.weights.artifact import ArtifactInfo, Digest, Header, TensorSpec, read_artifact, write_artifact
+from qzoo.weights.artifact import ArtifactInfo, Digest, Header, TensorSpec, check_header, read_artifact, write_artifact
 from qzoo.weights.kinds import RANGES
 
 SUFFIX = RANGES.suffix
@@ -42,6 +42,19 @@ def load_ranges(path: Path) -> tuple[dict[str, Tensor], RangesInfo]:
     ranges, info = read_artifact(path, RANGES, RangesInfo, _fault)
     check_ranges(path, ranges)
     return ranges, info
+
+
+def check_ranges_header(path: Path, check: Callable[[Header, RangesInfo], str | None]) -> None:
+    """Refuses a ranges file by names, dtypes and shapes, without reading its tensors; see `load_ranges`.
+
+    Args:
+        path: of the file.
+        check: returns what is wrong with the header of a file that holds nothing but ranges.
+
+    Raises:
+        WeightsError: the file is missing, truncated, no ranges file, or not what it has to be.
+    """
+    check_header(path, RANGES, RangesInfo, lambda header, info: _fault(header, info) or check(header, info))
 
 
 def check_ranges(path: Path, ranges: Mapping[str, Tensor]) -> None:
