@@ -14,7 +14,7 @@ from torch import nn
 from qzoo.build.bases import skeleton
 from qzoo.build.quantize import quantize_in_place
 from qzoo.errors import WeightsError, shown
-from qzoo.quant.calibration import activation_quantizers
+from qzoo.quant.calibration import require_collected
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.weights.model_file import misfit, spec_of
@@ -53,12 +53,13 @@ def check_histograms_fit(variant: ResolvedVariant, path: Path, places: Iterable[
     """Refuses histograms that are not those of a variant's quantizers.
 
     Raises:
-        WeightsError: a quantizer of the model has none, or one is of no quantizer.
+        CalibrationError: a quantizer of the model has none.
+        WeightsError: one is of no quantizer.
     """
-    own, given = set(activation_quantizers(outline(variant))), set(places)
-    for odd, what in ((sorted(own - given), "lacks"), (sorted(given - own), "holds what is no quantizer of")):
-        if odd:
-            raise WeightsError(
-                f"{path} does not fit {variant.name}: it {what} the model, {len(odd)} of them "
-                f"({shown(', '.join(odd[:3]))}). Take the file and the recipe of one calibration, or calibrate again."
-            )
+    given = set(places)
+    odd = sorted(given - require_collected(outline(variant), given).keys())
+    if odd:
+        raise WeightsError(
+            f"{path} does not fit {variant.name}: the model has no quantizer {shown(', '.join(odd[:3]))} ({len(odd)} "
+            "such). Take the file and the recipe of one calibration, or calibrate again."
+        )

@@ -138,7 +138,7 @@ def _label_names(metadata: Mapping[bytes, bytes]) -> list[str] | None:
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         return list(map(str, features["label"]["names"]))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):  # nested without end
         return None
 
 

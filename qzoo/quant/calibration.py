@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -132,6 +132,23 @@ def check_collection(collection: Mapping[str, MaxCollector | HistogramCollector]
         )
 
 
+def require_collected(model: nn.Module, paths: Container[str]) -> dict[str, TensorQuantizer]:
+    """Returns the activation quantizers of a model, which may lie on the meta device, by path.
+
+    Args:
+        model: quantized.
+        paths: of those that something was collected of.
+
+    Raises:
+        CalibrationError: a quantizer is not among them.
+    """
+    watched = activation_quantizers(model)
+    missing = [path for path in watched if path not in paths]
+    if missing:
+        raise CalibrationError(f"The collection lacks {some(missing, MOST_NAMED)}. Collect on a model that has them.")
+    return watched
+
+
 def solve_ranges(model: nn.Module, collection: Mapping[str, MaxCollector | HistogramCollector]) -> None:
     """Gives every quantizer of the model its range, in place: activations from the collection, weights from themselves.
 
@@ -140,10 +157,7 @@ def solve_ranges(model: nn.Module, collection: Mapping[str, MaxCollector | Histo
     Raises:
         CalibrationError: a quantizer is not in the collection, saw nothing usable, or a weight holds NaN or Inf.
     """
-    watched = activation_quantizers(model)
-    missing = [path for path in watched if path not in collection]
-    if missing:
-        raise CalibrationError(f"The collection lacks {some(missing, MOST_NAMED)}. Collect on a model that has them.")
+    watched = require_collected(model, collection)
     check_collection({path: collection[path] for path in watched})
     _warn_of_clipped({path: collection[path] for path, quantizer in watched.items() if quantizer.spec.unsigned is True})
     solved = _solve_activations(watched, collection) | _solve_weights(model)

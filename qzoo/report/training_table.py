@@ -11,7 +11,7 @@ from qzoo.errors import WeightsError
 from qzoo.report.markdown import placed, table
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.resolve import resolve
-from qzoo.schema.training import TrainingReport
+from qzoo.schema.training import TrainingReport, read_training_report
 from qzoo.weights.finding import beside_recipe
 from qzoo.weights.kinds import RECEIPT, TRAINING
 from qzoo.weights.receipt import load_receipt
@@ -38,7 +38,7 @@ def _rows(entry: RecipeEntry) -> Iterator[list[str]]:
         path, receipt = (beside_recipe(entry, name, kind) for kind in (TRAINING, RECEIPT))
         if path is None or not path.is_file() or receipt is None:
             continue
-        report = TrainingReport.model_validate_json(path.read_text(encoding="utf-8"))
+        report = read_training_report(path)
         if report.recipe_sha256 != resolve(entry, variant).digest:
             raise WeightsError(f"{path.name} is of another state of its recipe. Train again: qzoo finetune {name}")
         yield _row(name, report, load_receipt(receipt).info.top1["float"])

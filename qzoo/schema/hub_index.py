@@ -10,14 +10,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from qzoo import environment
 from qzoo.errors import RecipeError
-from qzoo.schema.manifest import LARGEST_TEXT
+from qzoo.schema.json_file import read_json_file
 from qzoo.schema.model import StrictModel
 
 FILE = "hub.json"
+EXPECTED = (
+    'Expected {"organisation": OWNER, "revisions": {NAME: COMMIT}}, each commit as 40 hexadecimal digits: is it the '
+    "file you meant?"
+)
 
 Organisation = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
@@ -57,14 +61,4 @@ def read_index(path: Path) -> HubIndex:
     """
     if not path.is_file():
         return HubIndex(organisation="qzoo")
-    if path.stat().st_size > LARGEST_TEXT:
-        raise RecipeError(f"{path} has more than {LARGEST_TEXT / 1e6:.0f} MB; is it the file you meant?")
-    try:
-        return HubIndex.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the file"
-        raise RecipeError(
-            f'{path}: {field}: {first["msg"]}. Expected {{"organisation": OWNER, "revisions": {{NAME: COMMIT}}}}, '
-            "each commit as 40 hexadecimal digits."
-        ) from error
+    return read_json_file(path, HubIndex, EXPECTED, RecipeError)

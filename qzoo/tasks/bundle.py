@@ -23,7 +23,7 @@ from qzoo.schema.loading import dump_yaml
 from qzoo.schema.manifest import CARD, CONFIG, EXPORTS, MANIFEST, RECIPE, Manifest
 from qzoo.schema.model_config import InputConfig, ModelConfig
 from qzoo.schema.resolve import ResolvedVariant, resolve
-from qzoo.schema.training import TrainingReport
+from qzoo.schema.training import TrainingReport, read_training_report
 from qzoo.tasks.bundle_exports import ONNX_FILES, check_runtimes, write_exports
 from qzoo.tasks.evidence import Evidence, gather
 from qzoo.tasks.progress import Progress, silent
@@ -200,7 +200,7 @@ def _facts(
 
 
 def _training(path: Path | None) -> TrainingReport | None:
-    return None if path is None else TrainingReport.model_validate_json(path.read_text(encoding="utf-8"))
+    return None if path is None else read_training_report(path)
 
 
 def _kinds(found: Mapping[str, TensorQuantizer]) -> dict[str, int]:

@@ -13,6 +13,7 @@ from qzoo.pretrained import artifact_at_hand, artifact_file, whole_model
 from qzoo.quant.ranges import get_ranges
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.training import read_training_report
 from qzoo.tasks.calibrate_variants import calibrate_variants
 from qzoo.tasks.evaluate_named import measure_receipt, quantized_model
 from qzoo.tasks.progress import Progress
@@ -83,7 +84,7 @@ def gather(
 def _trained(
     entry: RecipeEntry, variant: ResolvedVariant, settings: Settings, artifacts: Path | None, progress: Progress
 ) -> Evidence:
-    file, training = (_at_hand(entry, variant, kind, artifacts) for kind in (MODEL, TRAINING))
+    file, training = _at_hand(entry, variant, MODEL, artifacts), _training(entry, variant, artifacts)
     if file is None:
         command = f"qzoo finetune {entry.address(variant.variant)}{_data(variant)}"
         raise WeightsError(f"{variant.name} is not trained. Train it first: {command}")
@@ -93,6 +94,12 @@ def _trained(
         receipt = _measure(entry, variant, model, settings, progress)
     missing = [] if training else ["no report of its training, so the card does not tell how it was trained"]
     return Evidence(model, None, receipt, training, None, "", (*_without_receipt(receipt), *missing))
+
+
+def _training(entry: RecipeEntry, variant: ResolvedVariant, artifacts: Path | None) -> Path | None:
+    path = _at_hand(entry, variant, TRAINING, artifacts)
+    # A report of another state of the recipe tells of another training.
+    return path if path is not None and read_training_report(path).recipe_sha256 == variant.digest else None
 
 
 def _ranges(

@@ -17,6 +17,7 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.loading import dump_yaml, parse_recipe
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import resolve
+from qzoo.tasks import solve as solving
 from qzoo.tasks.calibrate_variants import calibrate_variants
 from qzoo.tasks.settings import Settings
 from qzoo.tasks.solve import solve
@@ -153,16 +154,21 @@ def test_no_name_leads_out_of_the_folder(change: dict[str, str], histograms: Pat
         solve(tmp_path / "x.histograms.safetensors", "mse", output=tmp_path)
 
 
-def test_histograms_that_lack_a_quantizer_or_count_nonsense_give_no_crash(histograms: Path, tmp_path: Path) -> None:
+def test_histograms_that_lack_a_quantizer_have_one_too_many_or_count_nonsense_are_refused(
+    histograms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(solving, "create_base", lambda *_, **__: pytest.fail("the model was made first"))
     collected, info = load_histograms(histograms)
     path, first = tmp_path / "x.histograms.safetensors", next(iter(collected))
-    for counts in (torch.zeros(4096, dtype=torch.int64), torch.full((4096,), 2**62)):
+    for counts, said in ((torch.zeros(4096, dtype=torch.int64), "0"), (torch.full((4096,), 2**62), r"1\.8\d+e\+22")):
         save_histograms(path, collected | {first: replace(collected[first], counts=counts)}, info)
-        for arguments in METHODS.values():
-            amax = get_ranges(solve(path, **arguments, output=tmp_path).model)[f"{first}.amax"]
-            assert bool(amax.isfinite())
+        with pytest.raises(WeightsError, match=rf"{first} is no histogram: it counted {said} values in all"):
+            solve(path, "mse", output=tmp_path)
     save_histograms(path, {key: one for key, one in collected.items() if key != first}, info)
     with pytest.raises(CalibrationError, match=rf"The collection lacks {first}"):
+        solve(path, "mse", output=tmp_path)
+    save_histograms(path, {**collected, "layer9.input_quantizer": collected[first]}, info)
+    with pytest.raises(WeightsError, match=r"the model has no quantizer layer9\.input_quantizer \(1 such\)"):
         solve(path, "mse", output=tmp_path)
 
 
