@@ -32,6 +32,12 @@ def run(
             show_default=False,
         ),
     ] = None,
+    sha256: Annotated[
+        str | None,
+        typer.Option(
+            "--sha256", help="Of the file, whole or its first digits. Another one is refused.", show_default=False
+        ),
+    ] = None,
     json: Json = None,
 ) -> None:
     """Make a checkpoint of pytorch-quantization or NVIDIA Model-Optimizer a calibrated variant of the zoo.
@@ -53,7 +59,7 @@ def run(
     from qzoo.compat.importing import import_checkpoint
 
     check_target(json)
-    made = import_checkpoint(checkpoint, name, output, ignore=ignore or ())
+    made = import_checkpoint(checkpoint, name, output, ignore=ignore or (), sha256=sha256)
     fit = made.fit
     wrapper = f" (behind '{fit.wrapper}')" if fit.wrapper else ""
     lines = [
@@ -64,6 +70,11 @@ def run(
         lines.append(f"left out: {grouped(fit.left_out)}")
     if fit.spread:
         lines.append(f"one range for all channels: {grouped(fit.spread)}")
+    if not made.checked:
+        lines.append(
+            f"{checkpoint.name} is of a format without checksums: damage to it would not be noticed. --sha256 HEX, as "
+            "`sha256sum` says where it comes from, rules that out."
+        )
     for line in lines:
         stdout.print(line, highlight=False, soft_wrap=True, markup=False)
     for file in made.files:
@@ -79,7 +90,7 @@ def _as_json(made: Imported) -> str:
     result = {
         "schema": 1, "name": made.variant.name, "version": made.variant.version, "ranges": made.fit.ranges,
         "weights": made.fit.weights, "wrapper": made.fit.wrapper, "left_out": made.fit.left_out,
-        "of_base": made.of_base, "files": [str(file) for file in made.files],
+        "of_base": made.of_base, "checked": made.checked, "files": [str(file) for file in made.files],
     }  # fmt: skip
     return dumps(result, indent=1)
 

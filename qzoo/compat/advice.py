@@ -8,12 +8,14 @@ import torch
 from torch import nn
 
 from qzoo.build.outline import outline
-from qzoo.compat.fitting import Fit, by_numbers
+from qzoo.compat.fitting import Fit, by_numbers, short
 from qzoo.compat.foreign_keys import translate
 from qzoo.errors import QzooError
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import resolve
 
+MOST_RULES = 30
+"""That a message gives."""
 MORE = {"residual": "skip"}
 FEWER = {"residual": "none"}
 """What a rule says of a role, if not `{calibrator: max}` for a quantizer, and `false` for none."""
@@ -35,7 +37,9 @@ def what_would_fit(entry: RecipeEntry, chosen: str, fit: Fit, fit_to: Callable[[
         return f"What fits: --as {' or '.join(entry.address(name) for name in fitting[:3])}."
     if not fit.same_weights:
         return f"Is it a checkpoint of {entry.name}? Its float weights are not of that model's names and shapes."
-    lines = "".join(f"\n  - {rule}" for rule in rules(fit))
+    said = rules(fit)
+    lines = "".join(f"\n  - {short(rule)}" for rule in said[:MOST_RULES])
+    lines += f"\n  and {len(said) - MOST_RULES:,} more" if len(said) > MOST_RULES else ""
     return (
         f"Its weights are those of a {entry.name}, its quantizers those of no variant. Leave keys out with "
         f"--ignore 'GLOB', or write a variant from {chosen} with these rules:{lines}"

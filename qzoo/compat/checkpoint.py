@@ -50,27 +50,32 @@ def read_state_dict(path: Path, sha256: str | None = None) -> dict[str, Any]:
 
 
 def has_checksum(path: Path) -> bool:
-    """Whether a file's format notices damage to its tensors: torch's zip format does, its older one and safetensors don't.
+    """Whether a file's format notices damage to its tensors: torch's zip format does.
+
+    Its older one and safetensors don't.
 
     Raises:
         OSError: the file can't be read.
     """
-    return zipfile.is_zipfile(path)
+    with path.open("rb") as file:  # what torch itself goes by
+        return path.suffix != ".safetensors" and file.read(4) == b"PK\x03\x04"
 
 
 def _check_sums(path: Path) -> None:
     # torch reads over a damaged tensor; the file knows better.
-    if not zipfile.is_zipfile(path):
+    if not has_checksum(path) or not zipfile.is_zipfile(path):
         return
     try:
         with zipfile.ZipFile(path) as file:
-            packed = next((one.filename for one in file.infolist() if one.compress_type != zipfile.ZIP_STORED), None)
+            entries = file.infolist()
+            plain = all(one.compress_type == zipfile.ZIP_STORED for one in entries)
             # Not opened if it is packed: some bytes may stand for any number of zeros.
-            damaged = file.testzip() if packed is None else None
-    except (zipfile.BadZipFile, NotImplementedError, OSError, RuntimeError, ValueError) as error:
+            plain = plain and sum(one.file_size for one in entries) <= path.stat().st_size
+            damaged = file.testzip() if plain else None
+    except (zipfile.BadZipFile, NotImplementedError, OSError, RuntimeError, ValueError, EOFError) as error:
         raise WeightsError(f"{path} is damaged ({shown(error)}). Copy it again.") from error
-    if packed:
-        raise WeightsError(f"{path} is no file of torch.save, which compresses nothing: {shown(packed)} is. {REMEDY}")
+    if not plain:
+        raise WeightsError(f"{path} is no file of torch.save: what it holds is compressed. {REMEDY}")
     if damaged:
         raise WeightsError(
             f"{path} is damaged: the checksum of {shown(damaged)} does not fit its content. Copy it again."
@@ -78,7 +83,7 @@ def _check_sums(path: Path) -> None:
 
 
 def _state_in(content: Any) -> dict[str, Any] | None:
-    """Returns the innermost state dict, looked for in breadth of `PLACES`; a dict may hold itself, or one many times."""
+    """Returns the state dict, from the innermost of the usual places; a dict may hold itself, or another many times."""
     seen: set[int] = set()
 
     def search(content: Any, depth: int) -> dict[str, Any] | None:

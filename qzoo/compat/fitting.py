@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,15 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.compat.foreign_keys import Translated, translate
-from qzoo.errors import UnknownNameError, WeightsError
+from qzoo.errors import UnknownNameError, WeightsError, shown
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_quantizers, set_ranges
+from qzoo.weights.values import COUNTER, constant_fault, plain_fault, value_fault
 
-COUNTER = "num_batches_tracked"
-"""Of batch norm; no prediction depends on it, and old checkpoints lack it."""
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 SHOWN = 5
 """Tensors of a wrong shape that a message names."""
+MOST_GROUPS = 12
+"""Globs of keys that a message names."""
+LONGEST_KEY = 200
+"""Signs of one that it shows."""
 UNUSABLE = ("is NaN: its calibrator saw nothing", "is negative or infinite")
 """What is said of ranges that are none."""
 
@@ -74,7 +78,7 @@ class Fit:
             lines.append("qzoo has no scale before quantizing: fold _pre_quant_scale into the layer before")
         if self.lacking:
             lines.append(f"nothing for, in the model, {len(self.lacking)}: {grouped(self.lacking)}")
-        lines += [f"{key}: {problem}" for key, problem in list(self.wrong.items())[:SHOWN]]
+        lines += [f"{shown(key)}: {problem}" for key, problem in list(self.wrong.items())[:SHOWN]]
         return lines + ([f"and {len(self.wrong) - SHOWN} more of this kind"] if len(self.wrong) > SHOWN else [])
 
 
@@ -140,7 +144,18 @@ def grouped(keys: Iterable[str]) -> str:
         'layer1.*.bn1.bias (2), fc.bias'
     """
     groups = by_numbers(keys)
-    return ", ".join(f"{glob} ({len(found)})" if len(found) > 1 else glob for glob, found in groups.items())
+    named = [
+        f"{short(glob)} ({len(found)})" if len(found) > 1 else short(glob)
+        for glob, found in itertools.islice(groups.items(), MOST_GROUPS)
+    ]
+    more = len(groups) - len(named)
+    return ", ".join(named) + (f" and {more:,} more" if more else "")
+
+
+def short(key: str) -> str:
+    """Returns a key for a message, which names many."""
+    text = shown(key)
+    return text if len(text) <= LONGEST_KEY else f"{text[:LONGEST_KEY]}..."
 
 
 def by_numbers(keys: Iterable[str]) -> dict[str, list[str]]:
@@ -166,7 +181,8 @@ def _without(state: Mapping[str, Any], ignore: Iterable[str]) -> tuple[dict[str,
     unmatched = [pattern for pattern in patterns if not any(fnmatch.fnmatchcase(key, pattern) for key in out)]
     if unmatched:
         raise UnknownNameError(f"To be left out, but no key matches: {', '.join(unmatched)}. Keys are as in the file.")
-    return {key: value for key, value in state.items() if key not in set(out)}, out
+    leave = set(out)
+    return {key: value for key, value in state.items() if key not in leave}, out
 
 
 def _fit(model: nn.Module, translated: Translated, left_out: list[str]) -> tuple[dict[str, Tensor], Fit]:
@@ -174,10 +190,11 @@ def _fit(model: nn.Module, translated: Translated, left_out: list[str]) -> tuple
     found = quantizers(model)
     floats = {key for key in own if key.rpartition(".")[0] not in found}
     expected = {f"{path}.amax": quantizer for path, quantizer in found.items()}
+    weights = {key for key, _ in model.named_parameters(remove_duplicate=False)}
     wrong = {
         translated.origin[key]: problem
         for key, value in translated.weights.items()
-        if key in floats and (problem := _misfit(value, own[key]))
+        if key in floats and (problem := _misfit(key, value, own[key], weight=key in weights))
     }
     ranges: dict[str, Tensor] = {}
     for key in [key for key in translated.ranges if key in expected]:
@@ -186,30 +203,39 @@ def _fit(model: nn.Module, translated: Translated, left_out: list[str]) -> tuple
             wrong[translated.origin[key]] = problem
     given = translated.weights.keys() | translated.ranges.keys()
     wanted = floats | expected.keys()
+    homeless, lacking = given - wanted, wanted - given
     return ranges, Fit(
         weights=len(translated.weights.keys() & floats),
         ranges=len(translated.ranges.keys() & expected.keys()),
         wrapper=translated.wrapper,
-        homeless=[translated.origin[key] for key in translated.origin if key in given - wanted] + translated.strange,
+        homeless=[origin for key, origin in translated.origin.items() if key in homeless] + translated.strange,
         left_out=left_out,
         spread=[
             translated.origin[key]
             for key, amax in ranges.items()
             if key in translated.origin and translated.ranges[key].numel() < amax.numel()
         ],
-        lacking=[key for key in own if key in wanted - given and not key.endswith(COUNTER)],
+        lacking=[key for key in own if key in lacking and not key.endswith(COUNTER)],
         wrong=wrong,
     )
 
 
-def _misfit(value: Tensor, own: Tensor) -> str | None:
+def _misfit(key: str, value: Tensor, own: Tensor, *, weight: bool) -> str | None:
     """Returns why a tensor of a state dict can't be one of the model's, or None."""
     if value.shape != own.shape:
         return f"has shape {_shape(value)}, the model's {_shape(own)}"
     if own.is_floating_point() and (value.dtype not in FLOATS or value.is_meta):
         return f"holds {_dtype(value)}, not float values: was it compressed? Export it before that"
-    # A buffer may hold an infinity on purpose, as attention masks do.
-    return "holds NaN" if value.is_floating_point() and bool(value.isnan().any()) else None
+    if fault := plain_fault(value):
+        return fault
+    if value.is_floating_point() != own.is_floating_point():
+        return f"holds {_dtype(value)}, the model's {_dtype(own)}"
+    # As the model will hold it: a number may be finite in float64 alone.
+    cast = value if own.is_meta else value.to(own.dtype)
+    fault = value_fault(key, cast, weight=weight, own=own)
+    if fault is None and not own.is_floating_point() and not key.endswith(COUNTER) and own.dtype != torch.bool:
+        fault = constant_fault(key, cast, own)
+    return fault and fault.replace(f" in {key}", "", 1)  # which the line begins with
 
 
 def _take_over(ranges: dict[str, Tensor], key: str, amax: Tensor, quantizer: TensorQuantizer) -> str | None:
@@ -217,17 +243,19 @@ def _take_over(ranges: dict[str, Tensor], key: str, amax: Tensor, quantizer: Ten
     wanted = tuple(quantizer.amax.shape)
     if amax.dtype not in FLOATS or amax.is_meta:
         return f"holds no ranges, but {_dtype(amax)}"
+    if fault := plain_fault(amax):
+        return fault
     # A single range has one of many shapes, and several may lie in a row; else they are along the same axis.
     flat = amax.dim() == 1 and amax.numel() == quantizer.amax.numel()
     if amax.numel() != 1 and not flat and tuple(amax.shape) != wanted:
         return f"has shape {_shape(amax)}, the model's {list(wanted)}"
+    amax = amax.detach().float().cpu()  # as the model will hold it: a number may be finite in float64 alone
     if bool(amax.isnan().any()):
         return UNUSABLE[0]
     if not bool((amax.isfinite() & (amax >= 0)).all()):
         return UNUSABLE[1]
     # One range for all channels is as many equal ones.
-    values = amax.detach().float().cpu()
-    ranges[key] = values.reshape(wanted) if amax.numel() == quantizer.amax.numel() else values.expand(wanted).clone()
+    ranges[key] = amax.reshape(wanted) if amax.numel() == quantizer.amax.numel() else amax.expand(wanted).clone()
     if quantizer.unsigned is not None:
         ranges[f"{key.removesuffix('.amax')}.unsigned"] = torch.zeros((), dtype=torch.bool)
     return None

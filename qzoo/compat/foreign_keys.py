@@ -21,12 +21,14 @@ from torch import Tensor, nn
 
 from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
 from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
+from qzoo.weights.values import plain_fault
 
 Toolkit = Literal["pytorch-quantization", "model-optimizer"]
 TOOLKITS: tuple[Toolkit, ...] = ("pytorch-quantization", "model-optimizer")
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before every key."""
+MOST_WRAPPERS = 8
 LAYER_ROLES = ("input_quantizer", "weight_quantizer", "output_quantizer")
 OTHER = {"min": "max", "max": "min"}
 _CLIP = re.compile(r"(.*)\.clip\.clip_value_(min|max)$")
@@ -67,17 +69,22 @@ def translate(state: Mapping[str, Any]) -> Translated:
         key = str(full_key).removeprefix(wrapper)
         owner, _, name = key.rpartition(".")
         bound = _CLIP.match(key)
-        if bound and f"{full_key[: -len(bound[2])]}{OTHER[bound[2]]}" in state:
-            learned.setdefault(_qzoo_path(bound[1]), {})[bound[2]] = torch.as_tensor(value, dtype=torch.float32)
+        if bound and _is_bound(value) and _is_bound(state.get(f"{full_key[: -len(bound[2])]}{OTHER[bound[2]]}")):
+            learned.setdefault(_qzoo_path(bound[1]), {})[bound[2]] = torch.as_tensor(value).double().view(())
         elif not isinstance(value, Tensor) or (owner.endswith("quantizer") and name not in ("_amax", "amax")):
             result.strange.append(full_key)
         elif name in ("_amax", "amax"):
             range_key = f"{_qzoo_path(owner)}.amax"
+            if range_key in result.ranges:  # of two spellings, neither is known to be the right one
+                result.strange.append(full_key)
+                continue
             result.ranges[range_key], result.origin[range_key] = value, full_key
         else:
             result.weights[key], result.origin[key] = value, full_key
     for path, bounds in learned.items():
-        result.ranges[f"{path}.amax"] = torch.stack([bounds["max"], -bounds["min"]]).max()
+        # Bounds that are none become a range that is none.
+        upper = torch.where(bounds["min"] <= bounds["max"], torch.maximum(bounds["max"], -bounds["min"]), -1.0)
+        result.ranges[f"{path}.amax"] = upper.float()
         result.origin.setdefault(f"{path}.amax", f"{wrapper}{path}.clip.clip_value_max")
     return result
 
@@ -124,12 +131,19 @@ def export_state_dict(model: nn.Module, toolkit: Toolkit = "pytorch-quantization
     return exported
 
 
+def _is_bound(value: Any) -> bool:
+    """Whether a value is a number, or a tensor of one."""
+    if isinstance(value, Tensor):
+        return plain_fault(value) is None and value.numel() == 1 and not value.is_complex()
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 2**63)
+
+
 def _wrapper(state: Mapping[str, Any]) -> str:
     found = ""
-    while state:
+    for _ in range(MOST_WRAPPERS if state else 0):
         more = next((w for w in WRAPPERS if all(str(key).startswith(found + w) for key in state)), None)
         if more is None:
-            return found
+            break
         found += more
     return found
 

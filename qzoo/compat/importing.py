@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,9 @@ from qzoo.build.bases import base_digest, create_bare, create_base, weights_fact
 from qzoo.build.quantize import quantize_in_place
 from qzoo.build.whole_model import save_whole
 from qzoo.compat.advice import what_would_fit
-from qzoo.compat.checkpoint import read_state_dict
+from qzoo.compat.checkpoint import has_checksum, read_state_dict
 from qzoo.compat.fitting import Fit, MisfitError, fit_of, load_state_dict
-from qzoo.errors import WeightsError
+from qzoo.errors import WeightsError, shown
 from qzoo.pretrained import artifact_at_hand
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.saving import save
@@ -35,6 +36,7 @@ class Imported:
         fit: what was taken over, and what left out.
         of_base: whether its float weights are those of the recipe's base; None where these are not on this machine.
         files: that were written.
+        checked: whether a checksum, or the SHA-256 that was given, says that the file is as it was written.
         by_name: whether `qzoo.create(address, pretrained=True)` gives it from now on. What ships with a recipe goes
             before.
     """
@@ -46,11 +48,13 @@ class Imported:
     of_base: bool | None
     files: list[Path]
     by_name: bool
+    checked: bool
 
 
 def import_checkpoint(
-    path: str | Path, name: str, output: str | Path | None = None, *, ignore: Iterable[str] = ()
-) -> Imported:
+    path: str | Path, name: str, output: str | Path | None = None, *, ignore: Iterable[str] = (),
+    sha256: str | None = None,
+) -> Imported:  # fmt: skip
     """Makes a state dict of another toolkit a calibrated variant, and writes it as qzoo's artifacts.
 
     If the float weights are those of the recipe's base, the ranges alone say all. If training changed them, the whole
@@ -61,6 +65,7 @@ def import_checkpoint(
         name: of the variant that it is, `resnet50_int8`, or a recipe: `mine.yaml:int8`.
         output: a folder; default: where `qzoo.create(name, pretrained=True)` looks for artifacts.
         ignore: globs of keys to leave out.
+        sha256: of the file, whole or its first digits (at least 8); another file is refused.
 
     Raises:
         UnknownNameError: no variant has the name, or no key matches a glob.
@@ -76,7 +81,7 @@ def import_checkpoint(
     folder = environment.artifacts() if output is None else Path(output)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; the artifacts go into a folder")
-    state = read_state_dict(path)
+    state = read_state_dict(path, _digits(sha256))
     model = create_bare(variant.base)
     quantize_in_place(model, variant)
     try:
@@ -89,7 +94,14 @@ def import_checkpoint(
     trained = variant.finetune is not None
     found = artifact_at_hand(entry, variant.name, MODEL if trained else RANGES) in files
     by_name = found and (trained or of_base is True)
-    return Imported(entry.address(chosen), variant, model, fit, of_base, files, by_name)
+    checked = sha256 is not None or has_checksum(path)
+    return Imported(entry.address(chosen), variant, model, fit, of_base, files, by_name, checked)
+
+
+def _digits(sha256: str | None) -> str | None:
+    if sha256 is None or re.fullmatch(r"[0-9a-f]{8,64}", sha256.lower()):
+        return sha256 and sha256.lower()
+    raise WeightsError(f"'{shown(sha256)}' is no SHA-256: give 8 to 64 hexadecimal digits, as `sha256sum FILE` says.")
 
 
 def _write(model: nn.Module, variant: ResolvedVariant, of_base: bool | None, folder: Path) -> list[Path]:
