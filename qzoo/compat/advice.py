@@ -38,6 +38,8 @@ def what_would_fit(entry: RecipeEntry, chosen: str, fit: Fit, fit_to: Callable[[
     if not fit.same_weights:
         return f"Is it a checkpoint of {entry.name}? Its float weights are not of that model's names and shapes."
     said = rules(fit)
+    if not said:
+        return "Its float weights fit. Calibrate these quantizers again in the script that made it, with the axis here."
     lines = "".join(f"\n  - {short(rule)}" for rule in said[:MOST_RULES])
     lines += f"\n  and {len(said) - MOST_RULES:,} more" if len(said) > MOST_RULES else ""
     return (

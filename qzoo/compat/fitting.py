@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from qzoo.compat.foreign_keys import Translated, translate
 from qzoo.errors import UnknownNameError, WeightsError, shown
+from qzoo.quant.layers import TRANSPOSED
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_quantizers, set_ranges
 from qzoo.weights.values import COUNTER, constant_fault, plain_fault, value_fault
@@ -27,6 +28,10 @@ LONGEST_KEY = 200
 """Signs of one that it shows."""
 UNUSABLE = ("is NaN: its calibrator saw nothing", "is negative or infinite")
 """What is said of ranges that are none."""
+ALONG_INPUTS = (
+    "is along axis 0, the input channels, as older versions of pytorch-quantization have transposed convolutions "
+    "(2.2.1: axis 1). Say QuantDescriptor(axis=1) in the script that made it, and calibrate its weights again"
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Fit:
         wrapper: what stood before every key, such as `module.`.
         homeless: keys of the state dict that no tensor or quantizer of the model answers to.
         left_out: keys that were to be left out.
-        spread: keys of a single range that the model has for every channel: as many equal ones.
+        spread: keys of ranges that the model has more of, one for all channels or groups: as many equal ones.
         lacking: tensors and quantizers of the model that the state dict has nothing for.
         wrong: by key of the state dict, what is wrong with it.
     """
@@ -55,8 +60,8 @@ class Fit:
 
     @property
     def same_weights(self) -> bool:
-        """Whether the float weights are of the model's names and shapes, so that only quantizers differ."""
-        return not self.wrong and all(_is_range(key) for key in (*self.homeless, *self.lacking))
+        """Whether the float weights are of the model's names and shapes, so that only quantizers and ranges differ."""
+        return all(_is_range(key) for key in (*self.homeless, *self.lacking, *self.wrong))
 
     @property
     def unusable(self) -> bool:
@@ -198,7 +203,8 @@ def _fit(model: nn.Module, translated: Translated, left_out: list[str]) -> tuple
     }
     ranges: dict[str, Tensor] = {}
     for key in [key for key in translated.ranges if key in expected]:
-        problem = _take_over(ranges, key, translated.ranges[key], expected[key])
+        layer = model.get_submodule(key.removesuffix(".amax").rpartition(".")[0])
+        problem = _take_over(ranges, key, translated.ranges[key], expected[key], layer)
         if problem:
             wrong[translated.origin[key]] = problem
     given = translated.weights.keys() | translated.ranges.keys()
@@ -238,27 +244,43 @@ def _misfit(key: str, value: Tensor, own: Tensor, *, weight: bool) -> str | None
     return fault and fault.replace(f" in {key}", "", 1)  # which the line begins with
 
 
-def _take_over(ranges: dict[str, Tensor], key: str, amax: Tensor, quantizer: TensorQuantizer) -> str | None:
+def _take_over(
+    ranges: dict[str, Tensor], key: str, amax: Tensor, quantizer: TensorQuantizer, layer: nn.Module
+) -> str | None:
     """Notes a range in the shape that a quantizer of qzoo has; or returns what is wrong with it."""
     wanted = tuple(quantizer.amax.shape)
     if amax.dtype not in FLOATS or amax.is_meta:
         return f"holds no ranges, but {_dtype(amax)}"
     if fault := plain_fault(amax):
         return fault
-    # A single range has one of many shapes, and several may lie in a row; else they are along the same axis.
+    if key.endswith("weight_quantizer.amax") and _along_inputs(layer, amax):
+        return ALONG_INPUTS
+    # A single range has one of many shapes, and several may lie in a row; else they are along the same axis. The groups
+    # of a transposed convolution share theirs in pytorch-quantization, and have their own here.
     flat = amax.dim() == 1 and amax.numel() == quantizer.amax.numel()
-    if amax.numel() != 1 and not flat and tuple(amax.shape) != wanted:
+    if amax.numel() != 1 and not flat and tuple(amax.shape) not in (wanted, (1, *wanted[1:])):
         return f"has shape {_shape(amax)}, the model's {list(wanted)}"
     amax = amax.detach().float().cpu()  # as the model will hold it: a number may be finite in float64 alone
     if bool(amax.isnan().any()):
         return UNUSABLE[0]
     if not bool((amax.isfinite() & (amax >= 0)).all()):
         return UNUSABLE[1]
-    # One range for all channels is as many equal ones.
+    # One range for all channels, or all groups, is as many equal ones.
     ranges[key] = amax.reshape(wanted) if amax.numel() == quantizer.amax.numel() else amax.expand(wanted).clone()
     if quantizer.unsigned is not None:
         ranges[f"{key.removesuffix('.amax')}.unsigned"] = torch.zeros((), dtype=torch.bool)
     return None
+
+
+def _along_inputs(layer: nn.Module, amax: Tensor) -> bool:
+    """Whether ranges are those of a transposed convolution's input channels, none of which an output channel has.
+
+    Older versions of pytorch-quantization have them along axis 0. In a depthwise one, the two are the same.
+    """
+    if not isinstance(layer, TRANSPOSED) or amax.dim() != layer.weight.dim() or len(amax) != layer.in_channels:
+        return False
+    of_groups = amax.nan_to_num().reshape(layer.groups, layer.in_channels // layer.groups, -1)
+    return bool((of_groups != of_groups[:, :1]).any())
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -126,14 +126,54 @@ def test_one_range_for_all_channels_is_as_many_equal_ones(state: OrderedDict[str
 
 
 def test_another_axis_is_no_home() -> None:
-    model = qzoo.quantize(nn.Sequential(nn.ConvTranspose2d(4, 4, 2), nn.Conv2d(4, 2, 1)), "int8")
-    qzoo.calibrate(model, [torch.randn(1, 4, 3, 3)])
+    model = qzoo.quantize(nn.Sequential(nn.Linear(4, 3)), "int8")
+    qzoo.calibrate(model, [torch.randn(1, 4)])
     state = export_state_dict(model)
-    state["0._weight_quantizer._amax"] = torch.ones(4, 1, 1, 1)  # as pytorch-quantization has it
-    with pytest.raises(
-        WeightsError, match=r"0._weight_quantizer._amax: has shape \[4, 1, 1, 1\], the model's \[1, 4, 1"
-    ):
+    state["0._weight_quantizer._amax"] = torch.ones(1, 4)
+    with pytest.raises(WeightsError, match=r"0._weight_quantizer._amax: has shape \[1, 4\], the model's \[3, 1\]"):
         load_state_dict(model, state)
+
+
+def transposed(groups: int = 1) -> tuple[nn.Module, OrderedDict[str, Tensor]]:
+    model = qzoo.quantize(nn.Sequential(nn.ConvTranspose2d(4, 6, 2, groups=groups)), "int8")
+    qzoo.calibrate(model, [torch.randn(1, 4, 3, 3)])
+    return model, export_state_dict(model)
+
+
+def test_transposed_convolutions_are_along_axis_1_as_in_the_original() -> None:
+    model, state = transposed()
+    state["0._weight_quantizer._amax"] = amax = torch.arange(1.0, 7.0).reshape(1, 6, 1, 1)
+    load_state_dict(model, state)
+    assert torch.equal(model[0].weight_quantizer.amax, amax)  # type: ignore[index, union-attr]
+
+
+def test_axis_0_of_older_versions_is_told() -> None:
+    model, state = transposed()
+    state["0._weight_quantizer._amax"] = torch.arange(1.0, 5.0).reshape(4, 1, 1, 1)
+    with pytest.raises(WeightsError, match=r"is along axis 0, the input channels, as older versions .*axis=1\)"):
+        load_state_dict(model, state)
+
+
+def test_groups_share_the_ranges_of_the_original() -> None:
+    model, state = transposed(groups=2)
+    model[0].weight_quantizer.amax = torch.ones(4, 3, 1, 1)  # type: ignore[index, union-attr]
+    state["0._weight_quantizer._amax"] = torch.tensor([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)
+    assert load_state_dict(model, state).spread == ["0._weight_quantizer._amax"]
+    amax = model[0].weight_quantizer.amax  # type: ignore[index, union-attr]
+    assert amax[:, :, 0, 0].tolist() == [[1.0, 2.0, 3.0]] * 4
+    state["0._weight_quantizer._amax"] = torch.arange(12.0).reshape(4, 3, 1, 1)  # an output channel has two
+    with pytest.raises(WeightsError, match="is along axis 0, the input channels"):
+        load_state_dict(model, state)
+
+
+def test_ranges_of_a_depthwise_one_are_both() -> None:
+    model = qzoo.quantize(nn.Sequential(nn.ConvTranspose2d(4, 4, 2, groups=4)), "int8")
+    qzoo.calibrate(model, [torch.randn(1, 4, 3, 3)])
+    model[0].weight_quantizer.amax = torch.ones(4, 1, 1, 1)  # type: ignore[index, union-attr]
+    state = export_state_dict(model)
+    state["0._weight_quantizer._amax"] = amax = torch.arange(1.0, 5.0).reshape(4, 1, 1, 1)
+    load_state_dict(model, state)
+    assert torch.equal(model[0].weight_quantizer.amax, amax)  # type: ignore[index, union-attr]
 
 
 def test_counters_of_batch_norm_may_be_missing(state: OrderedDict[str, Tensor]) -> None:

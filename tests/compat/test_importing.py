@@ -109,6 +109,15 @@ def test_ranges_that_are_none_have_nothing_to_do_with_the_variant(checkpoint: Pa
         import_checkpoint(checkpoint, NAME)
 
 
+def test_ranges_along_another_axis_are_not_said_to_be_another_model(checkpoint: Path) -> None:
+    state = torch.load(checkpoint, weights_only=True)
+    key = "conv1._weight_quantizer._amax"
+    torch.save(state | {key: state[key].reshape(1, -1, 1, 1)}, checkpoint)
+    with pytest.raises(WeightsError, match=r"has shape \[1, 16, 1, 1\], the model's \[16, 1, 1, 1\]") as caught:
+        import_checkpoint(checkpoint, NAME)
+    assert "Its float weights fit. Calibrate these quantizers again" in str(caught.value)
+
+
 def test_a_base_is_no_variant(checkpoint: Path) -> None:
     with pytest.raises(UnknownNameError, match="'resnet8_digits' is a base; name one of its variants"):
         import_checkpoint(checkpoint, "resnet8_digits")

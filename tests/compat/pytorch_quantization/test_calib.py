@@ -236,7 +236,7 @@ class TestWeights:
     def test_max_is_that_of_the_calibrator(self) -> None:
         model = self.model()
         calib.calibrate_weights(model, method="max")
-        for index, axis in ((0, 0), (3, 0)):
+        for index, axis in ((0, 0), (1, 1), (3, 0)):
             layer = model[index]  # type: ignore[index]
             spanned = tuple(dim for dim in range(layer.weight.dim()) if dim != axis)
             assert torch.equal(layer.weight_quantizer.amax, reduce_amax(layer.weight, axis=spanned))

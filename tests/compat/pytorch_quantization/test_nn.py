@@ -49,7 +49,7 @@ def test_weighted_layers(name: str, args: Any, kwargs: Any, shape: tuple[int, ..
     plain.load_state_dict(layer.state_dict())
     x = torch.randn(shape)
     with torch.no_grad():
-        plain.weight.copy_(quantized(plain.weight, 0))
+        plain.weight.copy_(quantized(plain.weight, 1 if "Transpose" in name else 0))
         assert torch.equal(layer(x), plain(quantized(x)))
     layer.input_quantizer.disable()
     layer.weight_quantizer.disable()

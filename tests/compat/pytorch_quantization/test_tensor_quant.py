@@ -198,11 +198,3 @@ def test_the_user_guides_example() -> None:
     integers, scale = tq.tensor_quant(x, x.abs().max())
     assert integers.tolist() == [126, 113, 127, 59, 11, 23, 47, 73, 43, 27]
     assert float(scale) == pytest.approx(128.0057, abs=1e-4)
-
-
-@pytest.mark.parametrize("name", [name for name in tq.__all__ if name.startswith("QUANT_DESC")])
-def test_the_constants(name: str) -> None:
-    desc = getattr(tq, name)
-    assert desc.num_bits == 8
-    assert desc.unsigned == ("UNSIGNED" in name)
-    assert desc.axis == (None if name.endswith("PER_TENSOR") else 0)

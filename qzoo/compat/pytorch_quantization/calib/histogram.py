@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from qzoo.compat.pytorch_quantization.calib.calibrator import _Calibrator
 from qzoo.errors import CalibrationError, UnsupportedError, did_you_mean
 from qzoo.quant.histogram import Histogram
-from qzoo.quant.layers import output_channel_axis
+from qzoo.quant.layers import TRANSPOSED
 from qzoo.quant.reference_bins import REFERENCE_BINS, NumpyBins, ReferenceBins
 from qzoo.quant.solvers import solve
 from qzoo.quant.solvers.stack import EVERY_BIN, FIRST_BIN, Search
@@ -147,7 +147,8 @@ def calibrate_weights(
     Args:
         model: with layers of `qzoo.compat.pytorch_quantization.nn`.
         method: `max`, `mse` or `percentile`.
-        perchannel: one range for each output channel; if not, one for the weight.
+        perchannel: one range for each output channel, which the groups of a transposed convolution share; if not, one
+            for the weight.
         percentile: in percent.
         num_bins: of each histogram.
 
@@ -160,7 +161,7 @@ def calibrate_weights(
         quantizer = getattr(layer, "weight_quantizer", None)
         if quantizer is not None and isinstance(getattr(layer, "weight", None), Tensor):
             weight = layer.weight.detach()  # type: ignore[operator]
-            axis = output_channel_axis(layer) if perchannel else None
+            axis = int(isinstance(layer, TRANSPOSED)) if perchannel else None
             if method == "max":
                 amax = _rows(weight, axis).abs().amax(1)
             else:

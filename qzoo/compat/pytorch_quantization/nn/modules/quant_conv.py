@@ -27,6 +27,7 @@ class _QuantConvNd(QuantizedWeighted):
 
 
 class _QuantConvTransposeNd(QuantizedWeighted):
+    # Its weight is (in, out / groups, ...): along axis 1, groups share their ranges.
     _convolve: Callable[..., Tensor]
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
@@ -67,21 +68,21 @@ class QuantConv3d(_QuantConvNd, nn.Conv3d):
 
 
 class QuantConvTranspose1d(_QuantConvTransposeNd, nn.ConvTranspose1d):
-    """`nn.ConvTranspose1d`, quantized; as in the original, its ranges are along axis 0, the *input* channels."""
+    """`nn.ConvTranspose1d`, quantized; by default its weight has one range for each output channel of a group."""
 
     default_quant_desc_weight = tensor_quant.QUANT_DESC_8BIT_CONVTRANSPOSE1D_WEIGHT_PER_CHANNEL
     _convolve = staticmethod(F.conv_transpose1d)
 
 
 class QuantConvTranspose2d(_QuantConvTransposeNd, nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d`, quantized; as in the original, its ranges are along axis 0, the *input* channels."""
+    """`nn.ConvTranspose2d`, quantized; by default its weight has one range for each output channel of a group."""
 
     default_quant_desc_weight = tensor_quant.QUANT_DESC_8BIT_CONVTRANSPOSE2D_WEIGHT_PER_CHANNEL
     _convolve = staticmethod(F.conv_transpose2d)
 
 
 class QuantConvTranspose3d(_QuantConvTransposeNd, nn.ConvTranspose3d):
-    """`nn.ConvTranspose3d`, quantized; as in the original, its ranges are along axis 0, the *input* channels."""
+    """`nn.ConvTranspose3d`, quantized; by default its weight has one range for each output channel of a group."""
 
     default_quant_desc_weight = tensor_quant.QUANT_DESC_8BIT_CONVTRANSPOSE3D_WEIGHT_PER_CHANNEL
     _convolve = staticmethod(F.conv_transpose3d)
