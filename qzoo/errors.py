@@ -23,6 +23,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from qzoo.redaction import redact
+
 MOST_SHOWN = 500
 """Signs that a message shows of what a file says."""
 LONGEST_WORD, LONGEST_LINE, MOST_LINES = 1_000, 4_000, 100
@@ -51,14 +53,15 @@ class Fault:
 class QzooError(Exception):
     """The root of every error that qzoo raises on purpose.
 
-    Its text holds nothing that a terminal obeys, and is of bounded length, whatever the names in it are.
+    Its text holds nothing that a terminal obeys and no token or password, and is of bounded length, whatever the names
+    in it are.
 
     Attributes:
         faults: of a file, one by one, where the message lists several or the place is known.
     """
 
     def __init__(self, *arguments: object, faults: Sequence[Fault] = ()) -> None:
-        super().__init__(*arguments)
+        super().__init__(*(redact(one) if isinstance(one, str) else one for one in arguments))
         self.faults = tuple(faults)
 
     def __str__(self) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "qzoo"
 LAYERS = [
+    {"redaction"},
     {"errors", "environment"},
     {"schema"},
     {"quant", "distributed"},

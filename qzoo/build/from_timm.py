@@ -11,12 +11,12 @@ from urllib.parse import urlparse
 import timm
 import torch
 from huggingface_hub import hf_hub_download
-from safetensors import SafetensorError
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 from torch import Tensor
 
 from qzoo.build.base_model import BaseCard, BaseModel, InputFormat, WeightsFacts
-from qzoo.errors import UnknownNameError, WeightsError, did_you_mean
+from qzoo.errors import QzooError, UnknownNameError, WeightsError, did_you_mean
+from qzoo.redaction import redacted_logs
 from qzoo.schema.recipe import Base
 from qzoo.weights.base_weights import NewHeadWarning, check_sha256, find_file, local_file, read_file
 from qzoo.weights.packages import in_order, install_command, read_package
@@ -101,14 +101,21 @@ def _pretrained(base: Base, name: str, keywords: dict[str, Any]) -> Any:
     if not config.has_weights:
         known = {known.partition(".")[0] for known in timm.list_pretrained()}
         raise UnknownNameError(f"timm has no weights for '{name}'. {did_you_mean(name, known)}")
+    model, problem = None, ""
     try:
-        overlay = _weights_overlay(config, base)
-        model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **keywords)
-    except (OSError, RuntimeError, SafetensorError) as error:
+        with redacted_logs():
+            overlay = _weights_overlay(config, base)
+            model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **keywords)
+    except QzooError:
+        raise
+    except Exception as error:  # the hub's client passes on whatever its network library raises
+        problem = str(error)
+    if model is None:
+        # Not from the client's error, in which a token may stand.
         raise WeightsError(
-            f"Can't load the weights of {name} from {config.hf_hub_id or config.url} ({error}). "
+            f"Can't load the weights of {name} from {config.hf_hub_id or config.url} ({problem}). "
             f"{_without_network(config, base)}"
-        ) from error
+        )
     # Else every copy of the model would carry its weights twice.
     getattr(model, "pretrained_cfg", {}).pop("state_dict", None)
     return model

@@ -13,6 +13,7 @@ from qzoo.data.parquet_images import imagenet_labels
 from qzoo.data.split import EncodedSplit
 from qzoo.data.synsets import IMAGENET, IMAGENET_SIZES, imagenet_synsets
 from qzoo.errors import DataError
+from qzoo.redaction import redacted_logs
 
 CIFAR10, IMAGENET_1K = "uoft-cs/cifar10", "ILSVRC/imagenet-1k"
 
@@ -54,9 +55,12 @@ def _loaded(repository: str, dataset: str, how_to: str, load: Callable[[Any], An
     except ImportError as error:
         raise DataError(f"No data for {dataset}: QZOO_DATA is not set, and no --data is given. {how_to}") from error
     try:
-        return load(datasets)
+        with redacted_logs():
+            return load(datasets)
     except Exception as error:  # the library passes on whatever its network client raises
-        raise DataError(f"The hub dataset {repository} can't be loaded ({error}). {how_to}") from error
+        problem = f"The hub dataset {repository} can't be loaded ({error}). {how_to}"
+    # Not from the client's error, in which a token may stand.
+    raise DataError(problem)
 
 
 class _HubImages:

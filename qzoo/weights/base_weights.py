@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from qzoo import environment
 from qzoo.errors import WeightsError, shown
+from qzoo.redaction import redacted_logs
 from qzoo.weights.values import plain_fault, value_fault
 
 WRAPPERS = ("state_dict", "model")
@@ -202,21 +203,20 @@ def _download(file_name: str, url: str | None, sha256: str | None) -> Path:
     unchecked = target.with_name(f".{os.getpid()}.{file_name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(unchecked), progress=True)
+        with redacted_logs():
+            torch.hub.download_url_to_file(url, str(unchecked), progress=True)
         check_sha256(unchecked, sha256)
         _read(unchecked)
         unchecked.replace(target)
+        return target
     except WeightsError as error:
-        raise WeightsError(
-            f"What {url} sends is not the file it should be: {error} {_where_to_put(file_name)}"
-        ) from error
+        problem = f"What {url} sends is not the file it should be: {error} {_where_to_put(file_name)}"
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
-        raise WeightsError(
-            f"Can't download {file_name} from {url} ({error}). Without a network: {_where_to_put(file_name)}"
-        ) from error
+        problem = f"Can't download {file_name} from {url} ({error}). Without a network: {_where_to_put(file_name)}"
     finally:
         unchecked.unlink(missing_ok=True)
-    return target
+    # Not from the client's error, in which the password of a proxy may stand.
+    raise WeightsError(problem)
 
 
 def _hub_cache() -> Path:

@@ -123,10 +123,10 @@ def _manifest(address: HubAddress) -> Published:
 def _download(address: HubAddress, name: str, again: bool = False) -> Path:
     from huggingface_hub import hf_hub_download
 
-    with explained(f"{address}"):
-        return Path(
-            patiently(lambda: hf_hub_download(address.repo, name, revision=address.revision, force_download=again))
-        )
+    def download() -> str:
+        return hf_hub_download(address.repo, name, revision=address.revision, force_download=again)
+
+    return Path(explained(str(address), lambda: patiently(download)))
 
 
 def publish(folder: Path, repo: str, *, private: bool | None = None, message: str = "") -> HubAddress:
@@ -149,12 +149,12 @@ def publish(folder: Path, repo: str, *, private: bool | None = None, message: st
 
     address, api = parse_address(repo), HfApi()
     manifest = read_manifest(folder / MANIFEST, str(folder))
-    with explained(str(address)):
+
+    def send() -> HubAddress:
         patiently(lambda: api.create_repo(address.repo, private=private, exist_ok=True))
         there = patiently(lambda: api.list_repo_files(address.repo))
         if {MANIFEST, *manifest.files} <= set(there) and (commit := _same(address, manifest.digest)):
             return replace(address, revision=commit)
-        message = message or f"{manifest.name}@{manifest.version}, by qzoo {manifest.qzoo}"
         stale = [name for name in there if name in get_args(FileName) and name not in manifest.files]
 
         def commit_all() -> Any:
@@ -162,10 +162,12 @@ def publish(folder: Path, repo: str, *, private: bool | None = None, message: st
             # would be made twice.
             added = [CommitOperationAdd(name, str(folder / name)) for name in (MANIFEST, *manifest.files)]
             removed = [CommitOperationDelete(name) for name in stale]
-            return api.create_commit(address.repo, [*added, *removed], commit_message=message)
+            said = message or f"{manifest.name}@{manifest.version}, by qzoo {manifest.qzoo}"
+            return api.create_commit(address.repo, [*added, *removed], commit_message=said)
 
-        made = patiently(commit_all)
-        return replace(address, revision=made.oid)
+        return replace(address, revision=patiently(commit_all).oid)
+
+    return explained(str(address), send)
 
 
 def _same(address: HubAddress, digest: str) -> str | None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
 from qzoo.errors import QzooError, WeightsError
+from qzoo.redaction import redact, redacted_logs
 
 T = TypeVar("T")
 
@@ -19,25 +17,27 @@ TRANSIENT = (408, 429, 500, 502, 503, 504)
 LONGEST_PAUSE = 30.0
 """Seconds; a server that asks for more patience is given up on."""
 
-_TOKEN = re.compile(r"hf_[A-Za-z0-9]{6,}|(?i:bearer)\s+\S+")
 
+def explained(where: str, call: Callable[[], T]) -> T:
+    """Returns what a call of the hub's client returns, or turns whatever it raises into one clear message.
 
-@contextmanager
-def explained(where: str) -> Iterator[None]:
-    """Turns whatever the hub's client raises into one clear message without a token in it.
+    The client's own error, in which a token or a password may stand, is let go: it is no cause or context.
 
     Args:
         where: the repository.
+        call: of the client.
 
     Raises:
         WeightsError: in place of any error of the client.
     """
     try:
-        yield
+        with redacted_logs():
+            return call()
     except (QzooError, KeyboardInterrupt):
         raise
     except Exception as error:  # the client passes on whatever its network library raises
-        raise WeightsError(f"{where}: {_explanation(error)}") from None
+        problem = f"{where}: {_explanation(error)}"
+    raise WeightsError(problem)
 
 
 def patiently(call: Callable[[], T]) -> T:
@@ -55,20 +55,6 @@ def patiently(call: Callable[[], T]) -> T:
             print(f"The hub does not answer as it should; next try in {pause:.0f} s.", file=sys.stderr)
             time.sleep(pause)
     return call()
-
-
-def without_tokens(text: str) -> str:
-    """Returns a text without what looks like an access token, or is the one in use.
-
-    Example:
-        >>> without_tokens("Authorization: Bearer hf_abcdefghijklm")
-        'Authorization: ***'
-    """
-    from huggingface_hub import get_token
-
-    for secret in filter(None, [get_token(), os.environ.get("HF_TOKEN")]):
-        text = text.replace(secret, "***")
-    return _TOKEN.sub("***", text)
 
 
 def _pause(error: Exception, default: float) -> float | None:
@@ -130,4 +116,4 @@ _OFFLINE = (
 
 def _first(error: BaseException) -> str:
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return without_tokens(f"{text.rstrip('.')}.")
+    return redact(f"{text.rstrip('.')}.")
