@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from qzoo.errors import UnknownNameError
+
 
 def data_root() -> Path | None:
     """Returns the folder that holds one folder per dataset, if `QZOO_DATA` names one."""
@@ -27,7 +29,7 @@ def weights_dir() -> Path | None:
 def home() -> Path:
     """Returns qzoo's cache folder, which may not exist yet."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return _folder("QZOO_HOME") or Path(cache).expanduser() / "qzoo"
+    return _folder("QZOO_HOME") or expanded(cache, "The cache, as XDG_CACHE_HOME or HOME says,") / "qzoo"
 
 
 def artifacts() -> Path:
@@ -42,12 +44,32 @@ def runs() -> Path:
 
 def recipe_folders() -> list[Path]:
     """Returns the extra recipe folders of `QZOO_RECIPES`, in order."""
-    return [Path(part).expanduser() for part in os.environ.get("QZOO_RECIPES", "").split(os.pathsep) if part]
+    parts = os.environ.get("QZOO_RECIPES", "").split(os.pathsep)
+    return [expanded(part, "QZOO_RECIPES") for part in parts if part]
 
 
 def _folder(variable: str) -> Path | None:
     value = os.environ.get(variable)
-    return Path(value).expanduser() if value else None
+    return expanded(value, variable) if value else None
+
+
+def expanded(path: str | Path, what: str) -> Path:
+    """Returns a path whose `~` or `~user` at the start is the folder of that user.
+
+    Args:
+        path: as it was given.
+        what: gave it, for the message.
+
+    Raises:
+        UnknownNameError: there is no such user, or no folder of this one.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        user = Path(path).parts[0]
+        whose = f"no user {user[1:]!r}" if len(user) > 1 else "no home folder of yours"
+        hint = "Give the path without it" + ("" if len(user) > 1 else ", or set HOME, or QZOO_HOME for the cache")
+    raise UnknownNameError(f"{what} is '{path}': there is {whose} on this machine. {hint}.")
 
 
 def packaged(relative: str = "") -> Path:

@@ -11,7 +11,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "qzoo"
 LAYERS = [
     {"redaction"},
-    {"errors", "environment"},
+    {"errors"},
+    {"environment", "files"},
     {"schema"},
     {"quant", "distributed"},
     {"architectures", "data", "weights", "runtimes"},

@@ -9,6 +9,11 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from qzoo.cli.streams import open_closed_streams
+from qzoo.files import is_stream, write_text
+from qzoo.redaction import redact
+
+closed_streams = open_closed_streams()
 # Without emoji: the table of their names costs more than printing, and `:int8:` is no picture.
 stdout = Console(width=None if sys.stdout.isatty() else 150, emoji=False, highlight=False)
 stderr = Console(stderr=True, emoji=False, highlight=False)
@@ -28,7 +33,7 @@ def muted() -> bool:
 
 def fail(message: str) -> NoReturn:
     """Prints one message for a known mistake and exits with 2."""
-    stderr.print(f"[bold red]error[/] {_escape(message)}", highlight=False, soft_wrap=True)
+    stderr.print(f"[bold red]error[/] {_escape(redact(message))}", highlight=False, soft_wrap=True)
     sys.exit(2)
 
 
@@ -41,6 +46,8 @@ def check_target(target: str | None, option: str = "--json") -> None:
     if target in (None, "-") or muted():
         return
     path = Path(str(target))
+    if is_stream(path):
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise IsADirectoryError(f"{option} {target} is a folder, not a file")
@@ -55,11 +62,7 @@ def write_json(text: str, target: str) -> None:
     if target == "-":
         print(text)
         return
-    path = Path(target)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text + "\n")
-    unfinished.replace(path)
+    write_text(target, text + "\n")
 
 
 def _escape(text: str) -> str:

@@ -95,11 +95,9 @@ def run(
             entry, variant, settings, changes=said, train_images=train_images,
             run=Run(output, resume, checkpoint_every, execution), progress=bar,
         )  # fmt: skip
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if checkpoint.is_file():
-            stderr.print(
-                f"The run is saved in {checkpoint}; the same command with --resume goes on from it.", soft_wrap=True
-            )
+            interrupt.add_note(f"The run is saved in {checkpoint}; the same command with --resume goes on from it.")
         raise
     if json_file:
         write_json(made.report.model_dump_json(indent=1), json_file)

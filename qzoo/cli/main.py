@@ -1,11 +1,14 @@
 """The entry point: subcommands, exit codes, and one message instead of a traceback for a known mistake.
 
-Exit codes: 0 fine or matched, 1 measured but off, 2 wrong input, 130 interrupted.
+Exit codes: 0 fine or matched, 1 measured but off, 2 wrong input or output that can't be written, 3 a bug; 128 and the
+number of the signal that ended it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 141 nobody read on (`qzoo list | head -1`).
 """
 
 from __future__ import annotations
 
+import errno
 import functools
+import signal
 import sys
 import threading
 import traceback
@@ -37,9 +40,12 @@ from qzoo.cli import (
     validate,
     verify,
 )
-from qzoo.cli.console import fail, stderr
-from qzoo.cli.processes import INTERRUPTED, in_each_process, leave, mute_all_but_the_first
+from qzoo.cli.console import closed_streams, fail, stderr
+from qzoo.cli.processes import BY_SIGNAL, in_each_process, leave, mute_all_but_the_first
+from qzoo.cli.streams import flush_output, guard_streams
 from qzoo.errors import PeerError, QzooError
+from qzoo.redaction import redact, redacted_logs
+from qzoo.training.interrupts import interrupt
 
 app = typer.Typer(
     name="qzoo",
@@ -64,10 +70,9 @@ def _guarded(run: Callable[..., None]) -> Callable[..., None]:
         except QzooError as error:
             fail(str(error))
         except OSError as error:
-            fail(f"{error}. Look at the path, its permissions and the free space.")
-        except KeyboardInterrupt:
-            stderr.print("Interrupted. Files that were finished are kept; nothing is half-written.", style="yellow")
-            sys.exit(INTERRUPTED)
+            fail(f"{error}. {_remedy(error)}".replace(".. ", ". "))
+        except KeyboardInterrupt as interrupt:
+            sys.exit(_interrupted(interrupt))
         except (typer.Exit, typer.Abort):
             raise
         except Exception:
@@ -76,8 +81,27 @@ def _guarded(run: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Free some space, or write to another disk."
+    if error.errno == errno.ENAMETOOLONG:
+        return "A name may have 255 bytes, a path 4,096."
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "Look at its permissions, or write elsewhere: -o, or QZOO_HOME for the cache."
+    return "Look at the path." if error.filename else "Look at the path, its permissions and the free space."
+
+
+def _interrupted(interrupt: KeyboardInterrupt) -> int:
+    """Says what was interrupted, once, and returns the exit code."""
+    number = getattr(interrupt, "number", signal.SIGINT)
+    notes = getattr(interrupt, "__notes__", ["Files that were finished are kept; nothing is half-written."])
+    by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+    stderr.print(f"Interrupted{by}. {escape(' '.join(notes))}", style="yellow", soft_wrap=True)
+    return BY_SIGNAL + number
+
+
 def _report_bug(text: str) -> NoReturn:
-    print(text.rstrip(), file=sys.stderr)
+    print(redact(text.rstrip()), file=sys.stderr)
     stderr.print("This is a bug in qzoo. Please report the lines above.", style="bold red")
     # Not 1, which says that a figure was measured and is off.
     sys.exit(3)
@@ -104,12 +128,22 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 def main() -> None:
     """Runs the command line."""
+    guard_streams()
+    if "stdout" in closed_streams:
+        fail("standard output is closed, and results would be lost. To have none, send it to /dev/null.")
     warnings.showwarning = _show_warning
     sys.excepthook = _without_broken_handovers
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, interrupt)
     mute_all_but_the_first()
     try:
-        app()
+        with redacted_logs():
+            app()
+    except KeyboardInterrupt as early:  # before a command began, or after it
+        sys.exit(_interrupted(early))
     except SystemExit as end:
+        flush_output()
         leave(end.code)
         raise
 
@@ -123,4 +157,4 @@ def _without_broken_handovers(kind: type[BaseException], error: BaseException, t
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    stderr.print(f"[yellow]warning[/] {escape(str(message))}", highlight=False, soft_wrap=True)
+    stderr.print(f"[yellow]warning[/] {escape(redact(str(message)))}", highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from qzoo.cli.console import fail, stdout
+from qzoo.files import write_text
 
 NAME = "new"
 
@@ -41,8 +42,7 @@ def run(
         path = path / f"{recipe.stem}.yaml"
     if path.exists() and not force:
         fail(f"{path} exists. Replace it with --force, or write another file with -o FILE.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(recipe.text, encoding="utf-8")
+    write_text(path, recipe.text)
     pinned = f"SHA-256 {recipe.sha256[:12]}..." if recipe.sha256 else "SHA-256 not known here"
     stdout.print(
         f"{path}: {recipe.residual_additions} residual additions, {pinned}. Edit it, then:\n"

@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 from qzoo.cli.console import mute, muted
 from qzoo.errors import PeerError, UnsupportedError
 
-INTERRUPTED = 130
+BY_SIGNAL = 128
+"""What the number of a signal is added to, as shells do: the exit code of a process that it ended."""
 AFTER_THE_FIRST = 10.0
 """Seconds for the first process to print the mistake that all made; `torchrun` ends the rest when it is done."""
 
@@ -51,7 +52,7 @@ def leave(code: object) -> None:
     """
     # Without torch there is no group; and an interrupted process does not wait for others.
     distributed = sys.modules.get("torch.distributed")
-    if code == INTERRUPTED:
+    if isinstance(code, int) and code > BY_SIGNAL:
         return
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         from qzoo.distributed import meet

@@ -62,7 +62,7 @@ def check_names(dataset: str, split: str) -> None:
 
 def _named_folder(dataset: str, data: Path | None) -> Path:
     root = data if data is not None else environment.data_root()
-    candidates = [Path(dataset).expanduser(), *([root / dataset] if root else [])]
+    candidates = [environment.expanded(dataset, "The dataset"), *([root / dataset] if root else [])]
     found = next((folder for folder in candidates if folder.is_dir()), None)
     if found is None and "/" not in dataset:
         raise UnknownNameError(

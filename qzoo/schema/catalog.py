@@ -172,7 +172,7 @@ class Catalog:
             RecipeError: the file is faulty, or two recipes share a name.
         """
         if file := re.fullmatch(r"(.+\.ya?ml)(?::(.*))?", name):
-            entry, variant = self._entry(Path(file[1]).expanduser()), file[2]
+            entry, variant = self._entry(environment.expanded(file[1], "The recipe")), file[2]
             if variant is not None:
                 self.require_variant(entry, variant)
             return entry, variant

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +16,7 @@ from qzoo.build.example import runnable_example
 from qzoo.build.heads import requantize_replaced
 from qzoo.build.identity import identity
 from qzoo.errors import DataError, UnsupportedError
+from qzoo.files import replacing
 from qzoo.quant.copying import copy_model
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.runtimes.registry import runtime_named
@@ -139,13 +139,8 @@ def _on_the_cpu(model: nn.Module) -> nn.Module:
 
 
 def _write(graph: Any, path: Path, save: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as unfinished:
         save(graph, unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _float_tensors(model: nn.Module) -> Iterable[Tensor]:

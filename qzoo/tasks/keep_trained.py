@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from qzoo import environment
 from qzoo.build.whole_model import save_whole
 from qzoo.distributed import rank
+from qzoo.files import replacing, write_text
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.loading import dump_yaml
 from qzoo.tasks.receipts import Receipts
@@ -47,12 +47,12 @@ def keep_trained(entry: RecipeEntry, made: Finetuned, receipts: Receipts, *, by_
     if rank() > 0:
         return Kept(made.folder, made.variant.name)
     name, recipe = made.variant.name, made.folder / f"{entry.name}.yaml"
-    recipe.write_text(dump_yaml(entry.self_contained(made.variant.variant)), encoding="utf-8")
+    write_text(recipe, dump_yaml(entry.self_contained(made.variant.variant)))
     folder = made.folder / "artifacts"
     # Not packed: whoever trains on needs the weights between the steps of the grid.
     save_whole(made.model, folder / f"{name}{MODEL.suffix}", packed=False)
     save_receipt(folder / f"{name}{RECEIPT.suffix}", receipts.of(made.model, made.evaluation))
-    (folder / f"{name}{TRAINING.suffix}").write_text(made.report.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_text(folder / f"{name}{TRAINING.suffix}", made.report.model_dump_json(indent=1) + "\n")
     if not by_name or not entry.is_known:
         return Kept(made.folder, f"{recipe}:{made.variant.variant}")
     for kind in (MODEL, RECEIPT, TRAINING):
@@ -64,7 +64,5 @@ def keep_trained(entry: RecipeEntry, made: Finetuned, receipts: Receipts, *, by_
 
 
 def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.copyfile(source, unfinished)
-    unfinished.replace(target)
+    with replacing(target) as unfinished:
+        shutil.copyfile(source, unfinished)

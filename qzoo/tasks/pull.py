@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import threading
 from pathlib import Path
 from typing import get_args
 
+from qzoo import environment
 from qzoo.errors import RecipeError
+from qzoo.files import replacing
 from qzoo.schema.manifest import MANIFEST, FileName
 from qzoo.weights.hub import fetch, parse_address
 from qzoo.weights.published import Published, open_folder
@@ -33,14 +33,13 @@ def pull(repo: str, folder: Path | str | None = None) -> Published:
     published = fetch(parse_address(repo), ALL)
     if folder is None:
         return published
-    folder = Path(folder).expanduser()
+    folder = environment.expanded(folder, "The folder")
     if folder.exists() and not folder.is_dir():
         raise RecipeError(f"{folder} is a file. Give a folder for the model with -o.")
     folder.mkdir(parents=True, exist_ok=True)
     # The manifest comes last, and goes first: half a folder must not pass for a whole one.
     (folder / MANIFEST).unlink(missing_ok=True)
     for name in [*published.manifest.files, MANIFEST]:
-        unfinished = folder / f".{name}.{os.getpid()}.{threading.get_ident()}"
-        shutil.copyfile(published.folder / name, unfinished)
-        unfinished.replace(folder / name)
+        with replacing(folder / name) as unfinished:
+            shutil.copyfile(published.folder / name, unfinished)
     return open_folder(folder)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from qzoo.errors import RecipeError, UnknownNameError
+from qzoo.files import write_text
 from qzoo.schema.hub_index import HubIndex, read_index
 from qzoo.schema.manifest import Manifest
 from qzoo.tasks.bundle import Stored, make_bundle
@@ -109,10 +109,7 @@ def pin(path: Path, name: str, address: HubAddress) -> None:
     index, owner = _check_pin(path, name, address), address.repo.partition("/")[0]
     revisions = {**(index.revisions if index else {}), name: address.revision}
     text = json.dumps({"organisation": owner, "revisions": dict(sorted(revisions.items()))}, indent=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_text(path, text + "\n")
 
 
 def _check_pin(path: Path, name: str, address: HubAddress) -> HubIndex | None:

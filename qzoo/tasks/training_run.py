@@ -28,7 +28,7 @@ from qzoo.tasks.training_images import TrainingImages
 from qzoo.training.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from qzoo.training.curve import Curve
 from qzoo.training.divergence import first_not_finite, stopped
-from qzoo.training.interrupts import Interrupts
+from qzoo.training.interrupts import Interrupted, Interrupts
 from qzoo.training.loss import LabelError
 from qzoo.training.trainer import Execution, NotFinite, Trainer, throw_on
 
@@ -192,7 +192,7 @@ class TrainingRun:
         if step % every == 0 or step % self.images.steps == 0 or self.interrupts.asked:
             self._save()
         if self.interrupts.asked:
-            raise KeyboardInterrupt
+            raise Interrupted(self.interrupts.number)
 
     def _save(self) -> None:
         self.curve.settle()

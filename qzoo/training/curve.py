@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from qzoo.distributed import reduced
+from qzoo.files import write_text
 from qzoo.schema.training import LogRow, rows_as_csv
 
 ROWS_A_RUN = 160
@@ -74,9 +74,7 @@ class Curve:
         """Writes `training.csv`, in one step."""
         if self.folder is None:
             return
-        unfinished = self.folder / f".training.csv.{os.getpid()}"
-        unfinished.write_text(rows_as_csv(self.rows), encoding="utf-8")
-        unfinished.replace(self.folder / "training.csv")
+        write_text(self.folder / "training.csv", rows_as_csv(self.rows))
 
     def close(self) -> None:
         """Ends what TensorBoard reads."""

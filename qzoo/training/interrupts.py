@@ -1,4 +1,4 @@
-"""Ctrl-C, and the signal with which schedulers end a job: a run finishes its step and saves itself."""
+"""Ctrl-C, and the signals of schedulers and of a closed terminal: a run finishes its step and saves itself."""
 
 from __future__ import annotations
 
@@ -7,8 +7,30 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked for the end. It is no error, as Ctrl-C is none.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """A handler that ends the process at once, as Ctrl-C does: what is unfinished is cleaned up.
+
+    Raises:
+        Interrupted: always.
+    """
+    raise Interrupted(number)
 
 
 class Interrupts:
@@ -16,16 +38,17 @@ class Interrupts:
 
     Attributes:
         asked: somebody does.
+        number: of the signal that said so.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked, self.number = False, int(signal.SIGINT)
 
     def note(self, number: int, frame: FrameType | None) -> None:
         """Takes note of a signal; a second one ends the process at once."""
         if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
+            raise Interrupted(number)
+        self.asked, self.number = True, number
 
 
 @contextmanager
@@ -38,7 +61,9 @@ def noticing_interrupts() -> Iterator[Interrupts]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupts
         return
-    before = {number: signal.signal(number, interrupts.note) for number in SIGNALS}
+    # Under nohup, a run outlives its terminal.
+    noticed = [one for one in SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupts.note) for number in noticed}
     try:
         yield interrupts
     finally:

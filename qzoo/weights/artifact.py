@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from qzoo.errors import WeightsError, shown
+from qzoo.files import replacing
 from qzoo.schema.manifest import ModelName
 from qzoo.schema.model import StrictModel
 from qzoo.weights.content import content_digest
@@ -70,19 +70,16 @@ def versions() -> dict[str, Any]:
 
 def write_artifact(path: Path, kind: Kind, tensors: Mapping[str, Tensor], info: ArtifactInfo) -> None:
     """Writes an artifact; a file of that name is replaced in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"format": kind.format, "info": json.dumps(info.model_dump(mode="json"), sort_keys=True)}
     metadata["digest"] = _digest(tensors, metadata["info"])
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    content = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
     try:
-        save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, unfinished, metadata)
-        _sort_metadata(unfinished)
-        unfinished.chmod(_usual_mode())
-        unfinished.replace(path)
+        with replacing(path) as unfinished:
+            save_file(content, unfinished, metadata)
+            _sort_metadata(unfinished)
+            unfinished.chmod(_usual_mode())
     except SafetensorError as error:
         raise OSError(f"{path} can't be written ({error})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_artifact(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import re
 import warnings
 from collections import OrderedDict
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from qzoo import environment
 from qzoo.errors import WeightsError, shown
+from qzoo.files import replacing
 from qzoo.redaction import redacted_logs
 from qzoo.weights.values import plain_fault, value_fault
 
@@ -199,22 +199,17 @@ def _download(file_name: str, url: str | None, sha256: str | None) -> Path:
     if url is None:
         raise WeightsError(f"No weights {file_name} on this machine. {_where_to_put(file_name)}")
     target = _hub_cache() / file_name
-    # Checked under another name first, so that the cache never holds a half, nor what is no weights file.
-    unchecked = target.with_name(f".{os.getpid()}.{file_name}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with redacted_logs():
+        # Checked under another name first, so that the cache never holds a half, nor what is no weights file.
+        with redacted_logs(), replacing(target) as unchecked:
             torch.hub.download_url_to_file(url, str(unchecked), progress=True)
-        check_sha256(unchecked, sha256)
-        _read(unchecked)
-        unchecked.replace(target)
+            check_sha256(unchecked, sha256)
+            _read(unchecked)
         return target
     except WeightsError as error:
         problem = f"What {url} sends is not the file it should be: {error} {_where_to_put(file_name)}"
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
         problem = f"Can't download {file_name} from {url} ({error}). Without a network: {_where_to_put(file_name)}"
-    finally:
-        unchecked.unlink(missing_ok=True)
     # Not from the client's error, in which the password of a proxy may stand.
     raise WeightsError(problem)
 

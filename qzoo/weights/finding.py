@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qzoo import environment
 from qzoo.errors import UnknownNameError
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.manifest import RECIPE
@@ -31,7 +32,7 @@ def find(name: str | Path) -> tuple[RecipeEntry, str | None]:
     if is_hub_name(name):
         published = fetch(parse_address(name), [RECIPE])
     elif is_published_folder(name) and name not in Catalog.load().names():
-        published = open_folder(Path(name).expanduser())
+        published = open_folder(environment.expanded(name, "The folder"))
     else:
         return Catalog.load().find(name)
     return published.entry(), published.manifest.variant

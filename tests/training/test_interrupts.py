@@ -32,7 +32,7 @@ def test_without_a_signal_nothing_is_asked() -> None:
     before = handlers()
     with noticing_interrupts() as interrupts:
         assert not interrupts.asked
-        assert handlers() == [interrupts.note] * 2
+        assert handlers() == [interrupts.note] * 3
     assert handlers() == before
 
 
