@@ -19,6 +19,7 @@ The command line prints the message alone and exits with 2.
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -140,7 +141,12 @@ def nearest(given: str, known: Iterable[str], most: int = 1) -> list[str]:
     """
     if len(given) > LONGEST_NAME:
         return []  # comparing takes the square of the length, and this is no slip of the finger
-    given, names = given.lower(), {name.lower(): name for name in known if len(name) <= 2 * LONGEST_NAME}
+    return list(_nearest(given.lower(), tuple(known), most))
+
+
+@functools.lru_cache(maxsize=64)
+def _nearest(given: str, known: tuple[str, ...], most: int) -> list[str]:
+    names = {name.lower(): name for name in known if len(name) <= 2 * LONGEST_NAME}
     close = difflib.get_close_matches(given, names, n=most, cutoff=LIKENESS)
     # Of names as short as `my`, two swapped letters are all there is.
     swapped = [] if close else [name for name in names if sorted(name) == sorted(given)]

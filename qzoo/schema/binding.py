@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from qzoo.errors import RuleError
+from qzoo.errors import Fault, RuleError, shown
 from qzoo.schema.bound_rule import BoundRule, Origin
 from qzoo.schema.matching import matches, no_match
 from qzoo.schema.plan import Layer, Operator, Plan, PlannedQuantizer
@@ -17,6 +17,8 @@ from qzoo.schema.quantizer import QuantizerPatch, QuantizerSpec, contradiction
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.schema.rule import RESIDUAL, ROLES
 
+MOST_FAULTS = 20
+"""Rules of a variant that match nothing, and that a message speaks of one by one."""
 IN_ORDER = ("input", "weight", "output")
 """As a layer calls them."""
 
@@ -112,12 +114,20 @@ class _Drafts:
             yield from residual or operands
 
     def _apply_written(self, rules: Sequence[BoundRule]) -> None:
-        faults = []
-        for rule in rules:
-            if not self._apply(rule) and rule.must_match and not self._is_idle(rule):
-                faults.append(no_match(self.variant.name, rule, self.layers, self.operators))
-        if faults:
-            raise RuleError("\n".join(faults))
+        idle = [rule for rule in rules if not self._apply(rule) and rule.must_match and not self._is_idle(rule)]
+        if idle:
+            raise self._no_match(idle)
+
+    def _no_match(self, rules: Sequence[BoundRule]) -> RuleError:
+        # Looking for the names that are meant takes far longer than matching.
+        texts = [no_match(self.variant.name, rule, self.layers, self.operators) for rule in rules[:MOST_FAULTS]]
+        faults = [
+            Fault(shown(text.removeprefix(f"{rule.origin.where} ")), *rule.origin.place)
+            for rule, text in zip(rules, texts, strict=False)
+        ]
+        more = len(rules) - len(texts)
+        rest = [f"{rules[-1].origin.file}: and {more:,} more rules of {self.variant.name} match nothing."] if more else []
+        return RuleError("\n".join([*texts, *rest]), faults=faults)
 
     def _apply(self, rule: BoundRule) -> bool:
         """Returns whether the rule spoke of any quantizer."""

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from qzoo.errors import some
 from qzoo.schema.digest import plain_fields
 from qzoo.schema.quantizer import QuantizerPatch
 from qzoo.schema.rule import RESIDUAL, ROLES, Rule
-from qzoo.schema.yaml_source import FieldPath, Lines
+from qzoo.schema.yaml_source import FieldPath, Line, Lines
 
+MOST_LISTED = 50
+"""Names that the text of a rule repeats."""
 Patches = dict[str, QuantizerPatch | Literal[False]]
 """By role: what a rule says of the quantizer, or False for float."""
 
@@ -27,6 +30,11 @@ class Origin:
     def where(self) -> str:
         """`recipes/schemes/int8.yaml:4: rules.0`, as messages begin; without a line where there is none."""
         return f"{self.file}{f':{self.line}' if self.line else ''}: {self.field}"
+
+    @property
+    def place(self) -> tuple[str, int | None, int | None, str]:
+        """File, line, column and field, for programs; None where there is none."""
+        return self.file, self.line or None, Line.like(self.line).column, self.field
 
     def __str__(self) -> str:
         """`scheme int8 rules.0  recipes/schemes/int8.yaml:4`."""
@@ -70,7 +78,7 @@ class BoundRule:
 
     def __str__(self) -> str:
         """What it matches, what it says, and where it stands."""
-        match = ", ".join([*(self.ops or ()), *(self.types or ()), *(self.names or ())])
+        match = some([*(self.ops or ()), *(self.types or ()), *(self.names or ())], MOST_LISTED)
         everywhere = "residual additions" if RESIDUAL in self.patches else "layers with weights"
         said = ", ".join(f"{role} {_patch_text(patch)}" for role, patch in self.patches.items())
         return f"{match or everywhere}: {said}  ({self.origin})"

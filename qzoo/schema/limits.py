@@ -13,14 +13,12 @@ DEEPEST = 30
 """Levels of mappings and lists."""
 MOST_DIGITS = 100
 """Of a whole number."""
-LONGEST_NAME = 500
-"""Signs of a name, of a glob."""
 LONGEST_TEXT = 10_000
-"""Signs of what is written for people."""
-MOST_RULES = 1_000
-"""Of a scheme, of a variant, of all steps of a `from` chain together."""
-MOST_GLOBS = 1_000
-"""Of one rule."""
+"""Signs of one text."""
+LONGEST_LIST = 1_000
+"""Rules of a variant, globs of a rule ..."""
+MOST_RULES_APPLIED = 10_000
+"""Of all variants, those of schemes and `from` chains counted for each: so often the layers of a model are gone through."""
 
 TOO_DEEP = f"is nested deeper than {DEEPEST} levels; a recipe needs fewer than ten."
 TOO_MANY = f"unfolds to more than {MOST_NODES:,} nodes or without end. Write it without aliases."
@@ -73,6 +71,10 @@ def is_sound(text: str) -> bool:
 def _fault(value: Any) -> str | None:
     if isinstance(value, int) and not -_TOO_LARGE < value < _TOO_LARGE:
         return f"is a whole number of more than {MOST_DIGITS} digits"
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        return f"is a text of {len(value):,} signs; at most {LONGEST_TEXT:,} are taken"
+    if isinstance(value, list) and len(value) > LONGEST_LIST:
+        return f"is a list of {len(value):,}; at most {LONGEST_LIST:,} are taken. Write a glob for many layers."
     if isinstance(value, str) and not is_sound(value):
         return "holds half a character (a lone surrogate), which can't be written to a file"
     return None

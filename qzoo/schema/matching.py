@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import lru_cache
 
+from qzoo.errors import LONGEST_NAME, shown, some
 from qzoo.schema.bound_rule import BoundRule
 from qzoo.schema.plan import Layer, Operator
 from qzoo.schema.rule import RESIDUAL
+
+MOST_COMPARED = 5
+"""Names of a rule that a message repeats, and for which it looks for similar ones."""
+_WILD = re.compile(r"[*?\[]")
 
 
 def matches(rule: BoundRule, target: Layer | Operator) -> bool:
@@ -36,12 +43,18 @@ def no_match(name: str, rule: BoundRule, layers: Sequence[Layer], operators: Seq
         return f"{where} matches only layers without a weight ({matched[0].name}); say `input` or `output` of them."
     named = next((layer for layer in layers if rule.names and _any_glob(rule.names, layer.name)), None)
     if named is not None:
-        return f"{where} matches nothing: {named.name} is a {named.types[0]}, no {' or '.join(rule.types or ())}."
-    given = ", ".join(map(repr, [*(rule.names or ()), *(rule.types or ())]))
-    near = ", ".join(map(repr, _nearest(rule, layers)))
+        return f"{where} matches nothing: {named.name} is a {named.types[0]}, no {some(rule.types or ()).replace(', ', ' or ')}."
+    given = _quoted([*(rule.names or ()), *(rule.types or ())])
+    near = _quoted(_nearest(rule, layers))
     return (
         f"{where} matches nothing: {given}. Nearest: {near}. "
         f"`qzoo explain` of a variant without this rule shows all {len(layers)} layers."
+    )
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return some([f"'{shown(name, LONGEST_NAME)}'" for name in names[:MOST_COMPARED]]) + (
+        f" and {len(names) - MOST_COMPARED:,} more" if len(names) > MOST_COMPARED else ""
     )
 
 
@@ -49,23 +62,31 @@ def _no_operator(where: str, rule: BoundRule, operators: Sequence[Operator]) -> 
     here = [operator for operator in operators if _any_glob(rule.ops, operator.site.op)]
     if here:
         modules = {operator.module: None for operator in here}
-        near = ", ".join(map(repr, _likest(rule.names or rule.types or (), modules)))
-        return f"{where} matches nothing: this model has {rule.ops[0] if rule.ops else ''}, but in {near} ..."
+        near = _quoted(_likest(rule.names or rule.types or (), modules))
+        return f"{where} matches nothing: this model has {here[0].site.op}, but in {near} ..."
     known = ", ".join(sorted({operator.site.op for operator in operators}))
-    return f"{where} matches nothing: no operator {' or '.join(map(repr, rule.ops or ()))}. The model's: {known}."
+    return f"{where} matches nothing: no operator {_quoted(rule.ops or ()).replace(', ', ' or ')}. The model's: {known}."
 
 
 def _no_residual(where: str, rule: BoundRule, operators: Sequence[Operator]) -> str:
     sites = [operator.module or "the model itself" for operator in operators if operator.skip]
     if not sites:
         return f"{where} speaks of residual additions, and this model has none. Leave out `residual`."
-    given = ", ".join(map(repr, [*(rule.names or ()), *(rule.types or ())]))
-    near = ", ".join(map(repr, _likest(rule.names or (), sites)))
+    given = _quoted([*(rule.names or ()), *(rule.types or ())])
+    near = _quoted(_likest(rule.names or (), sites))
     return f"{where} matches no residual addition: {given}. They are in the forward of {near} ..."
 
 
-def _any_glob(globs: Iterable[str] | None, name: str) -> bool:
-    return globs is None or any(fnmatchcase(name, glob) for glob in globs)
+def _any_glob(globs: tuple[str, ...] | None, name: str) -> bool:
+    return globs is None or _compiled(globs)(name)
+
+
+@lru_cache(maxsize=4096)
+def _compiled(globs: tuple[str, ...]) -> Callable[[str], bool]:
+    """Returns what tells whether one of the globs matches a name: it is asked once for each layer of a model."""
+    plain = frozenset(glob for glob in globs if not _WILD.search(glob))
+    wild = re.compile("|".join(translate(glob) for glob in dict.fromkeys(globs) if glob not in plain) or r"(?!)")
+    return lambda name: name in plain or wild.match(name) is not None
 
 
 def _nearest(rule: BoundRule, layers: Sequence[Layer]) -> list[str]:
@@ -78,7 +99,8 @@ def _nearest(rule: BoundRule, layers: Sequence[Layer]) -> list[str]:
     return _likest(rule.names or rule.types or (), known)
 
 
-def _likest(given: Iterable[str], known: Iterable[str]) -> list[str]:
-    wanted = [one.replace("*", "") for one in given] or [""]
+def _likest(given: Sequence[str], known: Iterable[str]) -> list[str]:
+    # Comparing takes the square of the lengths: the first names tell enough, and no layer's is as long.
+    wanted = [one.replace("*", "")[:LONGEST_NAME] for one in given[:MOST_COMPARED]] or [""]
     likeness = {name: max(SequenceMatcher(None, one, name).ratio() for one in wanted) for name in sorted(set(known))}
     return sorted(likeness, key=lambda name: -likeness[name])[:3]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.limits import oversized
 from qzoo.schema.model import StrictModel
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import ActivationField, QuantizerField
@@ -150,6 +151,14 @@ class Recipe(StrictModel):
         min_length=1, max_length=MOST_VARIANTS, json_schema_extra={"additionalProperties": False}
     )
     """By name: {int8: {}} takes the scheme as it is."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _in_bounds(cls, data: Any) -> Any:
+        # What comes from a file was looked at already, with its lines; what comes from Python was not.
+        for path, fault in oversized(data):
+            raise ValueError(f"{dotted(path) or 'the recipe'} {fault}")
+        return data
 
     @model_validator(mode="after")
     def _names_exist(self) -> Recipe:

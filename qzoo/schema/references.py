@@ -9,12 +9,17 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from qzoo.errors import LONGEST_NAME, did_you_mean, shown, some
+from qzoo.schema.limits import MOST_RULES_APPLIED
 from qzoo.schema.yaml_source import FieldPath
 
 Problem = tuple[FieldPath, str]
 Variants = Mapping[str, Mapping[str, Any]]
 FLOAT = "float"
 MOST_VARIANTS = 300
+MOST_SUGGESTED = 5
+"""Names that stand for nothing, for which similar ones are looked for: each is compared with all that are known."""
+Unknown = tuple[FieldPath, str, str, Collection[str]]
+"""Field, what it names, the name, and the known ones."""
 
 
 def reference_problems(recipe: Mapping[str, Any], schemes: Collection[str] | None = None) -> Iterator[Problem]:
@@ -28,6 +33,18 @@ def reference_problems(recipe: Mapping[str, Any], schemes: Collection[str] | Non
         >>> list(reference_problems({"variants": {"int8": {}, "qat": {"from": "int7"}}}))
         [(('variants', 'qat', 'from'), "unknown variant 'int7'. Did you mean 'int8'? Known: int8, qat.")]
     """
+    suggested = 0
+    for found in _problems(recipe, schemes):
+        if len(found) == 2:
+            yield found
+            continue
+        path, what, given, known = found
+        advice = did_you_mean(given, known) if suggested < MOST_SUGGESTED else f"There are {len(known):,} others."
+        suggested += 1
+        yield path, f"unknown {what} '{shown(given, LONGEST_NAME)}'. {advice}"
+
+
+def _problems(recipe: Mapping[str, Any], schemes: Collection[str] | None) -> Iterator[Problem | Unknown]:
     variants = {name: _mapping(variant) for name, variant in _mapping(recipe.get("variants")).items()}
     if len(variants) > MOST_VARIANTS:  # following all their chains would take minutes
         yield ("variants",), f"{len(variants):,} variants; a recipe has at most {MOST_VARIANTS}. Write several recipes."
@@ -38,6 +55,7 @@ def reference_problems(recipe: Mapping[str, Any], schemes: Collection[str] | Non
             yield ("variants", name), f"'{FLOAT}' is what reports call the base itself. Choose another name."
         yield from _parents(name, variants)
         yield from _claims(variant, ("variants", name), variants)
+    yield from _rules_applied(recipe, variants)
     if schemes is not None:
         yield from _schemes(recipe, variants, {*_mapping(recipe.get("schemes")), *schemes})
 
@@ -52,13 +70,10 @@ def dotted(path: FieldPath) -> str:
     return ".".join(map(str, path))
 
 
-def _parents(name: str, variants: Variants) -> Iterator[Problem]:
+def _parents(name: str, variants: Variants) -> Iterator[Problem | Unknown]:
     parent, chain = variants[name].get("from"), _chain(name, variants)
     if isinstance(parent, str) and parent not in variants:
-        yield (
-            ("variants", name, "from"),
-            f"unknown variant '{shown(parent, LONGEST_NAME)}'. {did_you_mean(parent, variants)}",
-        )
+        yield ("variants", name, "from"), "variant", parent, variants
     # One message for each circle: the first of its variants in the alphabet speaks for all.
     if chain[0] in chain[1:] and name == chain[0] == min(chain):
         yield (
@@ -77,25 +92,43 @@ def _chain(name: str, variants: Variants) -> list[str]:
     return chain
 
 
-def _claims(holder: Mapping[str, Any], path: FieldPath, variants: Variants) -> Iterator[Problem]:
+def _rules_applied(recipe: Mapping[str, Any], variants: Variants) -> Iterator[Problem]:
+    """Looks at how much work it is to bind all variants: a short file can ask for hours by `from`."""
+    schemes = {name: _count(scheme) for name, scheme in _mapping(recipe.get("schemes")).items()}
+    applied = 0
+    for name in variants:
+        links = [variants[link] for link in _chain(name, variants)]
+        scheme = next((link["scheme"] for link in reversed(links) if link.get("scheme")), recipe.get("scheme"))
+        applied += sum(map(_count, links)) + (schemes.get(scheme, 0) if isinstance(scheme, str) else 0)
+    if applied > MOST_RULES_APPLIED:
+        most = f"a recipe has at most {MOST_RULES_APPLIED:,}. Write several recipes, or one glob for many layers."
+        yield ("variants",), f"{applied:,} rules, those of schemes and `from` counted for each variant; {most}"
+
+
+def _count(holder: Any) -> int:
+    rules = _mapping(holder).get("rules")
+    return len(rules) if isinstance(rules, list) else 0
+
+
+def _claims(holder: Mapping[str, Any], path: FieldPath, variants: Variants) -> Iterator[Problem | Unknown]:
     published = holder.get("published")
     numbered = enumerate(published) if isinstance(published, list) else [(None, published)]
     for n, claim in numbered:
         field = (*path, "published", *(() if n is None else (n,)), "top1_below")
         other = _mapping(claim).get("top1_below")
         if isinstance(other, str) and other not in variants:
-            yield field, f"unknown variant '{shown(other, LONGEST_NAME)}'. {did_you_mean(other, variants)}"
+            yield field, "variant", other, variants
         elif other is not None and path == ("variants", other):
             yield field, f"'{other}' can't be below itself. Name another variant."
 
 
-def _schemes(recipe: Mapping[str, Any], variants: Variants, schemes: Collection[str]) -> Iterator[Problem]:
+def _schemes(recipe: Mapping[str, Any], variants: Variants, schemes: Collection[str]) -> Iterator[Unknown]:
     holders: dict[FieldPath, Mapping[str, Any]] = {(): recipe}
     holders |= {("variants", name): variant for name, variant in variants.items()}
     for path, holder in holders.items():
         scheme = holder.get("scheme")
         if isinstance(scheme, str) and scheme not in schemes:
-            yield (*path, "scheme"), f"unknown scheme '{shown(scheme, LONGEST_NAME)}'. {did_you_mean(scheme, schemes)}"
+            yield (*path, "scheme"), "scheme", scheme, schemes
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
