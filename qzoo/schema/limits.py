@@ -17,6 +17,8 @@ LONGEST_TEXT = 10_000
 """Signs of one text."""
 LONGEST_LIST = 1_000
 """Rules of a variant, globs of a rule ..."""
+LARGEST_MAPPING = 5_000
+"""Variants, schemes, keys that are none."""
 MOST_RULES_APPLIED = 10_000
 """Of all variants, those of schemes and `from` chains counted for each: so often the layers of a model are gone through."""
 
@@ -75,6 +77,8 @@ def _fault(value: Any) -> str | None:
         return f"is a text of {len(value):,} signs; at most {LONGEST_TEXT:,} are taken"
     if isinstance(value, list) and len(value) > LONGEST_LIST:
         return f"is a list of {len(value):,}; at most {LONGEST_LIST:,} are taken. Write a glob for many layers."
+    if isinstance(value, dict) and len(value) > LARGEST_MAPPING:
+        return f"is a mapping of {len(value):,} keys; at most {LARGEST_MAPPING:,} are taken"
     if isinstance(value, str) and not is_sound(value):
         return "holds half a character (a lone surrogate), which can't be written to a file"
     return None

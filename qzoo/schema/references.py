@@ -16,7 +16,7 @@ Problem = tuple[FieldPath, str]
 Variants = Mapping[str, Mapping[str, Any]]
 FLOAT = "float"
 MOST_VARIANTS = 300
-MOST_SUGGESTED = 5
+MOST_SUGGESTED = 10
 """Names that stand for nothing, for which similar ones are looked for: each is compared with all that are known."""
 Unknown = tuple[FieldPath, str, str, Collection[str]]
 """Field, what it names, the name, and the known ones."""
