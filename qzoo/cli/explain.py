@@ -9,7 +9,6 @@ from pathlib import PurePath
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from qzoo.cli.console import stdout, write_json
@@ -70,7 +69,7 @@ def _table(plan: Plan) -> Table:
     for heading in ("module", "quantizer", "spec", "decided by"):
         table.add_column(heading, no_wrap=heading != "decided by", overflow="fold")
     for q in plan.quantizers:
-        table.add_row(q.module or "(the model)", q.name, str(q.spec), escape(_where(q.origin)))
+        table.add_row(q.module or "(the model)", q.name, str(q.spec), _where(q.origin))
     return table
 
 

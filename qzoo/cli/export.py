@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from qzoo.cli.console import check_target, stderr, stdout, write_json
+from qzoo.cli.console import check_target, labelled, stderr, stdout, write_json
 from qzoo.cli.options import Data, Json, Ranges, Runtime
-from qzoo.errors import UnknownNameError
+from qzoo.errors import UnknownNameError, shown
 from qzoo.schema.export import Rest
 from qzoo.weights.finding import find
 
@@ -117,7 +116,7 @@ def _tell_of_errors(report: ExportReport, title: str, entry: RecipeEntry, *, ada
 
     errors = report.errors
     for finding in errors[:SHOWN]:
-        stderr.print(f"[red]error[/] {escape(str(finding))}", soft_wrap=True)
+        stderr.print(labelled("error", "red", f" {shown(finding)}"), soft_wrap=True)
     if len(errors) > SHOWN:
         stderr.print(f"... and {len(errors) - SHOWN} more; --json FILE has all.")
     if errors and not adapted:
@@ -143,5 +142,5 @@ def _tell_of_divergence(parity: Parity | None, title: str) -> bool:
         fault = f"{title} predicts otherwise for {100 - parity.agreement:.1f} % of the images."
     else:
         return False
-    stderr.print(f"[red]error[/] {fault}", soft_wrap=True)
+    stderr.print(labelled("error", "red", f" {shown(fault)}"), soft_wrap=True)
     return True

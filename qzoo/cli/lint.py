@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from qzoo.cli.console import check_target, stdout, write_json
+from qzoo.cli.console import check_target, labelled, stdout, write_json
 from qzoo.cli.options import Json, Runtime
 from qzoo.errors import shown
 
@@ -44,8 +43,7 @@ def run(
     if json_file != "-":
         for finding in report.findings:
             color = "red" if finding.level == "error" else "yellow"
-            # Names are those of a file that may be anybody's.
-            stdout.print(f"[{color}]{finding.level}[/] {escape(shown(finding))}", soft_wrap=True)
+            stdout.print(labelled(finding.level, color, f" {shown(finding)}"), soft_wrap=True)
         found = f"{len(report.errors)} errors, {len(report.notes)} notes for {target.title}"
         summary = f"{file}: {report.quantized} of {report.layers} layers quantized, {found}"
         stdout.print(summary, soft_wrap=True, markup=False)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from qzoo.cli.console import stdout, write_json
 from qzoo.cli.options import Json
+from qzoo.errors import LONGEST_NAME, shown
 from qzoo.schema.catalog import Catalog, RecipeEntry
 
 NAME = "list"
@@ -43,7 +44,7 @@ def run(
         table.add_column(heading, justify="right" if heading == "float top-1" else "left")
     for entry, variants in rows:
         top1 = next((f"{claim.top1:g}" for claim in entry.recipe.published if claim.top1 is not None), "")
-        table.add_row(entry.name, entry.recipe.dataset, top1, ", ".join(variants))
+        table.add_row(entry.name, shown(entry.recipe.dataset, LONGEST_NAME), top1, ", ".join(variants))
     stdout.print(table)
     if not rows:
         stdout.print(f"Nothing matches '{pattern}'. `qzoo list` shows everything.")

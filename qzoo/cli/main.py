@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import typer
-from rich.markup import escape
 
 from qzoo.cli import (
     benchmark,
@@ -40,10 +39,10 @@ from qzoo.cli import (
     validate,
     verify,
 )
-from qzoo.cli.console import closed_streams, fail, stderr
+from qzoo.cli.console import WHITE, closed_streams, fail, labelled, stderr
 from qzoo.cli.processes import BY_SIGNAL, in_each_process, leave, mute_all_but_the_first
 from qzoo.cli.streams import flush_output, guard_streams
-from qzoo.errors import PeerError, QzooError
+from qzoo.errors import PeerError, QzooError, escaped, readable
 from qzoo.redaction import redact, redacted_logs
 from qzoo.training.interrupts import interrupt
 
@@ -96,12 +95,12 @@ def _interrupted(interrupt: KeyboardInterrupt) -> int:
     number = getattr(interrupt, "number", signal.SIGINT)
     notes = getattr(interrupt, "__notes__", ["Files that were finished are kept; nothing is half-written."])
     by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
-    stderr.print(f"Interrupted{by}. {escape(' '.join(notes))}", style="yellow", soft_wrap=True)
+    stderr.print(f"Interrupted{by}. {' '.join(notes)}", style="yellow", soft_wrap=True)
     return BY_SIGNAL + number
 
 
 def _report_bug(text: str) -> NoReturn:
-    print(redact(text.rstrip()), file=sys.stderr)
+    print(escaped(redact(text.rstrip()), WHITE), file=sys.stderr)
     stderr.print("This is a bug in qzoo. Please report the lines above.", style="bold red")
     # Not 1, which says that a figure was measured and is off.
     sys.exit(3)
@@ -157,4 +156,4 @@ def _without_broken_handovers(kind: type[BaseException], error: BaseException, t
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    stderr.print(f"[yellow]warning[/] {escape(redact(str(message)))}", highlight=False, soft_wrap=True)
+    stderr.print(labelled("warning", "yellow", f" {readable(redact(str(message)))}"), soft_wrap=True)

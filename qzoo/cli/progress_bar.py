@@ -33,7 +33,7 @@ def bar(items: Iterable[T], images: int | None, what: Words) -> Iterator[T]:
         yield from _logged(items, what)
         return
     columns = (
-        TextColumn("{task.description:<24}"),
+        TextColumn("{task.description:<24}", markup=False),
         BarColumn(),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
         _Speed(table_column=Column(no_wrap=True)),

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from qzoo.cli.console import stdout
+from qzoo.cli.console import labelled, stdout
+from qzoo.errors import shown
 
 NAME = "pull"
 
@@ -31,7 +32,7 @@ def run(
 
     published = pull(repo, output)
     manifest = published.manifest
-    stdout.print(f"[bold]{manifest.name}[/]@{manifest.version}, by qzoo {manifest.qzoo}", highlight=False)
+    stdout.print(labelled(shown(manifest.name), "bold", f"@{manifest.version}, by qzoo {shown(manifest.qzoo)}"))
     for name, facts in manifest.files.items():
         stdout.print(f"{facts.bytes:>12,}  {name}", highlight=False)
     stdout.print(f"in {published.folder}", highlight=False, soft_wrap=True)

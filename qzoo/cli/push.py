@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from qzoo.cli.console import stdout, write_json
+from qzoo.cli.console import labelled, stdout, write_json
 from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json, Workers
 
 if TYPE_CHECKING:
@@ -90,13 +90,13 @@ def _print(made: Pushed, pin_file: Path | None) -> None:
     for name, facts in made.manifest.files.items():
         stdout.print(f"{facts.bytes:>12,}  {name}", highlight=False)
     for sentence in made.missing:
-        stdout.print(f"[yellow]note[/]  {sentence}", highlight=False, soft_wrap=True)
+        stdout.print(labelled("note", "yellow", f"  {sentence}"), soft_wrap=True)
     if made.address is None:
         where = f" The files are in {made.folder}." if made.folder else " -o FOLDER keeps the files."
         stdout.print(f"Nothing was sent (--dry-run).{where}", soft_wrap=True)
         return
     repo, commit = made.address.repo, made.address.revision
-    stdout.print(f"published as [bold]hf-hub:{repo}[/] at commit {commit}", highlight=False, soft_wrap=True)
+    stdout.print(f"published as hf-hub:{repo} at commit {commit}", soft_wrap=True)
     stdout.print(f'load it:  qzoo.create("hf-hub:{repo}", pretrained=True)', markup=False, soft_wrap=True)
     if pin_file:
         stdout.print(f"pinned:   {pin_file}", soft_wrap=True)

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from qzoo.cli.console import stdout, write_json
+from qzoo.cli.console import labelled, stdout, write_json
 from qzoo.cli.options import Json
+from qzoo.errors import shown
 from qzoo.schema.resolve import resolve
 from qzoo.weights.finding import find
 
 NAME = "show"
+LONGEST_RULE = 2_000
 
 
 def run(
@@ -36,26 +37,27 @@ def run(
         if json_file:
             write_json(entry.recipe.model_dump_json(by_alias=True, exclude_none=True, indent=2), json_file)
         else:
-            stdout.print(f"[dim]# {entry.path}[/]")
+            stdout.print(labelled(f"# {shown(entry.path)}", "dim", ""))
             stdout.print(Syntax(dump_yaml(entry.recipe), "yaml", background_color="default"))
         return
     resolved = resolve(entry, variant)
     if json_file:
         write_json(resolved.to_json(), json_file)
         return
-    stdout.print(f"[bold]{resolved.name}[/]@{resolved.version}  digest {resolved.digest[:12]}")
-    stdout.print(f"base         {resolved.base.source}/{resolved.base.architecture} {resolved.base.weights or ''}")
-    stdout.print(f"dataset      {resolved.dataset}")
+    stdout.print(labelled(resolved.name, "bold", f"@{resolved.version}  digest {resolved.digest[:12]}"))
+    base = resolved.base
+    stdout.print(f"base         {base.source}/{shown(base.architecture)} {shown(base.weights or '')}", soft_wrap=True)
+    stdout.print(f"dataset      {shown(resolved.dataset)}", soft_wrap=True)
     calibration = resolved.calibration
     stdout.print(
-        f"calibration  {calibration.images:,} images of {calibration.split}, seed {calibration.seed}, "
+        f"calibration  {calibration.images:,} images of {shown(calibration.split)}, seed {calibration.seed}, "
         f"{calibration.binning} binning"
     )
     for rule in resolved.rules:
-        stdout.print(f"rule         {escape(str(rule))}", highlight=False, soft_wrap=True)
+        stdout.print(f"rule         {shown(rule, LONGEST_RULE)}", soft_wrap=True)
     if resolved.finetune is not None:
         words = "; ".join(f"{what} {value}" for what, value in schedule_rows(resolved.finetune))
-        stdout.print(f"training     {escape(words)}", highlight=False, soft_wrap=True)
+        stdout.print(f"training     {words}", soft_wrap=True)
     for claim in resolved.published:
-        stdout.print(f"published    {claim}  ({escape(claim.source)})", highlight=False, soft_wrap=True)
+        stdout.print(f"published    {shown(claim)}  ({shown(claim.source)})", soft_wrap=True)
     stdout.print(f"\nEvery quantizer with the rule that decided it: qzoo explain {entry.address(variant)}")

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
-from qzoo.cli.console import check_target, stdout, write_json
+from qzoo.cli.console import check_target, labelled, stdout, write_json
 from qzoo.cli.options import BatchSize, Data, Device, Json, Ranges, Workers
+from qzoo.errors import shown
 
 if TYPE_CHECKING:
     from qzoo.tasks.verify import Verified
@@ -56,17 +58,20 @@ def run(
         write_json(json.dumps(_facts(result), indent=1), json_file)
     if json_file != "-":
         for line in _lines(result):
-            stdout.print(line, highlight=False, soft_wrap=True)
+            stdout.print(line, soft_wrap=True)
     sys.exit(0 if result.reproduced else 1)
 
 
-def _lines(result: Verified) -> list[str]:
+def _lines(result: Verified) -> list[str | Text]:
     usual, exact, info = result.usual, result.exact, result.receipt.info
     claimed = f", top-1 {info.top1['quantized']:.2f}" if "quantized" in info.top1 else ""
     measured_on = f"{info.environment.get('cpu', 'unknown')}, torch {info.torch}, {info.date}"
-    lines = [
-        f"[bold]{result.name}[/]: {usual.images:,} of the {len(result.receipt):,} images of the receipt "
-        f"({info.dataset} {info.split}{claimed}; {measured_on})",
+    seen = (
+        f": {usual.images:,} of the {len(result.receipt):,} images of the receipt "
+        f"({shown(info.dataset)} {shown(info.split)}{claimed}; {shown(measured_on)})"
+    )
+    lines: list[str | Text] = [
+        labelled(result.name, "bold", seen),
         f"  identical  {usual.identical:>7,}   same prediction, same margin",
         f"  moved      {usual.moved:>7,}   same prediction, another margin, as rounding does; "
         f"by {usual.largest:.2g} at most",
@@ -75,8 +80,9 @@ def _lines(result: Verified) -> list[str]:
         f"by {exact.largest:.2g} at most",
     ]
     if result.reproduced:
-        return [*lines, "[green]reproduced[/]: this machine gets the predictions of the claim."]
-    return [*lines, f"[red]not reproduced[/]: this is another model or another arithmetic. {result.cause}"]
+        return [*lines, labelled("reproduced", "green", ": this machine gets the predictions of the claim.")]
+    cause = f": this is another model or another arithmetic. {result.cause}"
+    return [*lines, labelled("not reproduced", "red", cause)]
 
 
 def _facts(result: Verified) -> dict[str, Any]:

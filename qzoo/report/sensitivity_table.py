@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from qzoo.errors import shown
+from qzoo.report.table import LEAK
 from qzoo.schema.sensitivity import LayerSensitivity, Mended, SensitivityReport
 
 HEADINGS = ("SQNR alone", "drop alone", "by drop", "flips", "gain left out")
@@ -33,32 +35,33 @@ def _layers(report: SensitivityReport, layers: list[LayerSensitivity]) -> Table:
     for heading in HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
     for layer in layers:
-        rank = f"[dim]#{layer.rank_by_drop}[/]" if layer.drop is not None else ""
+        rank = Text(f"#{layer.rank_by_drop}" if layer.drop is not None else "", "dim")
         cells = (decibels(layer.alone.sqnr_db), points(layer.drop), rank, str(layer.alone.flips), points(layer.gain))
-        table.add_row(escape(layer.name), *cells)
+        table.add_row(shown(layer.name), *cells)
     return table
 
 
 def _title(report: SensitivityReport) -> str:
     version = "" if report.version is None else f"@{report.version}"
-    where = "" if report.dataset is None else f" on {report.dataset} {report.split},"
+    where = "" if report.dataset is None else f" on {shown(report.dataset)} {shown(str(report.split))},"
     return f"{report.name}{version}{where} {report.images:,} images"
 
 
-def _remarks(report: SensitivityReport, shown: int) -> Iterator[str]:
+def _remarks(report: SensitivityReport, listed: int) -> Iterator[str | Text]:
     yield ""
     whole = report.quantized
     top1 = "" if whole.top1 is None else f"top-1 {report.float_top1:.2f} in float, {whole.top1:.2f} quantized; "
     yield f"all quantized: {top1}SQNR {decibels(whole.sqnr_db)}, {whole.flips} flips"
-    if shown < len(report.layers):
-        yield f"[dim]the worst {shown} of {len(report.layers)} layers; the rest with --top or --json[/]"
+    if listed < len(report.layers):
+        yield Text(f"the worst {listed} of {len(report.layers)} layers; the rest with --top or --json", "dim")
     if report.float_top1 is not None:
-        yield f"[dim]one image is {100 / report.images:.2g} of top-1: trust the SQNR where drops are that small[/]"
+        yield Text(f"one image is {100 / report.images:.2g} of top-1: trust the SQNR where drops are that small", "dim")
     if report.calibration is not None:
         short = " (all there are; the recipe wants more)" if report.calibration.short else ""
-        yield f"[yellow]note[/] no ranges were at hand: calibrated on {report.calibration.images:,} images{short} first"
+        how = f"calibrated on {report.calibration.images:,} images{short} first"
+        yield Text.assemble(("note", "yellow"), f" no ranges were at hand: {how}")
         if report.calibration.allow_leak:
-            yield "[bold red]allow_leak: calibrated on images of the evaluation split; the figures are too good.[/]"
+            yield Text(LEAK, "bold red")
 
 
 def _mended(report: SensitivityReport) -> Table:
@@ -75,7 +78,7 @@ def _mended_cells(mended: Mended) -> tuple[str, ...]:
     plus = "+ " if len(mended.layers) > 1 else ""
     found = mended.deviation
     top1 = "" if found.top1 is None else f"{found.top1:.2f}"
-    return plus + escape(mended.layers[-1]), top1, points(mended.gain), decibels(found.sqnr_db), str(found.flips)
+    return plus + shown(mended.layers[-1]), top1, points(mended.gain), decibels(found.sqnr_db), str(found.flips)
 
 
 def decibels(value: float | None) -> str:

@@ -7,15 +7,18 @@ from typing import NamedTuple
 
 from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
+from qzoo.errors import shown
 from qzoo.schema.report import Report, ReportRow
 
 STYLES = {"pass": "green", "own": "green", "fail": "bold red", "partial": "yellow", "unpublished": "dim"}
+LEAK = "allow_leak: calibrated on images of the evaluation split; the figures are too good."
 
 
 class _Column(NamedTuple):
     heading: str
-    cell: Callable[[Report, ReportRow], str]
+    cell: Callable[[Report, ReportRow], str | Text]
     left: bool = False
     of_float: bool = True
     """Whether the float model's row has it."""
@@ -24,7 +27,7 @@ class _Column(NamedTuple):
 def report_table(report: Report) -> Iterator[RenderableType]:
     """Yields what to print of a report: its table, and the lines that keep a reader from misreading it."""
     table = Table(
-        title=f"{report.name}@{report.version} on {report.dataset} {report.split}, {report.images:,} images",
+        title=_title(report),
         title_justify="left", box=None, header_style="bold", pad_edge=False,
     )  # fmt: skip
     columns = _columns(report)
@@ -36,6 +39,11 @@ def report_table(report: Report) -> Iterator[RenderableType]:
         table.add_row(*cells, style="bold" if is_float else None)
     yield table
     yield from _remarks(report)
+
+
+def _title(report: Report) -> str:
+    where = f"{shown(report.dataset)} {shown(report.split)}"
+    return f"{report.name}@{report.version} on {where}, {report.images:,} images"
 
 
 def _columns(report: Report) -> list[_Column]:
@@ -68,13 +76,13 @@ FLIPS = _Column("flips", _flips, of_float=False)
 AGREE = _Column("agree", lambda _, row: f"{row.agreement_with_float:.2f}", of_float=False)
 PUBLISHED = _Column("published", lambda _, row: row.published_text())
 PUBLISHED_DROP = _Column("published\ndrop", _published_drop, of_float=False)
-VERDICT = _Column("verdict", lambda _, row: f"[{STYLES[row.verdict]}]{row.verdict}[/]", left=True)
+VERDICT = _Column("verdict", lambda _, row: Text(row.verdict, STYLES[row.verdict]), left=True)
 
 COMPLETE = (VARIANT, METHOD, TOP1, TOP5, DROP, FLIPS, AGREE, PUBLISHED, VERDICT)
 PARTIAL = (VARIANT, METHOD, TOP1, INTERVAL, DROP, PUBLISHED_DROP, FLIPS, PUBLISHED, VERDICT)
 
 
-def _remarks(report: Report) -> Iterator[str]:
+def _remarks(report: Report) -> Iterator[str | Text]:
     yield ""
     if report.partial:
         yield (
@@ -82,15 +90,16 @@ def _remarks(report: Report) -> Iterator[str]:
             "the same images, so drop and flips are surer than top-1."
         )
     if report.calibration is not None and report.calibration.allow_leak:
-        yield "[bold red]allow_leak: calibrated on images of the evaluation split; the figures are too good.[/]"
+        yield Text(LEAK, "bold red")
     for variant, reason in report.excluded.items():
-        yield f"[dim]not run: {variant} ({reason})[/]"
+        yield Text(f"not run: {variant} ({shown(reason)})", "dim")
     if len(report.rows) > 1:
-        yield (
-            "[dim]drop, flips and agreement (%) are against float; flips: images lost and gained, with the p-value "
-            "of McNemar's exact test[/]"
+        yield Text(
+            "drop, flips and agreement (%) are against float; flips: images lost and gained, with the p-value "
+            "of McNemar's exact test",
+            "dim",
         )
     if report.calibration is not None:
         short = " (all there are; the recipe wants more)" if report.calibration.short else ""
         seconds = sum(row.seconds for row in report.rows)
-        yield f"[dim]calibrated on {report.calibration.images:,} images{short}; {seconds:,.1f} s in all[/]"
+        yield Text(f"calibrated on {report.calibration.images:,} images{short}; {seconds:,.1f} s in all", "dim")

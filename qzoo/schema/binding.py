@@ -126,7 +126,9 @@ class _Drafts:
             for rule, text in zip(rules, texts, strict=False)
         ]
         more = len(rules) - len(texts)
-        rest = [f"{rules[-1].origin.file}: and {more:,} more rules of {self.variant.name} match nothing."] if more else []
+        rest = (
+            [f"{rules[-1].origin.file}: and {more:,} more rules of {self.variant.name} match nothing."] if more else []
+        )
         return RuleError("\n".join([*texts, *rest]), faults=faults)
 
     def _apply(self, rule: BoundRule) -> bool:

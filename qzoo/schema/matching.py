@@ -65,7 +65,9 @@ def _no_operator(where: str, rule: BoundRule, operators: Sequence[Operator]) -> 
         near = _quoted(_likest(rule.names or rule.types or (), modules))
         return f"{where} matches nothing: this model has {here[0].site.op}, but in {near} ..."
     known = ", ".join(sorted({operator.site.op for operator in operators}))
-    return f"{where} matches nothing: no operator {_quoted(rule.ops or ()).replace(', ', ' or ')}. The model's: {known}."
+    return (
+        f"{where} matches nothing: no operator {_quoted(rule.ops or ()).replace(', ', ' or ')}. The model's: {known}."
+    )
 
 
 def _no_residual(where: str, rule: BoundRule, operators: Sequence[Operator]) -> str:
