@@ -17,7 +17,7 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.library import LIBRARIES, RESIDUAL_VARIANT, is_library_name
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import ResolvedVariant, resolve, resolve_scheme, with_residual
-from qzoo.weights.finding import find
+from qzoo.weights.finding import find, placing
 
 
 def create(
@@ -53,7 +53,15 @@ def create(
     """
     if pretrained not in (True, False, "float"):
         raise UnknownNameError(f"pretrained={pretrained!r} means nothing here. Known: True, 'float', False.")
-    entry, chosen = _find(name, variant, scheme, quantize)
+    with placing(name):
+        return _created(pretrained, _find(name, variant, scheme, quantize), residual, keywords)
+
+
+def _created(
+    pretrained: bool | str, found: tuple[RecipeEntry, str | None],
+    residual: str | dict[str, Any] | None, keywords: dict[str, Any],
+) -> nn.Module:  # fmt: skip
+    entry, chosen = found
     if residual is not None and (chosen is None or pretrained is True):
         raise UnknownNameError(_misplaced_residual(entry, chosen, residual))
     if chosen is None:
@@ -124,7 +132,8 @@ def recipe(name: str | Path | Recipe) -> Recipe:
 
 def transform(name: str | Path | Recipe) -> Any:
     """Returns the evaluation transform that belongs to the base's weights."""
-    return base_transform(recipe(name).base)
+    with placing(name):
+        return base_transform(recipe(name).base)
 
 
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from qzoo.errors import UnknownNameError, did_you_mean
+from qzoo.errors import UnknownNameError, did_you_mean, shown
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {}
 
@@ -39,5 +39,6 @@ def create(name: str, **keywords: Any) -> nn.Module:
         269722
     """
     if name not in _BUILDERS:
-        raise UnknownNameError(f"qzoo has no architecture '{name}'. {did_you_mean(name, _BUILDERS)}")
+        advice = did_you_mean(name, _BUILDERS)
+        raise UnknownNameError(f"qzoo has no architecture '{shown(name)}'. {advice}", field=("base", "architecture"))
     return _BUILDERS[name](**keywords)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qzoo.errors import UnknownNameError, did_you_mean
+from qzoo.errors import UnknownNameError, did_you_mean, shown
 
 AKAMASTER = "https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/"
 
@@ -94,10 +94,12 @@ def find_weights(architecture: str, tag: str | None = None) -> FloatWeights:
     known = WEIGHTS.get(architecture, {})
     if not known:
         raise UnknownNameError(
-            f"There are no float weights for '{architecture}'. {did_you_mean(architecture, WEIGHTS)}"
+            f"There are no float weights for '{architecture}'. {did_you_mean(architecture, WEIGHTS)}",
+            field=("base", "weights"),
         )
     if tag is not None and tag not in known:
-        raise UnknownNameError(f"'{architecture}' has no weights '{tag}'. {did_you_mean(tag, known)}")
+        advice = did_you_mean(tag, known)
+        raise UnknownNameError(f"'{architecture}' has no weights '{shown(tag)}'. {advice}", field=("base", "weights"))
     return known[tag] if tag else next(iter(known.values()))
 
 

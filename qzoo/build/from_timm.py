@@ -15,7 +15,7 @@ from timm.data import ImageNetInfo, create_transform, resolve_data_config
 from torch import Tensor
 
 from qzoo.build.base_model import BaseCard, BaseModel, InputFormat, WeightsFacts
-from qzoo.errors import QzooError, UnknownNameError, WeightsError, did_you_mean
+from qzoo.errors import QzooError, UnknownNameError, WeightsError, did_you_mean, shown
 from qzoo.redaction import redacted_logs
 from qzoo.schema.recipe import Base
 from qzoo.weights.base_weights import NewHeadWarning, check_sha256, find_file, local_file, read_file
@@ -83,11 +83,13 @@ def _known(base: Base) -> str:
     """Returns timm's name, `resnet18.a1_in1k`; the recipe's `weights` go before a tag in the architecture."""
     architecture, _, tag = base.architecture.partition(".")
     if not timm.is_model(architecture):
-        raise UnknownNameError(f"timm has no model '{architecture}'. {did_you_mean(architecture, timm.list_models())}")
+        advice = did_you_mean(architecture, timm.list_models())
+        raise UnknownNameError(f"timm has no model '{shown(architecture)}'. {advice}", field=("base", "architecture"))
     tag = base.weights or tag
     tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
-        raise UnknownNameError(f"{architecture} has no weights '{tag}'. {did_you_mean(tag, tags)}")
+        advice = did_you_mean(tag, tags)
+        raise UnknownNameError(f"{architecture} has no weights '{shown(tag)}'. {advice}", field=("base", "weights"))
     return f"{architecture}.{tag}" if tag else architecture
 
 
@@ -100,7 +102,8 @@ def _pretrained(base: Base, name: str, keywords: dict[str, Any]) -> Any:
     config = timm.get_pretrained_cfg(name, allow_unregistered=False)
     if not config.has_weights:
         known = {known.partition(".")[0] for known in timm.list_pretrained()}
-        raise UnknownNameError(f"timm has no weights for '{name}'. {did_you_mean(name, known)}")
+        advice = did_you_mean(name, known)
+        raise UnknownNameError(f"timm has no weights for '{name}'. {advice}", field=("base", "weights"))
     model, problem = None, ""
     try:
         with redacted_logs():

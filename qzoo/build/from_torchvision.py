@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum
 
 from qzoo.build.base_model import BaseCard, BaseModel, InputFormat, WeightsFacts
-from qzoo.errors import UnknownNameError, did_you_mean
+from qzoo.errors import UnknownNameError, did_you_mean, shown
 from qzoo.schema.recipe import Base
 from qzoo.weights.base_weights import find_file, load_into, read_weights
 
@@ -69,7 +69,10 @@ def card(base: Base) -> BaseCard:
 def _known(name: str) -> str:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise UnknownNameError(f"torchvision has no classifier '{name}'. {did_you_mean(name, known)}")
+        advice = did_you_mean(name, known)
+        raise UnknownNameError(
+            f"torchvision has no classifier '{shown(name)}'. {advice}", field=("base", "architecture")
+        )
     return name
 
 
@@ -77,7 +80,10 @@ def _weights(base: Base) -> WeightsEnum:
     known = torchvision.models.get_model_weights(_known(base.architecture)).__members__
     tag = base.weights or "DEFAULT"
     if tag not in known:
-        raise UnknownNameError(f"{base.architecture} has no weights '{tag}'. {did_you_mean(tag, known)}")
+        advice = did_you_mean(tag, known)
+        raise UnknownNameError(
+            f"{base.architecture} has no weights '{shown(tag)}'. {advice}", field=("base", "weights")
+        )
     return known[tag]
 
 

@@ -19,7 +19,10 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
+from qzoo.cli.streams import open_closed_streams
 from qzoo.errors import escaped, readable
+from qzoo.files import is_stream, write_text
+from qzoo.redaction import redact
 
 WHITE = "\n\t"
 """Signs that are none to look at, and harmless."""
@@ -39,10 +42,6 @@ class _Console(Console):
         """Returns a text in the width that it will have."""
         return super().render_str(escaped(text, WHITE), **options)
 
-
-from qzoo.cli.streams import open_closed_streams
-from qzoo.files import is_stream, write_text
-from qzoo.redaction import redact
 
 closed_streams = open_closed_streams()
 # Without emoji: the table of their names costs more than printing, and `:int8:` is no picture.

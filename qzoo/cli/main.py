@@ -45,6 +45,7 @@ from qzoo.cli.streams import flush_output, guard_streams
 from qzoo.errors import PeerError, QzooError, escaped, readable
 from qzoo.redaction import redact, redacted_logs
 from qzoo.training.interrupts import interrupt
+from qzoo.weights.finding import placing
 
 app = typer.Typer(
     name="qzoo",
@@ -61,7 +62,8 @@ def _guarded(run: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(run)
     def command(*arguments: Any, **options: Any) -> None:
         try:
-            run(*arguments, **options)
+            with placing(options.get("name")):
+                run(*arguments, **options)
         except PeerError as error:
             if error.known:
                 fail(str(error))

@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from qzoo.cli.console import stdout
-from qzoo.errors import QzooError, RecipeError
+from qzoo.cli.console import check_target, labelled, stdout, write_json
+from qzoo.cli.options import Json
+from qzoo.errors import Fault, QzooError, readable, shown
 from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.percentiles import UnlikelyPercentileWarning
+from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import ResolvedVariant, resolve
-from qzoo.weights.finding import find
+from qzoo.schema.yaml_source import read_yaml
+from qzoo.weights.finding import find, placed
 
 NAME = "validate"
+_Check = Callable[[ResolvedVariant], object]
+
+
+@dataclass
+class Validated:
+    """What was found out about one recipe.
+
+    Attributes:
+        name: as it was given.
+        variants: how many there are; 0 where the recipe can't be read.
+        errors: all that is wrong, each told of once.
+        warnings: what is valid and hardly meant.
+    """
+
+    name: str
+    variants: int = 0
+    errors: list[QzooError] = field(default_factory=list)
+    warnings: list[UnlikelyPercentileWarning] = field(default_factory=list)
+
+    def facts(self) -> dict[str, Any]:
+        """Returns it as plain data."""
+        faults = [fault for error in self.errors for fault in error.faults or [Fault(str(error), self.name)]]
+        said = {"error": faults, "warning": [warning.fault for warning in self.warnings]}
+        problems = [{"level": level, **asdict(fault)} for level, found in said.items() for fault in found]
+        return {"file": self.name, "ok": not self.errors, "variants": self.variants, "problems": problems}
 
 
 def run(
     names: Annotated[list[str] | None, typer.Argument(help="Recipe files or names; default: the whole zoo.")] = None,
     schema_only: Annotated[bool, typer.Option("--schema-only", help="Do not build the models.")] = False,
+    json_file: Json = None,
 ) -> None:
     """Check recipes: the schema, the `from` chains, and every rule against its model.
 
@@ -28,51 +61,96 @@ def run(
 
     - `qzoo validate my.yaml`
     - `qzoo validate --schema-only`
+    - `qzoo validate my.yaml --json -`
     """  # noqa: D412
-    catalog = Catalog.load()
-    faulty = 0
-    for name in names or [entry.name for entry in catalog.entries]:
-        try:
-            count = _validate(find(name)[0], schema_only)
-        except QzooError as error:
-            faulty += 1
-            stdout.print(f"[bold red]faulty[/] {escape(name)}\n{escape(str(error))}", highlight=False, soft_wrap=True)
-        else:
-            stdout.print(f"[green]ok[/] {escape(name)}: {count} variants", highlight=False)
-    if faulty:
+    check_target(json_file)
+    found = []
+    for name in names or [entry.name for entry in Catalog.load().entries]:
+        found.append(_validated(name, schema_only))
+        if json_file != "-":
+            _print(found[-1])
+    if json_file:
+        write_json(json.dumps([one.facts() for one in found], indent=1), json_file)
+    if any(one.errors for one in found):
         raise typer.Exit(2)
 
 
-def _validate(entry: RecipeEntry, schema_only: bool) -> int:
-    """Returns how many variants there are.
+def _print(one: Validated) -> None:
+    for warning in one.warnings:
+        stdout.print(labelled("warning", "yellow", f" {warning}"), soft_wrap=True)
+    if not one.errors:
+        stdout.print(labelled("ok", "green", f" {shown(one.name)}: {one.variants} variants"), soft_wrap=True)
+        return
+    text = readable("\n".join(map(str, one.errors)))
+    stdout.print(labelled("faulty", "bold red", f" {shown(one.name)}\n{text}"), soft_wrap=True)
 
-    Raises:
-        RecipeError: with the problems of all variants.
-    """
-    problems = []
-    bind = None if schema_only else _binder(entry)
-    for name in entry.variants:
+
+def _validated(name: str, schema_only: bool) -> Validated:
+    found = Validated(name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UnlikelyPercentileWarning)
+        found.errors = list(_errors(found, name, schema_only))
+    said = [one.message for one in caught]
+    found.warnings = list({str(one): one for one in said if isinstance(one, UnlikelyPercentileWarning)}.values())
+    return found
+
+
+def _errors(found: Validated, name: str, schema_only: bool) -> Iterator[QzooError]:
+    """Yields all that is wrong with a recipe, each once."""
+    seen: set[str] = set()
+    for error in _all_errors(found, name, schema_only):
+        if str(error) not in seen:
+            seen.add(str(error))
+            yield error
+
+
+def _all_errors(found: Validated, name: str, schema_only: bool) -> Iterator[QzooError]:
+    try:
+        entry = find(name)[0]
+    except QzooError as error:
+        yield error
+        yield from () if schema_only else _errors_of_names(name)
+        return
+    found.variants = len(entry.variants)
+    checks = [] if schema_only else _checks(entry)
+    for variant in entry.variants:
+        yield from _errors_of(entry, variant, checks)
+
+
+def _errors_of(entry: RecipeEntry, name: str, checks: list[_Check]) -> Iterator[QzooError]:
+    try:
+        variant = resolve(entry, name)
+    except QzooError as error:
+        yield error
+        return
+    for check in checks:
         try:
-            variant = resolve(entry, name)
-            if bind is not None:
-                bind(variant)
+            check(variant)
         except QzooError as error:
-            problems.append(str(error))
-    if problems:
-        raise RecipeError("\n".join(dict.fromkeys(problems)))
-    return len(entry.variants)
+            yield placed(error, entry.where, entry.lines)
 
 
-def _binder(entry: RecipeEntry) -> Callable[[ResolvedVariant], None]:
-    """Returns what binds variants of a recipe to their model; the model is built once, at the first."""
+def _errors_of_names(name: str) -> Iterator[QzooError]:
+    """Yields what the library and the datasets say of a file whose schema is broken: all is told at once."""
+    path = Path(name).expanduser()
+    try:
+        data, lines = read_yaml(path) if path.is_file() else ({}, {})
+        base = data.get("base") if isinstance(data, dict) else None
+        recipe = Recipe.model_validate({"base": base, "dataset": data.get("dataset"), "variants": {"any": {}}})
+    except (QzooError, ValueError):
+        return  # what is wrong with it is said already
+    entry = replace(RecipeEntry.from_recipe(recipe, path.stem), path=path, lines=lines)
+    yield from _errors_of(entry, "any", _checks(entry))
+
+
+def _checks(entry: RecipeEntry) -> list[_Check]:
+    """Returns what looks up names, and what binds variants to the model, which is built once, at the first."""
     from qzoo.build.bases import skeleton
     from qzoo.build.quantize import plan_quantizers
     from qzoo.data.catalog import check_names
 
     model = cache(lambda: skeleton(entry.recipe.base))
-
-    def bind(variant: ResolvedVariant) -> None:
-        check_names(variant.dataset, variant.calibration.split)
-        plan_quantizers(model(), variant)
-
-    return bind
+    return [
+        lambda variant: check_names(variant.dataset, variant.calibration.split),
+        lambda variant: plan_quantizers(model(), variant),
+    ]

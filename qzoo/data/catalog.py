@@ -10,10 +10,10 @@ from qzoo.data.digits import open_digits
 from qzoo.data.image_folder import open_folder
 from qzoo.data.imagenet import open_imagenet
 from qzoo.data.split import Split
-from qzoo.errors import DataError, UnknownNameError, did_you_mean, nearest
+from qzoo.errors import DataError, UnknownNameError, did_you_mean, nearest, shown
+from qzoo.schema.references import SPLITS
 
 EVALUATED_ON = {"digits": "test", "cifar10": "test", "imagenet-1k": "val"}
-SPLITS = {"digits": ("train", "test"), "cifar10": ("train", "test"), "imagenet-1k": ("train", "val")}
 
 
 def evaluation_split(dataset: str) -> str:
@@ -66,8 +66,9 @@ def _named_folder(dataset: str, data: Path | None) -> Path:
     found = next((folder for folder in candidates if folder.is_dir()), None)
     if found is None and "/" not in dataset:
         raise UnknownNameError(
-            f"Unknown dataset '{dataset}'. {did_you_mean(dataset, SPLITS)} Or give a folder: its path, or its name "
-            "inside QZOO_DATA."
+            f"Unknown dataset '{shown(dataset)}'. {did_you_mean(dataset, SPLITS)} Or give a folder: its path, or its "
+            "name inside QZOO_DATA.",
+            field=("dataset",),
         )
     return found or candidates[0]
 

@@ -237,9 +237,9 @@ class Catalog:
 def _all_schemes(recipe: Recipe, where: str, lines: Lines, shared: dict[str, SchemeEntry]) -> dict[str, SchemeEntry]:
     """Returns the schemes that a recipe can name: its own, and the shared ones of other names."""
     within: dict[str, Lines] = {name: {} for name in recipe.schemes}
-    for field, line in lines.items():
-        if field[:1] == ("schemes",) and len(field) > 1:
-            within[str(field[1])][field[2:]] = line
+    for path, line in lines.items():
+        if path[:1] == ("schemes",) and len(path) > 1:
+            within[str(path[1])][path[2:]] = line
     return {**shared, **{name: SchemeEntry(scheme, where, within[name]) for name, scheme in recipe.schemes.items()}}
 
 

@@ -1,4 +1,4 @@
-"""What the data of a recipe have to keep to, be they from YAML, from JSON or from Python: size, depth, numbers, text."""
+"""What the data of a recipe have to keep to, be they from YAML, JSON or Python: size, depth, numbers, text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST_LIST = 1_000
 LARGEST_MAPPING = 5_000
 """Variants, schemes, keys that are none."""
 MOST_RULES_APPLIED = 10_000
-"""Of all variants, those of schemes and `from` chains counted for each: so often the layers of a model are gone through."""
+"""Of all variants, those of schemes and `from` chains counted for each: each goes through a model's layers."""
 
 TOO_DEEP = f"is nested deeper than {DEEPEST} levels; a recipe needs fewer than ten."
 TOO_MANY = f"unfolds to more than {MOST_NODES:,} nodes or without end. Write it without aliases."
@@ -57,10 +57,10 @@ def oversized(data: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
 
 
 def is_sound(text: str) -> bool:
-    """Whether a text can be written to a file: JSON's escapes may make half a character, a lone surrogate.
+    r"""Whether a text can be written to a file: JSON's escapes may make half a character, a lone surrogate.
 
     Example:
-        >>> is_sound("\\U0001f600"), is_sound("\\ud83d")
+        >>> is_sound("\U0001f600"), is_sound("\ud83d")
         (True, False)
     """
     try:

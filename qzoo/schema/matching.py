@@ -43,7 +43,8 @@ def no_match(name: str, rule: BoundRule, layers: Sequence[Layer], operators: Seq
         return f"{where} matches only layers without a weight ({matched[0].name}); say `input` or `output` of them."
     named = next((layer for layer in layers if rule.names and _any_glob(rule.names, layer.name)), None)
     if named is not None:
-        return f"{where} matches nothing: {named.name} is a {named.types[0]}, no {some(rule.types or ()).replace(', ', ' or ')}."
+        wanted = some(rule.types or ()).replace(", ", " or ")
+        return f"{where} matches nothing: {named.name} is a {named.types[0]}, no {wanted}."
     given = _quoted([*(rule.names or ()), *(rule.types or ())])
     near = _quoted(_nearest(rule, layers))
     return (

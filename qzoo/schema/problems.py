@@ -51,7 +51,8 @@ def _message(model: type[BaseModel], path: FieldPath, problem: Mapping[str, Any]
     if kind == "value_error":
         return str(problem["msg"]).removeprefix("Value error, ")
     if problem["loc"][-1] == "[key]":
-        return f"'{shown(name, LONGEST_VALUE)}' is no name: lower-case letters, digits, _ and . are, and a letter or digit comes first"
+        given = shown(name, LONGEST_VALUE)
+        return f"'{given}' is no name: lower-case letters, digits, _ and . are, and a letter or digit comes first"
     expected = str(problem.get("ctx", {}).get("expected", ""))
     if kind == "literal_error" and isinstance(given, str):
         known = [

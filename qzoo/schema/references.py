@@ -15,6 +15,8 @@ from qzoo.schema.yaml_source import FieldPath
 Problem = tuple[FieldPath, str]
 Variants = Mapping[str, Mapping[str, Any]]
 FLOAT = "float"
+SPLITS = {"digits": ("train", "test"), "cifar10": ("train", "test"), "imagenet-1k": ("train", "val")}
+"""Of the datasets that are known by name; those of a folder are its own."""
 MOST_VARIANTS = 300
 MOST_SUGGESTED = 10
 """Names that stand for nothing, for which similar ones are looked for: each is compared with all that are known."""
@@ -49,6 +51,7 @@ def _problems(recipe: Mapping[str, Any], schemes: Collection[str] | None) -> Ite
     if len(variants) > MOST_VARIANTS:  # following all their chains would take minutes
         yield ("variants",), f"{len(variants):,} variants; a recipe has at most {MOST_VARIANTS}. Write several recipes."
         return
+    yield from _splits(recipe, variants)
     yield from _claims(recipe, (), variants)
     for name, variant in variants.items():
         if name == FLOAT:
@@ -90,6 +93,18 @@ def _chain(name: str, variants: Variants) -> list[str]:
         if parent in chain[1:]:
             break
     return chain
+
+
+def _splits(recipe: Mapping[str, Any], variants: Variants) -> Iterator[Problem]:
+    dataset = recipe.get("dataset")
+    known = SPLITS.get(dataset, ()) if isinstance(dataset, str) else ()
+    holders: dict[FieldPath, Mapping[str, Any]] = {(): recipe}
+    holders |= {("variants", name): variant for name, variant in variants.items()}
+    for path, holder in holders.items() if known else ():
+        split = _mapping(holder.get("calibration")).get("split")
+        if isinstance(split, str) and split not in known:
+            fault = f"{dataset} has no split '{shown(split, LONGEST_NAME)}'. {did_you_mean(split, known)}"
+            yield (*path, "calibration", "split"), fault
 
 
 def _rules_applied(recipe: Mapping[str, Any], variants: Variants) -> Iterator[Problem]:
