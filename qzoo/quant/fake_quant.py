@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from qzoo.quant.gradient_mask import pass_between
+from qzoo.quant.grouped import along_weight
 from qzoo.quant.last_use import is_last_use
 from qzoo.quant.pieces import in_pieces, pieces
 
@@ -69,7 +70,8 @@ def fake_quantize(x: Tensor, amax: Tensor, on: Grid, *, kept: bool = False) -> T
 
     Args:
         x: any shape, float32, float16 or bfloat16; not changed. The arithmetic is float32.
-        amax: float32, at least 0; broadcasts against `x`: `()` per tensor, `(C, 1, 1, 1)` per channel of a kernel.
+        amax: float32, at least 0; broadcasts against `x`: `()` per tensor, `(C, 1, 1, 1)` per channel of a kernel; or
+            has a dimension more, see `quant.grouped`.
         on: what `grid` returns.
         kept: nobody writes to `x`, or to what is returned, before the backward pass, so that they need not be copied
             for it.
@@ -81,6 +83,7 @@ def fake_quantize(x: Tensor, amax: Tensor, on: Grid, *, kept: bool = False) -> T
         >>> fake_quantize(torch.tensor([0.3, 0.52, 2.0]), torch.tensor(1.0), grid(bits=2))
         tensor([0., 1., 1.])
     """
+    amax = along_weight(amax, x)
     # A traced graph has no place for a function of our own, and no gradient.
     if torch.is_grad_enabled() and x.requires_grad and not torch.jit.is_tracing():
         return _StraightThrough.apply(x, amax, on, kept)  # type: ignore[no-any-return]
@@ -104,7 +107,7 @@ def quantize(x: Tensor, amax: Tensor, on: Grid) -> Tensor:
         >>> quantize(torch.tensor([0.3, 0.52, 2.0]), torch.tensor(1.0), grid(bits=4))
         tensor([2., 4., 7.])
     """
-    y = x.float() * quantization_scale(amax, on)
+    y = x.float() * quantization_scale(along_weight(amax, x), on)
     if on.fp8 is None:
         return y.round_().clamp_(on.low, on.high)
     return y.clamp_(on.low, on.high).to(on.fp8).float()
@@ -121,7 +124,7 @@ def dequantize(values: Tensor, amax: Tensor, on: Grid) -> Tensor:
     Returns:
         float32.
     """
-    return values.float() / _divisor(quantization_scale(amax, on))
+    return values.float() / _divisor(quantization_scale(along_weight(amax, values), on))
 
 
 def fake_quantize_affine(x: Tensor, smallest: Tensor, largest: Tensor, bits: int = 8) -> Tensor:

@@ -58,10 +58,22 @@ def output_channel_axis(layer: nn.Module) -> int:
     return 1 if isinstance(layer, TRANSPOSED) else 0
 
 
+def weight_groups(layer: nn.Module) -> int:
+    """Returns how many groups of channels share the axis of output channels: those of a transposed convolution.
+
+    Its weight is `(in, out / groups, ...)`: channel `j` of group `g` owns `weight[g * in / groups:][: in / groups, j]`.
+    """
+    return int(layer.groups) if isinstance(layer, TRANSPOSED) else 1
+
+
 def channel_shape(layer: nn.Module) -> tuple[int, ...]:
-    """Returns the shape of a per-channel `amax` of the layer's weight, such as `(64, 1, 1, 1)`."""
-    axis, shape = output_channel_axis(layer), float_weight(layer).shape
-    return tuple(size if dim == axis else 1 for dim, size in enumerate(shape))
+    """Returns the shape of a per-channel `amax` of the layer's weight, such as `(64, 1, 1, 1)`.
+
+    Of a transposed convolution with groups it is `(groups, 1, out / groups, 1, 1)`; see `quant.grouped`.
+    """
+    axis, groups, shape = output_channel_axis(layer), weight_groups(layer), float_weight(layer).shape
+    channels = tuple(size if dim == axis else 1 for dim, size in enumerate(shape))
+    return channels if groups == 1 else (groups, *channels)
 
 
 def quantize_layer(layer: nn.Module, quantizers: dict[str, TensorQuantizer]) -> None:

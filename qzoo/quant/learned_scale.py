@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from qzoo.quant.fake_quant import SMALLEST_AMAX, Grid, fake_quantize, quantization_scale
 from qzoo.quant.gradient_mask import is_plain, pass_between
+from qzoo.quant.grouped import along_weight
 from qzoo.quant.last_use import is_last_use
 from qzoo.quant.pieces import PIECE, in_pieces, pieces
 
@@ -37,7 +38,7 @@ def learned_fake_quantize(x: Tensor, amax: Tensor, on: Grid, count: int, *, kept
 
     Args:
         x: any shape, float32, float16 or bfloat16; not changed. The arithmetic is float32.
-        amax: float32, positive; broadcasts against `x`.
+        amax: float32, positive; broadcasts against `x`, or has a dimension more, see `quant.grouped`.
         on: an integer grid.
         count: how many values share one range: N of the formula.
         kept: nobody writes to `x`, or to what is returned, before the backward pass, so that they need not be copied
@@ -53,7 +54,7 @@ def learned_fake_quantize(x: Tensor, amax: Tensor, on: Grid, count: int, *, kept
         >>> amax.grad  # (-0.3 + 0.48 + 1) / sqrt(3 * 1)
         tensor(0.6813)
     """
-    return _LearnedStep.apply(x, amax, on, gradient_scale(on, count), kept)  # type: ignore[no-any-return]
+    return _LearnedStep.apply(x, along_weight(amax, x), on, gradient_scale(on, count), kept)  # type: ignore[no-any-return]
 
 
 def gradient_scale(on: Grid, count: int) -> float:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from qzoo.errors import CalibrationError
 from qzoo.quant.collectors import HistogramCollector
 from qzoo.quant.fake_quant import Grid, fake_quantize, grid
-from qzoo.quant.layers import float_weight, output_channel_axis
+from qzoo.quant.layers import float_weight, output_channel_axis, weight_groups
 from qzoo.quant.solvers import solve
 from qzoo.quant.solvers.percentile import exact_share, rank_of
 from qzoo.schema.quantizer import QuantizerSpec
@@ -17,7 +17,7 @@ SHRINKAGES = tuple(step / 100 for step in range(100, 9, -1))
 """The fractions of the maximum that the mse search tries, largest first, so that the largest wins a tie."""
 
 
-def weight_amax(weight: Tensor, spec: QuantizerSpec, axis: int | None) -> Tensor:
+def weight_amax(weight: Tensor, spec: QuantizerSpec, axis: int | None, groups: int = 1) -> Tensor:
     """Returns the range of a weight, by the spec's calibrator.
 
     Args:
@@ -25,9 +25,11 @@ def weight_amax(weight: Tensor, spec: QuantizerSpec, axis: int | None) -> Tensor
         spec: its calibrator is `max`, `mse` (least squared error over 91 shrinkages of the maximum), `percentile`
             (the smallest magnitude that no more than the rest exceeds) or `entropy`.
         axis: the channel axis, or None for one range.
+        groups: how many groups lie along the first axis, each with channels of its own.
 
     Returns:
-        float32, `(1, .., C, .., 1)` per channel, `()` per tensor.
+        float32, `(1, .., C, .., 1)` per channel, `(groups, 1, .., C, .., 1)` where there are several groups, `()` per
+        tensor.
 
     Raises:
         CalibrationError: the weight holds NaN or Inf.
@@ -40,11 +42,11 @@ def weight_amax(weight: Tensor, spec: QuantizerSpec, axis: int | None) -> Tensor
     values = weight.detach().float()
     if not bool(torch.isfinite(values).all()):
         raise CalibrationError("the weight holds NaN or Inf")
-    rows = values.reshape(1, -1) if axis is None else values.movedim(axis, 0).flatten(1)
-    amax = _solve_rows(rows, spec)
     if axis is None:
-        return amax.reshape(())
-    return amax.reshape([-1 if dim == axis else 1 for dim in range(weight.dim())])
+        return _solve_rows(values.reshape(1, -1), spec).reshape(())
+    channels = values.unflatten(0, (groups, len(values) // groups)).movedim(axis + 1, 1)
+    shape = [weight.shape[axis] if dim == axis else 1 for dim in range(weight.dim())]
+    return _solve_rows(channels.flatten(2).flatten(0, 1), spec).reshape(shape if groups == 1 else [groups, *shape])
 
 
 def layer_weight_amax(layer: nn.Module, spec: QuantizerSpec) -> Tensor:
@@ -54,7 +56,7 @@ def layer_weight_amax(layer: nn.Module, spec: QuantizerSpec) -> Tensor:
         CalibrationError: the weight holds NaN or Inf.
     """
     axis = output_channel_axis(layer) if spec.per == "channel" else None
-    return weight_amax(float_weight(layer), spec, axis)
+    return weight_amax(float_weight(layer), spec, axis, weight_groups(layer))
 
 
 def _solve_rows(rows: Tensor, spec: QuantizerSpec) -> Tensor:
