@@ -8,7 +8,24 @@ range however many inputs it has, learned ones too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
+
+SHARED_BY_GROUPS = (
+    "It is one for all groups of a transposed convolution, as older versions of qzoo made them; each output channel has "
+    "a range of its own now. Calibrate again."
+)
+
+
+def is_shared_by_groups(given: Sequence[int], wanted: Sequence[int]) -> bool:
+    """Whether ranges of a shape are those of one group where each group has its own, as `SHARED_BY_GROUPS` tells.
+
+    Example:
+        >>> is_shared_by_groups((1, 3, 1, 1), (2, 1, 3, 1, 1)), is_shared_by_groups((6, 1, 1, 1), (8, 1, 1, 1))
+        (True, False)
+    """
+    return len(wanted) > 3 and tuple(given) == tuple(wanted[1:])
 
 
 def along_weight(amax: Tensor, x: Tensor) -> Tensor:

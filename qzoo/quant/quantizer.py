@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from qzoo.errors import UnsupportedError
 from qzoo.quant.derived import fx_node
 from qzoo.quant.fake_quant import Grid, fake_quantize, grid
+from qzoo.quant.grouped import SHARED_BY_GROUPS, is_shared_by_groups
 from qzoo.quant.learned_scale import SMALLEST_LEARNED, learned_fake_quantize
 from qzoo.schema.quantizer import QuantizerSpec
 
@@ -173,6 +174,8 @@ class TensorQuantizer(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if f"{prefix}amax" not in state_dict:
             return
+        if is_shared_by_groups(state_dict[f"{prefix}amax"].shape, self.amax.shape):
+            args[-1].append(f"{prefix}amax: {SHARED_BY_GROUPS}")  # the messages of what could not be loaded
         if self.calibrated:
             self._switch_on()
         elif self.state == "quantizing":

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from qzoo.errors import NotCalibratedError, WeightsError
+from qzoo.quant.grouped import SHARED_BY_GROUPS, is_shared_by_groups
 from qzoo.quant.quantizer import TensorQuantizer
 
 
@@ -96,9 +97,10 @@ def set_ranges(model: nn.Module, ranges: Mapping[str, Tensor]) -> None:
 
 def _check(path: str, quantizer: TensorQuantizer, amax: Tensor) -> None:
     if tuple(amax.shape) != tuple(quantizer.amax.shape):
+        shared = is_shared_by_groups(amax.shape, quantizer.amax.shape)
         raise WeightsError(
-            f"The range {path}.amax has shape {tuple(amax.shape)}; "
-            f"the model's has {tuple(quantizer.amax.shape)}. It was made for another base or granularity."
+            f"The range {path}.amax has shape {tuple(amax.shape)}; the model's has {tuple(quantizer.amax.shape)}. "
+            f"{SHARED_BY_GROUPS if shared else 'It was made for another base or granularity.'}"
         )
     if not bool((amax.isfinite() & (amax >= 0)).all()):
         raise WeightsError(f"The range {path}.amax holds a value that is negative or not finite. Calibrate again.")

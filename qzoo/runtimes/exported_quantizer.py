@@ -7,11 +7,12 @@ from torch import Tensor, nn
 
 from qzoo.quant.copying import copy_model
 from qzoo.quant.fake_quant import quantize
+from qzoo.quant.grouped import along_weight
 from qzoo.quant.layers import float_weight
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes import quant_ops
-from qzoo.runtimes.quant_ops import has_more_values, step_size, stored_dtype
+from qzoo.runtimes.quant_ops import has_more_values, is_empty, step_size, stored_dtype
 
 SHIFTED = {torch.int8: torch.uint8, torch.int16: torch.uint16}
 
@@ -44,7 +45,10 @@ def exportable(model: nn.Module, *, shifted: bool = False) -> nn.Module:
 
 
 class ExportedActivation(nn.Module):
-    """A quantizer of an activation: `quantize_dequantize`, within the ends of the grid where the type has more."""
+    """A quantizer of an activation: `quantize_dequantize`, within the ends of the grid where the type has more.
+
+    What comes to a range that holds nothing is clipped to 0: a scale that made it 0 could not be used.
+    """
 
     scale: Tensor
     zero_point: Tensor
@@ -59,7 +63,9 @@ class ExportedActivation(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("zero_point", torch.tensor(zero, dtype=SHIFTED[dtype] if middle else dtype))
         self.ends: tuple[float, float] | None = None
-        if has_more_values(dtype, on):
+        if bool(is_empty(quantizer.amax, on)):
+            self.ends = (0.0, 0.0)  # a range that holds nothing
+        elif has_more_values(dtype, on):
             self.ends = (on.low * float(scale), on.high * float(scale))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,13 +83,15 @@ class ExportedWeight(nn.Module):
 
     def __init__(self, quantizer: TensorQuantizer, weight: Tensor) -> None:
         super().__init__()
-        on, amax = quantizer.grid, quantizer.amax
+        on, amax = quantizer.grid, along_weight(quantizer.amax, weight)
         self.state, self.grid = quantizer.state, on
-        self.axis = next((dim for dim, size in enumerate(amax.shape) if size > 1), 0)
         dtype = stored_dtype(on.fp8, quantizer.spec.bits, unsigned=on.low == 0)
-        self.register_buffer("values", quantize(weight, amax, on).to(dtype))
-        scale = step_size(amax, on)
-        self.register_buffer("scale", scale.flatten() if scale.dim() else scale)
+        values, scale = quantize(weight, amax, on).to(dtype), step_size(amax, on)
+        axes = [dim for dim, size in enumerate(amax.shape) if size > 1] or [0]
+        # ONNX knows scales along one axis: the inputs and outputs of the groups become one.
+        self.axis, self.apart = axes[0], tuple(weight.shape[:2]) if len(axes) > 1 else None
+        self.register_buffer("values", values if self.apart is None else values.flatten(0, 1))
+        self.register_buffer("scale", scale.flatten() if scale.numel() > 1 else scale.reshape(()))
 
     @property
     def amax(self) -> Tensor:
@@ -93,4 +101,4 @@ class ExportedWeight(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         """Returns the weight, rounded."""
         rounded: Tensor = quant_ops.dequantize(self.values, self.scale, self.axis)
-        return rounded
+        return rounded if self.apart is None else rounded.unflatten(0, self.apart)

@@ -16,7 +16,6 @@ import numpy as np
 import onnx_ir as ir
 
 from qzoo.runtimes.graph import (
-    DEQUANTIZE,
     add_constant,
     constant,
     consumers,
@@ -26,10 +25,9 @@ from qzoo.runtimes.graph import (
     remove_unread,
     replace_node,
 )
+from qzoo.runtimes.stored_weight import along_channels, dequantized, stored_weight
 
 Array = np.ndarray[Any, Any]
-OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0}
-SMALLEST = np.finfo(np.float32).tiny
 
 
 def fold_batch_norms(graph: ir.Graph) -> int:
@@ -43,7 +41,7 @@ def fold_batch_norms(graph: ir.Graph) -> int:
 
 
 def _fold(graph: ir.Graph, norm: ir.Node) -> bool:
-    layer = producer(norm.inputs[0], "Conv", "ConvTranspose")
+    layer = producer(norm.inputs[0], "Conv", "ConvTranspose", "Gemm")
     if layer is None or len(consumers(layer.outputs[0])) != 1 or layer.outputs[0].is_graph_output():
         return False
     factor, shift = _factor_and_shift(norm)
@@ -72,35 +70,16 @@ def _factor_and_shift(norm: ir.Node) -> tuple[Array, Array]:
 
 def _folded_weight(graph: ir.Graph, layer: ir.Node, factor: Array) -> ir.Value | None:
     """Returns the weight that holds the factor too: dequantized by other scales, or float."""
-    axis = OUTPUT_AXIS[layer.op_type]
-    weight = layer.inputs[1]
-    stored = producer(weight, DEQUANTIZE)
+    stored, weight = stored_weight(layer), layer.inputs[1]
     if stored is None:
         values = constant(weight)
-        assert weight is not None
-        return None if values is None else add_constant(
-            graph, f"{weight.name}.folded", (values * along(factor, axis, values.ndim)).astype(np.float32)
-        )  # fmt: skip
-    values, scale = constant(stored.inputs[0]), constant(stored.inputs[1])
-    attribute = stored.attributes.get("axis")
-    if values is None or scale is None or (scale.ndim and attribute is not None and attribute.as_int() != axis):
-        return None
-    scales = np.maximum(np.abs(factor) * scale.astype(np.float64), SMALLEST).astype(np.float32)
-    names = [value.name for value in stored.inputs[:2] if value is not None]
-    inputs = [
-        add_constant(graph, f"{names[0]}.folded", _turned(values, along(factor, axis, values.ndim))),
-        add_constant(graph, f"{names[1]}.folded", scales),
-    ]
-    new = ir.Node("", DEQUANTIZE, inputs, attributes=[ir.AttrInt64("axis", axis)], name=stored.name, num_outputs=1)
-    graph.insert_before(layer, new)
-    new.outputs[0].name = f"{weight.name}.folded" if weight is not None else None
-    new.outputs[0].shape, new.outputs[0].type = ir.Shape(values.shape), ir.TensorType(ir.DataType.FLOAT)
-    return new.outputs[0]
-
-
-def along(array: Array, axis: int, dims: int) -> Array:
-    """Returns a vector in the shape that broadcasts along an axis."""
-    return array.reshape([-1 if dim == axis else 1 for dim in range(dims)])
+        if weight is None or values is None:
+            return None
+        folded = values * along_channels(layer, factor, values.shape)
+        return add_constant(graph, f"{weight.name}.folded", folded.astype(values.dtype))
+    turned = _turned(stored.values, along_channels(layer, factor, stored.values.shape))
+    scale = np.maximum(np.abs(factor) * stored.scale.astype(np.float64), np.finfo(stored.scale.dtype).tiny)
+    return dequantized(graph, layer, stored, turned, scale, "folded")
 
 
 def _turned(values: Array, factor: Array) -> Array:

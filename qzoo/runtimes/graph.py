@@ -107,3 +107,20 @@ def remove_unread(graph: ir.Graph) -> None:
     for name, value in list(graph.initializers.items()):
         if not value.uses() and not value.is_graph_output():
             del graph.initializers[name]
+
+
+def make_names_unique(graph: ir.Graph) -> None:
+    """Gives nodes and values whose name another has before them a number, inputs and outputs of the graph kept."""
+    kept = [*graph.inputs, *graph.outputs, *graph.initializers.values()]
+    made = [value for node in graph for value in node.outputs if not value.is_graph_output()]
+    _number(made, {value.name for value in kept})
+    _number(list(graph), set())
+
+
+def _number(items: Sequence[ir.Node | ir.Value], taken: set[str | None]) -> None:
+    for item in items:
+        name, number = item.name or "value", 1
+        while item.name in taken or not item.name:
+            number += 1
+            item.name = f"{name}_{number}"
+        taken.add(item.name)

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from qzoo.quant.fake_quant import Grid, quantization_scale
 
-SMALLEST_SCALE = torch.finfo(torch.float32).tiny
-"""Of a range that holds nothing: all comes to 0, as it does in the quantizer."""
+EMPTY_SCALE = 2.0**-10
+"""Where no range holds anything, so that all is 0, whatever the scale: one as weights and activations mostly have."""
 INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.uint16)
 
 
@@ -78,9 +78,18 @@ def translation() -> dict[Any, Callable[..., Any]]:
 
 
 def step_size(amax: Tensor, on: Grid) -> Tensor:
-    """Returns the scale of ONNX, `amax / bound`, float32, in the shape of `amax`."""
-    step: Any = amax.detach().float() / on.bound
-    return torch.where(quantization_scale(amax, on) == 0, SMALLEST_SCALE, step)
+    """Returns the scale of ONNX, `amax / bound`, float32, in the shape of `amax`.
+
+    A channel whose range holds nothing gets that of the largest, in steps of which a runtime may store its bias.
+    """
+    step, empty = amax.detach().float() / on.bound, is_empty(amax, on)
+    usual: Any = step[~empty].max() if not bool(empty.all()) else EMPTY_SCALE
+    return torch.where(empty, usual, step)
+
+
+def is_empty(amax: Tensor, on: Grid) -> Tensor:
+    """Returns whether a range holds nothing, bool, in the shape of `amax`."""
+    return quantization_scale(amax, on) == 0
 
 
 def has_more_values(dtype: torch.dtype, on: Grid) -> bool:

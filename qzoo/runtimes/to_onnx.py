@@ -17,13 +17,14 @@ from qzoo.errors import UnsupportedError
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.runtimes.exported_quantizer import exportable
 from qzoo.runtimes.fold_batch_norm import fold_batch_norms
-from qzoo.runtimes.graph import name_by_module, remove_unread
+from qzoo.runtimes.graph import make_names_unique, name_by_module, remove_unread
 from qzoo.runtimes.half_rest import to_half
 from qzoo.runtimes.packages import require
 from qzoo.runtimes.quant_ops import translation
 from qzoo.runtimes.runtime import Runtime
 from qzoo.runtimes.share_quantizers import share_quantizers
 from qzoo.runtimes.transpose_weights import transpose_weights
+from qzoo.runtimes.usable_scales import make_scales_usable
 from qzoo.schema.export import Rest
 
 OPSET = 21
@@ -62,7 +63,9 @@ def to_onnx(
         fold_batch_norms(graph)
     transpose_weights(graph)
     share_quantizers(graph)
+    make_scales_usable(graph)
     remove_unread(graph)
+    make_names_unique(graph)
     return graph_model
 
 

@@ -21,7 +21,7 @@ def transpose_weights(graph: ir.Graph) -> int:
 def _transposed(graph: ir.Graph, node: ir.Node) -> bool:
     stored = producer(node.inputs[0], DEQUANTIZE)
     values = None if stored is None else constant(stored.inputs[0])
-    if stored is None or values is None or len(consumers(stored.outputs[0])) != 1:
+    if stored is None or values is None or any(one.op_type != "Transpose" for one in consumers(stored.outputs[0])):
         return False
     order = list(node.attributes["perm"].as_ints()) if "perm" in node.attributes else [*range(values.ndim)][::-1]
     name = stored.inputs[0].name if stored.inputs[0] is not None else None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from qzoo.errors import UnsupportedError
+from qzoo.quant.grouped import SHARED_BY_GROUPS, is_shared_by_groups
 from qzoo.weights.artifact import ArtifactInfo, Header, TensorSpec, check_header, read_artifact, write_artifact
 from qzoo.weights.kinds import MODEL
 
@@ -68,7 +69,9 @@ def misfit(header: Header, expected: Header) -> str | None:
     wrong = next((key for key in expected if header[key] != expected[key]), None)
     if wrong is None:
         return None
-    return f"{wrong} is {_text(header[wrong])}, expected {_text(expected[wrong])}"
+    shared = is_shared_by_groups(header[wrong].shape, expected[wrong].shape)
+    why = f". {SHARED_BY_GROUPS.rstrip('.')}" if shared else ""
+    return f"{wrong} is {_text(header[wrong])}, expected {_text(expected[wrong])}{why}"
 
 
 def _first(keys: list[str]) -> str:

@@ -1,0 +1,139 @@
+"""The stored weight of a layer in a graph: its integers, and a scale for each output channel.
+
+    Conv, Gemm with transB   (out, ...)                   channel c owns weight[c]
+    MatMul, other Gemm       (in, out)                    channel c owns weight[:, c]
+    ConvTranspose            (in, out / groups, ...)      channel g * out / groups + j owns the inputs of group g, [:, j]
+
+DequantizeLinear knows scales along one axis. Those of a transposed convolution with several groups of several channels
+lie along two: there the weight is stored with these two in one, and a Reshape follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from qzoo.runtimes.graph import DEQUANTIZE, add_constant, constant, input_of, producer
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class StoredWeight:
+    """What a layer's DequantizeLinear reads.
+
+    Attributes:
+        node: the DequantizeLinear.
+        values: as stored, in the shape that the layer reads.
+        scale: `()`, or `(channels,)`.
+    """
+
+    node: ir.Node
+    values: Array
+    scale: Array
+
+    @property
+    def name(self) -> str:
+        """What constants that are made of it are called after."""
+        source = self.node.inputs[0]
+        return (source.name if source is not None else None) or "weight"
+
+
+def dequantizer(value: ir.Value | None) -> ir.Node | None:
+    """Returns the DequantizeLinear that makes a value, be it reshaped afterwards or not."""
+    shaped = producer(value, "Reshape")
+    node = producer(value if shaped is None else shaped.inputs[0], DEQUANTIZE)
+    return node if shaped is None or node is None or constant(node.inputs[0]) is not None else None
+
+
+def stored_weight(layer: ir.Node) -> StoredWeight | None:
+    """Returns the stored weight of a layer; None where it is float, or its scales are not those of channels."""
+    node = dequantizer(layer.inputs[1])
+    values, scale = (None, None) if node is None else (constant(node.inputs[0]), constant(node.inputs[1]))
+    if node is None or values is None or scale is None or scale.ndim > 1 or input_of(node, 2) is not None:
+        return None
+    shaped = producer(layer.inputs[1], "Reshape")
+    shape = values.shape if shaped is None else constant(shaped.inputs[1])
+    if shape is None or len(shape) < 2:
+        return None
+    if scale.size == 1:
+        return StoredWeight(node, values.reshape(shape), scale.reshape(()))
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
+    everywhere = np.broadcast_to(along(scale, axis % values.ndim, values.ndim), values.shape).reshape(shape)
+    rows = by_channel(layer, everywhere)
+    if (rows != rows[:, :1]).any():
+        return None
+    return StoredWeight(node, values.reshape(shape), rows[:, 0])
+
+
+def dequantized(graph: ir.Graph, layer: ir.Node, old: StoredWeight, values: Array, scale: Array, suffix: str) -> ir.Value:
+    """Returns another weight of a layer, which is written in front of it.
+
+    Args:
+        graph: of the layer.
+        layer: that is to read it.
+        old: in whose place it comes; the dtype of its scale is kept.
+        values: in the shape that the layer reads.
+        scale: `(channels,)`.
+        suffix: of the names of what is new.
+    """
+    spread = along_channels(layer, scale.astype(old.scale.dtype), values.shape)
+    axes = [dim for dim, size in enumerate(spread.shape) if size > 1] or [0]
+    stored = values if len(axes) == 1 else values.reshape(-1, *values.shape[2:])
+    inputs = [
+        add_constant(graph, f"{old.name}.{suffix}", np.ascontiguousarray(stored)),
+        add_constant(graph, f"{old.name}.{suffix}_scale", spread.reshape(-1) if spread.size > 1 else spread.reshape(())),
+    ]
+    axis, dtype = [ir.AttrInt64("axis", axes[0])], ir.DataType.from_numpy(old.scale.dtype)
+    node = ir.Node("", DEQUANTIZE, inputs, attributes=axis, name=old.node.name)
+    value = _inserted(graph, layer, node, stored, dtype)
+    if len(axes) == 1:
+        return value
+    shape = add_constant(graph, f"{old.name}.shape", np.array(values.shape, np.int64))
+    reshape = ir.Node("", "Reshape", [value, shape], name=f"{old.node.name}/Reshape")
+    return _inserted(graph, layer, reshape, values, dtype)
+
+
+def by_channel(layer: ir.Node, weight: Array) -> Array:
+    """Returns an array of the weight's shape as `(channels, values of each)`."""
+    if layer.op_type == "ConvTranspose":
+        groups, per_group = _groups(layer), weight.shape[1]
+        apart = weight.reshape(groups, -1, per_group, int(np.prod(weight.shape[2:])))
+        return apart.transpose(0, 2, 1, 3).reshape(groups * per_group, -1)
+    return weight.reshape(len(weight), -1) if _channels_first(layer) else weight.reshape(-1, weight.shape[-1]).T
+
+
+def along_channels(layer: ir.Node, vector: Array, shape: tuple[int, ...]) -> Array:
+    """Returns a value for each channel in a shape that broadcasts against the weight."""
+    if layer.op_type != "ConvTranspose":
+        return along(vector, 0 if _channels_first(layer) else len(shape) - 1, len(shape))
+    groups, per_group, rest = _groups(layer), shape[1], [1] * (len(shape) - 2)
+    if groups == 1:
+        return vector.reshape(1, per_group, *rest)
+    return np.repeat(vector.reshape(groups, per_group), shape[0] // groups, axis=0).reshape(-1, per_group, *rest)
+
+
+def along(array: Array, axis: int, dims: int) -> Array:
+    """Returns a vector in the shape that broadcasts along an axis."""
+    return array.reshape([-1 if dim == axis else 1 for dim in range(dims)])
+
+
+def _groups(layer: ir.Node) -> int:
+    return int(layer.attributes["group"].as_int()) if "group" in layer.attributes else 1
+
+
+def _channels_first(layer: ir.Node) -> bool:
+    if layer.op_type == "Gemm":
+        return "transB" in layer.attributes and bool(layer.attributes["transB"].as_int())
+    return layer.op_type == "Conv"
+
+
+def _inserted(graph: ir.Graph, layer: ir.Node, node: ir.Node, like: Array, dtype: ir.DataType) -> ir.Value:
+    graph.insert_before(layer, node)
+    value: ir.Value = node.outputs[0]
+    value.shape, value.type = ir.Shape(like.shape), ir.TensorType(dtype)
+    value.name = f"{node.inputs[0].name}.dequantized" if node.inputs[0] is not None else None
+    return value
