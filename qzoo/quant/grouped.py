@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 SHARED_BY_GROUPS = (
-    "It is one for all groups of a transposed convolution, as older versions of qzoo made them; each output channel has "
-    "a range of its own now. Calibrate again."
+    "It is one for all groups of a transposed convolution, as older versions of qzoo made them; each output channel "
+    "has a range of its own now. Calibrate again."
 )
 
 

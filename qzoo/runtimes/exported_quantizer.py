@@ -6,14 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.quant.copying import copy_model
-from qzoo.quant.fake_quant import quantize
+from qzoo.quant.fake_quant import quantization_scale, quantize
 from qzoo.quant.grouped import along_weight
 from qzoo.quant.layers import float_weight
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes import quant_ops
-from qzoo.runtimes.quant_ops import has_more_values, is_empty, step_size, stored_dtype
+from qzoo.runtimes.quant_ops import has_more_values, step_size, stored_dtype
 
+EMPTY_SCALE = 2.0**-10
+"""Of a range that holds nothing, behind a clip to 0: any serves, so one that a runtime can use, as most are."""
 SHIFTED = {torch.int8: torch.uint8, torch.int16: torch.uint16}
 
 
@@ -59,12 +61,13 @@ class ExportedActivation(nn.Module):
         dtype = stored_dtype(on.fp8, quantizer.spec.bits, unsigned=on.low == 0)
         middle = shifted and dtype in SHIFTED
         zero = (torch.iinfo(SHIFTED[dtype]).max + 1) // 2 if middle else 0
-        scale = step_size(quantizer.amax, on)
+        empty = float(quantization_scale(quantizer.amax, on)) == 0
+        scale = torch.tensor(EMPTY_SCALE) if empty else step_size(quantizer.amax, on)
         self.register_buffer("scale", scale)
         self.register_buffer("zero_point", torch.tensor(zero, dtype=SHIFTED[dtype] if middle else dtype))
         self.ends: tuple[float, float] | None = None
-        if bool(is_empty(quantizer.amax, on)):
-            self.ends = (0.0, 0.0)  # a range that holds nothing
+        if empty:
+            self.ends = (0.0, 0.0)
         elif has_more_values(dtype, on):
             self.ends = (on.low * float(scale), on.high * float(scale))
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qzoo.quant.outputs import named_tensors
 from qzoo.runtimes.exported_quantizer import ExportedActivation, ExportedWeight
 
 SMALLEST_HALF = 2.0**-24
@@ -38,5 +39,7 @@ def _to_half(model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(arg.half() if isinstance(arg, Tensor) else arg for arg in args)
 
 
-def _to_float(model: nn.Module, args: tuple[Any, ...], logits: Tensor) -> Tensor:
-    return logits.float()
+def _to_float(model: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output.float() if output.is_floating_point() else output
+    return tuple(_to_float(model, args, tensor) for tensor in named_tensors(output).values())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qzoo.errors import UnsupportedError
 from qzoo.quant.fake_quant import Grid
-from qzoo.runtimes.quant_ops import has_more_values, is_empty, step_size, stored_dtype
+from qzoo.runtimes.quant_ops import has_more_values, step_size, stored_dtype
 
 try:
     # What `is_in_onnx_export` looks at, where it is not Dynamo that asks.
@@ -58,12 +58,10 @@ def quantize_dequantize_pair(x: Tensor, amax: Tensor, on: Grid, bits: int) -> Te
         dtype = stored_dtype(on.fp8, bits, unsigned=on.low == 0)
         flat = scale.reshape(-1) if axis is not None else scale.reshape(())
         zero_point = torch.zeros(flat.shape, dtype=dtype, device=flat.device)
-        empty = is_empty(amax, on)
-        low, high = (torch.where(empty, 0.0, end * scale) for end in (on.low, on.high))
-        clipped = has_more_values(dtype, on) or bool(empty.any())
+        low, high = on.low * scale, on.high * scale
     full = x.dtype == torch.float32
     y = x if full else x.float()
-    if clipped:
+    if has_more_values(dtype, on):
         y = torch.minimum(torch.maximum(y, low), high)
     if torch._C._is_tracing():
         scripted: Tensor = _TorchScriptPair.apply(y, flat, zero_point, axis)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qzoo.errors import UnsupportedError
+from qzoo.quant.outputs import primary
 from qzoo.runtimes.packages import require
 from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session
 
@@ -36,9 +37,11 @@ class _Session:
     def __init__(self, path: Path, threads: int | None, optimized: bool) -> None:
         self.session = load(path, optimized=optimized, threads=threads)
         self.input = self.session.get_inputs()[0].name
+        names = [one.name for one in self.session.get_outputs()]
+        self.outputs = [names[primary(names)]]
 
     def run(self, x: Array) -> Array:
-        logits: Array = self.session.run(None, {self.input: x})[0]
+        logits: Array = self.session.run(self.outputs, {self.input: x})[0]
         return logits
 
 

@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from qzoo.quant.outputs import primary
 from qzoo.runtimes.packages import require
 from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session
 
@@ -26,10 +27,12 @@ class _Session:
         options["INFERENCE_PRECISION_HINT"] = "f32"
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
-        self.request = _core().compile_model(str(path), "CPU", options).create_infer_request()
+        compiled = _core().compile_model(str(path), "CPU", options)
+        self.request = compiled.create_infer_request()
+        self.output = primary([next(iter(one.get_names()), "") for one in compiled.outputs])
 
     def run(self, x: Array) -> Array:
-        logits: Array = self.request.infer([x])[0].copy()
+        logits: Array = self.request.infer([x])[self.output].copy()
         return logits
 
 

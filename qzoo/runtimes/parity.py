@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError
+from qzoo.quant.outputs import primary_tensor
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes import onnxruntime
@@ -60,11 +61,13 @@ class _Logits:
     """Differences of the logits."""
 
     def __init__(self) -> None:
-        self.same = self.images = 0
+        self.same, self.images = 0.0, 0
         self.worst = 0.0
 
     def add(self, expected: Array, found: Array) -> None:
-        self.same += int((expected.argmax(1) == found.argmax(1)).sum())
+        # Of images whose output is a map of classes, the share of places counts.
+        same = (expected.argmax(1) == found.argmax(1)) if expected.ndim > 1 else expected == found
+        self.same += float(same.reshape(len(same), -1).mean(1).sum())
         self.images += len(expected)
         self.worst = max(self.worst, float(np.abs(expected - found).max(initial=0)))
 
@@ -124,7 +127,7 @@ class _Comparison:
     def _compare(self, x: Tensor) -> None:
         seen: dict[str, Array] = {}
         with torch.no_grad(), _watching(self.model, self.paths, seen):
-            expected = self.model(x).float().numpy()
+            expected = primary_tensor(self.model(x)).float().numpy()
         self.largest = max(self.largest, float(np.abs(expected).max()))
         feeds: dict[str, Array] = {next(iter(self.plain.inputs)): x.numpy()}
         plain = self.plain.run(feeds)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from qzoo.quant.outputs import primary
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, nodes
 from qzoo.runtimes.onnxruntime import load
 from qzoo.runtimes.runtime import Array
@@ -35,6 +36,7 @@ def write_probed(source: Path, target: Path, *, cut: bool = False) -> list[str]:
     """
     model = ir.load(source)
     graph, paths = model.graph, []
+    graph.outputs[:] = [graph.outputs[primary([value.name or "" for value in graph.outputs])]]
     for path, node in activation_quantizers(graph).items():
         paths.append(path)
         graph.outputs.append(node.outputs[0])

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from qzoo.quant.fake_quant import Grid, quantization_scale
 
-EMPTY_SCALE = 2.0**-10
-"""Where no range holds anything, so that all is 0, whatever the scale: one as weights and activations mostly have."""
+SMALLEST_SCALE = torch.finfo(torch.float32).tiny
+"""Of a tensor whose range holds nothing: all comes to 0, as it does in the quantizer."""
 INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.uint16)
 
 
@@ -82,14 +82,8 @@ def step_size(amax: Tensor, on: Grid) -> Tensor:
 
     A channel whose range holds nothing gets that of the largest, in steps of which a runtime may store its bias.
     """
-    step, empty = amax.detach().float() / on.bound, is_empty(amax, on)
-    usual: Any = step[~empty].max() if not bool(empty.all()) else EMPTY_SCALE
-    return torch.where(empty, usual, step)
-
-
-def is_empty(amax: Tensor, on: Grid) -> Tensor:
-    """Returns whether a range holds nothing, bool, in the shape of `amax`."""
-    return quantization_scale(amax, on) == 0
+    step: Any = torch.where(quantization_scale(amax, on) == 0, 0.0, amax.detach().float() / on.bound)
+    return torch.where(step == 0, step.amax().clamp(min=SMALLEST_SCALE), step)
 
 
 def has_more_values(dtype: torch.dtype, on: Grid) -> bool:

@@ -2,7 +2,7 @@
 
     Conv, Gemm with transB   (out, ...)                   channel c owns weight[c]
     MatMul, other Gemm       (in, out)                    channel c owns weight[:, c]
-    ConvTranspose            (in, out / groups, ...)      channel g * out / groups + j owns the inputs of group g, [:, j]
+    ConvTranspose            (in, out / groups, ...)      channel g * out / groups + j owns [inputs of group g, j]
 
 DequantizeLinear knows scales along one axis. Those of a transposed convolution with several groups of several channels
 lie along two: there the weight is stored with these two in one, and a Reshape follows.
@@ -69,7 +69,9 @@ def stored_weight(layer: ir.Node) -> StoredWeight | None:
     return StoredWeight(node, values.reshape(shape), rows[:, 0])
 
 
-def dequantized(graph: ir.Graph, layer: ir.Node, old: StoredWeight, values: Array, scale: Array, suffix: str) -> ir.Value:
+def dequantized(
+    graph: ir.Graph, layer: ir.Node, old: StoredWeight, values: Array, scale: Array, suffix: str
+) -> ir.Value:
     """Returns another weight of a layer, which is written in front of it.
 
     Args:
@@ -85,7 +87,9 @@ def dequantized(graph: ir.Graph, layer: ir.Node, old: StoredWeight, values: Arra
     stored = values if len(axes) == 1 else values.reshape(-1, *values.shape[2:])
     inputs = [
         add_constant(graph, f"{old.name}.{suffix}", np.ascontiguousarray(stored)),
-        add_constant(graph, f"{old.name}.{suffix}_scale", spread.reshape(-1) if spread.size > 1 else spread.reshape(())),
+        add_constant(
+            graph, f"{old.name}.{suffix}_scale", spread.reshape(-1) if spread.size > 1 else spread.reshape(())
+        ),
     ]
     axis, dtype = [ir.AttrInt64("axis", axes[0])], ir.DataType.from_numpy(old.scale.dtype)
     node = ir.Node("", DEQUANTIZE, inputs, attributes=axis, name=old.node.name)

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from qzoo.errors import UnsupportedError
+from qzoo.quant.outputs import primary
 from qzoo.runtimes.packages import require
 from qzoo.runtimes.runtime import Array, Runtime, Session
 
@@ -32,13 +34,14 @@ def missing() -> str | None:
 
 class _Session:
     def __init__(self, path: Path) -> None:
-        trt = require("tensorrt")
+        self.trt = trt = require("tensorrt")
         self.logger = trt.Logger(trt.Logger.ERROR)
         self.engine = trt.Runtime(self.logger).deserialize_cuda_engine(_built(trt, self.logger, path))
         self.context = self.engine.create_execution_context()
         names = [self.engine.get_tensor_name(place) for place in range(self.engine.num_io_tensors)]
         self.images = next(name for name in names if self.engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT)
-        self.logits = next(name for name in names if name != self.images)
+        self.outputs = [name for name in names if name != self.images]
+        self.logits = self.outputs[primary(self.outputs)]
         static = self.engine.get_tensor_shape(self.images)[0]
         self.most = LARGEST_BATCH if static < 0 else int(static)
 
@@ -49,13 +52,19 @@ class _Session:
     def _run(self, x: Array) -> Array:
         images, stream = torch.from_numpy(np.ascontiguousarray(x)).cuda(), torch.cuda.current_stream()
         self.context.set_input_shape(self.images, tuple(images.shape))
-        logits = torch.empty(tuple(self.context.get_tensor_shape(self.logits)), device="cuda")
-        self.context.set_tensor_address(self.images, images.data_ptr())
-        self.context.set_tensor_address(self.logits, logits.data_ptr())
+        outputs = {name: self._empty(name) for name in self.outputs}
+        for name, tensor in {self.images: images, **outputs}.items():
+            self.context.set_tensor_address(name, tensor.data_ptr())
         if not self.context.execute_async_v3(stream.cuda_stream):
             raise UnsupportedError("TensorRT could not run the engine; its own messages say why.")
         stream.synchronize()
-        return logits.cpu().numpy()
+        return outputs[self.logits].cpu().numpy()
+
+    def _empty(self, name: str) -> Tensor:
+        shape = tuple(self.context.get_tensor_shape(name))
+        if name == self.logits:
+            return torch.empty(shape, device="cuda")
+        return torch.from_numpy(np.empty(shape, self.trt.nptype(self.engine.get_tensor_dtype(name)))).cuda()
 
 
 def _built(trt: Any, logger: Any, path: Path) -> Any:

@@ -19,6 +19,7 @@ from qzoo.runtimes.exported_quantizer import exportable
 from qzoo.runtimes.fold_batch_norm import fold_batch_norms
 from qzoo.runtimes.graph import make_names_unique, name_by_module, remove_unread
 from qzoo.runtimes.half_rest import to_half
+from qzoo.runtimes.named_outputs import flat_outputs, name_outputs, names_of_outputs
 from qzoo.runtimes.packages import require
 from qzoo.runtimes.quant_ops import translation
 from qzoo.runtimes.runtime import Runtime
@@ -29,7 +30,8 @@ from qzoo.schema.export import Rest
 
 OPSET = 21
 """Of all exports: the first that has every type a quantizer may store."""
-INPUT, OUTPUT = "images", "logits"
+INPUT = "images"
+_OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def to_onnx(
@@ -56,7 +58,7 @@ def to_onnx(
         if not runtime.half:
             raise UnsupportedError(f"{runtime.title} on CPUs gains nothing by float16: leave out --rest fp16.")
         to_half(stands)
-    graph_model = _traced(stands, example, dynamic)
+    graph_model, names = _traced(stands, example, dynamic)
     graph = graph_model.graph
     name_by_module(graph)
     if runtime.folds:
@@ -65,6 +67,7 @@ def to_onnx(
     share_quantizers(graph)
     make_scales_usable(graph)
     remove_unread(graph)
+    name_outputs(graph, names)
     make_names_unique(graph)
     return graph_model
 
@@ -80,21 +83,28 @@ def float_to_onnx(model: nn.Module, example: Tensor) -> ir.Model:
         UnsupportedError: `torch.export` can't trace the model.
     """
     require("onnxscript")
-    traced = _traced(model.eval(), example, dynamic=True)
+    traced, names = _traced(model.eval(), example, dynamic=True)
     name_by_module(traced.graph)
+    name_outputs(traced.graph, names)
+    make_names_unique(traced.graph)
     return traced
 
 
-def _traced(model: nn.Module, example: Tensor, dynamic: bool) -> ir.Model:
+def _traced(model: nn.Module, example: Tensor, dynamic: bool) -> tuple[ir.Model, list[str]]:
+    """Returns the graph, and the names that its outputs are to have."""
+    _require_images_alone(model)
     # A batch of one would be traced as a constant.
     images = torch.cat([example, example]) if dynamic else example
     shapes = _batch_of_any_size(model) if dynamic else None
     try:
-        with _quiet(), torch.no_grad():
+        names = names_of_outputs(model, images)
+        with _quiet(), flat_outputs(model), torch.no_grad():
             program = torch.onnx.export(
                 model, (images,), dynamo=True, opset_version=OPSET, custom_translation_table=translation(),
-                dynamic_shapes=shapes, input_names=[INPUT], output_names=[OUTPUT], verbose=False,
+                dynamic_shapes=shapes, input_names=[INPUT], verbose=False,
             )  # fmt: skip
+    except UnsupportedError:
+        raise
     except Exception as error:
         reason = str(error.__cause__ or error).strip().splitlines()
         raise UnsupportedError(
@@ -102,7 +112,17 @@ def _traced(model: nn.Module, example: Tensor, dynamic: bool) -> ir.Model:
             f"{'Try a fixed batch: --static.' if dynamic else ''}"
         ) from error
     assert program is not None
-    return program.model
+    return program.model, names
+
+
+def _require_images_alone(model: nn.Module) -> None:
+    parameters = inspect.signature(model.forward).parameters.values()
+    needed = [one.name for one in parameters if one.default is one.empty and one.kind not in _OPEN]
+    if len(needed) > 1:
+        raise UnsupportedError(
+            f"This {type(model).__name__} takes {len(needed)} inputs ({', '.join(needed)}); qzoo exports models of "
+            "one, a tensor of images. Give the others a default, or wrap the model in a module whose forward takes images."
+        )
 
 
 def _batch_of_any_size(model: nn.Module) -> Any:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from qzoo.errors import DataError, QzooError
+from qzoo.errors import DataError, QzooError, UnsupportedError
 from qzoo.quant.layers import WEIGHTED
+from qzoo.quant.outputs import logits_of
 from qzoo.tasks.batches import FORMS, Batch, described
 from qzoo.training.loss import LabelError, check_classes
 
@@ -76,27 +77,32 @@ class Runner:
 
 
 def checked_logits(output: Any, batch: Batch) -> Tensor:
-    """Returns the output of a model, which has to be the logits of a batch, float `(images, classes)`.
+    """Returns the logits in the output of a model, float `(images, classes)`; see `logits_of`.
 
     A class whose logit is -Inf is one that is never predicted; any other logit has to be a finite number.
 
     Raises:
         DataError: it is nothing of the kind, or the batch has a label for which there is no class; names the batch.
     """
-    if not isinstance(output, Tensor) or output.dim() != 2:
-        what = f"has shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"is {described(output)}"
-        raise DataError(f"{batch.name}: the model's output {what}; a classifier's is (images, classes).")
-    if len(output) != batch.images or not output.shape[1]:
-        raise DataError(f"{batch.name} has {batch.images} images; the model's output has shape {tuple(output.shape)}.")
-    best = output.amax(1)
+    try:
+        logits = logits_of(output)
+    except (DataError, UnsupportedError) as error:
+        raise DataError(f"{batch.name}: {error}") from None
+    if logits.dim() != 2 or not logits.shape[1]:
+        raise DataError(
+            f"{batch.name}: the model's output has shape {tuple(logits.shape)}; a classifier's is (images, classes)."
+        )
+    if len(logits) != batch.images:
+        raise DataError(f"{batch.name} has {batch.images} images; the model's output has shape {tuple(logits.shape)}.")
+    best = logits.amax(1)
     if not bool(best.isfinite().all()):
         raise DataError(
             f"{batch.name}: the model's output holds {'NaN' if bool(best.isnan().any()) else 'Inf'}. "
             "Look at the images, their transform and the weights."
         )
     if batch.labels is not None:
-        check_labels(batch.name, batch.labels, output.shape[1])
-    return output
+        check_labels(batch.name, batch.labels, logits.shape[1])
+    return logits
 
 
 def check_labels(name: str, labels: Tensor, classes: int) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from qzoo.build.heads import requantize_replaced
 from qzoo.build.modes import evaluation_mode
@@ -138,9 +137,8 @@ class _Analysis:
     def _outputs(self, runs: Runs) -> Iterator[tuple[Tensor, Tensor | None, Run]]:
         runner = Runner(self.model)
         for batch in as_batches(self.images, device_of(self.model)):
-            # A copy, as tensors of inference mode count no versions.
             with runner.blaming(batch):
-                for run, logits in runs(tree_map(torch.clone, batch.inputs)):
+                for run, logits in runs(batch.inputs):
                     yield checked_logits(logits, batch), batch.labels, run
 
     def _single(self, x: Any) -> Iterator[tuple[Run, Tensor]]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qzoo.errors import DataError, UnsupportedError
+from qzoo.quant.outputs import logits_of
 from qzoo.schema.finetune import Distillation, FinetuneSpec
 
 
@@ -79,4 +80,4 @@ class Teacher:
     def __call__(self, x: Tensor) -> Tensor:
         """Returns the logits of a batch."""
         with torch.no_grad():
-            return self.model(x)  # type: ignore[no-any-return]
+            return logits_of(self.model(x))

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from qzoo.distributed import world_size
+from qzoo.quant.outputs import logits_of
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.training.averaging import Average
 from qzoo.training.batch_norm import (
@@ -159,7 +160,7 @@ class Trainer:
     def _forward_and_back(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss and the logits; the parameters have finite gradients, of their true size."""
         with self.precision.autocast():
-            logits = self._forward(x)
+            logits = logits_of(self._forward(x))
             teachers = self.teacher(x) if self.teacher else None
         loss = loss_of(logits, y, self.spec, teachers)
         # Of several processes none may stop alone: a NaN reaches all of them through the gradients.

@@ -1,0 +1,62 @@
+"""The outputs of an exported model: each tensor that the model gives, under its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from qzoo.quant.outputs import named_tensors
+
+
+def names_of_outputs(model: nn.Module, images: Tensor) -> list[str]:
+    """Returns the names of what a model gives, by running it.
+
+    Raises:
+        UnsupportedError: it gives something else than tensors, and containers of them.
+    """
+    with torch.no_grad():
+        return list(named_tensors(model(images)))
+
+
+@contextmanager
+def flat_outputs(model: nn.Module) -> Iterator[None]:
+    """While this lasts, a model that gives a dict, a dataclass or a nested output gives a tuple of its tensors."""
+
+    def flatten(module: nn.Module, args: Any, output: Any) -> Any:
+        return output if isinstance(output, Tensor) else tuple(named_tensors(output).values())
+
+    hook = model.register_forward_hook(flatten, prepend=True)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def name_outputs(graph: ir.Graph, names: list[str]) -> None:
+    """Gives the outputs of a graph their names; each becomes a value of its own, which is neither input nor constant.
+
+    A name that an input or a constant has gets a number.
+    """
+    taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
+    for place, name in enumerate(names):
+        value = graph.outputs[place]
+        if value.producer() is None or value in list(graph.outputs)[:place]:
+            value = graph.outputs[place] = _copied(graph, value)
+        own, number = name, 1
+        while own in taken:
+            number, own = number + 1, f"{name}_{number}"
+        taken.add(own)
+        value.name = own
+
+
+def _copied(graph: ir.Graph, value: ir.Value) -> ir.Value:
+    node = ir.Node("", "Identity", [value], name=f"{value.name}/Identity")
+    graph.append(node)
+    copied: ir.Value = node.outputs[0]
+    copied.shape, copied.type = value.shape, value.type
+    return copied
