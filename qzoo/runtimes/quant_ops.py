@@ -15,7 +15,7 @@ from torch import Tensor
 from qzoo.quant.fake_quant import Grid, quantization_scale
 
 SMALLEST_SCALE = torch.finfo(torch.float32).tiny
-"""Of a tensor whose range holds nothing: all comes to 0, as it does in the quantizer."""
+"""Of a range that holds nothing: all comes to 0, as it does in the quantizer."""
 INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.uint16)
 
 
@@ -78,12 +78,9 @@ def translation() -> dict[Any, Callable[..., Any]]:
 
 
 def step_size(amax: Tensor, on: Grid) -> Tensor:
-    """Returns the scale of ONNX, `amax / bound`, float32, in the shape of `amax`.
-
-    A channel whose range holds nothing gets that of the largest, in steps of which a runtime may store its bias.
-    """
-    step: Any = torch.where(quantization_scale(amax, on) == 0, 0.0, amax.detach().float() / on.bound)
-    return torch.where(step == 0, step.amax().clamp(min=SMALLEST_SCALE), step)
+    """Returns the scale of ONNX, `amax / bound`, float32, in the shape of `amax`."""
+    step: Any = amax.detach().float() / on.bound
+    return torch.where(quantization_scale(amax, on) == 0, SMALLEST_SCALE, step)
 
 
 def has_more_values(dtype: torch.dtype, on: Grid) -> bool:

@@ -120,8 +120,8 @@ def _require_images_alone(model: nn.Module) -> None:
     needed = [one.name for one in parameters if one.default is one.empty and one.kind not in _OPEN]
     if len(needed) > 1:
         raise UnsupportedError(
-            f"This {type(model).__name__} takes {len(needed)} inputs ({', '.join(needed)}); qzoo exports models of "
-            "one, a tensor of images. Give the others a default, or wrap the model in a module whose forward takes images."
+            f"This {type(model).__name__} takes {len(needed)} inputs: {', '.join(needed)}. qzoo exports models of one, "
+            "images. Give the others a default, or wrap the model in a module whose forward takes images alone."
         )
 
 
