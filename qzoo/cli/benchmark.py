@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from qzoo.cli.console import check_target, stdout, write_json
-from qzoo.cli.options import Json
+from qzoo.cli.options import Data, Json, ReduceRange
 from qzoo.errors import UnknownNameError
 from qzoo.weights.finding import find
 
@@ -28,6 +28,8 @@ def run(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Default: one a core.", show_default=False)
     ] = None,
+    reduce_range: ReduceRange = False,
+    data: Data = None,
     json_file: Json = None,
 ) -> None:
     """Time a variant against its float base in the same runtime, side by side in one run.
@@ -38,6 +40,7 @@ def run(
     Examples:
 
     - `qzoo benchmark resnet8_digits_int8 --runtime onnxruntime`
+    - `qzoo benchmark resnet8_digits_int8 --runtime openvino --reduce-range`
     - `qzoo benchmark tf_efficientnet_lite0_int8_ort --runtime openvino --threads 2 --json lite0.json`
     """  # noqa: D412
     from qzoo.build.bases import create_base
@@ -46,6 +49,7 @@ def run(
     from qzoo.runtimes.registry import runnable_runtime
     from qzoo.schema.resolve import resolve
     from qzoo.tasks.benchmark import benchmark
+    from qzoo.tasks.images import calibration_images
 
     runnable_runtime(runtime)
     check_target(json_file)
@@ -53,9 +57,11 @@ def run(
     if variant is None:
         raise UnknownNameError(f"'{name}' is a float base. Name a variant to time: {', '.join(entry.variants)}.")
     resolved = resolve(entry, variant)
+    seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if reduce_range else None
     report = benchmark(
         create_pretrained(entry, resolved, {}), create_base(resolved.base, pretrained=True), runtime,
-        name=resolved.name, batches=batch or (1, 8), threads=threads, progress=bar,
+        name=resolved.name + (f"_for_{runtime}" if reduce_range else ""), batches=batch or (1, 8), threads=threads,
+        adapt_on=seen, reduce_range=reduce_range, progress=bar,
     )  # fmt: skip
     if json_file:
         write_json(report.model_dump_json(indent=1), json_file)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qzoo.cli.console import check_target, stdout, write_json
-from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json, Ranges, Workers
+from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json, Ranges, ReduceRange, Workers
 from qzoo.weights.finding import find
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def run(
             show_default=False,
         ),
     ] = None,
+    reduce_range: ReduceRange = False,
     eval_images: EvalImages = None,
     batch_size: BatchSize = None,
     device: Device = "cpu",
@@ -52,6 +53,7 @@ def run(
     - `qzoo evaluate resnet8_digits_int8`
     - `qzoo evaluate resnet20_cifar10_int8 --data /data --eval-images 1000`
     - `qzoo evaluate resnet8_digits_int8 --runtime onnxruntime`
+    - `qzoo evaluate resnet8_digits_int8 --runtime onnxruntime --reduce-range`
     - `qzoo evaluate resnet20_cifar10_int8 --data /data --receipt resnet20_cifar10_int8.receipt.safetensors`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
@@ -62,12 +64,15 @@ def run(
     entry, variant = find(name)
     settings = Settings(data=data, eval_images=eval_images, batch_size=batch_size, device=device, workers=workers)
     check_target(None if receipt is None else str(receipt), "--receipt")
-    result = evaluate_named(entry, variant, settings, ranges=ranges, receipt=receipt, runtime=runtime, progress=bar)
+    result = evaluate_named(
+        entry, variant, settings, ranges=ranges, receipt=receipt, runtime=runtime, reduce_range=reduce_range,
+        progress=bar,
+    )  # fmt: skip
     if json_file:
-        write_json(json.dumps(_facts(name, runtime, result)), json_file)
+        write_json(json.dumps(_facts(name, runtime, result) | {"reduce_range": reduce_range}), json_file)
     if json_file != "-":
         low, high = result.ci95 or (0.0, 100.0)
-        what = name if runtime is None else f"{name} in {runtime}"
+        what = name if runtime is None else f"{name} in {runtime}{' with weights of 7 bits' if reduce_range else ''}"
         stdout.print(
             f"{what}: top-1 {result.top1:.2f} ({low:.2f} .. {high:.2f}), top-5 {result.top5:.2f} "
             f"on {result.images:,} images in {result.seconds:.1f} s",

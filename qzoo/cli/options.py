@@ -41,6 +41,9 @@ Ranges = Annotated[
     typer.Option("--ranges", help="A file of ranges, or of a whole model; default: by name.", show_default=False),
 ]
 Runtime = Annotated[str, typer.Option("--runtime", "-r", help="tensorrt, onnxruntime or openvino.")]
+ReduceRange = Annotated[
+    bool, typer.Option("--reduce-range", help="Adapt, with weights of 7 bits: for CPUs without VNNI.")
+]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Json = Annotated[str | None, typer.Option("--json", help="Write the result as JSON to FILE, or - for stdout.",
                                           metavar="FILE", show_default=False)]  # fmt: skip

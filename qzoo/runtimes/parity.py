@@ -9,71 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError
 from qzoo.quant.outputs import primary_tensor
-from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes import onnxruntime
+from qzoo.runtimes.differences import LOGIT_STEPS, OUTPUT, Differences, Logits
 from qzoo.runtimes.packages import require
 from qzoo.runtimes.probed import ProbedSession, write_probed
+from qzoo.runtimes.rules.processors import may_saturate
 from qzoo.runtimes.runtime import Array, Runtime
-from qzoo.schema.export import NodeParity, Parity
+from qzoo.runtimes.seven_bits import write_seven_bits
+from qzoo.schema.export import Parity
 
 IMAGES_A_TIME = 4
 """All activations of a batch are held at once."""
-
-
-class _Node:
-    """Differences of one quantizer, image after image."""
-
-    def __init__(self, path: str, quantizer: TensorQuantizer, zero_point: int) -> None:
-        self.path, self.zero_point = path, zero_point
-        self.step = float(quantizer.amax.detach()) / quantizer.grid.bound
-        self.worst: dict[str, int] = {}
-        self.differ: dict[str, int] = {}
-        self.values = 0
-
-    def expected(self, y: Array) -> Array:
-        """Returns the integers that the fake-quantized model's values stand for, as the graph stores them."""
-        return np.rint(y / self.step if self.step else y * 0) + self.zero_point
-
-    def add(self, how: str, expected: Array, found: Array) -> None:
-        difference = np.abs(expected - found.astype(np.float32))
-        self.worst[how] = max(self.worst.get(how, 0), int(difference.max(initial=0)))
-        self.differ[how] = self.differ.get(how, 0) + int((difference > 0).sum())
-
-    def report(self) -> NodeParity:
-        seen = max(self.values, 1)
-        return NodeParity(
-            node=self.path,
-            alone=self.worst["alone"],
-            plain=self.worst["plain"],
-            plain_share=self.differ["plain"] / seen,
-            optimized=self.worst.get("optimized"),
-            optimized_share=self.differ["optimized"] / seen if "optimized" in self.differ else None,
-        )
-
-
-class _Logits:
-    """Differences of the logits."""
-
-    def __init__(self) -> None:
-        self.same, self.images = 0.0, 0
-        self.worst = 0.0
-
-    def add(self, expected: Array, found: Array) -> None:
-        # Of images whose output is a map of classes, the share of places counts.
-        same = (expected.argmax(1) == found.argmax(1)) if expected.ndim > 1 else expected == found
-        self.same += float(same.reshape(len(same), -1).mean(1).sum())
-        self.images += len(expected)
-        self.worst = max(self.worst, float(np.abs(expected - found).max(initial=0)))
-
-    @property
-    def agreement(self) -> float:
-        return 100 * self.same / max(self.images, 1)
+LOGITS = 0.05
+"""Share of the largest logit that the logits of a runtime may be off by. Measured are 1 to 2 % where nothing is wrong,
+3 to 40 % where products overflow."""
+STEPS = 2
+"""Steps of the coarsest activation that they may be off by: of 4 bits, one is 7 % of the range."""
+PLAIN = 3
+"""Times the difference without optimizations that they may be off by: how far roundings alone cascade."""
 
 
 def measure_parity(
@@ -81,9 +41,11 @@ def measure_parity(
 ) -> Parity:
     """Returns how close a file comes to the calibrated model that it was exported from.
 
-    Each quantizer is compared three times, in steps: fed with the model's own values, which shows faults; and end to
-    end, where roundings flip and cascade, without and with the optimizations of ONNX Runtime, which reads every file.
-    Logits are also those of the runtime itself, where it runs on this machine.
+    Each quantizer is compared in steps: fed with the model's own values, which shows faults; and end to end, where
+    roundings flip and cascade, without and with the optimizations of ONNX Runtime, which reads every file. Of a graph
+    for ONNX Runtime, it is fed rightly with its optimizations too, and where that is off, with half of each integer: if
+    it is right then, sums of products overflow 16 bits, and if not, the graph is wrong. Logits are also those of the
+    runtime itself, where it runs on this machine; where they are beyond the limits, those of weights of 7 bits too.
 
     Args:
         model: calibrated, on the CPU; not changed.
@@ -105,18 +67,20 @@ class _Comparison:
     def __init__(
         self, model: nn.Module, file: Path, runtime: Runtime, whole: Path, cut: Path, paths: list[str]
     ) -> None:
-        self.model = model
+        self.model, self.file, self.runtime = model, file, runtime
+        self.kept: Array | None = None
         self.own_runtime = not runtime.missing()
         self.own = runtime.session(file, None, True) if self.own_runtime else onnxruntime.session(file, None, False)
         self.plain, self.alone = ProbedSession(whole, optimized=False), ProbedSession(cut, optimized=False)
+        self.optimized_alone = ProbedSession(cut, optimized=True) if runtime is onnxruntime.RUNTIME else None
         self.optimized: ProbedSession | None = None
         # What its optimizer makes of another runtime's graph is good to know, but not to fail by.
         with suppress(UnsupportedError):
             self.optimized = ProbedSession(whole, optimized=True)
         self.paths = paths
         self.quantizers = quantizers(model)
-        self.nodes: dict[str, _Node] = {}
-        self.logits = {"plain": _Logits(), "own": _Logits()}
+        self.nodes: dict[str, Differences] = {}
+        self.logits = {"plain": Logits(), "own": Logits()}
         self.largest = 0.0
 
     def run(self, images: Iterable[Tensor]) -> Parity:
@@ -126,6 +90,7 @@ class _Comparison:
 
     def _compare(self, x: Tensor) -> None:
         seen: dict[str, Array] = {}
+        self.kept = x.numpy() if self.kept is None else self.kept
         with torch.no_grad(), _watching(self.model, self.paths, seen):
             expected = primary_tensor(self.model(x)).float().numpy()
         self.largest = max(self.largest, float(np.abs(expected).max()))
@@ -133,30 +98,50 @@ class _Comparison:
         plain = self.plain.run(feeds)
         self.logits["plain"].add(expected, plain[0])
         self.logits["own"].add(expected, self.own.run(x.numpy()))
-        fed = feeds | {f"fed.{path}": seen[path] for path in self.paths if path in seen}
-        results = {"plain": plain, "alone": self.alone.run(fed)}
+        integers = {
+            path: self._node(path, found).expected(seen[path])
+            for path, found in zip(self.paths, plain[1:], strict=True)
+            if self.quantizers[path].grid.fp8 is None  # of which there are no steps to count
+        }
+        if integers:
+            head = self.nodes.setdefault(OUTPUT, Differences(OUTPUT, self.largest / LOGIT_STEPS))
+            integers[OUTPUT] = head.expected(expected)
+        fed = feeds | {f"fed.{path}": integers.get(path, seen[path]) for path in self.paths}
+        for path, values in integers.items():
+            self.nodes[path].values += values.size
+        self._count("plain", integers, plain)
+        self._count("alone", integers, self.alone.run(fed))
         if self.optimized is not None:
-            results["optimized"] = self.optimized.run(feeds)
-        for place, path in enumerate(self.paths, start=1):
-            if self.quantizers[path].grid.fp8 is not None:
-                continue  # there are no steps to count
-            node = self._node(path, plain[place])
-            integers = node.expected(seen[path])
-            node.values += integers.size
-            for how, found in results.items():
-                node.add(how, integers, found[place])
+            self._count("optimized", integers, self.optimized.run(feeds))
+        if self.optimized_alone is not None:
+            self._count("optimized_alone", integers, self.optimized_alone.run(fed))
+            if any(node.is_off_optimized for node in self.nodes.values()):
+                self._halve(fed)
 
-    def _node(self, path: str, stored: Array) -> _Node:
+    def _count(self, how: str, expected: dict[str, Array], results: list[Array]) -> None:
+        for path, found in zip([OUTPUT, *self.paths], results, strict=True):
+            if path in expected:
+                self.nodes[path].add(how, expected[path], found)
+
+    def _halve(self, fed: dict[str, Array]) -> None:
+        """Feeds half of each unsigned integer, of which two products can't overflow: what is off then is a fault."""
+        half = {name: value // 2 if name.startswith("fed.") else value for name, value in fed.items()}
+        found = dict(zip([OUTPUT, *self.paths], self.alone.run(half), strict=True))
+        expected = {path: node.stored(found[path]) for path, node in self.nodes.items()}
+        assert self.optimized_alone is not None
+        self._count("halved", expected, self.optimized_alone.run(half))
+
+    def _node(self, path: str, stored: Array) -> Differences:
         if path not in self.nodes:
             quantizer = self.quantizers[path]
             shifted = stored.dtype.kind == "u" and quantizer.grid.low < 0
             zero = (np.iinfo(stored.dtype).max + 1) // 2 if shifted else 0
-            self.nodes[path] = _Node(path, quantizer, zero)
+            self.nodes[path] = Differences(path, float(quantizer.amax.detach()) / quantizer.grid.bound, zero)
         return self.nodes[path]
 
     def _report(self) -> Parity:
-        nodes = [self.nodes[path].report() for path in self.paths if path in self.nodes]
-        return Parity(
+        nodes = [self.nodes[path] for path in [*self.paths, OUTPUT] if path in self.nodes]
+        parity = Parity(
             images=self.logits["own"].images,
             own_runtime=self.own_runtime,
             agreement_plain=self.logits["plain"].agreement,
@@ -164,9 +149,27 @@ class _Comparison:
             logit_difference_plain=self.logits["plain"].worst,
             logit_difference=self.logits["own"].worst,
             largest_logit=self.largest,
-            nodes=nodes,
-            first_diverging=next((node.node for node in nodes if node.alone > 1), None),
+            nodes=[node.report() for node in nodes if node.path != OUTPUT],
+            first_diverging=next((node.path for node in nodes if node.is_wrong), None),
+            first_overflowing=next((node.path for node in nodes if node.overflows), None),
+            logit_limit=self._logit_limit(),
         )
+        return parity.model_copy(update={"seven_bit_difference": self._with_seven_bits()}) if parity.beyond else parity
+
+    def _logit_limit(self) -> float:
+        """Returns what roundings may come to: see `LOGITS`, `STEPS` and `PLAIN`."""
+        share = max([LOGITS, *(STEPS / self.quantizers[path].grid.bound for path in self.paths if path in self.nodes)])
+        return max(share * self.largest, PLAIN * self.logits["plain"].worst)
+
+    def _with_seven_bits(self) -> float | None:
+        """Returns how far the runtime is off with weights of 7 bits; None where that says nothing."""
+        if not self.own_runtime or self.kept is None or not may_saturate(ir.load(self.file).graph, self.runtime):
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "seven.onnx"
+            write_seven_bits(self.file, file)
+            own, plain = self.runtime.session(file, None, True), onnxruntime.session(file, None, False)
+            return float(np.abs(own.run(self.kept) - plain.run(self.kept)).max())
 
 
 @contextmanager

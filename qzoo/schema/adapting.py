@@ -37,6 +37,8 @@ def adapted(variant: ResolvedVariant, runtime: str, *, symmetric: bool, reduce_r
         what = f"{inputs['format']}" if inputs else "weights alone"
         raise UnsupportedError(f"{variant.name} quantizes to {what}; --adapt derives integer variants from others.")
     base = tuple(_signed(rule) for rule in variant.rules) if symmetric else variant.rules
+    if reduce_range:
+        base = tuple(_reduced(rule) for rule in base)
     rules = _skip_alone(variant) if symmetric else _for_integers(inputs)
     if reduce_range and variant.general_weight().get("bits", 8) > REDUCED_BITS:
         rules.append(_rule({"weight": QuantizerPatch(bits=REDUCED_BITS)}))
@@ -67,6 +69,15 @@ def _signed(rule: BoundRule) -> BoundRule:
         for role, patch in rule.patches.items()
     }
     return replace(rule, patches=patches)
+
+
+def _reduced(rule: BoundRule) -> BoundRule:
+    """Returns a rule that gives no weight more bits, whichever layers it is for."""
+    weight = rule.patches.get("weight")
+    if not isinstance(weight, QuantizerPatch) or (weight.bits or 0) <= REDUCED_BITS:
+        return rule
+    reduced = weight.model_copy(update={"bits": REDUCED_BITS})
+    return replace(rule, patches={**rule.patches, "weight": reduced})
 
 
 def _rule(patches: Patches) -> BoundRule:

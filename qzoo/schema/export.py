@@ -11,6 +11,9 @@ from qzoo.schema.model import StrictModel
 Rest = Literal["fp32", "fp16"]
 """The type of what is not quantized."""
 
+LEAST_AGREEMENT = 90.0
+"""Percent of images. Roundings flip a few close predictions; more is a fault of graph or runtime."""
+
 
 class Finding(StrictModel):
     """One thing that a rule found in a graph."""
@@ -45,6 +48,9 @@ class NodeParity(StrictModel):
     """The largest difference end to end, in ONNX Runtime with optimizations; None: it can't optimize this graph."""
     optimized_share: float | None = Field(ge=0, le=1)
     """Likewise."""
+    optimized_alone: int | None = Field(default=None, ge=0)
+    """The largest difference where the part before it is fed rightly, in ONNX Runtime with optimizations; None: the
+    graph is another runtime's, or was compared by a qzoo that did not measure it."""
 
 
 class Parity(StrictModel):
@@ -65,7 +71,30 @@ class Parity(StrictModel):
     """Of the fake-quantized model, to compare differences with."""
     nodes: list[NodeParity]
     first_diverging: str | None = None
-    """The first quantizer that is more than one step off though it was fed rightly: a fault, not a rounding."""
+    """The first quantizer that is more than one step off though it was fed rightly, without optimizations or, where the
+    graph is for ONNX Runtime, with them: a fault, not a rounding, and not products that overflow. `logits`: a 127th of
+    the largest is a step, and the layers after the last quantizers are wrong."""
+    first_overflowing: str | None = None
+    """The first quantizer that is more than one step off though it was fed rightly, in ONNX Runtime with optimizations,
+    and is not where all its inputs are halved: sums of products overflow 16 bits on this CPU."""
+    logit_limit: float | None = None
+    """The largest difference of logits that is no fault; None: compared by a qzoo that set none."""
+    seven_bit_difference: float | None = None
+    """The largest difference of logits between the runtime and ONNX Runtime without optimizations, for the same graph
+    with weights of 7 bits, whose products can't overflow; measured where `agreement` or `logit_difference` are beyond
+    the limits."""
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the runtime is further from the model than roundings explain."""
+        logits = self.logit_limit is not None and not self.logit_difference <= self.logit_limit
+        return self.agreement < LEAST_AGREEMENT or logits
+
+    @property
+    def overflows(self) -> bool:
+        """Whether it is, by sums of products that overflow 16 bits on this CPU: with weights of 7 bits it is not."""
+        seven = self.seven_bit_difference
+        return self.beyond and seven is not None and self.logit_limit is not None and seven <= self.logit_limit
 
 
 class ByLevel:
@@ -98,6 +127,8 @@ class ExportReport(StrictModel, ByLevel):
     quantized_layers: int
     findings: list[Finding]
     parity: Parity | None
+    fault: str | None = None
+    """What the comparison found wrong, why, and what mends it; None: nothing, or nothing was compared."""
     seconds: float
     environment: dict[str, str | int]
 

@@ -17,6 +17,7 @@ from qzoo.runtimes.runtime import Runtime
 from qzoo.schema.adapting import adapted
 from qzoo.tasks.calibrate import calibrate
 from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.saturation import warn_of_saturation
 from qzoo.zoo import quantize
 
 
@@ -60,6 +61,26 @@ def adapt(
     calibrate(found, images, progress=progress)
     _keep_ranges(quantizers(model), found, example)
     return found
+
+
+def runnable_model(
+    model: nn.Module, runtime: Runtime, images: Any, *, reduce_range: bool = False, example: Tensor | None = None,
+    progress: Progress = silent,
+) -> nn.Module:  # fmt: skip
+    """Returns what a runtime gets of a model: itself, or, with images, what `adapt` makes of it.
+
+    Warns before, where this CPU may overflow.
+
+    Raises:
+        UnsupportedError: `reduce_range` without images; or as `adapt` does.
+    """
+    if reduce_range and images is None:
+        raise UnsupportedError("reduce_range makes another model of it: give images to adapt it on, adapt_on=...")
+    if not reduce_range:
+        warn_of_saturation(model, runtime)
+    if images is None:
+        return model
+    return adapt(model, runtime, images, reduce_range=reduce_range, example=example, progress=progress)
 
 
 def _keep_ranges(source: dict[str, TensorQuantizer], target: nn.Module, example: Tensor | None) -> None:

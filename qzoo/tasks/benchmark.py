@@ -17,6 +17,7 @@ from qzoo.runtimes.packages import require
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.runtimes.runtime import Kernel, Runtime
 from qzoo.schema.benchmark import BenchmarkReport, FloatOperator, Timing
+from qzoo.tasks.adapt import runnable_model
 from qzoo.tasks.export import versions
 from qzoo.tasks.machine import cpu_flags, environment
 from qzoo.tasks.progress import Progress, silent
@@ -30,6 +31,8 @@ def benchmark(
     name: str = "",
     batches: Sequence[int] = (1, 8),
     threads: int | None = None,
+    adapt_on: Any = None,
+    reduce_range: bool = False,
     progress: Progress = silent,
 ) -> BenchmarkReport:
     """Returns latencies of a calibrated model and of its float base in a runtime, measured side by side in one run.
@@ -41,6 +44,8 @@ def benchmark(
         name: for the report.
         batches: sizes to measure.
         threads: of the runtime; default: as many as torch uses.
+        adapt_on: images to adapt the model to the runtime on, see `qzoo.tasks.adapt`.
+        reduce_range: with `adapt_on`: weights of 7 bits, for CPUs without VNNI; without, it is warned on one.
         progress: shown the runs.
 
     Raises:
@@ -54,6 +59,7 @@ def benchmark(
 
     from qzoo.runtimes.to_onnx import float_to_onnx, to_onnx
 
+    model = runnable_model(model, target, adapt_on, reduce_range=reduce_range, progress=progress)
     threads, example = threads or torch.get_num_threads(), runnable_example(model)
     with tempfile.TemporaryDirectory() as folder:
         files = {"float": Path(folder) / "float.onnx", "quantized": Path(folder) / "quantized.onnx"}

@@ -41,7 +41,7 @@ def write_exports(
     """Writes a model for some runtimes into a folder, and what came of it; files of other runtimes are removed.
 
     Raises:
-        RecipeError: the model breaks a rule of a runtime; the first one is named.
+        RecipeError: the model breaks a rule of a runtime, or the runtime computes something else; the first is named.
     """
     for name in (EXPORTS, *ONNX_FILES.values()):
         (folder / name).unlink(missing_ok=True)
@@ -62,4 +62,8 @@ def _export(folder: Path, model: nn.Module, name: str, images: Images | None, pr
             f"{report.name} does not fit {runtime.title} ({report.errors[0]}). Publish a variant of scheme "
             f"{runtime.scheme}, or leave out --onnx {name}."
         )
+    # What overflows on this CPU is right on others, and the card tells how close it came.
+    if report.fault and not (report.parity is not None and report.parity.overflows):
+        (folder / file).unlink()
+        raise RecipeError(f"{report.name} does not fit {runtime.title}: {report.fault} Or leave out --onnx {name}.")
     return report.model_copy(update={"file": file})

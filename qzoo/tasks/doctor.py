@@ -7,11 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from qzoo.tasks.machine import cpu_flags, cpu_name
+from qzoo.tasks.machine import cpu_flags, cpu_name, has_dot_products
 
 RUNTIME_PACKAGES = ("onnx", "onnxscript", "onnxruntime", "openvino", "tensorrt")
-DOT_PRODUCTS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
-"""CPU flags of instructions that sum products of 8-bit integers in 32 bits."""
 FP8_CAPABILITY = (8, 9)
 """From Ada on; NVIDIA's CUDA programming guide, compute capabilities."""
 
@@ -31,20 +29,24 @@ def facts() -> dict[str, str]:
 
 def advice() -> Iterator[str]:
     """Yields what to use on this machine, in sentences."""
-    if DOT_PRODUCTS & set(cpu_flags()):
-        yield "CPU: variants of scheme int8_ort, in OpenVINO or ONNX Runtime. qzoo benchmark NAME -r openvino compares."
-    else:
-        yield (
-            "CPU: without VNNI or its like, sums of 8-bit products may overflow 16 bits in integer kernels, and gain "
-            "little. Weights of 7 bits avoid that: qzoo export NAME --runtime openvino --reduce-range. Accuracy in a "
-            "runtime: qzoo evaluate NAME --runtime onnxruntime."
-        )
+    yield _about_the_processor(has_dot_products(cpu_flags()))
     if torch.cuda.is_available():
         fp8 = torch.cuda.get_device_capability() >= FP8_CAPABILITY
         yield f"GPU: int8_residual{' or fp8' if fp8 else ''} in TensorRT: qzoo export NAME --runtime tensorrt."
     missing = [name for name in RUNTIME_PACKAGES[:4] if _version(name) is None]
     if missing:
         yield f"Not installed: {', '.join(missing)}. Exporting needs them: pip install 'qzoo[export]'."
+
+
+def _about_the_processor(sums_in_32_bits: bool | None) -> str:
+    if sums_in_32_bits:
+        return "CPU: variants of scheme int8_ort, in OpenVINO or ONNX Runtime: qzoo benchmark NAME compares."
+    unknown = "whether it has VNNI can't be told here; " if sums_in_32_bits is None else ""
+    return (
+        f"CPU: {unknown}without VNNI or its like, sums of 8-bit products may overflow 16 bits in integer kernels, and "
+        "gain little. Weights of 7 bits avoid that: qzoo export NAME --runtime openvino --reduce-range. Accuracy in a "
+        "runtime: qzoo evaluate NAME --runtime onnxruntime --reduce-range."
+    )
 
 
 def _version(package: str) -> str | None:

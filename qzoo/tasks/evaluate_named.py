@@ -20,7 +20,7 @@ from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.export import export
-from qzoo.tasks.images import Images, evaluation_images
+from qzoo.tasks.images import Images, calibration_images, evaluation_images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.receipts import Receipts
 from qzoo.tasks.saving import load
@@ -38,6 +38,7 @@ def evaluate_named(
     ranges: Path | None = None,
     receipt: Path | None = None,
     runtime: str | None = None,
+    reduce_range: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
     """Returns the accuracy of a float base, or of a variant with the ranges found for it.
@@ -49,6 +50,7 @@ def evaluate_named(
         ranges: a ranges file; default: what `create(..., pretrained=True)` would take.
         receipt: a file that gets the predictions of float and quantized model, which takes evaluating both.
         runtime: `onnxruntime` or `openvino`: the exported variant is evaluated there, on the CPU.
+        reduce_range: with `runtime`: adapted to it, with weights of 7 bits, on the images of the recipe's calibration.
         progress: shown the batches.
 
     Raises:
@@ -60,6 +62,8 @@ def evaluate_named(
     if variant is None and (ranges or receipt):
         known, lacks = ", ".join(entry.variants), "ranges" if ranges else "receipt"
         raise UnknownNameError(f"'{entry.name}' is the float base, which has no {lacks}. Name a variant: {known}.")
+    if runtime is None and reduce_range:
+        raise UnsupportedError("--reduce-range is for integer kernels of a runtime's CPU: name one with --runtime.")
     if runtime is not None:
         _check_runtime(entry, variant, settings, runtime)
         if receipt is not None:
@@ -68,7 +72,7 @@ def evaluate_named(
         model = _model(entry, variant, ranges)
         images = _images(entry, settings)
         if runtime is not None:
-            model = _exported(model, runtime)
+            model = _exported(model, runtime, _seen(entry, variant, settings) if reduce_range else None, progress)
         model = model.to(usable_device(settings.device))
         result = evaluate_images(model, images, progress=progress)
         if receipt is not None:
@@ -86,10 +90,15 @@ def _check_runtime(entry: RecipeEntry, variant: str | None, settings: Settings, 
         raise UnsupportedError(f"--runtime {runtime} decides itself what it runs on. Leave out --device.")
 
 
-def _exported(model: nn.Module, runtime: str) -> nn.Module:
+def _seen(entry: RecipeEntry, variant: str | None, settings: Settings) -> Images:
+    resolved = resolve(entry, str(variant))
+    return calibration_images(resolved.base, resolved.dataset, resolved.calibration, settings.data)
+
+
+def _exported(model: nn.Module, runtime: str, seen: Images | None, progress: Progress) -> nn.Module:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        export(model, file, runtime)
+        export(model, file, runtime, adapt_on=seen, reduce_range=seen is not None, progress=progress)
         return RuntimeModel(runnable_runtime(runtime).session(file, torch.get_num_threads(), True))
 
 

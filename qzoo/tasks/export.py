@@ -21,9 +21,10 @@ from qzoo.quant.copying import copy_model
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.runtimes.registry import runtime_named
 from qzoo.schema.export import ExportReport, Rest
-from qzoo.tasks.adapt import adapt
+from qzoo.tasks.adapt import runnable_model
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.machine import environment
+from qzoo.tasks.parity_fault import fault_of
 from qzoo.tasks.progress import Progress, silent
 from qzoo.zoo import create
 
@@ -47,6 +48,9 @@ def export(
     Each quantizer becomes one QuantizeLinear/DequantizeLinear pair of exactly its scale; weights are stored as the
     integers that they are. What else a runtime needs, such as batch norm folded into the weights, is done without
     rounding anew.
+
+    Where the file is run on a CPU without VNNI, integer kernels of ONNX Runtime and OpenVINO may overflow: of this CPU
+    it is warned before, and what they compute then is a fault of the report.
 
     Args:
         model: calibrated, on any device; or the name of a variant. Not changed.
@@ -84,11 +88,8 @@ def export(
     from qzoo.runtimes.parity import measure_parity
     from qzoo.runtimes.to_onnx import OPSET, to_onnx
 
-    if reduce_range and adapt_on is None:
-        raise UnsupportedError("reduce_range makes another model of it: give images to adapt it on, adapt_on=...")
     model = _on_the_cpu(create(model, pretrained=True) if isinstance(model, str) else model)
-    if adapt_on is not None:
-        model = adapt(model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress)
+    model = runnable_model(model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress)
     compared = None if images is None else _Compared(images)
     shape = compared.first[:1] if compared and example is None else example
     graph = to_onnx(model, runnable_example(model) if shape is None else shape, target, dynamic=dynamic, rest=rest)
@@ -110,6 +111,7 @@ def export(
         quantized_layers=found.quantized,
         findings=found.findings,
         parity=parity,
+        fault=None if parity is None else fault_of(parity, target.title),
         seconds=round(time.perf_counter() - started, 1),
         environment={**environment("cpu"), **versions()},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -41,3 +42,21 @@ def cpu_flags() -> list[str]:
     lines = info.read_text().splitlines() if info.exists() else []
     found = next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
     return [flag for flag in INTEGER_FLAGS if flag in found]
+
+
+DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+"""Flags of instructions that sum products of 8-bit integers in 32 bits: VNNI and AMX of x86, dot products of ARM."""
+
+
+def has_dot_products(flags: Iterable[str]) -> bool | None:
+    """Returns whether a processor sums products of 8-bit integers in 32 bits; None where its flags don't tell.
+
+    Args:
+        flags: what `cpu_flags` gives.
+
+    Example:
+        >>> has_dot_products(["avx2", "avx512_vnni"]), has_dot_products(["avx2"]), has_dot_products([])
+        (True, False, None)
+    """
+    found = set(flags)
+    return None if not found else bool(found & DOT_PRODUCTS)

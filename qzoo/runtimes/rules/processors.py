@@ -20,11 +20,12 @@ def saturation(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
     """Layers whose integers may overflow on CPUs without VNNI, in one finding.
 
     There, `vpmaddubsw` adds two products of an unsigned 8-bit input and a signed 8-bit weight in 16 bits: 255 times the
-    sum of two neighbouring weights may exceed 32,767. Weights of 7 bits (`reduce_range`) can't.
+    sum of two neighbouring weights may exceed 32,767. Signed inputs are made unsigned for it, by adding 128. Weights of
+    7 bits (`reduce_range`) can't.
 
     Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, PMADDUBSW.
     """
-    layers = [node for node in nodes(graph, *LAYERS) if _may_saturate(node)] if not runtime.symmetric else []
+    layers = may_saturate(graph, runtime)
     if layers:
         more = f" and {len(layers) - 1} more layers" if len(layers) > 1 else ""
         yield note(
@@ -33,11 +34,16 @@ def saturation(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def may_saturate(graph: ir.Graph, runtime: Runtime) -> list[ir.Node]:
+    """Returns the layers of which two products may overflow 16 bits."""
+    return [] if runtime.symmetric else [node for node in nodes(graph, *LAYERS) if _may_saturate(node)]
+
+
 def _may_saturate(node: ir.Node) -> bool:
     stored, before = producer(node.inputs[1], DEQUANTIZE), producer(node.inputs[0], DEQUANTIZE)
     values = None if stored is None else constant(stored.inputs[0])
     reads = None if before is None else constant(input_of(before, 2))
-    if values is None or values.dtype != np.int8 or reads is None or reads.dtype != np.uint8:
+    if values is None or values.dtype != np.int8 or reads is None or reads.dtype not in (np.uint8, np.int8):
         return False
     # Which two weights of a channel are neighbours in memory is a kernel's to decide: at worst the largest two.
     rows = np.sort(values.reshape(values.shape[0], -1).astype(np.int32), axis=1)
