@@ -31,12 +31,14 @@ class Differences:
         return self.expected(found) if self.path == OUTPUT else found.astype(np.float32)
 
     def add(self, how: str, expected: Array, found: Array) -> None:
+        """Counts what one run found; NaN and Inf are further off than anything."""
         difference = np.nan_to_num(np.abs(expected - self.stored(found)), nan=MOST_STEPS, posinf=MOST_STEPS)
         self.worst[how] = max(self.worst.get(how, 0), int(difference.max(initial=0)))
         self.differ[how] = self.differ.get(how, 0) + int((difference > 0).sum())
 
     @property
     def is_off_optimized(self) -> bool:
+        """Whether it is more than a step off though it is fed rightly, once the graph is optimized."""
         return self.worst.get("optimized_alone", 0) > 1
 
     @property
@@ -46,9 +48,11 @@ class Differences:
 
     @property
     def is_wrong(self) -> bool:
+        """Whether it is more than a step off though it is fed rightly, and no overflow explains that."""
         return self.worst["alone"] > 1 or (self.is_off_optimized and not self.overflows)
 
     def report(self) -> NodeParity:
+        """Returns what was counted."""
         seen = max(self.values, 1)
         return NodeParity(
             node=self.path,
@@ -69,12 +73,13 @@ class Logits:
         self.worst = 0.0
 
     def add(self, expected: Array, found: Array) -> None:
+        """Counts a batch; NaN and Inf are further off than anything."""
         self.same += int((expected.argmax(1) == found.argmax(1)).sum())
         self.images += len(expected)
-        # NaN and Inf are further off than anything.
         off = np.nan_to_num(np.abs(expected - found), nan=FLOAT_MAX, posinf=FLOAT_MAX)
         self.worst = max(self.worst, float(off.max(initial=0)))
 
     @property
     def agreement(self) -> float:
+        """Percent of images with the same top-1."""
         return 100 * self.same / max(self.images, 1)

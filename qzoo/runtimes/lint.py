@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from qzoo.errors import WeightsError
 from qzoo.runtimes.graph import DEQUANTIZE, nodes
+from qzoo.runtimes.graph_file import read_graph
 from qzoo.runtimes.rules import layers, pairs, processors, tensors
 from qzoo.runtimes.runtime import Runtime
 from qzoo.schema.export import ByLevel, Finding
@@ -54,15 +55,11 @@ def lint_file(path: Path, runtime: Runtime) -> LintReport:
     """Returns what the rules of a runtime find in a file.
 
     Raises:
-        WeightsError: the file is missing, or is no ONNX model.
+        WeightsError: the file is missing, damaged, no valid ONNX, or names files outside its folder.
     """
-    if not path.is_file():
+    if not path.exists():
         raise WeightsError(f"There is no file {path}. `qzoo export NAME --runtime {runtime.name}` writes one.")
-    try:
-        model = ir.load(path)
-    except Exception as error:
-        raise WeightsError(f"{path} can't be read as an ONNX model ({type(error).__name__}).") from error
-    return lint(model, runtime)
+    return lint(read_graph(path), runtime)
 
 
 def _found(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
