@@ -69,12 +69,14 @@ class Logits:
     """Differences of the logits."""
 
     def __init__(self) -> None:
-        self.same = self.images = 0
+        self.same, self.images = 0.0, 0
         self.worst = 0.0
 
     def add(self, expected: Array, found: Array) -> None:
         """Counts a batch; NaN and Inf are further off than anything."""
-        self.same += int((expected.argmax(1) == found.argmax(1)).sum())
+        # Of images whose output is a map of classes, the share of places counts.
+        same = (expected.argmax(1) == found.argmax(1)) if expected.ndim > 1 else expected == found
+        self.same += float(same.reshape(len(same), -1).mean(1).sum())
         self.images += len(expected)
         off = np.nan_to_num(np.abs(expected - found), nan=FLOAT_MAX, posinf=FLOAT_MAX)
         self.worst = max(self.worst, float(off.max(initial=0)))
