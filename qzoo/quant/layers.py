@@ -147,9 +147,10 @@ class QuantizedLayer(Derived):
         if args:
             return (self._quantized("input", args[0]), *args[1:]), kwargs
         own = self.__dict__.get(OWN_FORWARD) or self.float_class.forward
-        name = next((name for name in inspect.signature(own).parameters if name in kwargs), None)
-        # Without an input, the layer's own forward says what it lacks.
-        return args, kwargs if name is None else {**kwargs, name: self._quantized("input", kwargs[name])}
+        names = [name for name in inspect.signature(own).parameters if name != "self"]
+        if not names or names[0] not in kwargs:
+            return args, kwargs  # of which the layer's own forward says what it lacks
+        return args, {**kwargs, names[0]: self._quantized("input", kwargs[names[0]])}
 
     def _quantized(self, role: str, x: Tensor) -> Tensor:
         quantizer = quantizer_of(self, role)
@@ -208,7 +209,10 @@ def float_weight(layer: nn.Module) -> Tensor:
 
 def _own_weight(layer: QuantizedLayer) -> property | None:
     """Returns the property that makes the float weight, as a parametrization has it."""
-    own = getattr(type(layer), "own_weight", None) or getattr(layer.float_class, "weight", None)
+    later = (vars(kind) for kind in type(layer).__mro__ if "own_weight" in vars(kind))
+    # One whose view of the weight was taken away again, as parametrizations are, makes no weight any more.
+    own = next((kind["own_weight"] for kind in later if "weight" in kind), None)
+    own = getattr(layer.float_class, "weight", None) if own is None else own
     return own if isinstance(own, property) else None
 
 

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import copy
 import io
+import types
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from qzoo.quant.calibration import calibrate_weights
+from qzoo.quant.derived import underive
 from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.layers import channel_shape, quantize_layer
 from qzoo.quant.quantizer import TensorQuantizer
@@ -272,3 +274,120 @@ def test_prints_a_quantizer_in_one_line() -> None:
     assert lines[2].strip() == "(input_quantizer): TensorQuantizer(8bit per-tensor max, amax=2, quantizing)"
     assert "8bit per-channel max, amax=0." in lines[3]
     assert "(4), quantizing" in lines[3]
+
+
+class Scaled(nn.Conv2d):
+    """A convolution whose forward has names of its own."""
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        return super().forward(x) * gain
+
+
+def test_a_subclass_is_called_by_its_own_names() -> None:
+    layer, x = quantized(Scaled(3, 4, 3)), torch.randn(1, 3, 8, 8)
+    assert torch.equal(layer(x=x, gain=2.0), expected(layer, x) * 2)
+    assert torch.equal(layer(gain=2.0, x=x), expected(layer, x) * 2)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
+        layer(gain=2.0)
+
+
+def _bound(layer: nn.Module) -> None:
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.weight, self.bias) * 2
+
+    layer.forward = types.MethodType(forward, layer)  # type: ignore[method-assign]
+
+
+def _wrapped(layer: nn.Module) -> None:
+    layer.inner = layer.forward  # type: ignore[assignment]
+    layer.forward = types.MethodType(lambda self, x: self.inner(x) * 2, layer)  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("replace", [_bound, _wrapped])
+def test_a_forward_on_the_instance_is_run_quantized(replace) -> None:  # type: ignore[no-untyped-def]
+    layer, x = nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8)
+    replace(layer)
+    quantized(layer)
+    plain = nn.Conv2d(3, 4, 3)
+    with torch.no_grad():
+        plain.weight.copy_(fake_quantize(layer.weight, layer.weight_quantizer.amax, grid()))
+        plain.bias.copy_(layer.bias)
+    assert torch.equal(layer(x), plain(fake_quantize(x, torch.tensor(2.0), grid())) * 2)
+
+
+class Halve(nn.Module):
+    def forward(self, w: Tensor) -> Tensor:
+        return w / 2
+
+    def right_inverse(self, w: Tensor) -> Tensor:
+        return w * 2
+
+
+LATER = {
+    "weight_norm": parametrizations.weight_norm,
+    "spectral_norm": parametrizations.spectral_norm,
+    "own": lambda layer: parametrize.register_parametrization(layer, "weight", Halve()),
+}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_parametrization_that_comes_later_is_quantized_and_trained(name: str) -> None:
+    layer, x = quantized(nn.Conv2d(3, 4, 3)), torch.randn(1, 3, 8, 8)
+    LATER[name](layer)
+    for _ in range(2):
+        layer(x).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in layer.parameters())
+    assert isinstance(copy.deepcopy(layer)(x), Tensor)
+    float_weight = layer.parametrizations.weight().detach()
+    weight = fake_quantize(float_weight, layer.weight_quantizer.amax, grid())
+    right = nn.functional.conv2d(fake_quantize(x, torch.tensor(2.0), grid()), weight, layer.bias)
+    torch.testing.assert_close(layer(x), right)
+    assert torch.equal(layer.weight, float_weight), "outside the forward it is the float weight"
+    parametrize.remove_parametrizations(layer, "weight")
+    assert torch.equal(layer(x), expected(layer, x))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_assigned_to_a_parametrized_weight_reaches_its_parameter(first: bool) -> None:
+    layer = nn.Conv2d(3, 4, 3)
+    if first:
+        LATER["own"](layer)
+    quantized(layer)
+    if not first:
+        LATER["own"](layer)
+    layer(torch.randn(1, 3, 8, 8))
+    layer.weight = torch.ones(4, 3, 3, 3)
+    assert torch.equal(layer.parametrizations.weight.original, torch.full((4, 3, 3, 3), 2.0))
+    assert torch.equal(layer.weight, torch.ones(4, 3, 3, 3))
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["parametrized-then-quantized", "quantized-then-parametrized"])
+def test_the_way_back_to_float_keeps_a_parametrization(first: bool) -> None:
+    layer, x = nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8)
+    if first:
+        LATER["own"](layer)
+    quantized(layer)
+    if not first:
+        LATER["own"](layer)
+    layer(x)
+    right = nn.functional.conv2d(x, layer.parametrizations.weight(), layer.bias)
+    underive(layer)
+    del layer.input_quantizer, layer.weight_quantizer
+    assert torch.equal(layer(x), right)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning", "ignore:.*trace_method:FutureWarning")
+@pytest.mark.parametrize("grad", [False, True])
+def test_traces_as_torchscript(grad: bool) -> None:
+    layer, x = quantized(nn.Conv2d(3, 4, 3)), torch.randn(1, 3, 8, 8)
+    with torch.set_grad_enabled(grad):
+        layer(x)
+        traced = torch.jit.trace(layer, x)  # checks itself
+        assert torch.equal(traced(x * 0.5), layer(x * 0.5))
+
+
+def test_is_a_leaf_of_fx() -> None:
+    model, x = nn.Sequential(quantized(Scaled(3, 4, 3)), nn.ReLU()), torch.randn(1, 3, 8, 8)
+    graph = torch.fx.symbolic_trace(model)
+    assert [node.target for node in graph.graph.nodes if node.op == "call_module"] == ["0", "1"]
+    assert torch.equal(graph(x), model(x))
