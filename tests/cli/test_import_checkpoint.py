@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -86,3 +87,20 @@ def test_mistakes_are_one_message(checkpoint: Path) -> None:
     assert qzoo("import", "nowhere.pth", "--as", NAME).exit_code == 2
     target = qzoo("import", checkpoint, "--as", NAME, "-o", checkpoint)
     assert (target.exit_code, "a.pth is a file; the artifacts go into a folder" in target.output) == (2, True)
+
+
+@pytest.mark.filterwarnings("ignore:TypedStorage")
+def test_a_format_without_checksums_is_said_in_one_line_unless_the_file_is_pinned(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    state, note = torch.load(checkpoint, weights_only=True), "is of a format without checksums: damage to it would not"
+    assert note not in qzoo("import", checkpoint, "--as", NAME, "-o", tmp_path).output
+    torch.save(state, checkpoint, _use_new_zipfile_serialization=False)
+    assert f"a.pth {note} be noticed. --sha256 HEX" in qzoo("import", checkpoint, "--as", NAME, "-o", tmp_path).output
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    result = qzoo("import", checkpoint, "--as", NAME, "-o", tmp_path, "--sha256", digest)
+    assert result.exit_code == 0, result.output
+    assert note not in result.output
+    result = qzoo("import", checkpoint, "--as", NAME, "-o", tmp_path, "--sha256", "0" * 64)
+    assert result.exit_code == 2
+    assert "expected 0000000000000000...: it is truncated, corrupt or another file" in " ".join(result.output.split())
