@@ -219,7 +219,7 @@ class TrainingRun:
 
     def _restored(self) -> dict[str, Tensor]:
         assert self.checkpoint is not None
-        tensors, info = load_checkpoint(self.checkpoint, self._info())
+        tensors, info = load_checkpoint(self.checkpoint, self._info(), self.trainer.tensors())
         self.trainer.restore(tensors, info.step)
         self.curve.rows, self.curve.pending = info.rows, info.pending
         self.start_top1, self.seconds_before, self.resumed = info.start_top1, info.seconds, info.resumed + 1

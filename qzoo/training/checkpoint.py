@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 
-from qzoo.errors import TrainingError
+from qzoo.errors import TrainingError, WeightsError
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.training import LogRow
-from qzoo.weights.artifact import ArtifactInfo, read_artifact, write_artifact
+from qzoo.schema.training import LogRow, Percent
+from qzoo.training.checkpoint_fault import header_fault, values_fault
+from qzoo.weights.artifact import ArtifactInfo, Header, read_artifact, write_artifact
 from qzoo.weights.kinds import Kind
 
 CHECKPOINT = Kind("checkpoint", largest=100_000_000_000, remedy="Start the training anew, without --resume.")
+
+Count = Annotated[int, Field(ge=0)]
 
 
 class CheckpointInfo(ArtifactInfo):
     """What a checkpoint says of itself: where the run is, and that which may not change when it goes on."""
 
     finetune: FinetuneSpec
-    steps_per_epoch: int
-    step: int
+    steps_per_epoch: int = Field(ge=0)
+    step: int = Field(ge=0)
     """Steps that were made."""
-    start_top1: float | None
+    start_top1: Percent | None
     rows: list[LogRow]
-    pending: tuple[float, int, int]
+    pending: tuple[float, Count, Count]
     """Since the last row: sum of losses, images, images that were predicted rightly."""
-    seconds: float
-    resumed: int
+    seconds: float = Field(ge=0)
+    resumed: int = Field(ge=0)
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], info: CheckpointInfo) -> None:
@@ -35,27 +41,45 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], info: CheckpointInfo
     write_artifact(path, CHECKPOINT, {key: tensor.detach().clone() for key, tensor in tensors.items()}, info)
 
 
-def load_checkpoint(path: Path, expected: CheckpointInfo) -> tuple[dict[str, Tensor], CheckpointInfo]:
+def load_checkpoint(
+    path: Path, expected: CheckpointInfo, own: Mapping[str, Tensor] | None = None
+) -> tuple[dict[str, Tensor], CheckpointInfo]:
     """Returns what a checkpoint holds.
 
     Args:
         path: of the file.
         expected: of the run that is to go on, before its first step.
+        own: what that run would save itself before its first step; None: any tensors will do.
 
     Raises:
-        WeightsError: the file is missing or corrupt.
+        WeightsError: the file is missing or corrupt, or holds other tensors than the run, or impossible ones.
         TrainingError: it is of another run: another recipe, schedule or number of images.
     """
-    tensors, info = read_artifact(path, CHECKPOINT, CheckpointInfo)
+
+    def fault(header: Header, info: CheckpointInfo) -> str | None:
+        # What is another run's is told as such, below.
+        same = own is not None and not _differing(info, expected)
+        return header_fault(header, own) if same and own is not None else None
+
+    tensors, info = read_artifact(path, CHECKPOINT, CheckpointInfo, fault)
+    if differing := _differing(info, expected):
+        raise TrainingError(
+            f"{path} is a checkpoint of another run: {', '.join(differing)} differ. "
+            "Give the options of that run, another folder with -o, or leave out --resume to start anew."
+        )
+    if own is not None and (broken := values_fault(tensors)):
+        raise WeightsError(f"{path} {broken}. {CHECKPOINT.remedy}")
+    if info.step > info.steps_per_epoch * info.finetune.epochs:
+        raise WeightsError(f"{path} is at step {info.step:,}, beyond the end of its run. {CHECKPOINT.remedy}")
+    return tensors, info
+
+
+def _differing(info: CheckpointInfo, expected: CheckpointInfo) -> list[str]:
+    """Returns the fields in which a checkpoint is of another run."""
     fixed = ("name", "recipe_sha256", "base_sha256", "steps_per_epoch")
     differing = [field for field in fixed if getattr(info, field) != getattr(expected, field)]
     schedule = [
         f"finetune.{field}" for field in FinetuneSpec.model_fields
         if getattr(info.finetune, field) != getattr(expected.finetune, field)
     ]  # fmt: skip
-    if differing or schedule:
-        raise TrainingError(
-            f"{path} is a checkpoint of another run: {', '.join([*schedule, *differing])} differ. "
-            "Give the options of that run, another folder with -o, or leave out --resume to start anew."
-        )
-    return tensors, info
+    return [*schedule, *differing]

@@ -14,6 +14,7 @@ from typing import Any, get_args
 from qzoo.errors import UnknownNameError, WeightsError
 from qzoo.schema.manifest import MANIFEST, FileName, read_manifest
 from qzoo.weights.hub_errors import explained, patiently
+from qzoo.weights.kinds import largest_of
 from qzoo.weights.published import Published, fault_of
 
 PREFIX = "hf-hub:"
@@ -89,6 +90,9 @@ def fetch(address: HubAddress, files: Sequence[FileName] = ()) -> Published:
     exactly = replace(address, revision=folder.name) if _COMMIT.fullmatch(folder.name) else address
     for name in files:
         facts = published.manifest.files.get(name)
+        if facts is not None and facts.bytes > largest_of(name):
+            most = f"such a file has at most {largest_of(name) / 1e6:,.0f} MB"
+            raise WeightsError(f"{name} of {address} has {facts.bytes / 1e6:,.0f} MB; {most}. It is not fetched.")
         if facts is not None and fault_of(_download(exactly, name), facts):
             # The client does not notice flipped bits, and would serve them from its cache from now on.
             fault = fault_of(_download(exactly, name, again=True), facts)

@@ -50,3 +50,14 @@ TRAINING = Kind("training", LARGEST_TEXT, "`qzoo finetune NAME` writes one; or c
 """How a model was trained."""
 RECEIPT = Kind("receipt", largest=500_000_000, remedy="`qzoo evaluate NAME --receipt FILE` writes one.")
 """The predictions behind a figure."""
+
+
+def largest_of(file: FileName) -> int:
+    """Returns how many bytes a file of a published model has at most.
+
+    Example:
+        >>> largest_of("ranges.safetensors"), largest_of("recipe.yaml")
+        (64000000, 4000000)
+    """
+    kinds = {kind.file: kind.largest for kind in (RANGES, MODEL, HISTOGRAMS, RECEIPT)}
+    return kinds.get(file, LARGEST_FILE if file.endswith(".onnx") else LARGEST_TEXT)
