@@ -20,7 +20,7 @@ from qzoo.tasks.images import Images, is_complete
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
 from qzoo.weights.content import content_digest
-from qzoo.weights.receipt import ID_BYTES, ExactMargins, Receipt, ReceiptInfo
+from qzoo.weights.receipt import ID_BYTES, ExactMargins, Measured, Receipt, ReceiptInfo
 
 EXACT_IMAGES = 500
 """Of how many images a receipt has exact margins."""
@@ -60,7 +60,8 @@ class Receipts:
         return Receipt(self._ids, self.images.labels, self.result.predicted, result.predicted, exact, info)
 
     def _info(self, model: nn.Module, result: Evaluation) -> ReceiptInfo:
-        images, measured = self.images, {"float": self.result, "quantized": result}
+        images = self.images
+        measured: dict[Measured, Evaluation] = {"float": self.result, "quantized": result}
         return ReceiptInfo(
             ranges_sha256=content_digest(get_ranges(model)),
             dataset=images.split.dataset,

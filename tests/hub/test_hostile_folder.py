@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ from qzoo.tasks.calibrate_variants import calibrate_variants
 from qzoo.tasks.evaluate_named import quantized_model
 from qzoo.tasks.settings import Settings
 from qzoo.tasks.verify import verify
+from qzoo.weights import hub
 from qzoo.weights.artifact import versions
 from qzoo.weights.finding import find_variant
-from qzoo.weights.published import facts_of
+from qzoo.weights.published import facts_of, open_folder
 from qzoo.weights.ranges import RangesInfo, save_ranges
 
 GIANT = "vit_giant_patch14_224"
@@ -132,3 +134,14 @@ def test_what_is_pinned_elsewhere_is_not_said() -> None:
     for name in ("resnet8_digits_int8", "resnet50_int8", "timm/resnet18"):
         entry, _ = Catalog.load().find(name)
         pretrained.warn_of_unpinned(entry)
+
+
+def test_a_file_larger_than_its_kind_can_be_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = open_folder(folder_of(tmp_path / "x", "resnet18"), "hf-hub:me/x")
+    facts = made.manifest.files["ranges.safetensors"].model_copy(update={"bytes": 15_000_000_000})
+    manifest = made.manifest.model_copy(update={"files": {**made.manifest.files, "ranges.safetensors": facts}})
+    monkeypatch.setattr(hub, "_manifest", lambda _: replace(made, manifest=manifest))
+    monkeypatch.setattr(hub, "_download", lambda *_, **__: pytest.fail("fetched"))
+    said = r"ranges\.safetensors of hf-hub:me/x has 15,000 MB; such a file has at most 64 MB\. It is not fetched"
+    with pytest.raises(WeightsError, match=said):
+        hub.fetch(hub.parse_address("me/x"), ["ranges.safetensors"])

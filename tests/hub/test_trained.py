@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import ModelCard
 
 import qzoo
+from qzoo.environment import packaged
 from qzoo.errors import RecipeError, WeightsError
 from qzoo.schema.training import TrainingReport
 from tests.hub.conftest import logits
@@ -69,3 +70,26 @@ def test_an_untrained_variant_says_how_to_train_it(
 def test_keywords_change_the_model_that_was_trained() -> None:
     with pytest.raises(WeightsError, match="was trained, so its weights exist for the model as it is, not with num_cl"):
         qzoo.create(NAME, pretrained=True, num_classes=3)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"name": "resnet8', r"the file: Invalid JSON: EOF"),
+        (b"\xff\xfe\x00", r"the file: Invalid JSON"),
+        (b"[" * 5000, r"the file: Invalid JSON: recursion limit"),
+        (b'{"name": 1}', r"name: Input should be a valid string"),
+    ],
+)
+def test_a_damaged_report_of_the_training_ends_with_one_message(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / f"{NAME}.training.json").write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"{NAME}\.training\.json: {said}.*`qzoo finetune NAME` writes one"):
+        qzoo.push(NAME, REPO, artifacts=tmp_path, dry_run=True)
+
+
+def test_a_report_of_another_training_is_left_out(tmp_path: Path) -> None:
+    shipped = json.loads((packaged("digits") / "artifacts" / f"{NAME}.training.json").read_text())
+    (tmp_path / f"{NAME}.training.json").write_text(json.dumps(shipped | {"recipe_sha256": "0" * 64}))
+    made = qzoo.push(NAME, REPO, artifacts=tmp_path, folder=tmp_path / "made", dry_run=True)
+    assert made.missing == ("no report of its training, so the card does not tell how it was trained",)
+    assert "training.json" not in made.manifest.files
