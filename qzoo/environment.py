@@ -61,8 +61,10 @@ def expanded(path: str | Path, what: str) -> Path:
         what: gave it, for the message.
 
     Raises:
-        UnknownNameError: there is no such user, or no folder of this one.
+        UnknownNameError: there is no such user, or no folder of this one; or it is no path.
     """
+    if "\0" in str(path):
+        raise UnknownNameError(f"{what} is {str(path)!r}, which holds a null byte: no path does.")
     try:
         return Path(path).expanduser()
     except RuntimeError:

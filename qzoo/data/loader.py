@@ -71,8 +71,11 @@ def default_workers(split: Split) -> int:
 
 
 def _start_worker(_: int) -> None:
-    # Ctrl-C reaches every process of a terminal; the main one stops its workers itself.
+    # Ctrl-C reaches every process of a terminal, and so does its end; the main one stops its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # A scheduler's signal may reach all too, while the main one finishes its step; if a second comes, it is from there.
+    signal.signal(signal.SIGTERM, lambda number, _: signal.signal(number, signal.SIG_DFL))
     # Workers are as many as cores: threads of their own would only wait for each other.
     torch.set_num_threads(1)
 
