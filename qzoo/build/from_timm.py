@@ -19,6 +19,7 @@ from qzoo.errors import QzooError, UnknownNameError, WeightsError, did_you_mean,
 from qzoo.redaction import redacted_logs
 from qzoo.schema.recipe import Base
 from qzoo.weights.base_weights import NewHeadWarning, check_sha256, find_file, local_file, read_file
+from qzoo.weights.hub_errors import retries_in_one_line
 from qzoo.weights.packages import in_order, install_command, read_package
 
 IMAGENET_CLASSES = 1000
@@ -106,7 +107,7 @@ def _pretrained(base: Base, name: str, keywords: dict[str, Any]) -> Any:
         raise UnknownNameError(f"timm has no weights for '{name}'. {advice}", field=("base", "weights"))
     model, problem = None, ""
     try:
-        with redacted_logs():
+        with redacted_logs(), retries_in_one_line():
             overlay = _weights_overlay(config, base)
             model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **keywords)
     except QzooError:

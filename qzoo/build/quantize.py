@@ -20,6 +20,7 @@ from qzoo.quant.layers import channel_shape, has_weight, is_quantizable, quantiz
 from qzoo.quant.quantizer import Notice, TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.binding import bind
+from qzoo.schema.percentiles import warn_of_unlikely
 from qzoo.schema.plan import Layer, Plan, PlannedQuantizer, Site
 from qzoo.schema.resolve import ResolvedVariant
 
@@ -94,9 +95,13 @@ def plan_quantizers(model: nn.Module, variant: ResolvedVariant, example: Any = N
     Raises:
         RuleError: a rule written in the recipe matches nothing.
         UnsupportedError: the model is quantized already, or can't be run to find its operators.
+
+    Warns:
+        UnlikelyPercentileWarning: a percentile below 50.
     """
     _refuse_quantized(model)
     _refuse_lazy(model)
+    warn_of_unlikely(variant.rules)
     operators = find_operators(model, example) if whole or variant.speaks_of_operators else []
     plan = bind(variant, [_described(path, layer) for path, layer in quantizable_layers(model).items()], operators)
     idle = [path for path, layer in model.named_modules() if has_weight(layer) and _is_idle(model, path)]

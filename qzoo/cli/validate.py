@@ -16,7 +16,7 @@ from qzoo.cli.console import check_target, labelled, stdout, write_json
 from qzoo.cli.options import Json
 from qzoo.errors import Fault, QzooError, readable, shown
 from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.percentiles import UnlikelyPercentileWarning
+from qzoo.schema.percentiles import UnlikelyPercentileWarning, warn_of_unlikely
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.schema.yaml_source import read_yaml
@@ -123,6 +123,7 @@ def _errors_of(entry: RecipeEntry, name: str, checks: list[_Check]) -> Iterator[
     except QzooError as error:
         yield error
         return
+    warn_of_unlikely(variant.rules)
     for check in checks:
         try:
             check(variant)

@@ -42,7 +42,7 @@ def advice(percentile: float) -> str:
         >>> advice(0.9999)
         'percentile 0.9999 clips 99.0001 % of all values. Did you mean 99.99? It is in percent.'
     """
-    meant = percentile * 100 if LIKELY <= percentile * 100 <= 100 else 99.99
+    meant = percentile * 100 if LIKELY <= percentile * 100 < 100 else 99.99
     clipped = f"percentile {percentile:g} clips {100 - percentile:g} % of all values"
     return f"{clipped}. Did you mean {meant:g}? It is in percent."
 

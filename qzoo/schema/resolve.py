@@ -15,7 +15,6 @@ from qzoo.schema.bound_rule import BoundRule, Origin, ResidualSpec, bound, gener
 from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
 from qzoo.schema.digest import digest, variant_content
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.percentiles import warn_of_unlikely
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import QuantizerPatch, contradiction
 from qzoo.schema.recipe import Base, CalibrationSpec, Variant
@@ -86,9 +85,6 @@ def resolve(entry: RecipeEntry, variant: str) -> ResolvedVariant:
     Raises:
         UnknownNameError: the recipe has no such variant.
         RecipeError: a scheme is unknown; the message has file, line and the nearest name.
-
-    Warns:
-        UnlikelyPercentileWarning: a percentile below 50.
     """
     Catalog.require_variant(entry, variant)
     recipe, chain = entry.recipe, entry.recipe.chain(variant)
@@ -96,7 +92,6 @@ def resolve(entry: RecipeEntry, variant: str) -> ResolvedVariant:
     last = links[-1][1]
     rules = (*_scheme_rules(entry, links), *_top_level_rules(entry, links), *_written_rules(entry, links))
     _check_residual(rules)
-    warn_of_unlikely(rules)
     return ResolvedVariant(
         name=f"{entry.name}_{variant}",
         variant=variant,

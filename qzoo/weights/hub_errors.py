@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from qzoo.errors import QzooError, WeightsError
@@ -16,6 +19,9 @@ TRIES = 4
 TRANSIENT = (408, 429, 500, 502, 503, 504)
 LONGEST_PAUSE = 30.0
 """Seconds; a server that asks for more patience is given up on."""
+
+_WITH_RETRIES = ("utils._http", "file_download")
+_OF_A_RETRY = re.compile(r"thrown while requesting|^Retrying in|Trying to resume|Max retries exceeded")
 
 
 def explained(where: str, call: Callable[[], T]) -> T:
@@ -31,13 +37,37 @@ def explained(where: str, call: Callable[[], T]) -> T:
         WeightsError: in place of any error of the client.
     """
     try:
-        with redacted_logs():
+        with redacted_logs(), retries_in_one_line():
             return call()
     except (QzooError, KeyboardInterrupt):
         raise
     except Exception as error:  # the client passes on whatever its network library raises
         problem = f"{where}: {_explanation(error)}"
     raise WeightsError(problem)
+
+
+@contextmanager
+def retries_in_one_line() -> Iterator[None]:
+    """Lets the hub's client say once that it tries again, not in two lines for each try; other warnings pass."""
+    said: list[bool] = []
+
+    def passes(record: logging.LogRecord) -> bool:
+        if not _OF_A_RETRY.search(record.getMessage()):
+            return True
+        if not said:
+            said.append(True)
+            print("The hub does not answer as it should; trying again for up to half a minute.", file=sys.stderr)
+        return False
+
+    # A logger's filter does not see what its children write, which are one a module.
+    loggers = [logging.getLogger(f"huggingface_hub.{module}") for module in _WITH_RETRIES]
+    for logger in loggers:
+        logger.addFilter(passes)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(passes)
 
 
 def patiently(call: Callable[[], T]) -> T:
@@ -104,7 +134,7 @@ def _by_status(error: Exception) -> str:
         return "the hub asks for fewer requests (429). Wait some minutes, or log in: that raises the limit."
     if status is not None and status >= 500:
         return f"the hub fails with {status}, also after {TRIES} tries. Try again later."
-    return f"{_first(error)} {_RETRY}"
+    return f"{_first(error)}. {_RETRY}"
 
 
 _RETRY = "Try again; HF_ENDPOINT names a mirror, HF_HUB_OFFLINE=1 uses the cache alone."
