@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from qzoo.report.card_words import reproduce_command, verify_command, where
-from qzoo.report.markdown import fenced, table
+from qzoo.report.markdown import fenced, plain, table
 from qzoo.schema.card import CardFacts, Measured
 from qzoo.schema.published import Claim
 
@@ -68,7 +68,7 @@ def _sources(facts: CardFacts) -> Iterator[str]:
     by_source: dict[str, list[str]] = {}
     for model, claims in models.items():
         for claim in claims:
-            source = f"an earlier run of our own, {claim.source}" if claim.own else claim.source
+            source = f"an earlier run of our own, {plain(claim.source)}" if claim.own else plain(claim.source)
             by_source.setdefault(source, []).append(f"{model} {claim}")
     if by_source:
         lines = [f"- {', '.join(stated)}: {source}" for source, stated in by_source.items()]
@@ -91,4 +91,4 @@ def _circumstances(measured: Measured) -> str:
     cpu, device, processes, threads = (measured.environment.get(name) for name in MACHINE)
     machine = [str(part) for part in (cpu, None if device == "cpu" else device) if part]
     counts = [f"{what}: {count}" for what, count in (("processes", processes), ("threads", threads)) if count]
-    return f"Measured on {measured.date} with {', '.join([*versions, *machine, *counts])}."
+    return f"Measured on {plain(measured.date)} with {plain(', '.join([*versions, *machine, *counts]))}."

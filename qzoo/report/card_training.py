@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qzoo.report.card_words import dataset_name
-from qzoo.report.markdown import table
+from qzoo.report.markdown import plain, table
 from qzoo.schema.card import CardFacts
 from qzoo.schema.manifest import TRAINING_REPORT
 from qzoo.schema.schedule_words import schedule_rows
@@ -35,8 +35,8 @@ def _summary(report: TrainingReport) -> str:
     long = report.seconds >= 120
     time = f"{report.seconds / 60:.0f} minutes" if long else f"{report.seconds:.0f} seconds"
     return (
-        f"With its quantizers on, on {report.images:,} images of {dataset_name(report.dataset)} an epoch, in "
-        f"{time} ({machine}{processes}), {report.date}.{start}"
+        f"With its quantizers on, on {report.images:,} images of {plain(dataset_name(report.dataset))} an epoch, in "
+        f"{time} ({plain(str(machine))}{processes}), {report.date}.{start}"
     )
 
 

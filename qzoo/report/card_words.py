@@ -9,6 +9,7 @@ from pathlib import Path
 from qzoo import environment
 from qzoo.data.hub import CIFAR10, IMAGENET_1K
 from qzoo.errors import QzooError
+from qzoo.report.markdown import plain
 from qzoo.schema.card import CardFacts, Measured
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.resolve import resolve
@@ -49,7 +50,7 @@ def reproduce_command(facts: CardFacts) -> str:
 def where(measured: Measured) -> str:
     """Returns what figures were measured on: `500 images of ImageNet-1k val`."""
     every = "all " if measured.complete else ""
-    return f"{every}{measured.images:,} images of {dataset_name(measured.dataset)} {measured.split}"
+    return f"{every}{measured.images:,} images of {plain(dataset_name(measured.dataset))} {plain(measured.split)}"
 
 
 def formats(kinds: Iterable[str]) -> list[str]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from qzoo.errors import RecipeError
+from qzoo.errors import RecipeError, escaped, shown
+
+LONGEST = 10_000
+"""Signs of a text that somebody wrote."""
+_ACTIVE = re.compile(r"([\\`<|\[])")
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -21,14 +26,36 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         [heading.removeprefix(">") for heading in headings],
         *([cell(text) for text in row] for row in rows),
     ]
-    shown = [f"| {' | '.join(line)} |" for line in lines]
+    rows_of_text = [f"| {' | '.join(line)} |" for line in lines]
     rule = "|".join("---:" if heading.startswith(">") else "---" for heading in headings)
-    return "\n".join([shown[0], f"|{rule}|", *shown[1:]])
+    return "\n".join([rows_of_text[0], f"|{rule}|", *rows_of_text[1:]])
 
 
 def cell(text: str) -> str:
     """Returns a text that does not break the table it stands in."""
-    return " ".join(text.split()).replace("|", "\\|")
+    return escaped(" ".join(text.split())).replace("|", "\\|")
+
+
+def plain(text: str) -> str:
+    r"""Returns what somebody wrote elsewhere as text of one line: no code, link, image, HTML or cell comes of it.
+
+    Example:
+        >>> print(plain("a|b `c` <img> [d](e)"))
+        a\|b \`c\` \<img> \[d](e)
+    """
+    line = _ACTIVE.sub(r"\\\1", shown(" ".join(text.split()), LONGEST))
+    # At the beginning of a paragraph these make a heading, a list, a quotation.
+    return f"\\{line}" if line.startswith(("#", "-", "+", "*", ">", "=", "~")) else line
+
+
+def code(text: str) -> str:
+    """Returns a name as code on one line, which nothing in it ends.
+
+    Example:
+        >>> code("a`b")
+        "`a'b`"
+    """
+    return "`" + shown(text).replace("`", "'") + "`"
 
 
 def fenced(text: str, language: str) -> str:

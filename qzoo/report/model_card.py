@@ -9,7 +9,7 @@ from qzoo.report.card_figures import figures
 from qzoo.report.card_front_matter import HUB, front_matter, known_license
 from qzoo.report.card_training import training
 from qzoo.report.card_words import address, dataset_name, formats
-from qzoo.report.markdown import fenced, listed, table
+from qzoo.report.markdown import code, fenced, listed, plain, table
 from qzoo.schema.card import CardFacts
 from qzoo.schema.manifest import CONFIG, MANIFEST, FileName
 from qzoo.weights.kinds import MODEL
@@ -42,13 +42,13 @@ def model_card(facts: CardFacts) -> str:
 
 def _head(facts: CardFacts) -> Iterator[str]:
     config = facts.config
-    weights = f" (weights `{config.weights}`)" if config.weights else ""
+    weights = f" (weights {code(config.weights)})" if config.weights else ""
     kinds = {"weights": facts.weights, "activations": facts.activations}
     how = " and ".join(f"{listed(formats(found))} {what}" for what, found in kinds.items() if found)
-    yield f"# {facts.manifest.name}"
-    yield f"`{config.architecture}` of {config.source}{weights}, quantized with qzoo: {how}."
+    yield f"# {plain(facts.manifest.name)}"
+    yield f"{code(config.architecture)} of {plain(config.source)}{weights}, quantized with qzoo: {how}."
     if facts.description:
-        yield facts.description
+        yield plain(facts.description)
 
 
 def _usage(facts: CardFacts) -> Iterator[str]:
@@ -169,10 +169,10 @@ def _recipe(facts: CardFacts) -> Iterator[str]:
 def _license(facts: CardFacts) -> Iterator[str]:
     config, name = facts.config, known_license(facts)
     yield "## License and base"
-    weights = f", weights `{config.weights}`" if config.weights else ""
+    weights = f", weights {code(config.weights)}" if config.weights else ""
     lies = f", on the hub as [{facts.base_model}]({HUB}/{facts.base_model})" if facts.base_model else ""
-    yield f"Base: `{config.architecture}` of {config.source}{weights}{lies}."
-    yield _terms(config.source, name)
+    yield f"Base: {code(config.architecture)} of {plain(config.source)}{weights}{lies}."
+    yield _terms(plain(config.source), name and plain(name))
 
 
 def _terms(source: str, name: str | None) -> str:
