@@ -196,7 +196,7 @@ def readable(message: str) -> str:
     lines = message.split("\n")
     if len(lines) > MOST_LINES:
         lines = [*lines[:MOST_LINES], f"... and {len(lines) - MOST_LINES:,} lines more."]
-    return "\n".join(escaped(_without_long_words(line)) for line in lines)
+    return "\n".join(_without_long_words(escaped(line)) for line in lines)
 
 
 def escaped(text: str, kept: str = "") -> str:
