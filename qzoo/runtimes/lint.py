@@ -9,10 +9,11 @@ from pathlib import Path
 import onnx_ir as ir
 
 from qzoo.errors import WeightsError
-from qzoo.runtimes.graph import DEQUANTIZE, nodes
+from qzoo.runtimes.graph import nodes
 from qzoo.runtimes.graph_file import read_graph
 from qzoo.runtimes.rules import layers, pairs, processors, tensors
 from qzoo.runtimes.runtime import Runtime
+from qzoo.runtimes.stored_weight import dequantizer
 from qzoo.schema.export import ByLevel, Finding
 
 Rule = Callable[[ir.Graph, Runtime], Iterable[Finding]]
@@ -47,7 +48,7 @@ def lint(model: ir.Model, runtime: Runtime) -> LintReport:
     graph = model.graph
     findings = sorted(_found(graph, runtime), key=lambda one: one.level)
     found = list(nodes(graph, *layers.LAYERS))
-    quantized = sum(all(value is not None and _is_dequantized(value) for value in node.inputs[:2]) for node in found)
+    quantized = sum(all(dequantizer(value) is not None for value in node.inputs[:2]) for node in found)
     return LintReport(runtime, findings, quantized, len(found))
 
 
@@ -65,8 +66,3 @@ def lint_file(path: Path, runtime: Runtime) -> LintReport:
 def _found(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
     for rule in RULES:
         yield from rule(graph, runtime)
-
-
-def _is_dequantized(value: ir.Value) -> bool:
-    made = value.producer()
-    return made is not None and made.op_type == DEQUANTIZE

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from qzoo.runtimes.finding import error, note
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, input_of, nodes, producer
 from qzoo.runtimes.runtime import Runtime
+from qzoo.runtimes.stored_weight import dequantizer
 from qzoo.schema.export import Finding
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -18,7 +19,7 @@ ACTIVATIONS = ("Relu", "Clip")
 def half_float(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
     """A layer with one input in float is a float layer, quantized for nothing; one with both is told of."""
     for node in nodes(graph, *LAYERS):
-        quantized = [producer(value, DEQUANTIZE) is not None for value in node.inputs[:2]]
+        quantized = [dequantizer(value) is not None for value in node.inputs[:2]]
         if all(quantized):
             continue
         if not any(quantized):
@@ -69,11 +70,17 @@ def weight_axis(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
         shape = shape if shape is not None else (stored.inputs[0].shape if stored.inputs[0] is not None else None)
         dims = len(shape) if shape is not None else 2
         given = stored.attributes["axis"].as_int() if "axis" in stored.attributes else 1
-        right = _output_axis(node, dims)
+        right = 0 if _is_depthwise_transposed(node, shape) else _output_axis(node, dims)
         if given % dims != right:
             yield error("weight-axis", stored, f"its scales run along axis {given} of the weight; channels are {right}")
         elif shape is not None and shape[right] != scale.size:
             yield error("weight-axis", stored, f"it has {scale.size} scales for {shape[right]} channels")
+
+
+def _is_depthwise_transposed(node: ir.Node, shape: ir.Shape | None) -> bool:
+    """Whether each input makes one output, so that channels lie along the inputs."""
+    groups = node.attributes["group"].as_int() if "group" in node.attributes else 1
+    return node.op_type == "ConvTranspose" and groups > 1 and shape is not None and list(shape[:2]) == [groups, 1]
 
 
 def _output_axis(node: ir.Node, dims: int) -> int:
