@@ -75,9 +75,10 @@ class Logits:
     def add(self, expected: Array, found: Array) -> None:
         """Counts a batch; NaN and Inf are further off than anything."""
         # Of images whose output is a map of classes, the share of places counts.
-        same = (expected.argmax(1) == found.argmax(1)) if expected.ndim > 1 else expected == found
+        classes = (one if one.ndim > 1 else one.reshape(-1, 1) for one in (expected, found))
+        same = np.equal(*(one.argmax(1) for one in classes))
         self.same += float(same.reshape(len(same), -1).mean(1).sum())
-        self.images += len(expected)
+        self.images += len(same)
         off = np.nan_to_num(np.abs(expected - found), nan=FLOAT_MAX, posinf=FLOAT_MAX)
         self.worst = max(self.worst, float(off.max(initial=0)))
 

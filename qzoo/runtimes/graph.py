@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,14 +84,18 @@ def scope(node: ir.Node) -> str:
     return names[-2] if len(names) > 1 and names[-2] != NO_MODULE else ""
 
 
-def name_by_module(graph: ir.Graph) -> None:
+def name_by_module(graph: ir.Graph, paths: Mapping[str, str] | None = None) -> None:
     """Names nodes and quantizers after the module that they come from, and drops all other notes of the exporter.
 
     Those notes hold paths of the machine that exported.
+
+    Args:
+        graph: as it was exported.
+        paths: for each path at which a module stands, the one that it is called by.
     """
     taken: dict[str, int] = {}
     for node in graph:
-        name = "/".join(filter(None, [scope(node), node.op_type]))
+        name = "/".join(filter(None, [(paths or {}).get(scope(node), scope(node)), node.op_type]))
         taken[name] = taken.get(name, 0) + 1
         node.name = name if taken[name] == 1 else f"{name}_{taken[name]}"
         node.metadata_props.clear()

@@ -42,4 +42,4 @@ def _to_half(model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
 def _to_float(model: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
     if isinstance(output, Tensor):
         return output.float() if output.is_floating_point() else output
-    return tuple(_to_float(model, args, tensor) for tensor in named_tensors(output).values())
+    return {name: _to_float(model, args, tensor) for name, tensor in named_tensors(output).items()}

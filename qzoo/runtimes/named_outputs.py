@@ -30,7 +30,7 @@ def flat_outputs(model: nn.Module) -> Iterator[None]:
     def flatten(module: nn.Module, args: Any, output: Any) -> Any:
         return output if isinstance(output, Tensor) else tuple(named_tensors(output).values())
 
-    hook = model.register_forward_hook(flatten, prepend=True)
+    hook = model.register_forward_hook(flatten)
     try:
         yield
     finally:

@@ -53,6 +53,7 @@ def to_onnx(
     require("onnxscript")
     require_quantizers(model)
     require_calibrated(model, f"export for {runtime.title}")
+    require_one_input(model, example)
     stands = exportable(model, shifted=runtime.shifted)
     if rest == "fp16":
         if not runtime.half:
@@ -60,7 +61,7 @@ def to_onnx(
         to_half(stands)
     graph_model, names = _traced(stands, example, dynamic)
     graph = graph_model.graph
-    name_by_module(graph)
+    name_by_module(graph, _first_paths(stands))
     if runtime.folds:
         fold_batch_norms(graph)
     transpose_weights(graph)
@@ -83,8 +84,9 @@ def float_to_onnx(model: nn.Module, example: Tensor) -> ir.Model:
         UnsupportedError: `torch.export` can't trace the model.
     """
     require("onnxscript")
+    require_one_input(model, example)
     traced, names = _traced(model.eval(), example, dynamic=True)
-    name_by_module(traced.graph)
+    name_by_module(traced.graph, _first_paths(model))
     name_outputs(traced.graph, names)
     make_names_unique(traced.graph)
     return traced
@@ -92,7 +94,6 @@ def float_to_onnx(model: nn.Module, example: Tensor) -> ir.Model:
 
 def _traced(model: nn.Module, example: Tensor, dynamic: bool) -> tuple[ir.Model, list[str]]:
     """Returns the graph, and the names that its outputs are to have."""
-    _require_images_alone(model)
     # A batch of one would be traced as a constant.
     images = torch.cat([example, example]) if dynamic else example
     shapes = _batch_of_any_size(model) if dynamic else None
@@ -115,7 +116,20 @@ def _traced(model: nn.Module, example: Tensor, dynamic: bool) -> tuple[ir.Model,
     return program.model, names
 
 
-def _require_images_alone(model: nn.Module) -> None:
+def _first_paths(model: nn.Module) -> dict[str, str]:
+    """Returns, for each path at which a module stands, the first."""
+    first = {module: path for path, module in model.named_modules()}
+    return {path: first[module] for path, module in model.named_modules(remove_duplicate=False)}
+
+
+def require_one_input(model: nn.Module, example: Any) -> None:
+    """Refuses a model that takes more than images, and an example that is more.
+
+    Raises:
+        UnsupportedError: says what the model takes, or what the example is.
+    """
+    if example is not None and not isinstance(example, Tensor):
+        raise UnsupportedError(f"The example is {type(example).__name__}; an export takes one tensor of images.")
     parameters = inspect.signature(model.forward).parameters.values()
     needed = [one.name for one in parameters if one.default is one.empty and one.kind not in _OPEN]
     if len(needed) > 1:

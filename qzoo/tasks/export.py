@@ -86,9 +86,10 @@ def export(
     from qzoo.runtimes.four_bits import store_in_four_bits
     from qzoo.runtimes.lint import lint
     from qzoo.runtimes.parity import measure_parity
-    from qzoo.runtimes.to_onnx import OPSET, to_onnx
+    from qzoo.runtimes.to_onnx import OPSET, require_one_input, to_onnx
 
     model = _on_the_cpu(create(model, pretrained=True) if isinstance(model, str) else model)
+    require_one_input(model, example)
     model = runnable_model(model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress)
     compared = None if images is None else _Compared(images)
     shape = compared.first[:1] if compared and example is None else example
