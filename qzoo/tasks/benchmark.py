@@ -59,8 +59,8 @@ def benchmark(
 
     from qzoo.runtimes.to_onnx import float_to_onnx, to_onnx
 
-    model = runnable_model(model, target, adapt_on, reduce_range=reduce_range, progress=progress)
     threads, example = threads or torch.get_num_threads(), runnable_example(model)
+    model = runnable_model(model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress)
     with tempfile.TemporaryDirectory() as folder:
         files = {"float": Path(folder) / "float.onnx", "quantized": Path(folder) / "quantized.onnx"}
         graph = to_onnx(model, example, target)

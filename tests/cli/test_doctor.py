@@ -28,6 +28,7 @@ def test_it_shows_processor_and_packages() -> None:
         (["i8mm"], "variants of scheme int8_ort"),
         (["avx2"], "may overflow 16 bits in integer kernels"),
         ([], "may overflow 16 bits"),
+        ([], "whether it has VNNI can't be told here"),
     ],
 )
 def test_advice_goes_by_the_processor(flags: list[str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
 from qzoo.cli.main import app
+from qzoo.tasks.machine import cpu_flags, has_dot_products
 
 pytestmark = pytest.mark.runtimes
 
@@ -38,10 +39,10 @@ def test_a_fitting_variant_is_written_checked_and_compared(tmp_path: Path) -> No
     ranges = tmp_path / "ort.ranges.safetensors"
     assert qzoo("calibrate", name, "-o", str(ranges)).exit_code == 0
     made = ("--ranges", str(ranges), "-o", str(file), "--images", "64", "--json", str(tmp_path / "a.json"))
-    result = qzoo("export", name, "--runtime", "onnxruntime", *made)
+    result = qzoo("export", name, "--runtime", "onnxruntime", "--reduce-range", *made)
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "a.json").read_text())
-    assert f"{file}: mine_ort for ONNX Runtime, {report['bytes'] / 1e6:.2f} MB" in plain(result)
+    assert f"{file}: mine_ort_for_onnxruntime for ONNX Runtime, {report['bytes'] / 1e6:.2f} MB" in plain(result)
     assert "8 of 8 layers quantized" in plain(result)
     assert "Compared on 64 images: ONNX Runtime predicts the same for" in plain(result)
     assert "fed rightly, within 1 step" in plain(result)
@@ -70,9 +71,15 @@ def test_a_scheme_that_does_not_fit_is_named_with_one_that_does(tmp_path: Path) 
 def test_it_can_be_adapted(how: str, tmp_path: Path) -> None:
     made = ("-o", str(tmp_path / "a.onnx"), "--json", str(tmp_path / "a.json"))
     result = qzoo("export", "resnet8_digits_int8", "-r", "onnxruntime", how, *made)
-    assert result.exit_code == 0, result.output
-    assert "resnet8_digits_int8_for_onnxruntime for ONNX Runtime" in plain(result)
     report = json.loads((tmp_path / "a.json").read_text())
+    # On a CPU without VNNI, 8 bits overflow, which is told: with the reason, and the flag that mends it.
+    overflows = report["fault"] is not None
+    assert result.exit_code == int(overflows), result.output
+    assert not (overflows and how == "--reduce-range")
+    assert not (overflows and has_dot_products(cpu_flags()))
+    for words in ("overflow 16 bits on this CPU, which has no VNNI", "Export with --reduce-range"):
+        assert (words in plain(result)) is overflows
+    assert "resnet8_digits_int8_for_onnxruntime for ONNX Runtime" in plain(result)
     assert {one["rule"] for one in report["findings"]} == {"float-operator", "saturation"} - (
         {"saturation"} if how == "--reduce-range" else set()
     )
@@ -144,6 +151,18 @@ def test_the_exported_variant_can_be_evaluated_in_its_runtime(runtime: str) -> N
     assert facts[1]["images"] == 597
     assert [one["runtime"] for one in facts] == [None, runtime]
     assert f"resnet8_digits_int8 in {runtime}: top-1 " in plain(qzoo("evaluate", "resnet8_digits_int8", "-r", runtime))
+
+
+def test_it_is_evaluated_and_timed_with_weights_of_seven_bits() -> None:
+    of_seven = ("resnet8_digits_int8", "-r", "onnxruntime", "--reduce-range")
+    result = qzoo("evaluate", *of_seven, "--eval-images", "100")
+    assert result.exit_code == 0, result.output
+    assert "resnet8_digits_int8 in onnxruntime with weights of 7 bits: top-1 9" in plain(result)
+    timed = qzoo("benchmark", *of_seven, "--batch", "1", "--threads", "1")
+    assert "resnet8_digits_int8_for_onnxruntime in onnxruntime, 1 threads" in plain(timed)
+    refused = qzoo("evaluate", "resnet8_digits_int8", "--reduce-range")
+    assert refused.exit_code == 2
+    assert "name one with --runtime" in plain(refused)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,15 @@ def test_a_reduced_range_has_weights_of_seven_bits_at_most(scheme: str, bits: in
     assert quantizers(found)["3.conv1.input_quantizer"].spec.bits == (8 if scheme == "int8" else 4), "weights alone"
 
 
+def test_a_reduced_range_holds_for_layers_with_rules_of_their_own_too() -> None:
+    rules = [{"match": {"name": "0"}, "weight": {"bits": 8}}]
+    variant = {"scheme": "w4a4", "rules": rules}
+    model = qzoo.calibrate(qzoo.quantize(network(), variant, example=digits(1)), [digits()])
+    assert quantizers(model)["0.weight_quantizer"].spec.bits == 8
+    found = quantizers(adapt(model, ORT, [digits()], reduce_range=True))
+    assert (found["0.weight_quantizer"].spec.bits, found["3.conv1.weight_quantizer"].spec.bits) == (7, 4)
+
+
 def test_what_can_not_be_adapted_is_refused() -> None:
     with pytest.raises(NotCalibratedError, match="Can't adapt the model to ONNX Runtime: 13 quantizers have no range"):
         adapt(qzoo.quantize(network(), "int8"), ORT, [digits()])

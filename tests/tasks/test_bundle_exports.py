@@ -11,7 +11,7 @@ import qzoo
 from qzoo.errors import RecipeError, UnknownNameError
 from qzoo.runtimes.lint import lint_file
 from qzoo.runtimes.registry import runtime_named
-from qzoo.schema.export import Exports
+from qzoo.schema.export import Exports, Parity
 
 pytestmark = pytest.mark.runtimes
 
@@ -50,6 +50,27 @@ def test_a_runtime_that_the_variant_does_not_fit_is_refused(tmp_path: Path) -> N
         made(tmp_path, "onnxruntime")
     assert not list(tmp_path.glob("*.onnx"))
     assert not (tmp_path / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("seven", [None, 0.0])
+def test_what_a_runtime_computes_otherwise_is_refused_unless_this_cpu_overflows(
+    seven: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*arguments: object, **options: object) -> Parity:
+        return Parity(
+            images=1, own_runtime=True, agreement_plain=100, agreement=100, logit_difference_plain=0, logit_difference=2,
+            largest_logit=9, logit_limit=0.5, seven_bit_difference=seven, nodes=[],
+        )  # fmt: skip
+
+    monkeypatch.setattr("qzoo.runtimes.parity.measure_parity", measured)
+    if seven is None:
+        with pytest.raises(
+            RecipeError, match=r"resnet8_digits_int8 does not fit OpenVINO: OpenVINO's logits are off by"
+        ):
+            made(tmp_path, "openvino")
+        assert not list(tmp_path.glob("*.onnx"))
+    else:
+        assert "openvino.onnx" in made(tmp_path, "openvino")
 
 
 def test_an_unknown_runtime_is_told_before_anything_is_made(tmp_path: Path) -> None:
