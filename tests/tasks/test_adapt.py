@@ -14,7 +14,9 @@ from qzoo.build.shared_quantizers import shared_quantizers
 from qzoo.errors import NotCalibratedError, UnsupportedError
 from qzoo.quant.ranges import get_ranges, quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
+from qzoo.schema.resolve import resolve
 from qzoo.tasks.adapt import adapt
+from qzoo.weights.finding import find
 from tests.runtimes.conftest import digits, network
 
 ORT, TENSORRT = runtime_named("onnxruntime"), runtime_named("tensorrt")
@@ -71,9 +73,22 @@ def test_a_reduced_range_has_weights_of_seven_bits_at_most(scheme: str, bits: in
     assert quantizers(found)["3.conv1.input_quantizer"].spec.bits == (8 if scheme == "int8" else 4), "weights alone"
 
 
-def test_a_reduced_range_holds_for_layers_with_rules_of_their_own_too() -> None:
-    rules = [{"match": {"name": "0"}, "weight": {"bits": 8}}]
-    variant = {"scheme": "w4a4", "rules": rules}
+MIXED = """\
+version: 1
+base: {source: qzoo, architecture: resnet8_digits}
+dataset: digits
+calibration: {images: 128}
+variants:
+  mixed:
+    scheme: w4a4
+    rules:
+      - {match: {name: "0"}, weight: {bits: 8}, why: "first layer at 8 bits"}
+"""
+
+
+def test_a_reduced_range_holds_for_layers_with_rules_of_their_own_too(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(MIXED)
+    variant = resolve(*find(f"{tmp_path / 'mine.yaml'}:mixed"))
     model = qzoo.calibrate(qzoo.quantize(network(), variant, example=digits(1)), [digits()])
     assert quantizers(model)["0.weight_quantizer"].spec.bits == 8
     found = quantizers(adapt(model, ORT, [digits()], reduce_range=True))

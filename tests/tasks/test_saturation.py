@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import qzoo
-from qzoo.errors import DataError
+from qzoo.errors import CalibrationError
 from qzoo.runtimes.registry import runtime_named
 from qzoo.tasks import saturation
 from qzoo.tasks.benchmark import benchmark
@@ -74,10 +74,10 @@ def test_what_can_not_overflow_is_not(
 @pytest.mark.runtimes
 def test_exporting_and_timing_warn_before_they_work(on: pytest.MonkeyPatch, tmp_path) -> None:
     model, file = network(), tmp_path / "a.onnx"
-    with pytest.warns(SaturationWarning), pytest.raises(DataError):
+    with pytest.warns(SaturationWarning), pytest.raises(CalibrationError):
         qzoo.export(model, file, "onnxruntime", images=[torch.randn(1, 1, 4, 4)], adapt_on=[])
     assert not file.exists()
-    with pytest.warns(SaturationWarning), pytest.raises(DataError):
+    with pytest.warns(SaturationWarning), pytest.raises(CalibrationError):
         benchmark(model, model, "openvino", adapt_on=[])
 
 
