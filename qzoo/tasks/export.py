@@ -22,7 +22,7 @@ from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.runtimes.registry import runtime_named
 from qzoo.schema.export import ExportReport, Rest
 from qzoo.tasks.adapt import runnable_model
-from qzoo.tasks.batches import as_batches
+from qzoo.tasks.batches import Batch, as_batches, described
 from qzoo.tasks.machine import environment
 from qzoo.tasks.parity_fault import fault_of
 from qzoo.tasks.progress import Progress, silent
@@ -122,7 +122,7 @@ class _Compared:
     """Images to compare on; the first batch is looked at before."""
 
     def __init__(self, images: Any) -> None:
-        self.batches = (batch.inputs.float() for batch in as_batches(images, torch.device("cpu")))
+        self.batches = (_one_tensor(batch) for batch in as_batches(images, torch.device("cpu")))
         first = next(self.batches, None)
         if first is None or not len(first):
             raise DataError("There is no image to compare on. Give at least one, or leave out images=.")
@@ -130,6 +130,12 @@ class _Compared:
 
     def __iter__(self) -> Iterator[Tensor]:
         return chain([self.first], self.batches)
+
+
+def _one_tensor(batch: Batch) -> Tensor:
+    if not isinstance(batch.inputs, Tensor):
+        raise DataError(f"{batch.name} is {described(batch.inputs)}; a runtime is compared on tensors (N, C, H, W).")
+    return batch.inputs.float()
 
 
 def _on_the_cpu(model: nn.Module) -> nn.Module:

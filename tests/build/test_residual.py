@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from qzoo.build.operators import find_operators
 from qzoo.build.quantize import quantize_in_place
 from qzoo.errors import UnsupportedError
 from qzoo.quant.fake_quant import fake_quantize, grid
+from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.plan import Operator
@@ -325,3 +327,64 @@ def test_what_a_layer_read_may_not_be_as_in_float() -> None:
         loss = model(torch.randn(2, 4, 5, 5)).sum()
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             loss.backward()
+
+
+def _identity(block: Any, x: Tensor) -> Tensor:
+    return nn.Identity()(x)
+
+
+UNCHANGED = {
+    "sum": lambda block, x: sum([x, block.gate(x)]),
+    "sum, the other way round": lambda block, x: sum([block.gate(x), x]),
+    "times one, plus nothing": lambda block, x: (x * 1 + 0) + block.gate(x),
+    "divided by one": lambda block, x: block.gate(x) + (x - 0.0) / 1.0,
+    "to and contiguous": lambda block, x: x.contiguous().to(x.dtype) + block.gate(x),
+    "a clone that is written to": lambda block, x: x.clone().add_(block.gate(x)),
+    "identity": lambda block, x: _identity(block, x) + block.gate(x),
+    "dropout": lambda block, x: F.dropout(F.dropout2d(x, training=False), training=False) + block.gate(x),
+    "views": lambda block, x: x.view(x.shape).reshape(x.shape).flatten(1).view_as(x) + block.gate(x),
+    "there and back": lambda block, x: x.permute(0, 2, 3, 1).permute(0, 3, 1, 2) + block.gate(x),
+    "out of a list": lambda block, x: torch.stack([x, x])[0] + block.gate(x),
+    "positive": lambda block, x: +x.float() + block.gate(x),
+}
+
+
+@pytest.mark.parametrize("name", UNCHANGED)
+def test_what_changes_nothing_is_no_step(name: str) -> None:
+    block = Block(UNCHANGED[name]).eval()
+    (addition,) = residual(block, X)
+    quantize_in_place(block, with_residual(resolve_scheme("int8"), "skip"), X)
+    seen: list[Tensor] = []
+    block.residual_quantizer.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", UncalibratedWarning)
+        block(X)
+    assert torch.equal(seen[0], X), addition
+
+
+WEIGHED = {
+    "arithmetic against a layer": lambda block, x: (x * 0.5 + 0.1) + block.gate(x),
+    "an activation against a layer": lambda block, x: F.relu(x) + block.gate(x),
+    "two activations against a layer": lambda block, x: F.relu(x).sigmoid() + block.gate(x),
+    "pooling against two layers": lambda block, x: F.avg_pool2d(x, 1).relu() * 2 + block.downsample(block.gate(x)),
+}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("name", WEIGHED)
+def test_layers_with_weights_weigh_more(name: str, turned: bool) -> None:
+    def run(block: Any, x: Tensor) -> Tensor:
+        return WEIGHED[name](block, x)
+
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate, self.downsample = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            branch, skip = self.gate(x), (x * 0.5 + 0.1)
+            return branch + skip
+
+    model = Turned() if turned else Block(run)
+    (addition,) = residual(model.eval(), X)
+    assert addition.skip == ("right" if turned else "left")

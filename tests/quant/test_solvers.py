@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -130,3 +131,46 @@ def test_levels_of_fp8(format: str, count: int) -> None:
     assert levels[0] == 0
     assert levels[-1] == 1
     assert bool((levels.diff() > 0).all())
+
+
+@pytest.mark.parametrize(("percentile", "rank"), [(99.9, 999), (99.99, 1000), (50.1, 501), (0.1, 1), (99.8, 998)])
+def test_a_percentile_of_a_thousand_values(percentile: float, rank: int) -> None:
+    seen = histogram(torch.arange(1, 1001, dtype=torch.float32))
+    (amax,) = solve([seen], [QuantizerSpec(calibrator=Calibrator(method="percentile", percentile=percentile))])
+    width = float(seen.edges[1] - seen.edges[0])
+    assert rank <= float(amax) <= rank + width
+
+
+def _divergence(counts: list[int], keep: int, groups: int) -> float:
+    """KL(P || Q) of the first bins, by loops: the outliers belong to the last bin of P, and are no part of Q."""
+    counts = [counts[1], *counts[1:]]
+    p, q = [*counts[:keep]], [0.0] * keep
+    p[-1] += sum(counts[keep:])
+    for group in range(groups):
+        inside = [i for i in range(keep) if i * groups // keep == group]
+        filled = [i for i in inside if counts[i]]
+        for i in filled:
+            q[i] = sum(counts[j] for j in inside) / len(filled)
+    total, kept = sum(p), sum(q)
+    if kept == 0 or any(one and not other for one, other in zip(p, q, strict=True)):
+        return math.inf
+    return sum(one / total * math.log(one / total / (other / kept)) for one, other in zip(p, q, strict=True) if one)
+
+
+@pytest.mark.parametrize("first", [1, 2, 3, 7])
+@pytest.mark.parametrize("bits", [2, 3])
+def test_entropy_from_any_first_candidate(first: int, bits: int) -> None:
+    counts = torch.tensor([500, 60, 40, 30, 22, 15, 9, 5, 3, 2, 1, 1, 0, 0, 0, 1])
+    seen = Histogram(counts.long(), torch.linspace(0, 16, 17, dtype=torch.float64), 0.0, 16.0, "aligned")
+    (amax,) = solve([seen], [QuantizerSpec(bits=bits, calibrator=Calibrator(method="entropy"))], Search(first=first))
+    beyond = sum(counts.tolist()[1:])
+    allowed = [k for k in range(first, 17) if 2 * sum(counts.tolist()[1:k]) >= beyond]
+    by_loops = {k: _divergence(counts.tolist(), k, 1 << (bits - 1)) for k in allowed}
+    least = min(by_loops.values())
+    assert float(amax) == max(k for k, value in by_loops.items() if value <= least + 1e-9)
+
+
+def test_a_search_that_begins_behind_the_last_bin_keeps_everything() -> None:
+    seen = histogram(torch.randn(100, generator=torch.Generator().manual_seed(0)))
+    spec = QuantizerSpec(calibrator=Calibrator(method="entropy"))
+    assert float(solve([seen], [spec], Search(first=10**6))[0]) == pytest.approx(seen.magnitude)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from decimal import ROUND_CEILING, Decimal
+
 import numpy as np
 import pytest
 import torch
@@ -74,3 +76,11 @@ def test_a_channel_of_zeros_has_range_zero(method: object) -> None:
     amax = weight_amax(weight, spec(method), 0)
     assert amax[0] == 0
     assert amax[1] > 0
+
+
+@given(st.decimals(50, 100, places=3), st.integers(1, 5000))
+def test_a_percentile_is_the_decimal_that_was_written(percentile: Decimal, n: int) -> None:
+    spec = QuantizerSpec(calibrator={"percentile": float(percentile)})
+    values = torch.arange(1, n + 1, dtype=torch.float32)[torch.randperm(n)]
+    rank = max(1, int((percentile * n / 100).to_integral_value(ROUND_CEILING)))
+    assert float(weight_amax(values.view(1, -1), spec, None)) == rank
