@@ -49,7 +49,8 @@ def name_outputs(graph: ir.Graph, names: list[str]) -> None:
             value = graph.outputs[place] = _copied(graph, value)
         own, number = name, 1
         while own in taken:
-            number, own = number + 1, f"{name}_{number}"
+            number += 1
+            own = f"{name}_{number}"
         taken.add(own)
         value.name = own
 

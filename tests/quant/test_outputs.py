@@ -49,7 +49,9 @@ def test_names(output: Any, names: list[str]) -> None:
 
 @pytest.mark.parametrize("output", [3, "text", (A, 1.5), {"a": {"b": object()}}, None, (), [None], {}], ids=str)
 def test_what_is_no_tensor_is_told(output: Any) -> None:
-    with pytest.raises(UnsupportedError, match=r"^The model gives .+ Wrap it in a module whose forward gives the logits"):
+    with pytest.raises(
+        UnsupportedError, match=r"^The model gives .+ Wrap it in a module whose forward gives the logits"
+    ):
         named_tensors(output)
     with pytest.raises(UnsupportedError):
         logits_of(output)

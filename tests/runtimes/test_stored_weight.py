@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from qzoo.runtimes.stored_weight import along_channels, by_channel, dequantized, stored_weight
+from qzoo.runtimes.stored_weight import StoredWeight, along_channels, by_channel, dequantized, stored_weight
 
 pytestmark = pytest.mark.runtimes
 
@@ -55,8 +55,6 @@ def test_what_is_written_is_read_again(layer: ir.Node, shape: tuple[int, ...], r
     values = np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
     scale = np.linspace(0.1, 1, len(by_channel(layer, values))).astype(np.float32)
     first = ir.Node("", "DequantizeLinear", [ir.Value(name="w")])
-    from qzoo.runtimes.stored_weight import StoredWeight
-
     old = StoredWeight(first, values, scale)
     layer.replace_input_with(1, dequantized(graph, layer, old, values, scale, "new"))
     found = stored_weight(layer)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 import qzoo
 from qzoo.quant.calibration import DeadActivationWarning
+from qzoo.quant.layers import quantizer_of
+from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.runtimes import onnxruntime, openvino
 from qzoo.runtimes.graph import DEQUANTIZE, constant, nodes, producer
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
@@ -21,21 +23,20 @@ from qzoo.runtimes.to_onnx import to_onnx
 
 pytestmark = pytest.mark.runtimes
 
-X = 0.3 * torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+X = (0.3 * torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(0))).clamp(-0.5, 0.5)
+X[0, 0, 0, 0] = -1
+"""Small beside the one that makes the range, as weights are below, so that no CPU's sums of two products overflow."""
 
 
 def emptied(layer: Any, norm: Any = None) -> nn.Module:
-    """A layer of small weights with channels of zeros and of tiny weights, whose biases are as large as others'.
-
-    Weights are small beside the largest, so that no CPU's sums of products overflow.
-    """
+    """A layer with a channel of zeros and one of tiny weights, whose biases are as large as others'."""
     torch.manual_seed(1)
     with torch.no_grad():
-        layer.weight.uniform_(-0.4, 0.4)
-        layer.weight.flatten()[0] = 1.0
-        channels = 0 if not isinstance(layer, nn.ConvTranspose2d) or layer.groups > 1 else 1
-        layer.weight.movedim(channels, 0)[1] = 0
-        layer.weight.movedim(channels, 0)[2] *= 1e-7
+        weight = layer.weight.movedim(1 if isinstance(layer, nn.ConvTranspose2d) else 0, 0)
+        weight.uniform_(-0.1, 0.1)
+        weight[(slice(None), *[0] * (weight.dim() - 1))] = 0.4
+        weight[1] = 0
+        weight[2] *= 1e-7
         if layer.bias is not None:
             layer.bias.fill_(0.5)
         if norm is not None:
@@ -68,8 +69,11 @@ NETS = {
 
 
 def calibrated(net: nn.Module, per: str = "channel") -> nn.Module:
-    rules = {"rules": [{"match": {"type": "*"}, "weight": {"per": per}}]} if per != "channel" else {}
-    return qzoo.calibrate(qzoo.quantize(net, {"scheme": "int8", **rules} if rules else "int8"), [X])
+    model = qzoo.quantize(net, "int8", example=X)
+    for layer in model.modules() if per == "tensor" else ():
+        if (one := quantizer_of(layer, "weight")) is not None:
+            layer.weight_quantizer = TensorQuantizer(one.spec.model_copy(update={"per": per}))
+    return qzoo.calibrate(model, [X])
 
 
 def steps_of_biases(graph: ir.Graph) -> np.ndarray[Any, Any]:
@@ -109,7 +113,8 @@ def test_a_weight_of_zeros_with_one_range(runtime: str, tmp_path: Path) -> None:
     with torch.no_grad():
         layer.weight.zero_()
         layer.bias.copy_(torch.tensor([0.0, 1e-3, 0.5, -40]))  # type: ignore[union-attr]
-    model = calibrated(nn.Sequential(layer).eval())
+    model = calibrated(nn.Sequential(layer).eval(), "tensor")
+    assert model[0].weight_quantizer.amax.shape == ()  # type: ignore[union-attr,index]
     made = to_onnx(model, X[:1], runtime_named(runtime))
     assert np.abs(steps_of_biases(made.graph)).max() < 2**31
     ir.save(made, tmp_path / "a.onnx")
