@@ -9,7 +9,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 import qzoo
 from qzoo.quant.fake_quant import Grid, dequantize, fake_quantize, grid, quantize
-from qzoo.quant.packing import pack, packable, packed_dtype, packed_shape, unpack
+from qzoo.quant.packing import pack, packable, packed_dtype, packed_fault, packed_shape, unpack
 
 INTEGERS = st.builds(
     lambda bits, kind: grid(bits=bits, unsigned=kind == "unsigned", narrow=kind == "narrow"),
@@ -28,6 +28,7 @@ def test_unpacks_to_the_fake_quantized_weight(
     amax = torch.full(channel if per_channel else (), share)
     expected, packed = fake_quantize(weight, amax, on), pack(weight, amax, on)
     assert packed.dtype == packed_dtype(on)
+    assert packed_fault(packed, on, shape) is None
     assert tuple(packed.shape) == packed_shape(shape, on)
     unpacked = unpack(packed, amax, on, shape)
     assert torch.equal(unpacked, expected)
@@ -67,3 +68,29 @@ def test_shared_and_parametrized_weights_are_not_packed() -> None:
     model = qzoo.quantize(Tied(), "int8")
     qzoo.calibrate(model, torch.randn(8, 4))
     assert list(packable(model)) == ["own.weight"]
+
+
+@pytest.mark.parametrize(
+    ("on", "packed", "fault"),
+    [
+        (grid(bits=8), torch.tensor([-128, 127], dtype=torch.int8), None),
+        (grid(bits=8, narrow=True), torch.tensor([1, -128], dtype=torch.int8), "holds -128, its grid -127 to 127"),
+        (grid(bits=6), torch.tensor([1, 40], dtype=torch.int8), "holds 40, its grid -32 to 31"),
+        (grid(bits=10), torch.tensor([1, 513], dtype=torch.int16), "holds 513, its grid -512 to 511"),
+        (grid(bits=4), torch.tensor([0xFF], dtype=torch.uint8), None),
+        (grid(bits=4, narrow=True), torch.tensor([0xF0], dtype=torch.uint8), "holds 15, its grid 0 to 14"),
+        (grid(bits=3), torch.tensor([0x08], dtype=torch.uint8), "holds 8, its grid 0 to 7"),
+        (grid("e4m3"), torch.tensor([0, 0x7F], dtype=torch.uint8).view(torch.float8_e4m3fn), "holds nan, its grid"),
+    ],
+)
+def test_what_no_weight_of_a_grid_packs_to_is_told(on: Grid, packed: torch.Tensor, fault: str | None) -> None:
+    found = packed_fault(packed, on, (2,))
+    assert found is None if fault is None else str(found).startswith(fault)
+
+
+def test_bits_behind_the_last_value_are_told() -> None:
+    weight, on = torch.tensor([0.5, -1.0, 1.0]), grid(bits=4)
+    packed = pack(weight, torch.tensor(1.0), on)
+    assert packed_fault(packed, on, (3,)) is None
+    packed[-1] |= 0x10
+    assert packed_fault(packed, on, (3,)) == "has bits set behind its last value"
