@@ -59,10 +59,25 @@ def _message(model: type[BaseModel], path: FieldPath, problem: Mapping[str, Any]
             word.strip(" '") for word in expected.replace("True, False", "true, false").replace(" or ", ", ").split(",")
         ]
         return f"unknown value '{shown(given, LONGEST_VALUE)}'. {did_you_mean(given, known)}"
+    return _of_type(model, path, problem)
+
+
+def _of_type(model: type[BaseModel], path: FieldPath, problem: Mapping[str, Any]) -> str:
+    kind, given = problem["type"], problem["input"]
     if kind in ("model_type", "model_attributes_type"):
         keys = ", ".join(_fields_at(model, path))
         return f"expected a mapping with some of the keys {keys}, or {{}} (given: {_shown(given)})"
+    if kind == "too_short":
+        return f"at least one is needed. {_description(model, path)}".rstrip()
+    if kind == "string_pattern_mismatch":
+        # A pattern says less than words do.
+        return f"'{shown(given, LONGEST_VALUE)}' does not fit {problem['ctx']['pattern']}. {_description(model, path)}"
     return f"{problem['msg']} (given: {_shown(given)})"
+
+
+def _description(model: type[BaseModel], path: FieldPath) -> str:
+    field = _fields_at(model, path[:-1]).get(str(path[-1])) if path else None
+    return (field.description or "") if field else ""
 
 
 def _key_message(siblings: Mapping[str, FieldInfo], name: str, known: bool) -> str:

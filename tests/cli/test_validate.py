@@ -81,7 +81,7 @@ def test_all_mistakes_of_a_file_are_told_at_once() -> None:
         (
             "resnet8_digits}",
             "resnet8_digit}",
-            "a.yaml:1: base.architecture: qzoo has no architecture 'resnet8_digit'. ",
+            "a.yaml:1: base.architecture: qzoo has no architecture 'resnet8",
         ),
         ("resnet8_digits}", "resnet8_digits, weights: v9}", "a.yaml:1: base.weights: 'resnet8_digits' has no weights"),
         ("qzoo, architecture: resnet8_digits", "timm, architecture: resnt18", "a.yaml:1: base.architecture: timm has "),
