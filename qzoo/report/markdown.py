@@ -10,7 +10,7 @@ from qzoo.errors import RecipeError, escaped, shown
 
 LONGEST = 10_000
 """Signs of a text that somebody wrote."""
-_ACTIVE = re.compile(r"([\\`<|\[])")
+_ACTIVE = re.compile(r"([\\`<\[])")
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -37,11 +37,11 @@ def cell(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    r"""Returns what somebody wrote elsewhere as text of one line: no code, link, image, HTML or cell comes of it.
+    r"""Returns what somebody wrote elsewhere as text of one line: no code, link, image or HTML comes of it.
 
     Example:
-        >>> print(plain("a|b `c` <img> [d](e)"))
-        a\|b \`c\` \<img> \[d](e)
+        >>> print(plain("`c` <img> [d](e)"))
+        \`c\` \<img> \[d](e)
     """
     line = _ACTIVE.sub(r"\\\1", shown(" ".join(text.split()), LONGEST))
     # At the beginning of a paragraph these make a heading, a list, a quotation.
