@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from qzoo import environment
-from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
+from qzoo.errors import RecipeError, UnknownNameError, did_you_mean, shown
 from qzoo.schema.library import RESIDUAL_VARIANT, is_library_name, library_recipe
 from qzoo.schema.loading import load_recipe, validate
 from qzoo.schema.recipe import Recipe, Scheme, Variant
@@ -180,7 +180,7 @@ class Catalog:
             return self._library_entry(name)
         if name not in self._by_name:
             raise UnknownNameError(
-                f"Unknown model '{name}'. {did_you_mean(name, self._by_name)} `qzoo list` shows all."
+                f"Unknown model '{shown(name)}'. {did_you_mean(name, self._by_name)} `qzoo list` shows all."
             )
         return self._by_name[name]
 
@@ -192,7 +192,7 @@ class Catalog:
             UnknownNameError: with the nearest names.
         """
         if variant not in entry.recipe.variants:
-            raise UnknownNameError(f"{entry.where} has no variant '{variant}'. {did_you_mean(variant, entry.variants)}")
+            raise UnknownNameError(f"{entry.where} has no variant '{shown(variant)}'. {did_you_mean(variant, entry.variants)}")
 
     def _entry(self, path: Path, where: str | None = None) -> RecipeEntry:
         recipe, lines = load_recipe(path, self.schemes, where)

@@ -10,11 +10,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from qzoo.errors import RecipeError, RuleError, UnknownNameError, did_you_mean
+from qzoo.errors import RecipeError, RuleError, UnknownNameError, did_you_mean, shown
 from qzoo.schema.bound_rule import BoundRule, Origin, ResidualSpec, bound, general_residual, line_of, origin_of
 from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
 from qzoo.schema.digest import digest, variant_content
 from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.limits import oversized
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import QuantizerPatch, contradiction
 from qzoo.schema.recipe import Base, CalibrationSpec, Variant
@@ -119,7 +120,7 @@ def resolve_scheme(name: str) -> ResolvedVariant:
     """
     schemes = Catalog.load().schemes
     if name not in schemes:
-        raise UnknownNameError(f"Unknown scheme '{name}'. {did_you_mean(name, schemes)}")
+        raise UnknownNameError(f"Unknown scheme '{shown(name)}'. {did_you_mean(name, schemes)}")
     base = Base(source="qzoo", architecture="user")
     rules = tuple(_rules_of(name, schemes[name]))
     return ResolvedVariant(name, name, 1, base, "user", CalibrationSpec(), rules, None, ())
@@ -135,11 +136,13 @@ def with_residual(variant: ResolvedVariant, residual: Any) -> ResolvedVariant:
     Raises:
         RuleError: it is none of these; says what is accepted.
     """
+    for _, fault in oversized(residual):
+        raise RuleError(f"residual {fault}. Give skip, both, none, or fields.")
     try:
         patch = TypeAdapter(Residual).validate_python(residual)
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ").rstrip(".")
-        raise RuleError(f"residual={residual!r}: {reason}.") from error
+        raise RuleError(f"residual={shown(repr(residual))}: {shown(reason)}.") from error
     rule = BoundRule(None, None, {RESIDUAL: patch}, Origin("<call>", 0, "residual"), top_level=True)
     rules = (*variant.rules, rule)
     _check_residual(rules)
@@ -154,7 +157,7 @@ def _scheme_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> list[
             name, field = link.scheme, ("variants", variant, "scheme")
     if name not in entry.schemes:
         where = f"{entry.where}:{line_of(entry.lines, field)}: {'.'.join(field)}"
-        raise RecipeError(f"{where}: unknown scheme '{name}'. {did_you_mean(name, entry.schemes)}")
+        raise RecipeError(f"{where}: unknown scheme '{shown(name)}'. {did_you_mean(name, entry.schemes)}")
     return list(_rules_of(name, entry.schemes[name]))
 
 

@@ -181,7 +181,7 @@ def _no_yaml(error: yaml.YAMLError, text: str, where: str) -> RecipeError:
         reason = " ".join(str(error).split())
         return RecipeError(f"{where} is not YAML: {reason}.", faults=[Fault(reason, where)])
     place = Line.of(mark)
-    reason = _reason(str(error.problem), text[mark.index : mark.index + 1], place.column)
+    reason = _reason(str(getattr(error, "problem", "")), text[mark.index : mark.index + 1], place.column)
     return RecipeError(f"{where}:{place} is not YAML: {reason}.", faults=[Fault(reason, where, place, place.column)])
 
 

@@ -20,7 +20,7 @@ from qzoo.schema.limits import oversized
 from qzoo.schema.loading import load_recipe, parse_recipe
 from qzoo.schema.plan import Layer
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import resolve
+from qzoo.schema.resolve import resolve, with_residual
 
 HEAD: dict[str, Any] = {
     "base": {"source": "timm", "architecture": "resnet18"},
@@ -202,3 +202,11 @@ def test_damaged_json_recipes_get_one_message_each() -> None:
                     assert len(resolve(entry, name).digest) == 64
         assert time.perf_counter() - began < 10
     assert refused > 150
+
+
+@pytest.mark.parametrize("residual", [10**5000, {"bits": 10**5000}, nested(40), "\ud800", {"placement": "\ud800"}])
+def test_what_python_code_says_of_residuals_is_bounded(residual: Any) -> None:
+    variant = resolve(Catalog.load().find("resnet8_digits")[0], "int8")
+    with pytest.raises(RuleError, match="^residual") as caught:
+        with_residual(variant, residual)
+    assert str(caught.value).isprintable()
