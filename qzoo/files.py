@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -56,6 +57,18 @@ def write_text(path: str | Path, text: str) -> None:
     with replacing(path) as unfinished:
         # Names of files that are no UTF-8 are kept byte for byte.
         unfinished.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def require_writable(folder: str | Path) -> None:
+    """Makes a folder, or refuses one that nothing can be written into, before the work whose results go there.
+
+    Raises:
+        OSError: it can't be made, or is another's.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def is_stream(path: Path) -> bool:

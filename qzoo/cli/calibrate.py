@@ -55,10 +55,14 @@ def run(
         stdout.print(
             f"{one.name}: {one.quantizers} ranges from {one.images:,} images{short}, "
             f"{one.path.stat().st_size / 1000:.0f} kB, {one.seconds:.1f} s: {one.path}",
-            highlight=False, soft_wrap=True,
+            highlight=False, soft_wrap=True, markup=False,
         )  # fmt: skip
         used = artifact_at_hand(entry, one.name, RANGES)
         if output is None and used is not None and used != one.path:
-            stdout.print(f"note: by name {used} comes first; for these say `--ranges {one.path}`.", soft_wrap=True)
+            stdout.print(
+                f"note: by name {used} comes first; for these say `--ranges {one.path}`.", soft_wrap=True, markup=False
+            )
     if histograms and made:
-        stdout.print(f"Other ranges, without images: qzoo solve {made[0].histograms} --method mse", soft_wrap=True)
+        stdout.print(
+            f"Other ranges, without images: qzoo solve {made[0].histograms} --method mse", soft_wrap=True, markup=False
+        )

@@ -103,7 +103,7 @@ def run(
         write_json(made.report.model_dump_json(indent=1), json_file)
     if json_file != "-":
         stdout.print(_summary(made), soft_wrap=True)
-        stdout.print(f"Model, curve and report: {kept.folder}", soft_wrap=True)
+        stdout.print(f"Model, curve and report: {kept.folder}", soft_wrap=True, markup=False)
         stdout.print(f'Load it: qzoo.create("{kept.address}", pretrained=True)', soft_wrap=True, markup=False)
 
 
@@ -128,7 +128,7 @@ def _tell_of(checkpoint: Path, resume: bool) -> None:
     """Says that a run is about to be replaced, or that there is none to go on with."""
     if checkpoint.is_file() and not resume:
         note = f"{checkpoint} is of an earlier run; --resume goes on from it, this run replaces it."
-        stderr.print(f"note: {note}", soft_wrap=True)
+        stderr.print(f"note: {note}", soft_wrap=True, markup=False)
     if resume and not checkpoint.is_file():
         note = f"there is no checkpoint {checkpoint}; the run starts at the beginning."
-        stderr.print(f"note: {note}", soft_wrap=True)
+        stderr.print(f"note: {note}", soft_wrap=True, markup=False)

@@ -35,6 +35,6 @@ def run(
     stdout.print(labelled(shown(manifest.name), "bold", f"@{manifest.version}, by qzoo {shown(manifest.qzoo)}"))
     for name, facts in manifest.files.items():
         stdout.print(f"{facts.bytes:>12,}  {name}", highlight=False)
-    stdout.print(f"in {published.folder}", highlight=False, soft_wrap=True)
+    stdout.print(f"in {published.folder}", highlight=False, soft_wrap=True, markup=False)
     load = f"./{output}" if output and len(output.parts) == 1 else str(output or published.name)
     stdout.print(f'load it:  qzoo.create("{load}", pretrained=True)', markup=False, soft_wrap=True)

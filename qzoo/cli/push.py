@@ -93,13 +93,13 @@ def _print(made: Pushed, pin_file: Path | None) -> None:
         stdout.print(labelled("note", "yellow", f"  {sentence}"), soft_wrap=True)
     if made.address is None:
         where = f" The files are in {made.folder}." if made.folder else " -o FOLDER keeps the files."
-        stdout.print(f"Nothing was sent (--dry-run).{where}", soft_wrap=True)
+        stdout.print(f"Nothing was sent (--dry-run).{where}", soft_wrap=True, markup=False)
         return
     repo, commit = made.address.repo, made.address.revision
     stdout.print(f"published as hf-hub:{repo} at commit {commit}", soft_wrap=True)
     stdout.print(f'load it:  qzoo.create("hf-hub:{repo}", pretrained=True)', markup=False, soft_wrap=True)
     if pin_file:
-        stdout.print(f"pinned:   {pin_file}", soft_wrap=True)
+        stdout.print(f"pinned:   {pin_file}", soft_wrap=True, markup=False)
 
 
 def _facts(made: Pushed) -> str:

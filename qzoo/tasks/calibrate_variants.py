@@ -11,6 +11,7 @@ from qzoo import environment
 from qzoo.build.bases import create_base
 from qzoo.distributed import failing_together, meet, rank
 from qzoo.errors import RecipeError
+from qzoo.files import require_writable
 from qzoo.pretrained import check_published, warn_of_unpinned
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.catalog import RecipeEntry
@@ -83,6 +84,8 @@ def calibrate_variants(
         for variant in chosen:
             check_published(entry, variant)
         warn_of_unpinned(entry)
+        if rank() == 0:
+            require_writable(paths[0].parent)
         float_model = create_base(entry.recipe.base, pretrained=True).to(usable_device(settings.device))
         shared = SharedCalibration(float_model, chosen, settings, progress, keep_histograms=histograms)
         made = [_calibrate_one(shared, entry, variant, path) for variant, path in zip(chosen, paths, strict=True)]

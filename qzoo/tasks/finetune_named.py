@@ -7,9 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from qzoo import environment
 from qzoo.build.bases import create_base
-from qzoo.distributed import failing_together
+from qzoo.distributed import failing_together, rank
 from qzoo.errors import RecipeError
+from qzoo.files import require_writable
 from qzoo.pretrained import check_published, warn_of_unpinned
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.finetune import FinetuneSpec
@@ -22,7 +24,7 @@ from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.receipts import Receipts
 from qzoo.tasks.settings import Settings, usable_device
 from qzoo.tasks.shared_calibration import SharedCalibration
-from qzoo.tasks.train_variant import Finetuned, images_to_train_on, train_variant
+from qzoo.tasks.train_variant import Finetuned, images_to_train_on, run_folder, train_variant
 from qzoo.tasks.training_run import Run
 
 TUNED = "tuned"
@@ -94,6 +96,10 @@ def finetune_named(
     as_said = name == variant and train_images is None and settings.calib_images is None
     resolved = resolve(entry, name)
     with failing_together():
+        if rank() == 0:
+            require_writable((run and run.folder) or run_folder(resolved.name))
+            if as_said and entry.is_known:
+                require_writable(environment.artifacts())
         images = images_to_train_on(resolved, settings, train_images)
         check_published(entry, resolved)
         warn_of_unpinned(entry)

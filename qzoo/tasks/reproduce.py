@@ -11,6 +11,7 @@ from typing import Any, Literal
 from qzoo.build.bases import create_base
 from qzoo.distributed import failing_together, rank
 from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
+from qzoo.files import require_writable
 from qzoo.pretrained import check_published, warn_of_unpinned
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.published import Claim
@@ -86,6 +87,8 @@ def reproduce(
         raise UnsupportedError(f"Not of the stage {stage}: {reasons}.")
     with failing_together():
         changed = replace(settings or Settings(), **changes)
+        if artifacts is not None and rank() == 0:
+            require_writable(artifacts)
         return _Run(entry, variants, changed, artifacts, run or Run(), progress).report(left_out)
 
 
