@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -69,6 +69,12 @@ def require_writable(folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def stamp(files: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
+    """Returns what changes when a file is written: of each its path, the time of the last write (ns), its bytes."""
+    found = [(str(file), file.stat()) for file in files]
+    return tuple((name, status.st_mtime_ns, status.st_size) for name, status in found)
 
 
 def is_stream(path: Path) -> bool:

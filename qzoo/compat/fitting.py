@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from qzoo.compat.foreign_keys import Translated, translate
 from qzoo.errors import UnknownNameError, WeightsError, shown
+from qzoo.quant.grouped import is_shared_by_groups
 from qzoo.quant.layers import TRANSPOSED
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_quantizers, set_ranges
@@ -249,16 +250,12 @@ def _take_over(
 ) -> str | None:
     """Notes a range in the shape that a quantizer of qzoo has; or returns what is wrong with it."""
     wanted = tuple(quantizer.amax.shape)
-    if amax.dtype not in FLOATS or amax.is_meta:
-        return f"holds no ranges, but {_dtype(amax)}"
-    if fault := plain_fault(amax):
+    fault = f"holds no ranges, but {_dtype(amax)}" if amax.dtype not in FLOATS or amax.is_meta else plain_fault(amax)
+    if fault is not None:
         return fault
     if key.endswith("weight_quantizer.amax") and _along_inputs(layer, amax):
         return ALONG_INPUTS
-    # A single range has one of many shapes, and several may lie in a row; else they are along the same axis. The groups
-    # of a transposed convolution share theirs in pytorch-quantization, and have their own here.
-    flat = amax.dim() == 1 and amax.numel() == quantizer.amax.numel()
-    if amax.numel() != 1 and not flat and tuple(amax.shape) not in (wanted, (1, *wanted[1:])):
+    if not _fits(amax.shape, quantizer.amax.shape):
         return f"has shape {_shape(amax)}, the model's {list(wanted)}"
     amax = amax.detach().float().cpu()  # as the model will hold it: a number may be finite in float64 alone
     if bool(amax.isnan().any()):
@@ -270,6 +267,16 @@ def _take_over(
     if quantizer.unsigned is not None:
         ranges[f"{key.removesuffix('.amax')}.unsigned"] = torch.zeros((), dtype=torch.bool)
     return None
+
+
+def _fits(given: torch.Size, wanted: torch.Size) -> bool:
+    """Whether ranges of one shape can be those of another.
+
+    A single range has one of many shapes, and several may lie in a row; else they are along the same axis. The groups
+    of a transposed convolution share theirs in pytorch-quantization, and have their own here.
+    """
+    in_a_row = len(given) == 1 and given.numel() == wanted.numel()
+    return given.numel() == 1 or in_a_row or given == wanted or is_shared_by_groups(given, wanted)
 
 
 def _along_inputs(layer: nn.Module, amax: Tensor) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor
 from qzoo.data.encoded import EncodedImages
 from qzoo.data.split import ArraySplit
 from qzoo.errors import DataError
+from qzoo.files import stamp
 
 SIZES = {"train": 50_000, "test": 10_000}
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -47,21 +48,22 @@ def open_cifar10(split: str, data: Path | None) -> ArraySplit:
     return ArraySplit("cifar10", split, images, labels, CLASSES, complete=len(images) == SIZES[split])
 
 
-# The variants of a recipe are evaluated on the same split, one after the other.
-@lru_cache(maxsize=4)
 def _read(folder: Path, split: str) -> tuple[Tensor | EncodedImages, Tensor]:
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}. {HOW_TO}")
     for pattern in (f"data/{split}-*.parquet", f"{split}-*.parquet", f"*/{split}-*.parquet"):
         if files := sorted(folder.glob(pattern)):
-            return _from_parquet(files)
+            return _from_parquet(tuple(files), stamp(files))
     for holder in (folder, folder.parent):
         if (holder / BATCH_FILES).is_dir() and (holder == folder or folder.name == BATCH_FILES):
-            return _from_batches(holder, split)
+            batches = sorted((holder / BATCH_FILES).glob("*_batch*"))
+            return _from_batches(holder, split, stamp(batches))
     raise DataError(f"{folder} holds no CIFAR-10 {split} split. {HOW_TO}")
 
 
-def _from_parquet(files: list[Path]) -> tuple[EncodedImages, Tensor]:
+# The variants of a recipe are evaluated on the same split, one after the other.
+@lru_cache(maxsize=4)
+def _from_parquet(files: tuple[Path, ...], _stamp: object) -> tuple[EncodedImages, Tensor]:
     shards = [_read_parquet(file) for file in files]
     encoded = [image for images, _ in shards for image in images]
     if not encoded:
@@ -85,7 +87,8 @@ def _read_parquet(file: Path) -> tuple[list[bytes], Tensor]:
     return encoded, torch.tensor(labels)
 
 
-def _from_batches(folder: Path, split: str) -> tuple[Tensor, Tensor]:
+@lru_cache(maxsize=4)
+def _from_batches(folder: Path, split: str, _stamp: object) -> tuple[Tensor, Tensor]:
     from torchvision.datasets import CIFAR10
 
     try:

@@ -15,6 +15,7 @@ import torch
 from qzoo.data.split import EncodedSplit
 from qzoo.data.synsets import IMAGENET, IMAGENET_SIZES, class_indices, imagenet_synsets
 from qzoo.errors import DataError
+from qzoo.files import stamp
 
 NAMES = {"train": ("train",), "val": ("validation", "val")}
 EXPECTED = (
@@ -32,8 +33,6 @@ def parquet_files(data: Path, split: str) -> tuple[Path, ...]:
     return ()
 
 
-# The variants of a recipe are evaluated on the same split, one after the other.
-@lru_cache(maxsize=4)
 def open_parquet(split: str, files: Sequence[Path]) -> EncodedSplit:
     """Returns a split in the order of its files; images are read one row group at a time, when they are asked for.
 
@@ -44,6 +43,12 @@ def open_parquet(split: str, files: Sequence[Path]) -> EncodedSplit:
     Raises:
         DataError: a file is damaged or has other columns, or its labels are not ImageNet's.
     """
+    return _opened(split, tuple(files), stamp(files))
+
+
+# The variants of a recipe are evaluated on the same split, one after the other.
+@lru_cache(maxsize=4)
+def _opened(split: str, files: tuple[Path, ...], _stamp: object) -> EncodedSplit:
     labels = torch.tensor([label for file in files for label in _labels(file)])
     if not len(labels):
         raise DataError(f"{files[0]} holds no images. {EXPECTED}")

@@ -192,7 +192,8 @@ class Catalog:
             UnknownNameError: with the nearest names.
         """
         if variant not in entry.recipe.variants:
-            raise UnknownNameError(f"{entry.where} has no variant '{shown(variant)}'. {did_you_mean(variant, entry.variants)}")
+            advice = did_you_mean(variant, entry.variants)
+            raise UnknownNameError(f"{entry.where} has no variant '{shown(variant)}'. {advice}")
 
     def _entry(self, path: Path, where: str | None = None) -> RecipeEntry:
         recipe, lines = load_recipe(path, self.schemes, where)

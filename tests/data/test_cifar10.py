@@ -121,3 +121,11 @@ def test_the_real_one(data_root: Path) -> None:
     assert (len(split), split.complete) == (10_000, True)
     assert split.labels.bincount().tolist() == [1000] * 10
     assert split.content(0) == open_split("cifar10", "test", data_root / "cifar10").content(0)
+
+
+def test_a_file_that_was_written_again_is_read_again(
+    tmp_path: Path, parquet_file: Callable[..., Path], encode: Callable[..., bytes]
+) -> None:
+    for labels in ([0], [1, 2], [3]):
+        parquet_file(tmp_path / "data/test-0.parquet", [encode()] * len(labels), labels)
+        assert open_cifar10("test", tmp_path).labels.tolist() == labels

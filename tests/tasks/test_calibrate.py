@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import copy
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import qzoo
-from qzoo.errors import CalibrationError, DataError, NotCalibratedError, UnknownNameError
+from qzoo.errors import CalibrationError, DataError, NotCalibratedError, UnknownNameError, UnsupportedError
 from qzoo.quant.calibration import ClippedNegativesWarning, DeadActivationWarning, collecting, solve_ranges
 from qzoo.quant.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.ranges import get_ranges, uncalibrated
@@ -155,3 +156,43 @@ def test_collectors_follow_from_the_solver() -> None:
     assert type(by_percentile["conv1.input_quantizer"]) is HistogramCollector
     with collecting(digits("int8_max")) as by_max:
         assert type(by_max["conv1.input_quantizer"]) is MaxCollector
+
+
+class _Reader(nn.Module):
+    """Reads a weight as data, past the layer that holds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(nn.functional.linear(x, self.layer.weight))
+
+
+def _closed_over() -> nn.Module:
+    layer = nn.Linear(3, 4)
+    before = layer.forward
+    layer.forward = lambda x: before(x) * 2  # type: ignore[method-assign]
+    return nn.Sequential(layer)
+
+
+@pytest.mark.parametrize(("model", "name"), [(_Reader(), "layer"), (_closed_over(), "0")], ids=["reader", "closure"])
+def test_weights_that_no_quantizer_sees_are_named(model: nn.Module, name: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(
+        "version: 1\nbase: {source: torchvision, architecture: resnet18}\ndataset: imagenet-1k\nscheme: int8\n"
+        "variants: {weights: {input: false, weight: {bits: 2}}}\n"
+    )
+    quantized = qzoo.quantize(model.eval(), f"{recipe}:weights")
+    with pytest.raises(CalibrationError, match=f"never reads the weight of {name} where a quantizer could see it"):
+        qzoo.calibrate(quantized, [torch.rand(2, 3)])
+    qzoo.calibrate(quantized, [])  # no image, nothing to be said
+
+
+def test_a_lazy_layer_has_to_run_first() -> None:
+    model = nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(2)).eval()
+    with pytest.raises(UnsupportedError, match=r"^0, 2 of Sequential has no weights yet: a lazy layer makes them when"):
+        qzoo.quantize(model, "int8")
+    x = torch.rand(2, 3, 8, 8)
+    model(x)
+    assert qzoo.calibrate(qzoo.quantize(model, "int8"), [x])(x).shape == (2, 2)

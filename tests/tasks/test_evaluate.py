@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from qzoo.errors import DataError
-from qzoo.tasks.batches import as_batches
 from qzoo.tasks.evaluate import evaluate, wilson_interval
 
 
@@ -78,11 +77,13 @@ def test_agreement() -> None:
     ("images", "text"),
     [
         ([], "There are no images to evaluate on"),
-        (torch.full((2, 3), torch.nan), "The model's output holds NaN. Look at the images"),
+        (torch.full((2, 3), torch.nan), "Item 0 of the images: the model's output holds NaN. Look at the images"),
+        (torch.full((2, 3), torch.inf), "Item 0 of the images: the model's output holds Inf"),
+        (torch.full((2, 3), -torch.inf), "Item 0 of the images: the model's output holds Inf"),
         ([(LOGITS, LABELS), LOGITS], "Only 4 of 8 images have labels"),
-        ([(LOGITS, LABELS + 7)], r"Labels are torch.int64, 7 to 13; the model has 7 classes"),
-        ([(LOGITS, LABELS.float())], r"Labels are torch.float32.*whole numbers from 0 to 6"),
-        (["a.png"], r"Item 0 of the images is str; expected tensors \(N, C, H, W\), or pairs"),
+        ([(LOGITS, LABELS + 7)], r"Item 0 of the images: its labels are 7 to 13; the model has 7 classes"),
+        ([(LOGITS, LABELS.float())], r"Item 0 of the images has labels float32 \(4,\)\. Labels are whole numbers"),
+        (["a.png"], r"Item 0 of the images is str; expected a tensor \(N, C, H, W\); \(x, y\)"),
     ],
 )
 def test_bad_images(images: object, text: str) -> None:
@@ -98,10 +99,24 @@ def test_the_interval_holds_the_share(hits_of: tuple[int, int]) -> None:
     assert 100 * hits / trials - 0.005 <= high <= 100
 
 
-def test_batches_take_pairs_and_longer_tuples() -> None:
-    x, y = torch.zeros(2, 1), torch.zeros(2)
-    cpu = torch.device("cpu")
-    assert [label is None for _, label in as_batches([x, [x], (x, y), (x, y, "meta"), [x, [0, 1]]], cpu)] == [
-        True,
-        True, False, False, False,
-    ]  # fmt: skip
+@given(st.lists(st.lists(st.integers(-2, 2), min_size=6, max_size=6), min_size=1, max_size=20))
+def test_of_equal_logits_the_first_class_is_the_likelier(rows: list[list[int]]) -> None:
+    logits = torch.tensor(rows, dtype=torch.float32)
+    predicted = evaluate(Fixed(), logits).predicted
+    by_hand = [sorted(range(6), key=lambda place: (-row[place], place))[:5] for row in rows]
+    assert predicted.top.tolist() == by_hand
+    assert predicted.top[:, 0].tolist() == logits.numpy().argmax(1).tolist() == logits.argmax(1).tolist()
+    assert predicted.margins.tolist() == [sorted(row)[-1] - sorted(row)[-2] for row in rows]
+
+
+def test_many_equal_logits_of_many_classes() -> None:
+    logits = torch.randint(-3, 4, (4000, 1000), generator=torch.Generator().manual_seed(0)).float()
+    assert torch.equal(evaluate(Fixed(), logits.split(512)).predictions, logits.argmax(1))
+    assert torch.equal(evaluate(Fixed(), logits.to(torch.bfloat16)).predictions, logits.argmax(1))
+
+
+def test_a_class_that_is_never_predicted_has_a_logit_of_minus_infinity() -> None:
+    logits = torch.tensor([[1.0, -torch.inf, 0.5], [-torch.inf, 2.0, -torch.inf]])
+    predicted = evaluate(Fixed(), logits).predicted
+    assert predicted.top.tolist() == [[0, 2, 1], [1, 0, 2]]
+    assert predicted.margins.tolist() == [0.5, torch.finfo(torch.float32).max]

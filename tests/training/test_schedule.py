@@ -93,3 +93,11 @@ def test_a_run_may_be_warmup_alone() -> None:
 def test_a_warmup_before_steps_takes_none_of_their_epochs() -> None:
     found = rates(2, warmup_epochs=1, schedule="step", step_epochs=2, step_factor=0.1)
     assert found == [0.033333, 0.066667, 0.1, 0.1, 0.01, 0.01, 0.01, 0.01]
+
+
+@pytest.mark.parametrize(("epochs", "steps", "warming"), [(0.1, 30, 3), (0.07, 100, 7), (0.29, 100, 29), (0.2, 97, 20)])
+def test_a_warmup_lasts_as_many_steps_as_its_decimal_says(epochs: float, steps: int, warming: int) -> None:
+    spec = FinetuneSpec(epochs=1, lr=1.0, warmup_epochs=epochs)
+    rates = [learning_rate(spec, step, steps) for step in range(steps)]
+    assert rates[:warming] == pytest.approx([(step + 1) / (warming + 1) for step in range(warming)])
+    assert rates[warming:] == [1.0] * (steps - warming)
