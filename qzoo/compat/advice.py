@@ -72,6 +72,6 @@ def _places(ranges: Iterable[str]) -> list[tuple[str, str]]:
 
 def _fits(entry: RecipeEntry, name: str, fit_to: Callable[[nn.Module], Fit]) -> bool:
     try:
-        return not fit_to(outline(resolve(entry, name))).problems
+        return fit_to(outline(resolve(entry, name))).fits
     except QzooError:
         return False

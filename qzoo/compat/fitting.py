@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +68,11 @@ class Fit:
     def unusable(self) -> bool:
         """Whether all that is wrong are ranges that are no numbers."""
         return bool(self.wrong) and not (self.homeless or self.lacking) and set(self.wrong.values()) <= set(UNUSABLE)
+
+    @property
+    def fits(self) -> bool:
+        """Whether all fits, so that there are no problems."""
+        return bool(self.ranges and self.weights) and not (self.homeless or self.lacking or self.wrong)
 
     @property
     def problems(self) -> list[str]:
@@ -138,8 +143,14 @@ def load_state_dict(model: nn.Module, state: Mapping[str, Any], ignore: Iterable
 
 def fit_of(model: nn.Module, state: Mapping[str, Any], ignore: Iterable[str] = ()) -> Fit:
     """Returns how a state dict fits a quantized model, which is not changed and may lie on the meta device."""
+    return fits_of(state, ignore)(model)
+
+
+def fits_of(state: Mapping[str, Any], ignore: Iterable[str] = ()) -> Callable[[nn.Module], Fit]:
+    """Returns what `fit_of` says of one state dict and any model: keys are translated once, and there may be many."""
     kept, left_out = _without(state, ignore)
-    return _fit(model, translate(kept), left_out)[1]
+    translated = translate(kept)
+    return lambda model: _fit(model, translated, left_out)[1]
 
 
 def grouped(keys: Iterable[str]) -> str:
@@ -173,6 +184,8 @@ def by_numbers(keys: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _glob(keys: list[str]) -> str:
+    if len(keys) == 1:
+        return keys[0]
     parts = zip(*(re.split(r"(\d+)", key) for key in keys), strict=True)
     return "".join(part[0] if len(set(part)) == 1 else "*" for part in parts)
 

@@ -15,7 +15,7 @@ from qzoo.build.quantize import quantize_in_place
 from qzoo.build.whole_model import save_whole
 from qzoo.compat.advice import what_would_fit
 from qzoo.compat.checkpoint import has_checksum, read_state_dict
-from qzoo.compat.fitting import Fit, MisfitError, fit_of, load_state_dict
+from qzoo.compat.fitting import Fit, MisfitError, fits_of, load_state_dict
 from qzoo.errors import WeightsError, shown
 from qzoo.pretrained import artifact_at_hand
 from qzoo.schema.resolve import ResolvedVariant, resolve
@@ -87,7 +87,7 @@ def import_checkpoint(
     try:
         fit = load_state_dict(model, state, ignore)
     except MisfitError as error:
-        advice = what_would_fit(entry, chosen, error.fit, lambda other: fit_of(other, state, ignore))
+        advice = what_would_fit(entry, chosen, error.fit, fits_of(state, ignore))
         raise WeightsError(f"{path} as {variant.name}: {error}\n{advice}") from error
     of_base = _is_of_base(model, variant)
     files = _write(model, variant, of_base, folder)
