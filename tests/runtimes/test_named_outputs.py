@@ -57,7 +57,7 @@ NAMES = {
     "segmentation": ["out", "aux"],
     "tuple": ["output_0", "output_1.0", "output_1.1.0", "output_1.1.1", "output_2"],
     "dataclass": ["logits", "hidden.0"],
-    "taken names": ["images_2", "stem.bias", "logits"],
+    "taken names": ["images_2", "stem.bias_2", "logits"],
     "a value each": ["logits"],
 }
 
