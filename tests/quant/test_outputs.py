@@ -47,7 +47,7 @@ def test_names(output: Any, names: list[str]) -> None:
     assert list(named_tensors(output)) == names
 
 
-@pytest.mark.parametrize("output", [3, "text", (A, 1.5), {"a": {"b": object()}}, None, (), [None], {}], ids=str)
+@pytest.mark.parametrize("output", [3, "text", (A, 1.5), {"a": {"b": object()}}, None, (), [None], {}], ids=range(8))
 def test_what_is_no_tensor_is_told(output: Any) -> None:
     with pytest.raises(
         UnsupportedError, match=r"^The model gives .+ Wrap it in a module whose forward gives the logits"
@@ -62,7 +62,9 @@ def test_where_it_is_no_tensor_is_told() -> None:
         named_tensors({"a": {"b": 3}})
 
 
-@pytest.mark.parametrize("output", [A, (A,), {"out": A}, Result(A), Result(A, [B]), {"aux": B, "logits": A}], ids=str)
+@pytest.mark.parametrize(
+    "output", [A, (A,), {"out": A}, Result(A), Result(A, [B]), {"aux": B, "logits": A}], ids=range(6)
+)
 def test_logits(output: Any) -> None:
     assert logits_of(output) is A
 

@@ -204,7 +204,11 @@ def test_damaged_json_recipes_get_one_message_each() -> None:
     assert refused > 150
 
 
-@pytest.mark.parametrize("residual", [10**5000, {"bits": 10**5000}, nested(40), "\ud800", {"placement": "\ud800"}])
+@pytest.mark.parametrize(
+    "residual",
+    [10**5000, {"bits": 10**5000}, nested(40), "\ud800", {"placement": "\ud800"}],
+    ids=lambda said: type(said).__name__,
+)
 def test_what_python_code_says_of_residuals_is_bounded(residual: Any) -> None:
     variant = resolve(Catalog.load().find("resnet8_digits")[0], "int8")
     with pytest.raises(RuleError, match=r"^residual") as caught:
