@@ -106,6 +106,7 @@ def test_paths_that_no_disk_has(parts: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_four_processes_on_one_cache_and_one_folder(tmp_path: Path) -> None:
     environment = os.environ | {"QZOO_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
 
@@ -115,11 +116,11 @@ def test_four_processes_on_one_cache_and_one_folder(tmp_path: Path) -> None:
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
         )
 
-    json = ["--json", str(tmp_path / "r.json")]
+    kept = ["--artifacts", str(tmp_path / "home/artifacts"), "--eval-images", "64", "--json", str(tmp_path / "r.json")]
     working = [
         start(*CALIBRATE), start(*CALIBRATE),
-        start("reproduce", "resnet8_digits", "--only", "int8", "--artifacts", str(tmp_path / "home/artifacts"), *json),
-        start("reproduce", "resnet8_digits", "--only", "int8", "--artifacts", str(tmp_path / "home/artifacts"), *json),
+        start("reproduce", "resnet8_digits", "--only", "int8", *kept),
+        start("reproduce", "resnet8_digits", "--only", "int8", *kept),
     ]  # fmt: skip
     said = [(*process.communicate(timeout=300), process.returncode) for process in working]
     for output, errors, code in said:
