@@ -28,8 +28,8 @@ from qzoo.schema.export import Parity
 IMAGES_A_TIME = 4
 """All activations of a batch are held at once."""
 LOGITS = 0.05
-"""Share of the largest logit that the logits of a runtime may be off by with activations of 8 bits, and of fewer bits as
-many times more as a step is larger. Measured are 1 to 2 % where nothing is wrong, 3 to 40 % where products overflow."""
+"""Share of the largest logit that the logits of a runtime may be off by with activations of 8 bits; of fewer, as many
+times more as a step is larger. Measured are 1 to 2 % where nothing is wrong, 3 to 40 % where products overflow."""
 PLAIN = 3
 """Times the difference without optimizations that they may be off by: how far roundings alone cascade."""
 
@@ -155,7 +155,7 @@ class _Comparison:
         return parity.model_copy(update={"seven_bit_difference": self._with_seven_bits()}) if parity.beyond else parity
 
     def _logit_limit(self) -> float | None:
-        """Returns what roundings may come to, see `LOGITS` and `PLAIN`; None where they are known to be all there is."""
+        """Returns what roundings may come to, see `LOGITS` and `PLAIN`; None where they are all there is."""
         if self.optimized_alone is not None and self.nodes and not any(n.is_off_optimized for n in self.nodes.values()):
             return None
         bounds = [self.quantizers[path].grid.bound for path in self.paths if path in self.nodes]
