@@ -78,7 +78,7 @@ class Parity(StrictModel):
     """The first quantizer that is more than one step off though it was fed rightly, in ONNX Runtime with optimizations,
     and is not where all its inputs are halved: sums of products overflow 16 bits on this CPU."""
     logit_limit: float | None = None
-    """The largest difference of logits that is no fault; None: each part is right in the runtime if it is fed rightly, so
+    """The largest difference of logits that is no fault; None: each part is right in the runtime if fed rightly, so
     that roundings are all there is; or compared by a qzoo that set none."""
     seven_bit_difference: float | None = None
     """The largest difference of logits between the runtime and ONNX Runtime without optimizations, for the same graph
