@@ -57,8 +57,8 @@ def redact(text: str) -> str:
     """Returns a text without the secrets of this machine, and without what looks like one.
 
     Example:
-        >>> redact("GET http://me:hunter2@mirror/a?token=abc: Authorization: Bearer hf_abcdefghijklm")
-        'GET http://***@mirror/a?token=***: Authorization: ***'
+        >>> redact("GET http://me:hunter2@mirror/a?token=abc Authorization: Bearer hf_abcdefghijklm")
+        'GET http://***@mirror/a?token=*** Authorization: ***'
     """
     for secret in sorted(_secrets(), key=len, reverse=True):
         text = text.replace(secret, HIDDEN)

@@ -94,7 +94,7 @@ def test_prints_one_line_for_each_quantizer() -> None:
 
 @pytest.mark.parametrize(
     "images",
-    [DIGITS, [DIGITS], iter(DIGITS.split(8)), [(DIGITS, torch.zeros(32)), [DIGITS, torch.zeros(32)]]],
+    [DIGITS, [DIGITS], iter(DIGITS.split(8)), [(DIGITS, torch.zeros(32).long()), [DIGITS, torch.zeros(32).long()]]],
     ids=["tensor", "list", "iterator", "pairs"],
 )
 def test_calibrates_on_any_iterable(images: object) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from qzoo.build.devices import device_of
 from qzoo.build.provenance import Provenance, provenance
 from qzoo.errors import UnsupportedError, some
+from qzoo.quant.derived import float_name
 from qzoo.quant.layers import QuantizedLayer, channel_shape, has_weight, is_quantizable, quantize_layer, quantizer_of
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
@@ -85,7 +86,7 @@ def _refuse_vanished(model: nn.Module, made: Provenance) -> None:
         for role in made.quantizers[path]
     ]
     present = quantizers(model)
-    bare = [path for path in made.operators if path not in present and _computes(model, path.rpartition(".")[0])]
+    bare = [path for path, block in made.operators.items() if path not in present and _is_a(model, path, block)]
     new = [path for path, layer in model.named_modules() if _is_float(layer) and path not in made.left_float]
     if bare or (gone and new):
         came = f" Layers with weights came that have none: {some(new, 3)}." if new else ""
@@ -104,8 +105,10 @@ def _is_float(layer: nn.Module) -> bool:
     return has_weight(layer) and not isinstance(layer, QuantizedLayer)
 
 
-def _computes(model: nn.Module, path: str) -> bool:
-    return not isinstance(_module_at(model, path), nn.Identity | None)
+def _is_a(model: nn.Module, path: str, block: str) -> bool:
+    """Whether the module that a quantizer stood in is still of the same class; another one computes something else."""
+    module = _module_at(model, path.rpartition(".")[0])
+    return module is not None and float_name(module) == block
 
 
 def _report(model: nn.Module, quantized: list[str], in_float: list[str]) -> None:

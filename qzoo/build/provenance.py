@@ -22,7 +22,7 @@ class Provenance:
         old_head: digests of the classifier's tensors in the weights file, where the model got another classifier.
         variant: None for a float model.
         quantizers: of each quantized layer, by path and role.
-        operators: paths of the quantizers at operators.
+        operators: of each quantizer at an operator, by its path, the name of the class whose forward evaluates it.
         left_float: paths of the layers with weights that the plan left in float.
     """
 
@@ -30,7 +30,7 @@ class Provenance:
     old_head: dict[str, str] = field(default_factory=dict)
     variant: ResolvedVariant | None = None
     quantizers: dict[str, dict[str, TensorQuantizer]] = field(default_factory=dict)
-    operators: tuple[str, ...] = ()
+    operators: dict[str, str] = field(default_factory=dict)
     left_float: frozenset[str] = frozenset()
 
 

@@ -15,6 +15,7 @@ from qzoo.build.read_as_data import is_read_as_data
 from qzoo.build.training_only import is_for_training_only
 from qzoo.errors import RuleError, UnsupportedError, some
 from qzoo.quant.blocks import count_calls_from_start, quantize_operators
+from qzoo.quant.derived import float_name
 from qzoo.quant.fast_path import close_fast_paths
 from qzoo.quant.layers import channel_shape, has_weight, is_quantizable, quantize_layer
 from qzoo.quant.quantizer import Notice, TensorQuantizer
@@ -76,7 +77,8 @@ def carry_out(model: nn.Module, plan: Plan) -> None:
     close_fast_paths(model)
     if any(planned.calls > 1 for planned in plan.quantizers):
         count_calls_from_start(model)
-    operators = tuple(planned.path for planned in plan.quantizers if planned.site is not None)
+    at_sites = [planned for planned in plan.quantizers if planned.site is not None]
+    operators = {planned.path: float_name(model.get_submodule(planned.module)) for planned in at_sites}
     before, left_float = provenance(model) or Provenance(), frozenset(plan.left_float)
     remember(model, replace(before, quantizers=made, operators=operators, left_float=left_float))
 

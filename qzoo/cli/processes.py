@@ -57,11 +57,13 @@ def leave(code: object) -> None:
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         from qzoo.distributed import meet
 
-        with suppress(PeerError):
+        # Who is told to end while it waits ends with the code that it has.
+        with suppress(PeerError, KeyboardInterrupt):
             meet()
         _end(code)
     elif code and muted():
-        time.sleep(AFTER_THE_FIRST)
+        with suppress(KeyboardInterrupt):
+            time.sleep(AFTER_THE_FIRST)
 
 
 def _end(code: object) -> NoReturn:

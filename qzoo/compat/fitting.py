@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from qzoo.compat.foreign_keys import Translated, translate
 from qzoo.errors import UnknownNameError, WeightsError, shown
-from qzoo.quant.grouped import is_shared_by_groups
+from qzoo.quant.grouped import is_shared_by_groups, ungrouped_by_output
 from qzoo.quant.layers import TRANSPOSED
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_quantizers, set_ranges
@@ -268,6 +268,7 @@ def _take_over(
         return fault
     if key.endswith("weight_quantizer.amax") and _along_inputs(layer, amax):
         return ALONG_INPUTS
+    amax = ungrouped_by_output(amax, wanted)
     if not _fits(amax.shape, quantizer.amax.shape):
         return f"has shape {_shape(amax)}, the model's {list(wanted)}"
     amax = amax.detach().float().cpu()  # as the model will hold it: a number may be finite in float64 alone

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
+from qzoo.quant.grouped import along_weight
+from qzoo.quant.layers import float_weight
 from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
 from qzoo.weights.values import plain_fault
 
@@ -127,7 +129,11 @@ def export_state_dict(model: nn.Module, toolkit: Toolkit = "pytorch-quantization
         if owner not in paths:
             exported[key] = value
         elif name == "amax":
-            exported[f"{_foreign_path(owner, toolkit)}._amax"] = value
+            layer = model.get_submodule(owner.rpartition(".")[0])
+            weight = owner.endswith("weight_quantizer")
+            exported[f"{_foreign_path(owner, toolkit)}._amax"] = (
+                along_weight(value, float_weight(layer)) if weight else value
+            )
     return exported
 
 

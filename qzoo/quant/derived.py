@@ -66,6 +66,19 @@ def _without(kind: Any) -> Any:
     return type(kind.__name__, tuple(map(_without, kind.__bases__)), content)
 
 
+def float_name(module: nn.Module) -> str:
+    """Returns the name of a module's own class, derived or not.
+
+    Example:
+        >>> float_name(nn.Linear(1, 1))
+        'Linear'
+    """
+    kind: Any = type(module)
+    while issubclass(kind, Derived):
+        kind = kind.float_class
+    return str(kind.__name__)
+
+
 def fx_node(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Proxy | None:
     """Returns the node that stands for a call while `torch.fx.symbolic_trace` follows a model; else None.
 

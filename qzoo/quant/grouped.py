@@ -43,3 +43,21 @@ def along_weight(amax: Tensor, x: Tensor) -> Tensor:
     if x.dim() < 3 or amax.dim() != x.dim() + 1:
         return amax
     return amax.repeat_interleave(len(x) // len(amax), 0).squeeze(1)
+
+
+def ungrouped_by_output(amax: Tensor, wanted: Sequence[int]) -> Tensor:
+    """Returns ranges in the shape `(groups, 1, out / groups, ...)`, if they are those that `along_weight` spread.
+
+    Args:
+        amax: any; `(in, out / groups, 1, ...)` with equal values inside a group is brought back.
+        wanted: the shape.
+
+    Example:
+        >>> import torch
+        >>> ungrouped_by_output(torch.tensor([1.0, 1.0, 2.0, 2.0]).view(4, 1, 1, 1), (2, 1, 1, 1, 1)).flatten()
+        tensor([1., 2.])
+    """
+    if len(wanted) != amax.dim() + 1 or amax.shape[1:] != tuple(wanted[2:]) or len(amax) % wanted[0]:
+        return amax
+    apart = amax.unflatten(0, (wanted[0], -1))
+    return apart[:, :1] if bool((apart == apart[:, :1]).all()) else amax

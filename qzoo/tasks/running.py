@@ -32,9 +32,8 @@ class Runner:
         call: what is called in its place, such as its compiled form; default: the model.
 
     Example:
-        >>> runner = Runner(nn.Linear(4, 2))
-        >>> [runner(batch).shape for batch in as_batches(torch.ones(3, 4), torch.device("cpu"))]
-        [torch.Size([3, 2])]
+        >>> Runner(nn.Linear(4, 2))(Batch(torch.ones(3, 4), None, 0)).shape
+        torch.Size([3, 2])
     """
 
     def __init__(self, model: nn.Module, call: Callable[..., Any] | None = None) -> None:

@@ -36,7 +36,7 @@ USERS: dict[str, Callable[[nn.Module, Path], Any]] = {
     "calibrate": lambda model, folder: qzoo.calibrate(model, [X]),
     "save": lambda model, folder: qzoo.save(model, folder / "x.safetensors"),
     "save whole": lambda model, folder: qzoo.save(model, folder / "x.safetensors", whole=True),
-    "finetune": lambda model, folder: qzoo.finetune(model, [(X, Y)], epochs=1),
+    "finetune": lambda model, folder: qzoo.finetune(model, [(X, Y)], epochs=1, lr=1e-3),
     "export": lambda model, folder: qzoo.export(model, folder / "x.onnx", "tensorrt"),
 }
 

@@ -156,11 +156,10 @@ def test_axis_0_of_older_versions_is_told() -> None:
 
 def test_groups_share_the_ranges_of_the_original() -> None:
     model, state = transposed(groups=2)
-    model[0].weight_quantizer.amax = torch.ones(4, 3, 1, 1)  # type: ignore[index, union-attr]
     state["0._weight_quantizer._amax"] = torch.tensor([1.0, 2.0, 3.0]).reshape(1, 3, 1, 1)
     assert load_state_dict(model, state).spread == ["0._weight_quantizer._amax"]
     amax = model[0].weight_quantizer.amax  # type: ignore[index, union-attr]
-    assert amax[:, :, 0, 0].tolist() == [[1.0, 2.0, 3.0]] * 4
+    assert amax.flatten(1).tolist() == [[1.0, 2.0, 3.0]] * 2
     state["0._weight_quantizer._amax"] = torch.arange(12.0).reshape(4, 3, 1, 1)  # an output channel has two
     with pytest.raises(WeightsError, match="is along axis 0, the input channels"):
         load_state_dict(model, state)
@@ -169,9 +168,23 @@ def test_groups_share_the_ranges_of_the_original() -> None:
 def test_ranges_of_a_depthwise_one_are_both() -> None:
     model = qzoo.quantize(nn.Sequential(nn.ConvTranspose2d(4, 4, 2, groups=4)), "int8")
     qzoo.calibrate(model, [torch.randn(1, 4, 3, 3)])
-    model[0].weight_quantizer.amax = torch.ones(4, 1, 1, 1)  # type: ignore[index, union-attr]
     state = export_state_dict(model)
+    assert state["0._weight_quantizer._amax"].shape == (4, 1, 1, 1)
     state["0._weight_quantizer._amax"] = amax = torch.arange(1.0, 5.0).reshape(4, 1, 1, 1)
+    load_state_dict(model, state)
+    assert torch.equal(model[0].weight_quantizer.amax.flatten(), amax.flatten())  # type: ignore[index, union-attr]
+
+
+def test_ranges_of_groups_go_there_and_back() -> None:
+    model, _ = transposed(groups=2)
+    amax = torch.arange(1.0, 7.0).reshape(2, 1, 3, 1, 1)
+    model[0].weight_quantizer.set_amax(amax)  # type: ignore[index, union-attr, operator]
+    state = export_state_dict(model)
+    weight, spread = model[0].weight, state["0._weight_quantizer._amax"]  # type: ignore[index, union-attr]
+    # As the original computes it: its ranges broadcast against the weight.
+    by_hand = (weight.detach() * 127 / spread).round().clamp(-128, 127) * spread / 127  # type: ignore[union-attr, operator]
+    found = fake_quantize(weight.detach(), amax, grid())  # type: ignore[union-attr, operator]
+    torch.testing.assert_close(found, by_hand)
     load_state_dict(model, state)
     assert torch.equal(model[0].weight_quantizer.amax, amax)  # type: ignore[index, union-attr]
 

@@ -44,7 +44,8 @@ def folder(tmp_path: Path) -> Path:
 
 def right_on(percent: float | None) -> Predictions:
     """Predictions of which so many are class 0."""
-    top = (torch.arange(10_000) >= round(100 * (percent or 0))).long().unsqueeze(1).repeat(1, 5)
+    wrong = (torch.arange(10_000) >= round(100 * (percent or 0))).long()
+    top = torch.stack([wrong, 1 - wrong, *(torch.full_like(wrong, other) for other in (2, 3, 4))], 1)
     return Predictions(top, torch.zeros(10_000))
 
 

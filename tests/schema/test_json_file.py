@@ -53,7 +53,7 @@ def test_what_is_no_json_object_is_refused(content: bytes, said: str, tmp_path: 
         ({"rows": [{"step": 1}]}, r"rows\.0\.epoch: Field required"),
         ({"more": 1}, "more: Extra inputs are not permitted"),
         ({"name": "../../x"}, "name: String should match pattern"),
-        ({"\x1b[31m" * 1000: 1}, r"\?\[31m"),
+        ({"\x1b[31m" * 1000: 1}, r"\\x1b\[31m"),
     ],
 )
 def test_a_field_that_is_wrong_is_named(change: dict[str, Any], said: str, tmp_path: Path) -> None:

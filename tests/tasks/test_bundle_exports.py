@@ -64,9 +64,7 @@ def test_what_a_runtime_computes_otherwise_is_refused_unless_this_cpu_overflows(
 
     monkeypatch.setattr("qzoo.runtimes.parity.measure_parity", measured)
     if seven is None:
-        with pytest.raises(
-            RecipeError, match="does not fit OpenVINO: OpenVINO's logits are off by"
-        ):
+        with pytest.raises(RecipeError, match="does not fit OpenVINO: OpenVINO's logits are off by"):
             made(tmp_path, "openvino")
         assert not list(tmp_path.glob("*.onnx"))
     else:

@@ -144,7 +144,7 @@ def test_an_unknown_binning_is_refused() -> None:
 
 
 def test_images_of_a_wrong_kind() -> None:
-    with pytest.raises(DataError, match=r"Item 0 of the images is uint8; expected floats, already transformed"):
+    with pytest.raises(DataError, match=r"Item 0 of the images is uint8 \(2, 1, 8, 8\); expected floats, already"):
         qzoo.calibrate(digits("int8"), torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
     with pytest.raises(DataError, match=r"Item 0 has 64 images but 60 labels"):
         qzoo.calibrate(digits("int8"), [(IMAGES, torch.zeros(60))])

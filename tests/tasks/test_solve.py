@@ -95,8 +95,14 @@ def test_a_known_variant_is_called_by_its_name_and_found_by_it(
     assert made.path == tmp_path / "resnet8_digits_int8_mse.ranges.safetensors"
     model = qzoo.create("resnet8_digits_int8_mse", pretrained="float")
     qzoo.load(model, made.path)
+    # Bit for bit those of a calibration on this machine; the shipped ones are another's, whose sums differ in last bits.
+    entry = Catalog.load().find("resnet8_digits_int8_mse")[0]
+    (calibrated,) = calibrate_variants(entry, ["int8_mse"], Settings(), output=tmp_path / "full", histograms=False)
+    full = qzoo.load(qzoo.create("resnet8_digits_int8_mse", pretrained="float"), calibrated.path)
     shipped = get_ranges(qzoo.create("resnet8_digits_int8_mse", pretrained=True))
-    assert all(torch.equal(value, shipped[key]) for key, value in get_ranges(model).items())
+    for key, value in get_ranges(model).items():
+        assert torch.equal(value, get_ranges(full)[key])
+        torch.testing.assert_close(value, shipped[key], rtol=0.02, atol=0)
 
 
 def test_another_variant_is_named_after_what_it_changes(histograms: Path, tmp_path: Path) -> None:

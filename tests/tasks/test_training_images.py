@@ -123,7 +123,7 @@ def test_a_list_of_batches_is_an_epoch() -> None:
 
 
 def test_a_sampler_is_told_the_epoch() -> None:
-    dataset = TensorDataset(torch.arange(8.0), torch.arange(8))
+    dataset = TensorDataset(torch.arange(8.0).view(8, 1), torch.arange(8))
     sampler: DistributedSampler[Any] = DistributedSampler(dataset, num_replicas=2, rank=0, seed=1)
     images = GivenImages(DataLoader(dataset, 4, sampler=sampler))
     first, second, again = (next(images.epoch(number))[1].tolist() for number in (0, 1, 0))
