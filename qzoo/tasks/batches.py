@@ -77,7 +77,8 @@ def device_of(model: nn.Module) -> torch.device:
 def described(inputs: Any) -> str:
     """Returns what a message says of inputs: `float32 (4, 3, 8, 8)`."""
     if isinstance(inputs, Tensor):
-        return f"{str(inputs.dtype).removeprefix('torch.')} {tuple(inputs.shape)}"
+        shape = "(N, ...)" if inputs.is_nested else tuple(inputs.shape)
+        return f"{str(inputs.dtype).removeprefix('torch.')} {shape}"
     if isinstance(inputs, (tuple, list)) and inputs:
         return ", ".join(map(described, inputs[:4])) + (", ..." if len(inputs) > 4 else "")
     if isinstance(inputs, dict) and inputs:
@@ -111,13 +112,23 @@ def _moved(device: torch.device, leaf: Any) -> Any:
 
 def _check_tensor(tensor: Tensor, batch: Batch) -> None:
     alone = tensor is batch.inputs
-    if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
-        kind = "on the meta device" if tensor.is_meta else "quantized" if tensor.is_quantized else str(tensor.layout)
+    if kind := _unusual(tensor):
         raise DataError(f"{batch.name} is {kind}, {described(tensor)}; expected an ordinary tensor, with its values.")
     if tensor.is_complex() or (alone and not tensor.is_floating_point()):
         raise DataError(f"{batch.name} is {described(tensor)}; expected floats, already transformed.")
     if tensor.dim() < (2 if alone else 1):
         raise DataError(f"{batch.name} has shape {tuple(tensor.shape)}; expected {FORMS}.")
+    # A mask, beside the images, may well be infinite.
+    if bool(tensor.isnan().any()) or (alone and bool(tensor.isinf().any())):
+        raise DataError(f"{batch.name}, {described(tensor)}, holds NaN or Inf. Look at the images and their transform.")
+
+
+def _unusual(tensor: Tensor) -> str | None:
+    if tensor.is_meta:
+        return "on the meta device"
+    if tensor.is_nested or tensor.is_quantized:
+        return "nested" if tensor.is_nested else "quantized"
+    return None if tensor.layout == torch.strided else str(tensor.layout)
 
 
 def _checked_labels(batch: Batch) -> Tensor:
@@ -127,8 +138,8 @@ def _checked_labels(batch: Batch) -> Tensor:
         raise DataError(
             f"{batch.name} has labels of type {type(batch.labels).__name__}. {_labels_are(batch)}"
         ) from None
-    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool or labels.is_meta)
-    if labels.dim() != 1 or not whole or labels.layout != torch.strided:
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels.dim() != 1 or not whole or _unusual(labels):
         raise DataError(f"{batch.name} has labels {described(labels)}. {_labels_are(batch)}")
     if len(labels) != batch.images:
         raise DataError(f"{batch.name} has {batch.images} images but {len(labels)} labels.")

@@ -183,7 +183,7 @@ def test_ranges_of_groups_go_there_and_back() -> None:
     weight, spread = model[0].weight, state["0._weight_quantizer._amax"]  # type: ignore[index, union-attr]
     # As the original computes it: its ranges broadcast against the weight.
     by_hand = (weight.detach() * 127 / spread).round().clamp(-128, 127) * spread / 127  # type: ignore[union-attr, operator]
-    found = fake_quantize(weight.detach(), amax, grid())  # type: ignore[union-attr, operator]
+    found = model[0].weight_quantizer(weight.detach())  # type: ignore[index, union-attr, operator]
     torch.testing.assert_close(found, by_hand)
     load_state_dict(model, state)
     assert torch.equal(model[0].weight_quantizer.amax, amax)  # type: ignore[index, union-attr]

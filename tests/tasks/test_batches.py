@@ -43,6 +43,9 @@ WRONG: dict[str, tuple[Any, str]] = {
     "complex": (X.to(torch.complex64), "is complex64"),
     "sparse": (X.to_sparse(), r"is torch.sparse_coo, float32 \(4, 1, 8, 8\); expected an ordinary tensor"),
     "meta": (X.to("meta"), "is on the meta device"),
+    "nested": (torch.nested.nested_tensor(list(X), layout=torch.jagged), r"is nested, float32 \(N, \.\.\.\)"),
+    "NaN": ((X * torch.nan, Y), r"Item 1 of the images, float32 \(4, 1, 8, 8\), holds NaN or Inf"),
+    "Inf": ((X + torch.inf, Y), r"holds NaN or Inf"),
     "a number": (torch.tensor(1.0), r"has shape \(\)"),
     "one image flat": (torch.rand(64), r"has shape \(64,\)"),
     "an array": (X.numpy(), "is ndarray"),
@@ -55,6 +58,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a label for all": ((X, 3), r"has labels int64 \(\)"),
     "labels of text": ((X, ["cat"] * 4), "has labels of type list"),
     "meta labels": ((X, Y.to("meta")), "has labels int64"),
+    "nested labels": (
+        (X, torch.nested.nested_tensor([Y, Y[:3]], layout=torch.jagged)),
+        r"has labels int64 \(N, \.\.\.\)",
+    ),
     "too few labels": ((X, Y[:3]), "has 4 images but 3 labels"),
     "a second input": ((X, torch.zeros(4, 7)), r"A second input .* stands beside the first: \(\(x, x2\), y\)"),
 }

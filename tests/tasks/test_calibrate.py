@@ -98,10 +98,10 @@ def test_a_quantizer_that_saw_nothing_is_named() -> None:
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_a_quantizer_that_saw_no_number_is_named_and_the_model_stays(value: float) -> None:
+def test_images_that_hold_no_numbers_are_named_and_the_model_stays(value: float) -> None:
     model, images = digits("int8"), IMAGES.clone()
     images[5, 0, 3, 3] = value
-    with pytest.raises(CalibrationError, match=r"NaN or Inf reached conv1.input_quantizer.* and \d+ more"):
+    with pytest.raises(DataError, match=r"Item 0 of the images, float32 \(\d+, 1, 8, 8\), holds NaN or Inf\. Look at"):
         qzoo.calibrate(model, images)
     assert len(uncalibrated(model)) == 17
 
@@ -121,11 +121,15 @@ def test_negative_values_of_an_unsigned_quantizer_are_reported() -> None:
         qzoo.calibrate(model, IMAGES)
 
 
-def test_nan_in_a_weight_is_named() -> None:
+@pytest.mark.parametrize(
+    ("layer", "first"),
+    [("conv1", r"layer1\.conv1\.input_quantizer.* and \d+ more"), ("layer2.conv1", r"layer2\.conv2\.input_quantizer")],
+)
+def test_what_nan_in_a_weight_reached_is_named(layer: str, first: str) -> None:
     model = digits("int8")
     with torch.no_grad():
-        model.layer2.conv1.weight[0, 0, 0, 0] = torch.nan
-    with pytest.raises(CalibrationError, match=r"NaN or Inf reached layer2.conv2.input_quantizer"):
+        model.get_submodule(layer).weight[0, 0, 0, 0] = torch.nan
+    with pytest.raises(CalibrationError, match=rf"NaN or Inf reached {first}"):
         qzoo.calibrate(model, IMAGES)
 
 
@@ -146,8 +150,8 @@ def test_an_unknown_binning_is_refused() -> None:
 def test_images_of_a_wrong_kind() -> None:
     with pytest.raises(DataError, match=r"Item 0 of the images is uint8 \(2, 1, 8, 8\); expected floats, already"):
         qzoo.calibrate(digits("int8"), torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
-    with pytest.raises(DataError, match=r"Item 0 has 64 images but 60 labels"):
-        qzoo.calibrate(digits("int8"), [(IMAGES, torch.zeros(60))])
+    with pytest.raises(DataError, match=r"Item 0 of the images has 64 images but 60 labels"):
+        qzoo.calibrate(digits("int8"), [(IMAGES, torch.zeros(60).long())])
 
 
 def test_collectors_follow_from_the_solver() -> None:

@@ -1,4 +1,4 @@
-"""Batches that hold what no model can be shown: of 300, drawn from a seed, none is taken and none ends in torch's words."""
+"""Batches of what no model can be shown: of 300, drawn from a seed, none is taken, none ends in torch's words."""
 
 from __future__ import annotations
 
@@ -49,14 +49,30 @@ def layout(dice: random.Random) -> Any:
         lambda: x.to("meta"),
         lambda: x.view(len(x), 64).to_sparse_csr(),
         lambda: torch.quantize_per_tensor(x, 0.1, 0, torch.quint8),
-        lambda: torch.nested.nested_tensor(list(x)),
+        lambda: torch.nested.nested_tensor(list(x), layout=torch.jagged),
     ]
     return dice.choice(kinds)(), labels(x)
 
 
 def other_type(dice: random.Random) -> Any:
     x = images(dice)
-    things = [None, 3, 2.5, "a.png", b"", object(), x.numpy(), x.tolist(), [], (), {}, {"x": None}, [[]], set(), range(3)]
+    things = [
+        None,
+        3,
+        2.5,
+        "a.png",
+        b"",
+        object(),
+        x.numpy(),
+        x.tolist(),
+        [],
+        (),
+        {},
+        {"x": None},
+        [[]],
+        set(),
+        range(3),
+    ]
     return dice.choice([dice.choice(things), (dice.choice(things), labels(x))])
 
 
@@ -80,11 +96,11 @@ def wrong_labels(dice: random.Random) -> Any:
     y = labels(x)
     kinds: list[Callable[[], Any]] = [
         lambda: y - dice.choice([100, 11, 10**12]),
-        lambda: y.float(),
+        y.float,
         lambda: y.double().numpy(),
         lambda: y > 4,
         lambda: torch.eye(CLASSES)[y],
-        lambda: torch.eye(CLASSES)[y].long(),
+        torch.eye(CLASSES)[y].long,
         lambda: y.view(-1, 1),
         lambda: y[:-1],
         lambda: torch.cat([y, y]),

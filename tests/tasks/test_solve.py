@@ -95,7 +95,7 @@ def test_a_known_variant_is_called_by_its_name_and_found_by_it(
     assert made.path == tmp_path / "resnet8_digits_int8_mse.ranges.safetensors"
     model = qzoo.create("resnet8_digits_int8_mse", pretrained="float")
     qzoo.load(model, made.path)
-    # Bit for bit those of a calibration on this machine; the shipped ones are another's, whose sums differ in last bits.
+    # Bit for bit those of a calibration on this machine; the shipped ones are of another, whose last bits differ.
     entry = Catalog.load().find("resnet8_digits_int8_mse")[0]
     (calibrated,) = calibrate_variants(entry, ["int8_mse"], Settings(), output=tmp_path / "full", histograms=False)
     full = qzoo.load(qzoo.create("resnet8_digits_int8_mse", pretrained="float"), calibrated.path)

@@ -74,7 +74,6 @@ def test_a_range_that_is_not_finite_is_named_before_it_is_kept(
 
 def test_what_is_broken_is_found_in_this_order() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    assert diagnose_loss(model, torch.tensor([[torch.nan, 0.0]])) == "the images hold NaN or Inf"
     assert diagnose_loss(model, torch.zeros(1, 2)) == "the loss itself is NaN or Inf"
     with torch.no_grad():
         model[0].weight.fill_(3e38)
