@@ -20,8 +20,9 @@ from torch.fx import Proxy
 from torch.overrides import TorchFunctionMode
 
 from qzoo.errors import UnsupportedError
-from qzoo.quant.derived import Derived, derive, fx_node
+from qzoo.quant.derived import Derived, derive
 from qzoo.quant.operators import Operand, counts, operands, operator_name, with_operand, writes_in_place
+from qzoo.quant.tracing import fx_node
 from qzoo.schema.plan import Site
 
 Places = Mapping[Site, dict[str, str]]

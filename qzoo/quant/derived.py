@@ -6,7 +6,6 @@ from functools import cache
 from typing import Any
 
 from torch import nn
-from torch.fx import Proxy
 
 OWN_FORWARD = "own_forward"
 """Where the forward is kept that somebody put on the instance, in front of that of its class."""
@@ -22,7 +21,7 @@ class Derived(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the module's own forward: that of its class, or one that was put on the instance before."""
         own = self.__dict__.get(OWN_FORWARD)
-        return super().forward(*args, **kwargs) if own is None else own(*args, **kwargs)  # type: ignore[misc]
+        return super().forward(*args, **kwargs) if own is None else own(*args, **kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # The class was made at run time, so a copy or a file is told how to make it again.
@@ -77,17 +76,6 @@ def float_name(module: nn.Module) -> str:
     while issubclass(kind, Derived):
         kind = kind.float_class
     return str(kind.__name__)
-
-
-def fx_node(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Proxy | None:
-    """Returns the node that stands for a call while `torch.fx.symbolic_trace` follows a model; else None.
-
-    What quantizes can't be followed: it looks at values. So it is a leaf, like the layers of torch.
-    """
-    given = next((value for value in (*args, *kwargs.values()) if isinstance(value, Proxy)), None)
-    if given is None or getattr(given.tracer, "root", module) is module:
-        return None
-    return given.tracer.create_proxy("call_module", given.tracer.path_of_module(module), args, kwargs)  # type: ignore[attr-defined, no-any-return]
 
 
 def _rebuild(mixin: type[Derived], float_class: type[nn.Module]) -> nn.Module:

@@ -23,6 +23,7 @@ from qzoo.quant.gradient_mask import pass_between
 from qzoo.quant.grouped import along_weight
 from qzoo.quant.last_use import is_last_use
 from qzoo.quant.pieces import in_pieces, pieces
+from qzoo.quant.tracing import is_traced
 
 Format = Literal["int", "e4m3", "e5m2"]
 
@@ -85,7 +86,7 @@ def fake_quantize(x: Tensor, amax: Tensor, on: Grid, *, kept: bool = False) -> T
     """
     amax = along_weight(amax, x)
     # A traced graph has no place for a function of our own, and no gradient.
-    if torch.is_grad_enabled() and x.requires_grad and not torch.jit.is_tracing():
+    if torch.is_grad_enabled() and x.requires_grad and not is_traced():
         return _StraightThrough.apply(x, amax, on, kept)  # type: ignore[no-any-return]
     return _quantize_dequantize(x, amax, on)
 

@@ -20,8 +20,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from qzoo.quant.derived import OWN_FORWARD, Derived, derive, fx_node
+from qzoo.quant.derived import OWN_FORWARD, Derived, derive
 from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.tracing import fx_node
 from qzoo.quant.weight_cache import WeightCache
 
 WEIGHTED = (

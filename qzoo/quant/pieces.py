@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from qzoo.quant.tracing import is_captured
+
 PIECE = 1 << 19
 """Values that pass all steps while they are in the cache."""
 LARGE = 1 << 22
@@ -21,7 +23,7 @@ def in_pieces(x: Tensor, scale: Tensor, large: int | None = None) -> bool:
         scale: `()`, or it would have to be cut too.
         large: from how many values on it is faster; default `LARGE`.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if is_captured():
         return False
     if x.dtype != torch.float32 or x.device.type != "cpu" or scale.dim():
         return False

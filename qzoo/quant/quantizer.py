@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError
-from qzoo.quant.derived import fx_node
 from qzoo.quant.fake_quant import Grid, fake_quantize, grid
 from qzoo.quant.grouped import SHARED_BY_GROUPS, is_shared_by_groups
 from qzoo.quant.learned_scale import SMALLEST_LEARNED, learned_fake_quantize
+from qzoo.quant.tracing import fx_node
 from qzoo.schema.quantizer import QuantizerSpec
 
 State = Literal["off", "calibrating", "quantizing"]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.tracing import is_captured
 
 
 class _Kept(NamedTuple):
@@ -71,7 +72,7 @@ def _is_made_of(kept: _Kept, quantizer: TensorQuantizer, weight: Tensor) -> bool
 
 
 def _can_be_kept(weight: Tensor, amax: Tensor) -> bool:
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if is_captured():
         return False
     if torch.is_grad_enabled() and (weight.requires_grad or amax.requires_grad):
         return False

@@ -39,7 +39,7 @@ def _mend(graph: ir.Graph, layer: ir.Node) -> bool:
         return False
     rows = by_channel(layer, stored.values)
     before = np.broadcast_to(stored.scale.astype(np.float64), len(rows))
-    after = _usable(before, ~rows.any(1), np.abs(_bias(layer, len(rows))), _step_of_input(layer))
+    after = _usable(before, np.asarray(~rows.any(1)), np.abs(_bias(layer, len(rows))), _step_of_input(layer))
     of_type = np.finfo(stored.scale.dtype)
     after = np.maximum(after, of_type.smallest_subnormal if of_type.bits == 16 else of_type.tiny)
     after = after.astype(stored.scale.dtype).astype(np.float64)
