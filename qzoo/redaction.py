@@ -27,6 +27,7 @@ SHORTEST = 4
 LARGEST_TOKEN_FILE = 100_000
 """Bytes."""
 
+# What repeats in front of something else is bounded: text is anybody's, and searching it has to take linear time.
 _PATTERNS = (
     (re.compile(r"hf_[A-Za-z0-9]{6,}|api_org_[A-Za-z0-9]{6,}|gh[pousr]_[A-Za-z0-9]{20,}"), HIDDEN),
     (re.compile(r"\bbearer\s+[^\s'\"]+", re.IGNORECASE), HIDDEN),
@@ -37,10 +38,11 @@ _PATTERNS = (
         ),
         rf"\1{HIDDEN}",
     ),
-    (re.compile(r"([a-z][a-z0-9+.-]*://)[^\s/?#@'\"<>]+@", re.IGNORECASE), rf"\1{HIDDEN}@"),
+    (re.compile(r"([a-z][a-z0-9+.-]{0,30}://)[^\s/?#@'\"<>]+@", re.IGNORECASE), rf"\1{HIDDEN}@"),
     (
         re.compile(
-            r"([?&;#](?:[\w.-]*(?:token|secret|passw|pwd|api-?_?key|signature|credential|auth)[\w.-]*|sig|key|code)=)"
+            r"([?&;#](?:[\w.-]{0,60}(?:token|secret|passw|pwd|api-?_?key|signature|credential|auth)[\w.-]{0,60}"
+            r"|sig|key|code)=)"
             r"[^&\s'\"<>#]+",
             re.IGNORECASE,
         ),
@@ -49,8 +51,8 @@ _PATTERNS = (
 )
 _OF_ADDRESSES = re.compile(r"proxy|endpoint|url|mirror|host", re.IGNORECASE)
 """Names of variables that may hold an address with a password."""
-_USERINFO = re.compile(r"(?:\w+://)?(\S+)@")
-_STORED = re.compile(r"^\s*\w*token\w*\s*=\s*(\S+)", re.MULTILINE)
+_USERINFO = re.compile(r"(?<!\S)(?:\w+://)?(\S+)@")
+_STORED = re.compile(r"^[ \t]*\w{0,60}token\w{0,60}[ \t]*=[ \t]*(\S+)", re.MULTILINE)
 
 
 def redact(text: str) -> str:

@@ -68,7 +68,11 @@ def requantize_replaced(model: nn.Module) -> list[str]:
     }
     quantized = [path for path, layer in replaced.items() if is_quantizable(layer)]
     # timm takes a classifier away by putting an Identity in its place; nothing is left to quantize.
-    in_float = [path for path in replaced if path not in quantized and not isinstance(replaced[path], nn.Identity)]
+    in_float = [
+        path
+        for path in replaced
+        if not (path in quantized or isinstance(replaced[path], nn.Identity) or _is_elsewhere(model, path, made))
+    ]
     for path in quantized:
         _take_over(replaced[path], made.quantizers[path])
     for path in in_float:
@@ -82,7 +86,7 @@ def _refuse_vanished(model: nn.Module, made: Provenance) -> None:
     gone = [
         f"{path}.{role}_quantizer"
         for path in made.quantizers
-        if _module_at(model, path) is None
+        if _module_at(model, path) is None and not _is_elsewhere(model, path, made)
         for role in made.quantizers[path]
     ]
     present = quantizers(model)
@@ -103,6 +107,12 @@ def _name(made: Provenance) -> str:
 
 def _is_float(layer: nn.Module) -> bool:
     return has_weight(layer) and not isinstance(layer, QuantizedLayer)
+
+
+def _is_elsewhere(model: nn.Module, path: str, made: Provenance) -> bool:
+    """Whether the layer that was quantized at a path stands at another one now, as behind what a `Sequential` lost."""
+    old = set(made.quantizers[path].values())
+    return any(module in old for module in model.modules())
 
 
 def _is_a(model: nn.Module, path: str, block: str) -> bool:

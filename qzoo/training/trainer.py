@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
-from qzoo.distributed import world_size
+from qzoo.distributed import meet, world_size
 from qzoo.quant.outputs import logits_of
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.training.averaging import Average
@@ -163,10 +163,11 @@ class Trainer:
             logits = logits_of(self._forward(x))
             teachers = self.teacher(x) if self.teacher else None
         loss = loss_of(logits, y, self.spec, teachers)
-        # Of several processes none may stop alone: a NaN reaches all of them through the gradients.
-        if world_size() == 1 and not math.isfinite(loss.detach()):
+        if not math.isfinite(loss.detach()):
             with self.precision.autocast():
                 raise NotFinite(diagnose_loss(self.model, x))
+        # A process that failed on its batch says so here; the others would wait for its gradients.
+        meet()
         self.optimizer.zero_grad()
         self._backward(loss)
         self.precision.unscale(self.optimizer)
@@ -203,6 +204,7 @@ class Trainer:
 def _wrapped(model: nn.Module, execution: Execution) -> Any:
     forward: Any = model
     if world_size() > 1:
+        meet()  # no process waits in the wrapper for one that failed before
         # Statistics are averaged at the end of each epoch; a static graph may have parameters that nothing uses.
         forward = DistributedDataParallel(model, broadcast_buffers=False, static_graph=True)
     return torch.compile(forward) if execution.compile else forward

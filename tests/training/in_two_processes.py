@@ -58,12 +58,25 @@ def uneven() -> str:
     return ""
 
 
-def not_finite() -> str:
-    """Where one process alone gets images that are not finite, all stop."""
-    spec = FinetuneSpec(epochs=1, lr=0.01, batch_size=64)
-    x, y = next(iter(images(spec).epoch(0)))
+def failures() -> dict[str, str]:
+    """What each process says where the one of rank 1 alone can't go on."""
+    x, y = next(iter(images(FinetuneSpec(epochs=1, lr=0.01, batch_size=64)).epoch(0)))
+    of_rank_1 = {
+        "not finite": (x * torch.nan, y),
+        "no label": (x, torch.full_like(y, -100)),
+        "no class": (x, y + 10),
+        "other shape": (x.repeat(1, 3, 1, 1), y),
+        "loss": (x, y),
+    }
+    return {name: failure(name, batch if rank() else (x, y)) for name, batch in of_rank_1.items()}
+
+
+def failure(name: str, batch: tuple[torch.Tensor, torch.Tensor]) -> str:
+    model = fresh()
+    if rank() and name == "loss":
+        model.linear.register_forward_hook(lambda layer, args, y: y * torch.nan)
     try:
-        finetune(fresh(), [(x * torch.nan if rank() else x, y)], spec)
+        finetune(model, [batch], FinetuneSpec(epochs=1, lr=0.01, batch_size=64))
     except QzooError as error:
         return str(error)
     return ""
@@ -73,7 +86,7 @@ def main() -> None:
     dist.init_process_group("gloo")
     state, top1 = a_run()
     found: dict[str, Any] = {"gradients": one_step(), "state": state, "top1": torch.tensor(top1), "uneven": uneven()}
-    found["not finite"] = not_finite()
+    found |= failures()
     torch.save(found, Path(sys.argv[1]) / f"{rank()}.pt")
     # Both are done. Taking the group down aborts at times, in Gloo's threads, while Python ends.
     dist.barrier()

@@ -6,11 +6,20 @@ import itertools
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 
 import pytest
 
 from qzoo.training.interrupts import SIGNALS, Interrupts, noticing_interrupts
+
+
+@pytest.fixture(autouse=True)
+def hanging_up_ends_a_process() -> Iterator[None]:
+    """As it does where the tests were not started with nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def handlers() -> list[object]:

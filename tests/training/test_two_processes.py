@@ -65,8 +65,16 @@ def test_a_batch_that_can_not_be_shared_is_refused(two: list[dict[str, Any]]) ->
         )
 
 
-def test_a_process_with_nan_stops_all(two: list[dict[str, Any]]) -> None:
-    for process in two:
-        assert process["not finite"].startswith(
-            "Training stopped at step 0 of epoch 1: the gradient of linear.bias holds"
-        )
+@pytest.mark.parametrize(
+    ("failure", "text"),
+    [
+        ("not finite", "Item 0 of the images, float32 (32, 1, 8, 8), holds NaN or Inf"),
+        ("no label", "Item 0 of the images has the label -100"),
+        ("no class", "Item 0 of the images: its labels are"),
+        ("other shape", "Item 0 of the images, float32 (32, 3, 8, 8): DigitsResNet does not run on it"),
+        ("loss", "Training stopped at step 0 of epoch 1: the output of linear holds NaN or Inf"),
+    ],
+)
+def test_a_process_that_fails_stops_all(failure: str, text: str, two: list[dict[str, Any]]) -> None:
+    assert two[1][failure].startswith(text)
+    assert two[0][failure].startswith(f"The process of rank 1 failed: {text}")
