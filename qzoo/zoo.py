@@ -127,7 +127,8 @@ def _rules_of(name: str) -> ResolvedVariant:
 
 def recipe(name: str | Path | Recipe) -> Recipe:
     """Returns the recipe that a name or a path belongs to; a recipe itself as it is."""
-    return name if isinstance(name, Recipe) else find(str(name))[0].recipe
+    # Its dicts may be written to; those that the catalogue keeps may not.
+    return name if isinstance(name, Recipe) else find(str(name))[0].recipe.model_copy(deep=True)
 
 
 def transform(name: str | Path | Recipe) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from qzoo import environment
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean, shown
+from qzoo.files import stamp
 from qzoo.schema.library import RESIDUAL_VARIANT, is_library_name, library_recipe
 from qzoo.schema.loading import load_recipe, validate
 from qzoo.schema.recipe import Recipe, Scheme, Variant
@@ -116,8 +117,15 @@ class Catalog:
 
     @classmethod
     def load(cls) -> Catalog:
-        """Returns the catalogue of the shipped recipes and of the folders in `QZOO_RECIPES`."""
-        return cls([environment.packaged(), *environment.recipe_folders()])
+        """Returns the catalogue of the shipped recipes and of the folders in `QZOO_RECIPES`.
+
+        It is the same one, with what it has read, for as long as no file comes, goes or is written.
+        """
+        catalog = cls([environment.packaged(), *environment.recipe_folders()])
+        try:
+            return _kept(tuple(catalog.folders), stamp(catalog._yaml_files()), Path.cwd())
+        except (OSError, RecipeError):
+            return catalog  # whoever uses it is told what is wrong
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -233,6 +241,12 @@ class Catalog:
                 if path.resolve() not in seen:
                     seen.add(path.resolve())
                     yield path
+
+
+@lru_cache(maxsize=4)
+def _kept(folders: tuple[Path, ...], files: object, here: Path) -> Catalog:
+    """Returns a catalogue; of the arguments the files' stamp and the folder that messages start from are compared."""
+    return Catalog(list(folders))
 
 
 def _all_schemes(recipe: Recipe, where: str, lines: Lines, shared: dict[str, SchemeEntry]) -> dict[str, SchemeEntry]:

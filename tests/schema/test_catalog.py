@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import qzoo
 from qzoo.errors import QzooError, RecipeError, UnknownNameError
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
@@ -155,3 +156,25 @@ def test_a_recipe_made_in_python_has_an_entry(mine: Path) -> None:
     )
     entry = RecipeEntry.from_recipe(recipe, "mine")
     assert (entry.where, entry.variants, set(entry.schemes) >= {"int8", "fp8"}) == ("<recipe>", ["a"], True)
+
+
+def test_what_was_read_is_kept_until_a_file_changes(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(mine / "my_net.yaml")
+    assert "my_net_fp8" in Catalog.load().names()
+    with monkeypatch.context() as nothing_is_read:
+        nothing_is_read.setattr("qzoo.schema.loading.read_yaml", None)
+        nothing_is_read.setattr("qzoo.schema.catalog.read_yaml", None)
+        assert "my_net_fp8" in Catalog.load().names()
+    write(path, RECIPE.replace("fp8: {scheme: fp8}", "int4: {}"))
+    assert "my_net_int4" in Catalog.load().names()
+    assert "my_net_fp8" not in Catalog.load().names()
+    write(mine / "another.yaml")
+    assert "another_fp8" in Catalog.load().names()
+    path.unlink()
+    assert "my_net" not in Catalog.load().names()
+
+
+def test_a_recipe_that_is_written_to_is_nobody_elses() -> None:
+    recipe = qzoo.recipe("resnet8_digits")
+    recipe.variants.clear()
+    assert "int8" in qzoo.recipe("resnet8_digits").variants
