@@ -136,8 +136,10 @@ def _errors_of_names(name: str) -> Iterator[QzooError]:
     path = Path(name).expanduser()
     try:
         data, lines = read_yaml(path) if path.is_file() else ({}, {})
-        base = data.get("base") if isinstance(data, dict) else None
-        recipe = Recipe.model_validate({"base": base, "dataset": data.get("dataset"), "variants": {"any": {}}})
+        said = data if isinstance(data, dict) else {}
+        recipe = Recipe.model_validate(
+            {"base": said.get("base"), "dataset": said.get("dataset"), "variants": {"any": {}}}
+        )
     except (QzooError, ValueError):
         return  # what is wrong with it is said already
     entry = replace(RecipeEntry.from_recipe(recipe, path.stem), path=path, lines=lines)

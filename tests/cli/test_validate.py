@@ -126,3 +126,12 @@ def test_a_missing_file_is_no_near_match() -> None:
     Path("perc.yaml").write_text(GOOD)
     output = CliRunner().invoke(app, ["validate", "nope.yaml"]).output
     assert "There is no recipe file nope.yaml. `qzoo list` shows" in output
+
+
+@pytest.mark.parametrize(
+    ("text", "held"), [("", "nothing"), ("hello\n", "a text"), ("- a\n", "a list"), ("7\n", "a int")]
+)
+def test_a_file_that_is_no_mapping(text: str, held: str) -> None:
+    [found] = validated(text)
+    [problem] = found["problems"]
+    assert problem["message"].startswith(f"a.yaml holds {held}; a recipe is a mapping")
