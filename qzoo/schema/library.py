@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from qzoo.errors import LONGEST_NAME, UnknownNameError, shown
+from qzoo.schema.limits import is_sound
 from qzoo.schema.recipe import Base, Recipe, Variant
 
 LIBRARIES = ("timm", "torchvision")
@@ -29,11 +31,16 @@ def library_recipe(name: str, schemes: Iterable[str]) -> Recipe:
             is told when it is built.
         schemes: names of the known schemes.
 
+    Raises:
+        UnknownNameError: no library can have a model of such a name.
+
     Example:
         >>> list(library_recipe("timm/resnet18", ["int8", "fp8"]).variants)
         ['int8', 'fp8', 'int8_residual']
     """
     source, _, architecture = name.partition("/")
+    if not 0 < len(architecture) <= LONGEST_NAME or not is_sound(architecture):
+        raise UnknownNameError(f"{source} has no model '{shown(architecture)}'.")
     variants = {scheme: Variant(scheme=scheme) for scheme in schemes}
     residual = Variant.model_validate({"scheme": "int8", "residual": "skip"})
     base = Base.model_validate({"source": source, "architecture": architecture})

@@ -16,6 +16,8 @@ from qzoo.schema.rule import RESIDUAL
 MOST_COMPARED = 5
 """Names of a rule that a message repeats, and for which it looks for similar ones."""
 _WILD = re.compile(r"[*?\[]")
+_CLASS = re.compile(r"\[!?+\]?+[^\]]*\]")
+"""`[a-z]` in a glob."""
 
 
 def matches(rule: BoundRule, target: Layer | Operator) -> bool:
@@ -88,8 +90,31 @@ def _any_glob(globs: tuple[str, ...] | None, name: str) -> bool:
 def _compiled(globs: tuple[str, ...]) -> Callable[[str], bool]:
     """Returns what tells whether one of the globs matches a name: it is asked once for each layer of a model."""
     plain = frozenset(glob for glob in globs if not _WILD.search(glob))
-    wild = re.compile("|".join(translate(glob) for glob in dict.fromkeys(globs) if glob not in plain) or r"(?!)")
-    return lambda name: name in plain or wild.match(name) is not None
+    wild = [(glob, *_needed(glob)) for glob in dict.fromkeys(globs) if glob not in plain]
+
+    def matches_name(name: str) -> bool:
+        # Making an expression takes a thousand times as long as seeing that it can't match.
+        likely = (glob for glob, part, fewest in wild if fewest <= len(name) and part in name)
+        return name in plain or any(_expression(glob).match(name) for glob in likely)
+
+    return matches_name
+
+
+def _needed(glob: str) -> tuple[str, int]:
+    """Returns the longest text that is part of every name a glob matches, and how many signs such a name has at least.
+
+    Example:
+        >>> _needed("layer[12].*.conv?")
+        ('layer', 13)
+    """
+    before, closing, after = glob.rpartition("]")
+    outline = _CLASS.sub("?", before + closing) + after
+    return max(re.split(r"[*?]", outline), key=len), len(outline.replace("*", ""))
+
+
+@lru_cache(maxsize=4096)
+def _expression(glob: str) -> re.Pattern[str]:
+    return re.compile(translate(glob))
 
 
 def _nearest(rule: BoundRule, layers: Sequence[Layer]) -> list[str]:

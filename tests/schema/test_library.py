@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from qzoo.errors import UnknownNameError
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.library import is_library_name, library_recipe
 from qzoo.schema.resolve import resolve
@@ -15,6 +16,13 @@ def test_names_of_a_librarys_models(name: str) -> None:
 @pytest.mark.parametrize("name", ["resnet18", "timm.yaml", "timm/mine.yaml", "other/resnet18", "timm"])
 def test_other_names(name: str) -> None:
     assert is_library_name(name) is (name == "timm")
+
+
+@pytest.mark.parametrize("architecture", ["", "a" * 100_000, "a\udcff"])
+def test_names_that_no_library_can_have(architecture: str) -> None:
+    with pytest.raises(UnknownNameError, match=r"^timm has no model '.*'\.$") as caught:
+        library_recipe(f"timm/{architecture}", ["int8"])
+    assert len(str(caught.value)) < 1_000
 
 
 def test_a_variant_for_each_scheme_and_one_with_residuals() -> None:

@@ -139,6 +139,16 @@ def test_a_glob_of_many_stars_takes_no_time() -> None:
     assert time.perf_counter() - began < 5
 
 
+@pytest.mark.parametrize("glob", ["*[a-z]", "?", "*x?"])
+def test_long_globs_that_no_name_can_match_are_not_compiled(glob: str) -> None:
+    rules = [{"match": {"name": f"{glob * (9_000 // len(glob))}{n}"}, "input": False} for n in range(100)]
+    recipe = Recipe.model_validate({**HEAD, "variants": {"int8": {"rules": rules}}})
+    began = time.perf_counter()
+    with pytest.raises(RuleError, match="and 80 more rules"):
+        bind(resolve(RecipeEntry.from_recipe(recipe, "mine"), "int8"), [Layer("layer1.conv1", ("Linear",), True)])
+    assert time.perf_counter() - began < 3
+
+
 SHIPPED = [
     json.loads(entry.recipe.model_dump_json(by_alias=True, exclude_none=True)) for entry in Catalog.load().entries
 ]
