@@ -20,6 +20,9 @@ TRANSIENT = (408, 429, 500, 502, 503, 504)
 LONGEST_PAUSE = 30.0
 """Seconds; a server that asks for more patience is given up on."""
 
+_AGAIN = "The hub does not answer as it should; trying again for up to half a minute."
+_OF_AN_ADDRESS = ("InvalidURL", "UnsupportedProtocol", "LocalProtocolError")
+"""Errors of the network's library about what it was given, a proxy or an endpoint: no other try helps."""
 _WITH_RETRIES = ("utils._http", "file_download")
 _OF_A_RETRY = re.compile(r"thrown while requesting|^Retrying in|Trying to resume|Max retries exceeded")
 
@@ -56,7 +59,7 @@ def retries_in_one_line() -> Iterator[None]:
             return True
         if not said:
             said.append(True)
-            print("The hub does not answer as it should; trying again for up to half a minute.", file=sys.stderr)
+            print(_AGAIN, file=sys.stderr)
         return False
 
     # A logger's filter does not see what its children write, which are one a module.
@@ -82,7 +85,8 @@ def patiently(call: Callable[[], T]) -> T:
             pause = _pause(error, 2.0 ** (attempt - 1))
             if pause is None:
                 raise
-            print(f"The hub does not answer as it should; next try in {pause:.0f} s.", file=sys.stderr)
+            if attempt == 1:
+                print(_AGAIN, file=sys.stderr)
             time.sleep(pause)
     return call()
 
@@ -95,6 +99,7 @@ def _pause(error: Exception, default: float) -> float | None:
     if response is None:
         # An OSError without an answer of the server is one of the connection, unless it is of the disk.
         network = type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore", "requests")
+        network = network and type(error).__name__ not in _OF_AN_ADDRESS
         truncated = "Consistency check failed" in str(error)
         offline = isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError)
         return default if (network or truncated or isinstance(error, ConnectionError)) and not offline else None
@@ -134,10 +139,12 @@ def _by_status(error: Exception) -> str:
         return "the hub asks for fewer requests (429). Wait some minutes, or log in: that raises the limit."
     if status is not None and status >= 500:
         return f"the hub fails with {status}, also after {TRIES} tries. Try again later."
-    return f"{_first(error)}. {_RETRY}"
+    hint = _ADDRESS if type(error).__name__ in _OF_AN_ADDRESS else _RETRY
+    return f"{_first(error)}. {hint}"
 
 
 _RETRY = "Try again; HF_ENDPOINT names a mirror, HF_HUB_OFFLINE=1 uses the cache alone."
+_ADDRESS = "Look at HF_ENDPOINT, and at the proxy: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY."
 _OFFLINE = (
     "is not in the cache, and HF_HUB_OFFLINE is set. Unset it, or fetch the model on another machine with `qzoo pull` "
     "and copy the folder."
@@ -146,4 +153,4 @@ _OFFLINE = (
 
 def _first(error: BaseException) -> str:
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return redact(f"{text.rstrip('.')}.")
+    return redact(text.rstrip("."))
