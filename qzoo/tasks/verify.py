@@ -8,9 +8,11 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from qzoo.build.bases import create_base
-from qzoo.errors import WeightsError
+from qzoo.data.catalog import evaluation_split
+from qzoo.errors import WeightsError, shown
 from qzoo.pretrained import artifact_file, create_pretrained
 from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.references import SPLITS
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.comparison import Exact, Usual, compare_exact, compare_usual
 from qzoo.tasks.evaluate import evaluate_images
@@ -136,4 +138,11 @@ def _check(claim: Receipt, resolved: ResolvedVariant) -> None:
         raise WeightsError(
             f"The receipt is of {claim.info.name or 'another variant'} ({claim.info.recipe_sha256[:12]}), this is "
             f"{resolved.name} ({resolved.digest[:12]}): another variant, or another state of its recipe."
+        )
+    # A folder of images has the name of whoever measured on it.
+    expected = (resolved.dataset, evaluation_split(resolved.dataset))
+    if resolved.dataset in SPLITS and (claim.info.dataset, claim.info.split) != expected:
+        raise WeightsError(
+            f"The receipt is of {shown(claim.info.dataset)} {shown(claim.info.split)}, and {resolved.name} is measured "
+            f"on {' '.join(expected)}. Make one on that: qzoo evaluate ... --receipt FILE"
         )

@@ -60,6 +60,14 @@ def changed(model: nn.Module, path: str, factor: float) -> nn.Module:
     return model
 
 
+@pytest.mark.parametrize("said", [{"dataset": "../../etc"}, {"split": "train"}])
+def test_a_receipt_of_other_images_is_refused(said: dict[str, str], receipt: Path, tmp_path: Path) -> None:
+    claim = load_receipt(receipt)
+    save_receipt(tmp_path / "other", replace(claim, info=claim.info.model_copy(update=said)))
+    with pytest.raises(WeightsError, match=r"The receipt is of .* is measured on digits test"):
+        verify(DIGITS, receipt=tmp_path / "other")
+
+
 def test_the_same_model_on_the_same_machine_is_identical(receipt: Path) -> None:
     result = verify(DIGITS, receipt=receipt)
     assert result.usual == Usual(images=597, identical=597, moved=0, flipped=0, largest=0)
