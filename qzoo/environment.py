@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from qzoo.errors import UnknownNameError
 
@@ -72,6 +73,20 @@ def expanded(path: str | Path, what: str) -> Path:
         whose = f"no user {user[1:]!r}" if len(user) > 1 else "no home folder of yours"
         hint = "Give the path without it" + ("" if len(user) > 1 else ", or set HOME, or QZOO_HOME for the cache")
     raise UnknownNameError(f"{what} is '{path}': there is {whose} on this machine. {hint}.")
+
+
+def check_endpoint() -> None:
+    """Refuses an address of the hub that is none: with it, the hub's client and timm can't even be imported.
+
+    Raises:
+        UnknownNameError: `HF_ENDPOINT` is malformed; the message does not show it, as it may hold a password.
+    """
+    try:
+        urlsplit(os.environ.get("HF_ENDPOINT", "")).port  # noqa: B018 - which is parsed now
+    except ValueError:
+        raise UnknownNameError(
+            "HF_ENDPOINT is no address. Give one such as https://huggingface.co, or unset it."
+        ) from None
 
 
 def packaged(relative: str = "") -> Path:

@@ -86,3 +86,14 @@ def test_names_that_no_disk_has(name: str) -> None:
     done = CliRunner().invoke(app, ["show", name])
     assert done.exit_code == 2, done.output
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("value", ["http://me:hunter2@[::1", "http://me:hunter2@host:99999999", "http://h:x hunter2"])
+def test_an_endpoint_that_is_no_address(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", value)
+    done = CliRunner().invoke(app, ["pull", "me/x"])
+    assert done.exit_code == 2
+    assert done.output.startswith("error HF_ENDPOINT is no address. Give one such as")
+    assert "hunter2" not in done.output
+    with pytest.raises(UnknownNameError, match="HF_ENDPOINT is no address"):
+        qzoo.create("hf-hub:me/x")

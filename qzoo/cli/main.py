@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from qzoo import environment
 from qzoo.cli import (
     benchmark,
     calibrate,
@@ -62,6 +63,7 @@ def _guarded(run: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(run)
     def command(*arguments: Any, **options: Any) -> None:
         try:
+            environment.check_endpoint()
             with placing(options.get("name")):
                 run(*arguments, **options)
         except PeerError as error:

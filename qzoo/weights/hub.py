@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from qzoo import environment
 from qzoo.errors import UnknownNameError, WeightsError
 from qzoo.schema.manifest import MANIFEST, FileName, read_manifest
 from qzoo.weights.hub_errors import explained, patiently
@@ -125,6 +126,7 @@ def _manifest(address: HubAddress) -> Published:
 
 
 def _download(address: HubAddress, name: str, again: bool = False) -> Path:
+    environment.check_endpoint()
     from huggingface_hub import hf_hub_download
 
     def download() -> str:
@@ -149,6 +151,7 @@ def publish(folder: Path, repo: str, *, private: bool | None = None, message: st
     Raises:
         WeightsError: no token, no right to write, or the hub can't be reached.
     """
+    environment.check_endpoint()
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     address, api = parse_address(repo), HfApi()
