@@ -20,16 +20,26 @@ ATTENTION = (("query", "query"), ("key", "key"), ("value", "value"))
 
 SPELLINGS: dict[str, tuple[Any, ...]] = {
     "add": (torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__),
-    "sub": (torch.sub, torch.subtract, Tensor.sub, Tensor.sub_, Tensor.__sub__, Tensor.__rsub__, Tensor.__isub__),
-    "mul": (torch.mul, torch.multiply, Tensor.mul, Tensor.mul_, Tensor.__mul__, Tensor.__rmul__, Tensor.__imul__),
+    "sub": (
+        torch.sub, torch.subtract, Tensor.sub, Tensor.sub_, Tensor.subtract, Tensor.subtract_, Tensor.__sub__,
+        Tensor.__rsub__, Tensor.__isub__,
+    ),
+    "mul": (
+        torch.mul, torch.multiply, Tensor.mul, Tensor.mul_, Tensor.multiply, Tensor.multiply_, Tensor.__mul__,
+        Tensor.__rmul__, Tensor.__imul__,
+    ),
     "div": (
-        torch.div, torch.divide, Tensor.div, Tensor.div_, Tensor.__truediv__, Tensor.__rdiv__, Tensor.__itruediv__,
+        torch.div, torch.divide, torch.true_divide, Tensor.div, Tensor.div_, Tensor.divide, Tensor.divide_,
+        Tensor.true_divide, Tensor.true_divide_, Tensor.__truediv__, Tensor.__rdiv__, Tensor.__itruediv__,
     ),
     "matmul": (
         torch.matmul, torch.mm, torch.bmm, Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.__matmul__, Tensor.__rmatmul__,
     ),
     "einsum": (torch.einsum,),
-    "cat": (torch.cat, torch.concat, torch.concatenate),
+    "cat": (
+        torch.cat, torch.concat, torch.concatenate, torch.hstack, torch.vstack, torch.row_stack, torch.dstack,
+        torch.column_stack,
+    ),
     "stack": (torch.stack,),
     "softmax": (torch.softmax, Tensor.softmax, F.softmax),
     "sdpa": (F.scaled_dot_product_attention,),
@@ -55,7 +65,9 @@ MOVES = frozenset({
     "new_empty", "new_zeros", "new_ones", "new_full", "channel_shuffle", "native_channel_shuffle", "data", "H", "mH",
     "dropout2d", "alpha_dropout", "rot90", "positive", "ravel", "alias", "cpu", "cuda", "double", "bfloat16",
     "dropout1d", "dropout3d", "feature_alpha_dropout", "requires_grad", "moveaxis", "adjoint", "meshgrid",
-    "take_along_dim", "scatter", "scatter_", "where",
+    "take_along_dim", "scatter", "scatter_", "where", "swapdims", "hsplit", "vsplit", "dsplit", "fliplr", "flipud",
+    "repeat_interleave", "copy", "narrow_copy", "unsafe_chunk", "unsafe_split", "real", "conj", "resolve_conj",
+    "resolve_neg", "view_as_complex", "view_as_real", "atleast_1d", "atleast_2d", "atleast_3d", "as_strided",
 })  # fmt: skip
 """Operators that move values and compute none: what is quantized stays so."""
 
@@ -102,10 +114,15 @@ def operator_name(function: Callable[..., Any]) -> str:
     known = _NAMES.get(function)
     if known is not None:
         return known
-    name = getattr(function, "__name__", type(function).__name__)
+    name = _own_name(function)
     if name in ("__get__", "__set__"):
         name = getattr(getattr(function, "__self__", None), "__name__", name)
     return name.strip("_")
+
+
+def _own_name(function: Callable[..., Any]) -> str:
+    """Returns what a spelling is called: `torch.ops.aten.add_.Tensor`, which says its overload too, is `add_`."""
+    return str(getattr(function, "__name__", type(function).__name__)).partition(".")[0]
 
 
 def writes_in_place(function: Callable[..., Any], kwargs: dict[str, Any]) -> bool:
@@ -115,7 +132,7 @@ def writes_in_place(function: Callable[..., Any], kwargs: dict[str, Any]) -> boo
         >>> writes_in_place(torch.Tensor.add_, {}), writes_in_place(torch.Tensor.add, {})
         (True, False)
     """
-    name = getattr(function, "__name__", "")
+    name = _own_name(function)
     return function in IN_PLACE or kwargs.get("inplace") is True or (name.endswith("_") and name[-2:] != "__")
 
 

@@ -346,6 +346,12 @@ UNCHANGED = {
     "there and back": lambda block, x: x.permute(0, 2, 3, 1).permute(0, 3, 1, 2) + block.gate(x),
     "out of a list": lambda block, x: torch.stack([x, x])[0] + block.gate(x),
     "positive": lambda block, x: +x.float() + block.gate(x),
+    "axes swapped and swapped back": lambda block, x: x.swapdims(1, 2).swapdims(1, 2) + block.gate(x).sigmoid(),
+    "cut and put together": lambda block, x: torch.hstack(torch.hsplit(x, 2)) + block.gate(x),
+    "turned round and back": lambda block, x: x.fliplr().fliplr().flipud().flipud() + block.gate(x),
+    "repeated once": lambda block, x: x.repeat_interleave(1, 0).repeat_interleave(1, 1) + block.gate(x),
+    "true_divide": lambda block, x: torch.true_divide(x, 1).divide(1).multiply(1).subtract(0) + block.gate(x),
+    "an operator of aten": lambda block, x: torch.ops.aten.add.Tensor(block.gate(x), torch.ops.aten.clone.default(x)),
 }
 
 

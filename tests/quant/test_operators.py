@@ -43,10 +43,11 @@ def _as_they_were() -> None:
 
 BINARY = {
     "add": [lambda a, b: a + b, torch.add, lambda a, b: a.add(b), lambda a, b: a.add(other=b),
-            lambda a, b: torch.add(input=a, other=b), lambda a, b: a.add_(b), lambda a, b: a.__iadd__(b)],
-    "sub": [lambda a, b: a - b, torch.sub, torch.subtract],
-    "mul": [lambda a, b: a * b, lambda a, b: a.mul_(b), torch.multiply],
-    "div": [lambda a, b: a / b, torch.div, lambda a, b: a.__itruediv__(b)],
+            lambda a, b: torch.add(input=a, other=b), lambda a, b: a.add_(b), lambda a, b: a.__iadd__(b),
+            torch.ops.aten.add, torch.ops.aten.add.Tensor, torch.ops.aten.add_.Tensor],
+    "sub": [lambda a, b: a - b, torch.sub, torch.subtract, lambda a, b: a.subtract(b)],
+    "mul": [lambda a, b: a * b, lambda a, b: a.mul_(b), torch.multiply, lambda a, b: a.multiply_(b)],
+    "div": [lambda a, b: a / b, torch.div, lambda a, b: a.__itruediv__(b), torch.true_divide, lambda a, b: a.divide(b)],
     "matmul": [lambda a, b: a @ b, torch.matmul, lambda a, b: a.mm(b)],
     "einsum": [lambda a, b: torch.einsum("ij,jk", a, b), lambda a, b: torch.einsum("ij,jk", [a, b])],
 }  # fmt: skip
@@ -76,6 +77,7 @@ def test_a_number_is_no_operand(run: Any, name: str, operand: str) -> None:
 @pytest.mark.parametrize(("run", "name", "names"), [
     (lambda a, b: torch.cat([a, b]), "cat", ["input", "input"]),
     (lambda a, b: torch.cat(tensors=(a, b), dim=1), "cat", ["input", "input"]),
+    (lambda a, b: torch.hstack([a, b]), "cat", ["input", "input"]),
     (lambda a, b: torch.stack([a, b]), "stack", ["input", "input"]),
     (lambda a, b: F.scaled_dot_product_attention(a, b, value=b), "sdpa", ["query", "key", "value"]),
     (lambda a, b: F.softmax(a, dim=1), "softmax", ["input"]),
@@ -97,6 +99,7 @@ def test_other_operators(run: Any, name: str, names: list[str]) -> None:
 @pytest.mark.parametrize(("run", "written"), [
     (lambda a, b: a.add_(b), True), (lambda a, b: a.__iadd__(b), True), (lambda a, b: a.relu_(), True),
     (lambda a, b: F.relu(a, inplace=True), True), (lambda a, b: torch.relu_(a), True),
+    (torch.ops.aten.add_.Tensor, True), (torch.ops.aten.add.Tensor, False),
     (lambda a, b: a + b, False), (lambda a, b: F.relu(a), False), (lambda a, b: a.__add__(b), False),
 ])  # fmt: skip
 def test_what_writes_in_place(run: Any, written: bool) -> None:
