@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from qzoo.build.devices import device_of
-from qzoo.build.provenance import Provenance, provenance
+from qzoo.build.provenance import Provenance, provenance, stayed_in_float
 from qzoo.errors import UnsupportedError, some
 from qzoo.quant.derived import float_name
 from qzoo.quant.layers import QuantizedLayer, channel_shape, has_weight, is_quantizable, quantize_layer, quantizer_of
 from qzoo.quant.quantizer import TensorQuantizer
-from qzoo.quant.ranges import quantizers
 from qzoo.quant.weight_ranges import layer_weight_amax
 
 
@@ -50,6 +49,8 @@ def requantize_replaced(model: nn.Module) -> list[str]:
     of the old one, range and all, and a weight range from its own weight. What is no convolution, linear or pooling
     layer, such as a `Sequential`, stays in float.
 
+    What was wrapped afterwards, as by `nn.Sequential(normalize, model)`, is looked for inside.
+
     Returns:
         The paths of the layers that are quantized anew.
 
@@ -60,19 +61,23 @@ def requantize_replaced(model: nn.Module) -> list[str]:
     Warns:
         ReplacedHeadWarning: names them, and those that stay in float.
     """
-    made = provenance(model) or Provenance()
+    anew = []
+    for prefix, part in list(model.named_modules()):
+        if (made := provenance(part)) is not None:
+            anew += [f"{prefix}.{path}".strip(".") for path in _requantize(part, made)]
+    return anew
+
+
+def _requantize(model: nn.Module, made: Provenance) -> list[str]:
+    standing = {path: layer for path in _left(model, made) if (layer := _module_at(model, path)) is not None}
     replaced = {
         path: layer
-        for path in made.quantizers
-        if (layer := _module_at(model, path)) is not None and not isinstance(layer, QuantizedLayer)
+        for path, layer in standing.items()
+        if not isinstance(layer, QuantizedLayer) and not stayed_in_float(layer)
     }
     quantized = [path for path, layer in replaced.items() if is_quantizable(layer)]
     # timm takes a classifier away by putting an Identity in its place; nothing is left to quantize.
-    in_float = [
-        path
-        for path in replaced
-        if not (path in quantized or isinstance(replaced[path], nn.Identity) or _is_elsewhere(model, path, made))
-    ]
+    in_float = [path for path in replaced if path not in quantized and not isinstance(replaced[path], nn.Identity)]
     for path in quantized:
         _take_over(replaced[path], made.quantizers[path])
     for path in in_float:
@@ -82,16 +87,25 @@ def requantize_replaced(model: nn.Module) -> list[str]:
     return quantized
 
 
+def _left(model: nn.Module, made: Provenance) -> list[str]:
+    """Returns the planned paths of layers that are no part of the model any more.
+
+    Deleting a block of a `Sequential` moves those behind it to other paths, where they are quantized as before.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, QuantizedLayer)]
+    present = {quantizer for layer in layers for quantizer in layer.children()}
+    return [path for path, roles in made.quantizers.items() if not present.issuperset(roles.values())]
+
+
 def _refuse_vanished(model: nn.Module, made: Provenance) -> None:
-    gone = [
-        f"{path}.{role}_quantizer"
-        for path in made.quantizers
-        if _module_at(model, path) is None and not _is_elsewhere(model, path, made)
-        for role in made.quantizers[path]
-    ]
-    present = quantizers(model)
-    bare = [path for path, block in made.operators.items() if path not in present and _is_a(model, path, block)]
-    new = [path for path, layer in model.named_modules() if _is_float(layer) and path not in made.left_float]
+    left = _left(model, made)
+    gone = [name for path in left if _module_at(model, path) is None for name in _names(made, path)]
+    layers = [path for path in left if isinstance(_module_at(model, path), QuantizedLayer)]
+    here = [name for path in layers for name in _names(made, path)]
+    here += [path for path, block in made.operators.items() if _is_a(model, path, block)]
+    bare = [path for path in here if not isinstance(_module_at(model, path), TensorQuantizer)]
+    floats = [path for path, layer in model.named_modules() if _is_float(layer) and not stayed_in_float(layer)]
+    new = [path for path in floats if path not in made.left_float]
     if bare or (gone and new):
         came = f" Layers with weights came that have none: {some(new, 3)}." if new else ""
         raise UnsupportedError(
@@ -101,18 +115,17 @@ def _refuse_vanished(model: nn.Module, made: Provenance) -> None:
         )
 
 
+def _names(made: Provenance, path: str) -> list[str]:
+    """Returns the paths of the quantizers that the plan gave to the layer at a path."""
+    return [f"{path}.{role}_quantizer".lstrip(".") for role in made.quantizers[path]]
+
+
 def _name(made: Provenance) -> str:
     return made.variant.name if made.variant else "its plan"
 
 
 def _is_float(layer: nn.Module) -> bool:
     return has_weight(layer) and not isinstance(layer, QuantizedLayer)
-
-
-def _is_elsewhere(model: nn.Module, path: str, made: Provenance) -> bool:
-    """Whether the layer that was quantized at a path stands at another one now, as behind what a `Sequential` lost."""
-    old = set(made.quantizers[path].values())
-    return any(module in old for module in model.modules())
 
 
 def _is_a(model: nn.Module, path: str, block: str) -> bool:
@@ -127,7 +140,7 @@ def _report(model: nn.Module, quantized: list[str], in_float: list[str]) -> None
             f"{', '.join(quantized)} was replaced after the model was quantized: the new layer is quantized like the "
             "old one; its weight range is computed anew, its input range is kept.",
             ReplacedHeadWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     if in_float:
         kinds = ", ".join(f"{path} (by {type(model.get_submodule(path)).__name__})" for path in in_float)
@@ -135,7 +148,7 @@ def _report(model: nn.Module, quantized: list[str], in_float: list[str]) -> None
             f"{kinds} was replaced after the model was quantized and stays in float. Replace layers in the float "
             "model, then quantize it with qzoo.quantize.",
             ReplacedHeadWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

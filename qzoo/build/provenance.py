@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from qzoo.quant.layers import QuantizedLayer
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.recipe import Base
 from qzoo.schema.resolve import ResolvedVariant
 
 _ATTRIBUTE = "_qzoo_provenance"
+_IN_FLOAT = "_qzoo_in_float"
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,15 @@ def provenance(model: nn.Module) -> Provenance | None:
 def remember(model: nn.Module, made: Provenance) -> None:
     """Notes in the model how it was made, in place."""
     model.__dict__[_ATTRIBUTE] = made
+
+
+def mark_in_float(model: nn.Module) -> None:
+    """Notes in every module of a quantized model that is no quantized layer that it was there, and stayed as it was."""
+    for module in model.modules():
+        if not isinstance(module, QuantizedLayer):
+            module.__dict__[_IN_FLOAT] = True
+
+
+def stayed_in_float(module: nn.Module) -> bool:
+    """Whether a module was there when the model was quantized, here or at another path, and is no quantized layer."""
+    return _IN_FLOAT in module.__dict__

@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from qzoo.build.devices import device_of
 from qzoo.build.operators import class_names, find_operators
-from qzoo.build.provenance import Provenance, provenance, remember
+from qzoo.build.provenance import Provenance, mark_in_float, provenance, remember
 from qzoo.build.read_as_data import is_read_as_data
 from qzoo.build.training_only import is_for_training_only
 from qzoo.errors import RuleError, UnsupportedError, some
@@ -81,6 +81,7 @@ def carry_out(model: nn.Module, plan: Plan) -> None:
     operators = {planned.path: float_name(model.get_submodule(planned.module)) for planned in at_sites}
     before, left_float = provenance(model) or Provenance(), frozenset(plan.left_float)
     remember(model, replace(before, quantizers=made, operators=operators, left_float=left_float))
+    mark_in_float(model)
 
 
 def plan_quantizers(model: nn.Module, variant: ResolvedVariant, example: Any = None, *, whole: bool = False) -> Plan:

@@ -13,6 +13,7 @@ from timm.utils.model import reparameterize_model
 from torch import Tensor, nn
 
 import qzoo
+from qzoo.build.heads import ReplacedHeadWarning, requantize_replaced
 from qzoo.errors import UnsupportedError
 from qzoo.quant.ranges import quantizers
 
@@ -87,3 +88,53 @@ def test_what_is_taken_away_leaves_nothing_in_float(way: str) -> None:
         del model[1]
     assert qzoo.evaluate(model, [(X, Y)]).images == 2
     assert quantizers(model)
+
+
+TAKEN: dict[str, Callable[[nn.Module], None]] = {
+    "deleted": lambda layer: delattr(layer, "weight_quantizer"),
+    "None": lambda layer: setattr(layer, "weight_quantizer", None),
+    "identity": lambda layer: setattr(layer, "weight_quantizer", nn.Identity()),
+}
+
+
+@pytest.mark.parametrize("way", TAKEN)
+def test_a_layer_that_lost_a_quantizer_is_named(way: str, tmp_path: Path) -> None:
+    model = calibrated()
+    TAKEN[way](model[1].conv)
+    text = r"1 of the quantizers that int8 gave this model are gone: 1\.conv\.weight_quantizer\. It would compute in"
+    for user in ("evaluate", "save", "export"):
+        with pytest.raises(UnsupportedError, match=text):
+            USERS[user](model, tmp_path)
+
+
+@pytest.mark.parametrize("wrap", [nn.Sequential, nn.DataParallel])
+def test_what_was_wrapped_is_looked_for_inside(wrap: Callable[[nn.Module], nn.Module], deployed: nn.Module) -> None:
+    with pytest.raises(UnsupportedError, match=TEXT):
+        qzoo.evaluate(wrap(deployed), [(X, Y)])
+    model = wrap(calibrated())
+    assert qzoo.evaluate(model, [(X, Y)]).images == 2
+    inner = next(part for part in model.children())
+    inner[4] = nn.Linear(3, 7)
+    with pytest.warns(ReplacedHeadWarning, match="4 was replaced"):
+        qzoo.evaluate(model, [(X, Y)])
+    assert torch.equal(inner[4].weight_quantizer.amax, inner[4].weight.detach().abs().amax(1, keepdim=True))
+
+
+def test_layers_behind_a_deleted_one_keep_their_quantizers_and_what_was_float_stays() -> None:
+    torch.manual_seed(0)
+    attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)  # whose out_proj is left in float
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), attention, nn.Flatten(), nn.Linear(40, 4)).eval()
+    x = torch.rand(2, 5, 8)
+    model = qzoo.calibrate(qzoo.quantize(model, "int8"), [x])
+    kept = model[2].linear1.input_quantizer.amax.clone()
+    del model[1]
+    assert qzoo.evaluate(model, [(x, Y)]).images == 2  # and no word
+    assert torch.equal(model[1].linear1.input_quantizer.amax, kept)
+    assert len(quantizers(model)) == 8
+
+
+def test_a_layer_of_its_own_class_again_is_quantized_again() -> None:
+    model = calibrated()
+    model[4].__class__ = nn.Linear
+    with pytest.warns(ReplacedHeadWarning, match="4 was replaced"):
+        assert requantize_replaced(model) == ["4"]
