@@ -20,7 +20,7 @@ from torch.fx import Proxy
 from torch.overrides import TorchFunctionMode
 
 from qzoo.errors import UnsupportedError
-from qzoo.quant.derived import Derived, derive
+from qzoo.quant.derived import Derived, derive, runs_own_forward
 from qzoo.quant.operators import Operand, counts, operands, operator_name, with_operand, writes_in_place
 from qzoo.quant.tracing import fx_node
 from qzoo.schema.plan import Site
@@ -85,6 +85,8 @@ class QuantizedBlock(Derived):
         """Runs the block's own forward, with its quantizers at its operators."""
         if (node := fx_node(self, args, kwargs)) is not None:
             return node
+        if runs_own_forward(self):
+            return super().forward(*args, **kwargs)
         own = _OwnOperators(self, _RUNNING.next_call(self) if self.operator_calls > 1 else 0)
         _RUNNING.frames.append(own)
         try:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 OWN_FORWARD = "own_forward"
 """Where the forward is kept that somebody put on the instance, in front of that of its class."""
+
+
+class _Own(threading.local):
+    """Which modules run the forward that somebody put on them, on this thread."""
+
+    def __init__(self) -> None:
+        self.running: set[int] = set()
+
+
+_OWN = _Own()
+
+
+def runs_own_forward(module: nn.Module) -> bool:
+    """Whether a forward that was put on the module is running, and now calls the one that it wraps."""
+    return OWN_FORWARD in module.__dict__ and id(module) in _OWN.running
 
 
 class Derived(nn.Module):
@@ -21,7 +38,26 @@ class Derived(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the module's own forward: that of its class, or one that was put on the instance before."""
         own = self.__dict__.get(OWN_FORWARD)
-        return super().forward(*args, **kwargs) if own is None else own(*args, **kwargs)
+        if own is None or runs_own_forward(self):
+            return super().forward(*args, **kwargs)
+        _OWN.running.add(id(self))
+        try:
+            return own(*args, **kwargs)
+        finally:
+            _OWN.running.discard(id(self))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # On the instance a forward would hide that of the subclass.
+        if name == "forward":
+            self.__dict__[OWN_FORWARD] = value
+        else:
+            super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name == "forward" and OWN_FORWARD in self.__dict__:
+            del self.__dict__[OWN_FORWARD]
+        else:
+            super().__delattr__(name)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # The class was made at run time, so a copy or a file is told how to make it again.
@@ -41,10 +77,19 @@ def derive(module: nn.Module, mixin: type[Derived]) -> None:
     """Gives a module, in place, the subclass of its own class; one that has it already stays as it is."""
     if isinstance(module, mixin):
         return
-    module.__class__ = derived_class(mixin, type(module))  # type: ignore[arg-type]
+    module.__class__ = _beneath_parametrizations(type(module), mixin, is_parametrized(module))
     if "forward" in module.__dict__:
         # On the instance it would hide the forward of the subclass.
         module.__dict__[OWN_FORWARD] = module.__dict__.pop("forward")
+
+
+def _beneath_parametrizations(kind: Any, mixin: type[Derived], parametrized: bool) -> Any:
+    """Returns a derived class; that of a parametrization stays on top, where `remove_parametrizations` expects it."""
+    if not parametrized:
+        return derived_class(mixin, kind)
+    (plain,) = kind.__bases__
+    content = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
+    return type(kind.__name__, (derived_class(mixin, plain),), content)
 
 
 def underive(module: nn.Module) -> None:

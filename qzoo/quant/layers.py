@@ -20,7 +20,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from qzoo.quant.derived import OWN_FORWARD, Derived, derive
+from qzoo.errors import UnsupportedError
+from qzoo.quant.derived import OWN_FORWARD, Derived, derive, runs_own_forward
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.tracing import fx_node
 from qzoo.quant.weight_cache import WeightCache
@@ -108,6 +109,8 @@ class QuantizedLayer(Derived):
         args = () if input is None else (input, *args)
         if (node := fx_node(self, args, kwargs)) is not None:
             return node
+        if runs_own_forward(self):
+            return super().forward(*args, **kwargs)
         args, kwargs = self._with_quantized_input(args, kwargs)
         if "weight_quantizer" not in self._modules:
             return self._quantized("output", super().forward(*args, **kwargs))
@@ -145,13 +148,19 @@ class QuantizedLayer(Derived):
         self.__dict__.pop("_cache", None)
 
     def _with_quantized_input(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        if args:
-            return (self._quantized("input", args[0]), *args[1:]), kwargs
+        """Quantizes the first tensor that the layer is given, in the order of its own forward's parameters."""
+        if quantizer_of(self, "input") is None:
+            return args, kwargs
+        place = next((place for place, value in enumerate(args) if isinstance(value, Tensor)), None)
+        if place is not None:
+            return (*args[:place], self._quantized("input", args[place]), *args[place + 1 :]), kwargs
         own = self.__dict__.get(OWN_FORWARD) or self.float_class.forward
-        names = [name for name in inspect.signature(own).parameters if name != "self"]
-        if not names or names[0] not in kwargs:
-            return args, kwargs  # of which the layer's own forward says what it lacks
-        return args, {**kwargs, names[0]: self._quantized("input", kwargs[names[0]])}
+        names = [name for name in (*inspect.signature(own).parameters, *kwargs) if isinstance(kwargs.get(name), Tensor)]
+        if names:
+            return args, {**kwargs, names[0]: self._quantized("input", kwargs[names[0]])}
+        if any(isinstance(value, (list, tuple, dict)) for value in (*args, *kwargs.values())):
+            raise UnsupportedError(_without_tensor(self, (*args, *kwargs.values())))
+        return args, kwargs  # of which the layer's own forward says what it lacks
 
     def _quantized(self, role: str, x: Tensor) -> Tensor:
         quantizer = quantizer_of(self, role)
@@ -173,6 +182,14 @@ class QuantizedLayer(Derived):
 def quantizer_of(layer: nn.Module, role: str) -> TensorQuantizer | None:
     """Returns the layer's quantizer of a role, or None."""
     return cast("TensorQuantizer | None", layer._modules.get(f"{role}_quantizer"))
+
+
+def _without_tensor(layer: nn.Module, given: tuple[Any, ...]) -> str:
+    kinds = ", ".join(type(value).__name__ for value in given)
+    return (
+        f"{type(layer).__name__} was given ({kinds}) and no tensor, so its input can't be quantized. Let its forward "
+        "take the tensor as an argument, or leave the input of the layer in float with a rule: input: false."
+    )
 
 
 class _Sight(threading.local):
@@ -202,6 +219,7 @@ def float_weight(layer: nn.Module) -> Tensor:
         return weight
     if not isinstance(layer, QuantizedLayer):
         return layer.weight  # type: ignore[return-value]
+    _see_weight_first(layer)
     own = _own_weight(layer)
     if own is not None and own.fget is not None:
         return own.fget(layer)  # type: ignore[no-any-return]

@@ -3,16 +3,18 @@ from __future__ import annotations
 import copy
 import io
 import types
+from unittest import mock
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
+from qzoo.errors import UnsupportedError
 from qzoo.quant.calibration import calibrate_weights
 from qzoo.quant.derived import underive
 from qzoo.quant.fake_quant import fake_quantize, grid
-from qzoo.quant.layers import channel_shape, quantize_layer
+from qzoo.quant.layers import QuantizedLayer, channel_shape, quantize_layer
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.quantizer import QuantizerSpec
 
@@ -303,16 +305,63 @@ def _wrapped(layer: nn.Module) -> None:
     layer.forward = types.MethodType(lambda self, x: self.inner(x) * 2, layer)  # type: ignore[method-assign]
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["replaced-then-quantized", "quantized-then-replaced"])
 @pytest.mark.parametrize("replace", [_bound, _wrapped])
-def test_a_forward_on_the_instance_is_run_quantized(replace) -> None:  # type: ignore[no-untyped-def]
+def test_a_forward_on_the_instance_is_run_quantized(replace, first: bool) -> None:  # type: ignore[no-untyped-def]
     layer, x = nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8)
-    replace(layer)
+    if first:
+        replace(layer)
     quantized(layer)
+    if not first:
+        replace(layer)
     plain = nn.Conv2d(3, 4, 3)
     with torch.no_grad():
         plain.weight.copy_(fake_quantize(layer.weight, layer.weight_quantizer.amax, grid()))
         plain.bias.copy_(layer.bias)
     assert torch.equal(layer(x), plain(fake_quantize(x, torch.tensor(2.0), grid())) * 2)
+
+
+def test_a_forward_that_was_put_back_or_taken_away_is_the_layers_own() -> None:
+    layer, x = quantized(nn.Conv2d(3, 4, 3)), torch.randn(1, 3, 8, 8)
+    right, kept = layer(x), layer.forward
+    _bound(layer)
+    assert not torch.equal(layer(x), right)
+    layer.forward = kept  # type: ignore[method-assign]
+    assert torch.equal(layer(x), right)
+    with mock.patch.object(layer, "forward", lambda x: x):
+        assert layer(x).shape == x.shape
+    assert torch.equal(layer(x), right)
+    _bound(layer)
+    del layer.forward
+    assert torch.equal(layer(x), right)
+    with pytest.raises(AttributeError):
+        del layer.forward
+
+
+class Gained(nn.Conv2d):
+    def forward(self, gain: float, *images: Tensor, x: Tensor | None = None) -> Tensor:
+        return super().forward(images[0] if x is None else x) * gain
+
+
+def test_the_first_tensor_is_the_input() -> None:
+    layer, x = quantized(Gained(3, 4, 3)), torch.randn(1, 3, 8, 8)
+    weight = fake_quantize(layer.weight, layer.weight_quantizer.amax, grid())
+    right = nn.functional.conv2d(fake_quantize(x, torch.tensor(2.0), grid()), weight, layer.bias) * 2
+    assert torch.equal(layer(2.0, x), right)
+    assert torch.equal(layer(2.0, x=x), right)
+    assert torch.equal(layer(gain=2.0, x=x), right)
+
+
+class Joined(nn.Conv2d):
+    def forward(self, images: list[Tensor]) -> Tensor:
+        return super().forward(torch.cat(images, 1))
+
+
+def test_a_layer_that_takes_no_tensor_says_so() -> None:
+    layer, x = quantized(Joined(3, 4, 3)), torch.randn(1, 3, 8, 8)
+    text = r"QuantJoined was given \(list\) and no tensor, .* leave the input of the layer in float"
+    with pytest.raises(UnsupportedError, match=text):
+        layer(list(x.split(1, 1)))
 
 
 class Halve(nn.Module):
@@ -374,6 +423,27 @@ def test_the_way_back_to_float_keeps_a_parametrization(first: bool) -> None:
     underive(layer)
     del layer.input_quantizer, layer.weight_quantizer
     assert torch.equal(layer(x), right)
+
+
+@pytest.mark.parametrize("name", LATER)
+@pytest.mark.parametrize("first", [True, False], ids=["parametrized-then-quantized", "quantized-then-parametrized"])
+def test_a_parametrization_may_be_taken_away(name: str, first: bool) -> None:
+    layer, x = nn.Conv2d(3, 4, 3), torch.randn(1, 3, 8, 8)
+    if first:
+        LATER[name](layer)
+    quantized(layer)
+    if not first:
+        LATER[name](layer)
+        calibrate_weights(layer)  # before the layer ran
+    with torch.no_grad():
+        before = layer(x)
+    parametrize.remove_parametrizations(layer, "weight")
+    assert isinstance(layer, QuantizedLayer)
+    assert isinstance(layer.weight, nn.Parameter)
+    for again in (layer, copy.deepcopy(layer)):
+        torch.testing.assert_close(again(x), before)
+    underive(layer)
+    assert type(layer) is nn.Conv2d
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.trace:FutureWarning", "ignore:.*trace_method:FutureWarning")
