@@ -24,6 +24,7 @@ from qzoo.quant.grouped import along_weight
 from qzoo.quant.last_use import is_last_use
 from qzoo.quant.pieces import in_pieces, pieces
 from qzoo.quant.tracing import is_traced
+from qzoo.quant.transforms import is_transformed
 
 Format = Literal["int", "e4m3", "e5m2"]
 
@@ -85,6 +86,8 @@ def fake_quantize(x: Tensor, amax: Tensor, on: Grid, *, kept: bool = False) -> T
         tensor([0., 1., 1.])
     """
     amax = along_weight(amax, x)
+    if is_transformed(x):
+        return _followed_straight_through(x, amax, on)
     # A traced graph has no place for a function of our own, and no gradient.
     if torch.is_grad_enabled() and x.requires_grad and not is_traced():
         return _StraightThrough.apply(x, amax, on, kept)  # type: ignore[no-any-return]
@@ -169,6 +172,12 @@ def _quantize_dequantize(x: Tensor, amax: Tensor, on: Grid) -> Tensor:
             torch.mul(source, scale, out=part).round_().clamp_(on.low, on.high).div_(divisor)
         return y
     return quantize(x, amax, on).div_(divisor).to(x.dtype)
+
+
+def _followed_straight_through(x: Tensor, amax: Tensor, on: Grid) -> Tensor:
+    """Returns what `_StraightThrough` does, of operators that every transform can follow; what is added is 0."""
+    inside = torch.where((x >= (0.0 if on.low == 0 else -amax)) & (x <= amax), x, 0.0)
+    return _quantize_dequantize(x.detach(), amax, on) + (inside - inside.detach())
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qzoo.quant.transforms import is_transformed
+
 
 def pass_between(
     grad: Tensor, x: Tensor, low: Tensor | float, high: Tensor | float, into: Tensor | None = None
@@ -34,9 +36,9 @@ def pass_between(
 
 
 def is_plain(grad: Tensor, x: Tensor) -> bool:
-    """Whether the one pass serves: float32 on a CPU, and no compiler that would fuse the steps."""
+    """Whether the one pass serves: float32 on a CPU, and neither a compiler nor a transform of `torch.func`."""
     plain = x.dtype == grad.dtype == torch.float32 and x.device.type == "cpu"
-    return plain and not torch.compiler.is_compiling()
+    return plain and not torch.compiler.is_compiling() and not (is_transformed(grad) or is_transformed(x))
 
 
 def _is_scalar(low: Tensor | float, high: Tensor | float) -> bool:

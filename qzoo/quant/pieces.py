@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qzoo.quant.tracing import is_captured
+from qzoo.quant.transforms import is_transformed
 
 PIECE = 1 << 19
 """Values that pass all steps while they are in the cache."""
@@ -23,7 +24,7 @@ def in_pieces(x: Tensor, scale: Tensor, large: int | None = None) -> bool:
         scale: `()`, or it would have to be cut too.
         large: from how many values on it is faster; default `LARGE`.
     """
-    if is_captured():
+    if is_captured() or is_transformed(x):
         return False
     if x.dtype != torch.float32 or x.device.type != "cpu" or scale.dim():
         return False

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.tracing import is_captured
+from qzoo.quant.transforms import is_transformed
 
 
 class _Kept(NamedTuple):
@@ -82,4 +83,4 @@ def _can_be_kept(weight: Tensor, amax: Tensor) -> bool:
 def _has_values(tensor: Tensor) -> bool:
     """Whether comparing the tensor is cheap and possible: no fake or distributed tensor, none of a batch of models."""
     plain = type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu"
-    return plain and torch.func.debug_unwrap(tensor) is tensor
+    return plain and not is_transformed(tensor)
