@@ -9,14 +9,16 @@ draws: hooks on the children tell when one of them is running.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
-from torch.fx import Proxy
+from torch.fx import GraphModule, Proxy
 from torch.overrides import TorchFunctionMode
 
 from qzoo.errors import UnsupportedError
@@ -132,7 +134,37 @@ class QuantizedContainer(QuantizedBlock):
         return {name: child for name, child in self._modules.items() if name not in own}
 
 
+class QuantizedGraph(QuantizedBlock):
+    """Of a graph of `torch.fx`, which writes its forward into its class: anew after a change, and for each copy."""
+
+    def recompile(self) -> Any:
+        """Writes the forward anew, behind the quantizers."""
+        with _as_float(self):
+            return self.recompile()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """Copies the graph, and what torch leaves out: the quantizers, which no node of it names."""
+        with _as_float(self):
+            twin = copy.deepcopy(self, memo)
+        for own, copied in ((self.__dict__, twin.__dict__), (self._modules, twin._modules)):
+            copied.update({name: copy.deepcopy(value, memo) for name, value in own.items() if name not in copied})
+        derive(twin, QuantizedGraph)
+        return twin
+
+
+@contextmanager
+def _as_float(graph: QuantizedGraph) -> Iterator[None]:
+    kind = type(graph)
+    graph.__class__ = kind.float_class  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        graph.__class__ = kind
+
+
 def _mixin(block: nn.Module) -> type[QuantizedBlock]:
+    if isinstance(block, GraphModule):
+        return QuantizedGraph
     return QuantizedContainer if isinstance(block, nn.Sequential | nn.ModuleList | nn.ModuleDict) else QuantizedBlock
 
 
