@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from qzoo.build.bases import base_transform, create_base
-from qzoo.build.quantize import quantize_in_place
+from qzoo.build.quantize import quantize_in_place, refuse_lazy
 from qzoo.errors import UnknownNameError
 from qzoo.pretrained import check_published, create_pretrained, is_at_hand, warn_of_unpinned
 from qzoo.quant.copying import copy_model
@@ -107,6 +107,7 @@ def quantize(
     if not isinstance(scheme, str | ResolvedVariant):
         raise TypeError(f"qzoo.quantize takes the name of a scheme or a variant, not a {type(scheme).__name__}.")
     rules = _rules_of(scheme) if isinstance(scheme, str) else scheme
+    refuse_lazy(model)  # which can't even be copied
     quantized = copy_model(model)
     quantize_in_place(quantized, rules if residual is None else with_residual(rules, residual), example)
     return quantized

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from qzoo.build.devices import device_of
@@ -103,7 +104,7 @@ def plan_quantizers(model: nn.Module, variant: ResolvedVariant, example: Any = N
         UnlikelyPercentileWarning: a percentile below 50.
     """
     _refuse_quantized(model)
-    _refuse_lazy(model)
+    refuse_lazy(model)
     warn_of_unlikely(variant.rules)
     operators = find_operators(model, example) if whole or variant.speaks_of_operators else []
     plan = bind(variant, [_described(path, layer) for path, layer in quantizable_layers(model).items()], operators)
@@ -126,13 +127,23 @@ def _refuse_quantized(model: nn.Module) -> None:
         raise UnsupportedError("This model is quantized already. Start again from the float one.")
 
 
-def _refuse_lazy(model: nn.Module) -> None:
-    lazy = [path for path, module in model.named_modules() if any(map(is_lazy, module.parameters(recurse=False)))]
+def refuse_lazy(model: nn.Module) -> None:
+    """Refuses a model whose layers have no weights yet.
+
+    Raises:
+        UnsupportedError: names them.
+    """
+    lazy = [path for path, module in model.named_modules() if any(map(is_lazy, _held(module)))]
     if lazy:
         raise UnsupportedError(
             f"{some(lazy, 3)} of {type(model).__name__} has no weights yet: a lazy layer makes them when it first "
             "runs. Run the model once, model(images), and then quantize it."
         )
+
+
+def _held(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters(recurse=False)
+    yield from module.buffers(recurse=False)
 
 
 def _described(path: str, layer: nn.Module) -> Layer:

@@ -143,11 +143,12 @@ def _checked_labels(batch: Batch) -> Tensor:
         raise DataError(f"{batch.name} has labels {described(labels)}. {_labels_are(batch)}")
     if len(labels) != batch.images:
         raise DataError(f"{batch.name} has {batch.images} images but {len(labels)} labels.")
+    labels = labels.long()  # of unsigned ones torch can't tell the least
     if labels.numel() and int(labels.min()) < 0:
         raise DataError(
             f"{batch.name} has the label {int(labels.min())}. {_labels_are(batch)} Leave out what has none."
         )
-    return labels.long()
+    return labels
 
 
 def _labels_are(batch: Batch) -> str:

@@ -157,3 +157,10 @@ def test_a_model_of_two_inputs_is_calibrated_and_measured(form: str) -> None:
     report = qzoo.sensitivity(model, [batch])
     assert {layer.name for layer in report.layers} >= {"image", "meta", "head"}
     assert all(layer.alone.sqnr_db is None or math.isfinite(layer.alone.sqnr_db) for layer in report.layers)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint32, torch.uint64])
+def test_unsigned_labels_are_labels(dtype: torch.dtype) -> None:
+    (batch,) = as_batches([(torch.rand(2, 3, 8, 8), torch.tensor([1, 9]).to(dtype))], torch.device("cpu"))
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [1, 9]

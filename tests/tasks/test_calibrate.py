@@ -200,3 +200,11 @@ def test_a_lazy_layer_has_to_run_first() -> None:
     x = torch.rand(2, 3, 8, 8)
     model(x)
     assert qzoo.calibrate(qzoo.quantize(model, "int8"), [x])(x).shape == (2, 2)
+
+
+def test_a_lazy_batch_norm_has_to_run_first() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyBatchNorm2d(affine=False)).eval()
+    with pytest.raises(UnsupportedError, match=r"^1 of Sequential has no weights yet: a lazy layer makes them when"):
+        qzoo.quantize(model, "int8")
+    model(torch.rand(2, 3, 8, 8))
+    assert type(qzoo.quantize(model, "int8")[0]).__name__ == "QuantConv2d"
