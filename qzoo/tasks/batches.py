@@ -64,6 +64,8 @@ def as_batches(images: Any, device: torch.device) -> Iterator[Batch]:
             raise DataError(f"{batch.name} is {described(batch.inputs)}; expected {FORMS}.")
         for tensor in tensors:
             _check_tensor(tensor, batch)
+        if not batch.images:
+            raise DataError(f"{batch.name}, {described(batch.inputs)}, holds no image; expected at least one.")
         labels = None if batch.labels is None else _checked_labels(batch).to(device)
         yield Batch(tree_map(partial(_moved, device), batch.inputs), labels, position)
 
@@ -107,7 +109,7 @@ def _arguments(inputs: Any) -> Any:
 
 
 def _moved(device: torch.device, leaf: Any) -> Any:
-    return leaf.to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf
+    return leaf.detach().to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf
 
 
 def _check_tensor(tensor: Tensor, batch: Batch) -> None:
@@ -126,6 +128,8 @@ def _check_tensor(tensor: Tensor, batch: Batch) -> None:
 def _unusual(tensor: Tensor) -> str | None:
     if tensor.is_meta:
         return "on the meta device"
+    if isinstance(tensor, torch.masked.MaskedTensor):
+        return "masked"
     if tensor.is_nested or tensor.is_quantized:
         return "nested" if tensor.is_nested else "quantized"
     return None if tensor.layout == torch.strided else str(tensor.layout)

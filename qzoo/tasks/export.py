@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from qzoo.build.example import runnable_example
 from qzoo.build.heads import requantize_replaced
 from qzoo.build.identity import identity
+from qzoo.build.modes import evaluation_mode
 from qzoo.errors import DataError, UnsupportedError
 from qzoo.files import replacing
 from qzoo.quant.copying import copy_model
@@ -26,6 +27,7 @@ from qzoo.tasks.batches import Batch, as_batches, described
 from qzoo.tasks.machine import environment
 from qzoo.tasks.parity_fault import fault_of
 from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.running import Runner
 from qzoo.zoo import create
 
 
@@ -91,7 +93,7 @@ def export(
     model = _on_the_cpu(create(model, pretrained=True) if isinstance(model, str) else model)
     require_one_input(model, example)
     model = runnable_model(model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress)
-    compared = None if images is None else _Compared(images)
+    compared = None if images is None else _Compared(images, model)
     shape = compared.first[:1] if compared and example is None else example
     graph = to_onnx(model, runnable_example(model) if shape is None else shape, target, dynamic=dynamic, rest=rest)
     if int4 and not store_in_four_bits(graph.graph):
@@ -119,17 +121,27 @@ def export(
 
 
 class _Compared:
-    """Images to compare on; the first batch is looked at before."""
+    """Images to compare on, which the model runs on; the first batch is looked at before."""
 
-    def __init__(self, images: Any) -> None:
-        self.batches = (_one_tensor(batch) for batch in as_batches(images, torch.device("cpu")))
+    def __init__(self, images: Any, model: nn.Module) -> None:
+        self.model, self.runner = model, Runner(model)
+        self.shapes: set[torch.Size] = set()
+        self.batches = (self._checked(batch) for batch in as_batches(images, torch.device("cpu")))
         first = next(self.batches, None)
-        if first is None or not len(first):
+        if first is None:
             raise DataError("There is no image to compare on. Give at least one, or leave out images=.")
         self.first = first
 
     def __iter__(self) -> Iterator[Tensor]:
         return chain([self.first], self.batches)
+
+    def _checked(self, batch: Batch) -> Tensor:
+        images = _one_tensor(batch)
+        if images.shape[1:] not in self.shapes:
+            with evaluation_mode(self.model), torch.no_grad():
+                self.runner(batch._replace(inputs=images))
+            self.shapes.add(images.shape[1:])
+        return images
 
 
 def _one_tensor(batch: Batch) -> Tensor:

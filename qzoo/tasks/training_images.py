@@ -19,7 +19,7 @@ from qzoo.distributed import rank, world_size
 from qzoo.errors import DataError
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.recipe import Base
-from qzoo.tasks.batches import as_batches
+from qzoo.tasks.batches import as_batches, described
 
 SEEDS_APART = 1_000_003
 """Between the augmentation seeds of two epochs."""
@@ -154,7 +154,10 @@ class GivenImages:
         if first is None:
             raise DataError("There are no images to train on.")
         if not (isinstance(first, (tuple, list)) and len(first) == 2):
-            raise DataError(f"Training needs pairs (x, y) of images and labels, not {type(first).__name__}.")
+            raise DataError(
+                "Training needs pairs (x, y) of images and labels, not "
+                f"{type(first).__name__}. Item 0 of the images is {described(first)}."
+            )
         self.images = self.steps * next(as_batches([first], torch.device("cpu"))).images * world_size()
 
     def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:

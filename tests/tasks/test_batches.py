@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -164,3 +165,43 @@ def test_unsigned_labels_are_labels(dtype: torch.dtype) -> None:
     (batch,) = as_batches([(torch.rand(2, 3, 8, 8), torch.tensor([1, 9]).to(dtype))], torch.device("cpu"))
     assert batch.labels is not None
     assert batch.labels.tolist() == [1, 9]
+
+
+@pytest.mark.parametrize("task", ["calibrate", "evaluate", "finetune"])
+def test_a_batch_of_no_image_is_named(model: nn.Module, task: str) -> None:
+    empty = (torch.rand(0, 3, 8, 8), torch.zeros(0, dtype=torch.long))
+    with pytest.raises(DataError, match=r"^Item 0 of the images, float32 \(0, 3, 8, 8\), holds no image"):
+        next(as_batches([empty], torch.device("cpu")))
+    call = {
+        "calibrate": lambda: qzoo.calibrate(model, [empty[0]]),
+        "evaluate": lambda: qzoo.evaluate(model, [empty]),
+        "finetune": lambda: qzoo.finetune(model, [empty], epochs=1, lr=1e-3),
+    }[task]
+    with pytest.raises(DataError, match=r"^Item 0 of the images"):
+        call()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 8, 8, 1)])
+def test_export_names_the_batch_that_the_model_does_not_run_on(
+    model: nn.Module, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    for images in ([torch.rand(shape)], [X, torch.rand(shape)]):
+        text = rf"^Item {len(images) - 1} of the images, float32 \({shape[0]}, {shape[1]}, .* does not run on it"
+        with pytest.raises(DataError, match=text):
+            qzoo.export(model, tmp_path / "x.onnx", "onnxruntime", images=images)
+
+
+def test_images_that_want_gradients_are_images() -> None:
+    x = torch.rand(2, 3, 8, 8, requires_grad=True)
+    for given in (x, x * 1):
+        (batch,) = as_batches([given], torch.device("cpu"))
+        assert not batch.inputs.requires_grad
+        assert torch.equal(batch.inputs, x if given is x else given)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors:UserWarning")
+def test_a_masked_tensor_is_no_batch() -> None:
+    with pytest.raises(
+        DataError, match=r"Item 0 of the images is masked, float32 \(4, 1, 8, 8\); expected an ordinary"
+    ):
+        next(as_batches([torch.masked.MaskedTensor(X, X > 0.5)], CPU))
