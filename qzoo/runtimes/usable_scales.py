@@ -46,9 +46,14 @@ def _mend(graph: ir.Graph, layer: ir.Node) -> bool:
     if (after == before).all():
         return False
     ratio = along_channels(layer, before / after, stored.values.shape)
-    values = np.rint(stored.values.astype(np.float64) * ratio).astype(stored.values.dtype)
-    layer.replace_input_with(1, dequantized(graph, layer, stored, values, after, "usable"))
+    layer.replace_input_with(1, dequantized(graph, layer, stored, _scaled(stored.values, ratio), after, "usable"))
     return True
+
+
+def _scaled(values: Array, ratio: Array) -> Array:
+    """Returns stored values times a ratio, in their own type; where it is 1 they stay, those of FP8 too."""
+    scaled = values.astype(np.float64) * ratio
+    return (np.rint(scaled) if values.dtype.kind in "iu" else scaled).astype(values.dtype)
 
 
 def _usable(scale: Array, empty: Array, bias: Array, step: float | None) -> Array:

@@ -136,6 +136,23 @@ def test_an_activation_that_holds_nothing_gives_zeros_and_keeps_the_bias(tmp_pat
     assert worst(tmp_path / "a.onnx", model(X).detach().numpy()) < 1e-5
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_values_of_fp8_beside_an_empty_channel_stay(runtime: str) -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 4, 3)
+    with torch.no_grad():
+        layer.weight.pow_(5)  # most are fractions of a step of whole numbers
+        layer.weight[1] = 0
+    model = qzoo.calibrate(qzoo.quantize(nn.Sequential(layer).eval(), "fp8", example=X), [X])
+    stored = stored_weight(next(nodes(to_onnx(model, X[:1], runtime_named(runtime)).graph, "Conv")))
+    assert stored is not None
+    weight = layer.weight.detach()
+    amax = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-20)
+    right = (weight * (448 / amax)).to(torch.float8_e4m3fn).float().numpy()
+    assert ((right != np.rint(right)).mean()) > 0.2
+    assert np.array_equal(stored.values.astype(np.float32), right)
+
+
 def test_what_fits_stays_as_it_is() -> None:
     torch.manual_seed(0)
     layer = nn.Conv2d(3, 6, 3)
