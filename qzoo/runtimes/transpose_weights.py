@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from qzoo.runtimes.graph import DEQUANTIZE, add_constant, constant, consumers, nodes, producer, take_place
+from qzoo.runtimes.graph import DEQUANTIZE, add_constant, constant, nodes, producer, take_place
 
 
 def transpose_weights(graph: ir.Graph) -> int:
@@ -13,7 +13,8 @@ def transpose_weights(graph: ir.Graph) -> int:
 
     A linear layer of more than two dimensions is exported as a matrix product with the transposed weight; runtimes see
     a quantized product only where the product itself reads DequantizeLinear. No value changes, and the scales run along
-    the axis that the channels go to.
+    the axis that the channels go to. Who reads it untransposed too, as a layer called on two and on three dimensions,
+    keeps it as it is.
     """
     return sum(_transposed(graph, node) for node in nodes(graph, "Transpose"))
 
@@ -21,7 +22,7 @@ def transpose_weights(graph: ir.Graph) -> int:
 def _transposed(graph: ir.Graph, node: ir.Node) -> bool:
     stored = producer(node.inputs[0], DEQUANTIZE)
     values = None if stored is None else constant(stored.inputs[0])
-    if stored is None or values is None or any(one.op_type != "Transpose" for one in consumers(stored.outputs[0])):
+    if stored is None or values is None:
         return False
     order = list(node.attributes["perm"].as_ints()) if "perm" in node.attributes else [*range(values.ndim)][::-1]
     name = stored.inputs[0].name if stored.inputs[0] is not None else None
