@@ -10,7 +10,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from qzoo.quant.outputs import named_tensors
+from qzoo.quant.outputs import LOGITS, named_tensors
 
 
 def names_of_outputs(model: nn.Module, images: Tensor) -> list[str]:
@@ -40,14 +40,17 @@ def flat_outputs(model: nn.Module) -> Iterator[None]:
 def name_outputs(graph: ir.Graph, names: list[str]) -> None:
     """Gives the outputs of a graph their names; each becomes a value of its own, which is neither input nor constant.
 
-    A name that an input or a constant has gets a number.
+    A name that an input or a constant has gets a number; but what is judged by, `logits`, keeps it, and an empty one
+    becomes its place.
     """
+    if LOGITS in names and LOGITS in graph.initializers:
+        graph.initializers[LOGITS].name = f"{LOGITS}.constant"
     taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
     for place, name in enumerate(names):
         value = graph.outputs[place]
         if value.producer() is None or value in list(graph.outputs)[:place]:
             value = graph.outputs[place] = _copied(graph, value)
-        own, number = name, 1
+        own, number = name or f"output_{place}", 1
         while own in taken:
             number += 1
             own = f"{name}_{number}"

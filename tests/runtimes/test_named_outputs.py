@@ -90,6 +90,49 @@ def test_what_is_no_tensor_is_told(tmp_path: Path) -> None:
         qzoo.export(calibrated("a number"), tmp_path / "a.onnx", "onnxruntime", images=[X])
 
 
+class Constants(nn.Module):
+    """Has a constant that is called `logits`, as an output may be."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head, self.kind, self.logits = nn.Conv2d(3, 4, 1), kind, nn.Parameter(torch.randn(4, 1, 1))
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.head(x) * self.logits
+        made = {
+            "computed": {"boxes": x[:, :2], "logits": y},
+            "the constant itself": {"map": y, "logits": self.logits},
+            "alone": y,
+            "no name": {"": y, "x": x},
+        }
+        return made[self.kind]
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("computed", ["boxes", "logits"]),
+        ("the constant itself", ["map", "logits"]),
+        ("alone", ["logits"]),
+        ("no name", ["output_0", "x"]),
+    ],
+)
+def test_the_output_that_is_judged_by_keeps_its_name_and_each_has_one(
+    kind: str, names: list[str], tmp_path: Path
+) -> None:
+    model = qzoo.calibrate(qzoo.quantize(Constants(kind).eval(), "int8", example=X), [X])
+    report = qzoo.export(model, tmp_path / "a.onnx", "onnxruntime", images=[X])
+    session = onnxruntime.load(tmp_path / "a.onnx", optimized=False)
+    assert [one.name for one in session.get_outputs()] == names
+    with torch.no_grad():
+        expected = named_tensors(model(X))
+    for found, right in zip(session.run(None, {"images": X.numpy()}), expected.values(), strict=True):
+        np.testing.assert_allclose(found, right.detach().numpy(), atol=1e-5)
+    assert report.parity is not None
+    assert report.parity.logit_difference_plain < 1e-5
+
+
 class TwoInputs(nn.Module):
     """Takes more than images."""
 
