@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import ast
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -79,8 +79,8 @@ def bypass(graph: ir.Graph, value: ir.Value, instead: ir.Value) -> None:
 
 def scope(node: ir.Node) -> str:
     """Returns the path of the innermost module that a node comes from, as torch's exporter noted it."""
-    # The note is a list of names as Python prints it; no name of a module holds a quotation mark.
-    names = re.findall(r"'([^']*)'", node.metadata_props.get(SCOPES, ""))
+    # The note is a list of names as Python prints it.
+    names = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))
     return names[-2] if len(names) > 1 and names[-2] != NO_MODULE else ""
 
 

@@ -26,7 +26,7 @@ def activation_quantizers(graph: ir.Graph) -> dict[str, ir.Node]:
 
 def path_of(node: ir.Node) -> str:
     """Returns the path of the quantizer that a node is of."""
-    return (node.name or "").partition("/")[0]
+    return (node.name or "").rpartition("/")[0]  # names of modules may hold a slash
 
 
 def write_probed(source: Path, target: Path, *, cut: bool = False) -> list[str]:

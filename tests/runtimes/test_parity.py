@@ -80,6 +80,18 @@ def test_the_first_fault_is_named(wrong: str, tmp_path: Path) -> None:
     assert all(node.alone <= 1 for node in parity.nodes[:before])
 
 
+@pytest.mark.parametrize("names", [["a/b", "a"], ["it's", "'", "x', 'y"]], ids=str)
+def test_modules_of_any_name_are_compared(names: list[str], tmp_path: Path) -> None:
+    model = nn.Sequential()
+    for name in names:
+        model.add_module(name, nn.Conv2d(1, 1, 1))
+    model = qzoo.calibrate(qzoo.quantize(model.eval(), "int8"), [digits(2)])
+    report = qzoo.export(model, tmp_path / "a.onnx", images=[digits(2)])
+    assert report.parity is not None
+    assert [node.node for node in report.parity.nodes] == [f"{name}.input_quantizer" for name in names]
+    assert max(node.alone for node in report.parity.nodes) <= 1
+
+
 def test_a_static_graph_is_compared_image_by_image(tmp_path: Path) -> None:
     model = shipped(NAME, "onnxruntime")[0]
     ir.save(to_onnx(model, digits(1), runtime_named("onnxruntime"), dynamic=False), tmp_path / "a.onnx")
