@@ -21,7 +21,7 @@ from qzoo.runtimes.to_onnx import to_onnx
 
 pytestmark = [pytest.mark.runtimes, pytest.mark.slow]
 
-CASES = 60
+CASES = 30
 KINDS = {1: (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d), 2: (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d),
          3: (nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d)}  # fmt: skip
 FACTORS = [1, 1, 1, 0, 1e-6, 1e-9, 1e-20]
@@ -88,4 +88,4 @@ def test_a_random_net(seed: int, tmp_path: Path) -> None:
     file = tmp_path / "a.onnx"
     for session in (onnxruntime.session(file, 1, False), onnxruntime.session(file, 1, True), openvino.session(file, 1)):
         off = np.abs(session.run(x.numpy()) - expected)
-        assert off.max() < 0.03 * np.abs(expected).max()
+        assert off.max() <= 0.03 * np.abs(expected).max()
