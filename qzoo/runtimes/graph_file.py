@@ -24,6 +24,7 @@ MOST_NODES = 1_000_000
 """Of a graph, with the nodes of its functions wherever they are called."""
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators, which has the two of quantization for more types."""
+NO_NUMBERS = (ir.DataType.STRING, ir.DataType.COMPLEX64, ir.DataType.COMPLEX128)
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
 
@@ -65,6 +66,8 @@ def _read(path: Path) -> ir.Model:
     for value in model.graph.initializers.values():
         constant(value)
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if any(attribute.is_ref() for attribute in node.attributes.values()):
+            raise WeightsError(f"{path}: {_called(node)} takes an attribute from a function, but is in none.")
         if node.domain and not (node.domain == MICROSOFT and node.op_type in (QUANTIZE, DEQUANTIZE)):
             node.op_type = f"{node.domain}::{node.op_type}"  # a Conv of anybody's own is none to the rules
     _check_quantizers(model.graph, path)
@@ -150,11 +153,17 @@ def _check_quantizers(graph: ir.Graph, path: Path) -> None:
     for node in nodes(graph, QUANTIZE, DEQUANTIZE):
         axis = node.attributes.get("axis")
         if len(node.inputs) < 2 or len(node.outputs) != 1 or (axis and axis.type != ir.AttributeType.INT):
-            raise WeightsError(f"{path}: {shown(node.name)} is no {node.op_type}: it has other inputs or attributes.")
+            raise WeightsError(f"{path}: {_called(node)} is no {node.op_type}: it has other inputs or attributes.")
         for place, what in enumerate(("values", "scale", "zero point")):
             value = input_of(node, place)
             array = constant(value)
             if array is not None and array.size == 0:
-                raise WeightsError(f"{path}: the {what} of {shown(node.name)} holds nothing.")
+                raise WeightsError(f"{path}: the {what} of {_called(node)} holds nothing.")
             if place == 1 and value is not None and value.dtype not in (None, *FLOATS):
-                raise WeightsError(f"{path}: the scale of {shown(node.name)} is {value.dtype}, not a float type.")
+                raise WeightsError(f"{path}: the scale of {_called(node)} is {value.dtype}, not a float type.")
+            if value is not None and value.dtype in NO_NUMBERS:
+                raise WeightsError(f"{path}: the {what} of {_called(node)} is {value.dtype}, not a type of numbers.")
+
+
+def _called(node: ir.Node) -> str:
+    return shown(node.name or f"a {node.op_type} without a name")

@@ -229,13 +229,25 @@ def attribute_outside_the_folder(model: onnx.ModelProto, folder: Path) -> None:
     model.graph.node.insert(0, constant)
 
 
+def axis_of_a_function(model: onnx.ModelProto, folder: Path) -> None:
+    found = next(n for n in model.graph.node if n.op_type == "DequantizeLinear" and n.attribute)
+    found.attribute[0].ref_attr_name = "axis"
+
+
+def zero_point_of_words(model: onnx.ModelProto, folder: Path) -> None:
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    model.graph.initializer.append(helper.make_tensor("words", TensorProto.STRING, [], [b"zero"]))
+    inputs = [node(model, "QuantizeLinear").output[0], scale(model).name, "words"]
+    model.graph.node.append(helper.make_node("DequantizeLinear", inputs, ["w"], domain="com.microsoft"))
+
+
 IMPOSSIBLE: list[Damage] = [
     wrong_length, huge_dims, negative_dims, no_dims, string_scale, whole_number_scale, empty_scale, unknown_type,
     cyclic, two_of_one_output, two_initializers_of_one_name, quantizer_without_scale, layer_without_inputs,
     layer_without_weight, node_without_outputs, missing_input, axis_of_a_string, transposed_by_a_float, unknown_domain,
     no_graph, no_opset, function_that_calls_itself, functions_that_double, absolute_path, path_above, link_to_outside,
     folder_that_links_outside, missing_file, null_byte_in_a_path, short_file, offset_beyond_the_file, offset_of_words,
-    huge_length, external_strings, attribute_outside_the_folder,
+    huge_length, external_strings, attribute_outside_the_folder, axis_of_a_function, zero_point_of_words,
 ]  # fmt: skip
 
 

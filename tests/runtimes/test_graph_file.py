@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -151,6 +152,21 @@ def test_quantizers_of_onnx_runtime_s_domain_are_held_to_theirs(
     (folder / "a.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(WeightsError, match="it has other inputs or attributes"):
         read_graph(folder / "a.onnx")
+
+
+@pytest.mark.parametrize("lowest", [[], [0.0, 0.0], 0.0])
+def test_a_long_chain_of_activations_and_any_lowest_value_are_read(
+    lowest: object, model: onnx.ModelProto, folder: Path
+) -> None:
+    layer, quantizer = hostile.node(model, "Conv"), hostile.node(model, "QuantizeLinear")
+    model.graph.initializer.append(numpy_helper.from_array(np.array(lowest, np.float32), "lowest"))
+    chain = [helper.make_node("Conv", layer.input, ["v0"]), helper.make_node("Clip", ["v0", "lowest"], ["v1"])]
+    chain += [helper.make_node("Relu", [f"v{place}"], [f"v{place + 1}"]) for place in range(1, 2000)]
+    chain += [helper.make_node("Clip", ["v2000", "lowest"], ["v2001"])]
+    chain += [helper.make_node("QuantizeLinear", ["v2001", *quantizer.input[1:]], ["stored"])]
+    model.graph.node.extend(chain)
+    (folder / "a.onnx").write_bytes(model.SerializeToString())
+    assert outcome(folder / "a.onnx") == "read"
 
 
 def outcome(file: Path) -> str:

@@ -125,6 +125,6 @@ def mixed_types(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
 def quantizer_after(node: ir.Node) -> ir.Node | None:
     """Returns the quantizer of a node's output, after the activation that is fused, if it is the only reader."""
     readers = consumers(node.outputs[0])
-    if len(readers) == 1 and readers[0].op_type in ACTIVATIONS:
-        return quantizer_after(readers[0])
+    while len(readers) == 1 and readers[0].op_type in ACTIVATIONS:
+        readers = consumers(readers[0].outputs[0])
     return readers[0] if len(readers) == 1 and readers[0].op_type == QUANTIZE else None

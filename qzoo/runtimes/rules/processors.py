@@ -10,7 +10,7 @@ import onnx_ir as ir
 from qzoo.runtimes.finding import note
 from qzoo.runtimes.graph import DEQUANTIZE, constant, input_of, nodes, producer
 from qzoo.runtimes.rules.layers import LAYERS
-from qzoo.runtimes.runtime import Runtime
+from qzoo.runtimes.runtime import Array, Runtime
 from qzoo.schema.export import Finding
 
 LARGEST_INPUT, LARGEST_SUM = 255, 32767
@@ -36,15 +36,23 @@ def saturation(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
 
 def may_saturate(graph: ir.Graph, runtime: Runtime) -> list[ir.Node]:
     """Returns the layers of which two products may overflow 16 bits."""
-    return [] if runtime.symmetric else [node for node in nodes(graph, *LAYERS) if _may_saturate(node)]
+    large: dict[ir.Value | None, bool] = {}  # a weight is looked at once, however many layers read it
+    return [] if runtime.symmetric else [node for node in nodes(graph, *LAYERS) if _may_saturate(node, large)]
 
 
-def _may_saturate(node: ir.Node) -> bool:
+def _may_saturate(node: ir.Node, large: dict[ir.Value | None, bool]) -> bool:
     stored, before = producer(node.inputs[1], DEQUANTIZE), producer(node.inputs[0], DEQUANTIZE)
-    values = None if stored is None else constant(stored.inputs[0])
+    weight = None if stored is None else stored.inputs[0]
+    values = constant(weight)
     reads = None if before is None else constant(input_of(before, 2))
     if values is None or values.dtype != np.int8 or reads is None or reads.dtype not in (np.uint8, np.int8):
         return False
+    if weight not in large:
+        large[weight] = _has_large_pair(values)
+    return large[weight]
+
+
+def _has_large_pair(values: Array) -> bool:
     # Which two weights of a channel are neighbours in memory is a kernel's to decide: at worst the largest two.
     rows = np.sort(values.reshape(values.shape[0], -1).astype(np.int32), axis=1)
     largest = max(int(rows[:, -2:].sum(1).max()), -int(rows[:, :2].sum(1).min()))

@@ -45,7 +45,7 @@ def _from_zero(activation: ir.Node) -> bool:
     if activation.op_type == "Relu":
         return True
     lowest = constant(input_of(activation, 1))
-    return lowest is not None and float(lowest) >= 0
+    return lowest is not None and lowest.size == 1 and float(lowest.reshape(-1)[0]) >= 0
 
 
 def is_residual(node: ir.Node) -> bool:
