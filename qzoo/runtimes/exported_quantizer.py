@@ -12,10 +12,8 @@ from qzoo.quant.layers import float_weight
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes import quant_ops
-from qzoo.runtimes.quant_ops import has_more_values, step_size, stored_dtype
+from qzoo.runtimes.quant_ops import EMPTY_SCALE, has_more_values, step_size, stored_dtype
 
-EMPTY_SCALE = 2.0**-10
-"""Of a range that holds nothing, behind a clip to 0: any serves, so one that a runtime can use, as most are."""
 SHIFTED = {torch.int8: torch.uint8, torch.int16: torch.uint16}
 
 

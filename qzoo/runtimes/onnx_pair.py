@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from qzoo.errors import UnsupportedError
-from qzoo.quant.fake_quant import Grid
-from qzoo.runtimes.quant_ops import has_more_values, step_size, stored_dtype
+from qzoo.quant.fake_quant import Grid, quantization_scale
+from qzoo.runtimes.quant_ops import EMPTY_SCALE, has_more_values, step_size, stored_dtype
 
 try:
     # What `is_in_onnx_export` looks at, where it is not Dynamo that asks.
@@ -53,17 +53,22 @@ def quantize_dequantize_pair(x: Tensor, amax: Tensor, on: Grid, bits: int) -> Te
     """
     if on.fp8 is None and bits > MOST_BITS:
         raise UnsupportedError(f"ONNX stores quantized values of at most {MOST_BITS} bits, not {bits}.")
+    traced = torch._C._is_tracing()
     with untraced():
         axis, scale = _axis(amax, x.dim()), step_size(amax, on)
         dtype = stored_dtype(on.fp8, bits, unsigned=on.low == 0)
+        low, high, clipped = on.low * scale, on.high * scale, has_more_values(dtype, on)
+        # Dynamo has no values to look at.
+        if traced and bool((empty := quantization_scale(amax, on) == 0).any()):
+            low, high, scale = low.where(~empty, 0.0), high.where(~empty, 0.0), scale.where(~empty, EMPTY_SCALE)
+            clipped = True
         flat = scale.reshape(-1) if axis is not None else scale.reshape(())
         zero_point = torch.zeros(flat.shape, dtype=dtype, device=flat.device)
-        low, high = on.low * scale, on.high * scale
     full = x.dtype == torch.float32
     y = x if full else x.float()
-    if has_more_values(dtype, on):
+    if clipped:
         y = torch.minimum(torch.maximum(y, low), high)
-    if torch._C._is_tracing():
+    if traced:
         scripted: Tensor = _TorchScriptPair.apply(y, flat, zero_point, axis)
         return scripted if full else scripted.to(x.dtype)
     attributes: Any = {} if axis is None else {"axis": axis}

@@ -16,6 +16,8 @@ from qzoo.quant.fake_quant import Grid, quantization_scale
 
 SMALLEST_SCALE = torch.finfo(torch.float32).tiny
 """Of a range that holds nothing: all comes to 0, as it does in the quantizer."""
+EMPTY_SCALE = 2.0**-10
+"""Of such a range behind a clip to 0: any serves, so one that a runtime can use, as most are."""
 INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.uint16)
 
 

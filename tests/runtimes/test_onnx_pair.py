@@ -106,6 +106,18 @@ def test_the_scale_is_a_constant_of_the_graph(dynamo: bool, tmp_path: Path) -> N
     }
 
 
+@pytest.mark.parametrize("said", [{"axis": 1, "amax": [[[1.0], [0.5], [0.0]]]}, {"amax": 0.0}], ids=str)
+def test_a_range_that_holds_nothing_has_a_scale_that_biases_fit(said: dict[str, Any], tmp_path: Path) -> None:
+    made = export(quant_nn.TensorQuantizer(QuantDescriptor(**said)), X, tmp_path / "a.onnx", dynamo=False)
+    (quantized,), _ = pairs(made)
+    constants = {node.output[0]: node.attribute[0].t for node in made.graph.node if node.op_type == "Constant"}
+    scale = numpy_helper.to_array(constants[quantized.input[1]]).reshape(-1)
+    right = [2.0**-10 if amax == 0 else amax / 127 for amax in np.reshape(said["amax"], -1)]
+    np.testing.assert_allclose(scale, right, rtol=1e-6)
+    found = run(tmp_path / "a.onnx", X)
+    assert not (found[:, 2] if "axis" in said else found).any()
+
+
 def test_fp8(tmp_path: Path) -> None:
     quantizer = quant_nn.TensorQuantizer(QuantDescriptor(num_bits=(4, 3), amax=1.5))
     made = export(quantizer, X, tmp_path / "a.onnx", True, 21)
