@@ -86,10 +86,10 @@ def derive(module: nn.Module, mixin: type[Derived]) -> None:
 def _beneath_parametrizations(kind: Any, mixin: type[Derived], parametrized: bool) -> Any:
     """Returns a derived class; that of a parametrization stays on top, where `remove_parametrizations` expects it."""
     if not parametrized:
-        return derived_class(mixin, kind)
+        return derived_class(mixin, kind)  # type: ignore[arg-type]
     (plain,) = kind.__bases__
     content = {name: value for name, value in vars(kind).items() if name not in ("__dict__", "__weakref__")}
-    return type(kind.__name__, (derived_class(mixin, plain),), content)
+    return type(kind.__name__, (derived_class(mixin, plain),), content)  # type: ignore[arg-type]
 
 
 def underive(module: nn.Module) -> None:
