@@ -14,6 +14,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -57,6 +58,13 @@ app = typer.Typer(
 )
 
 
+def _at_home(name: str, value: Any) -> Any:
+    """Returns an option's value; in a path `~` is the home folder, also where a shell leaves it alone: `--data=~/x`."""
+    if isinstance(value, Path) or (name == "json_file" and value is not None):
+        return type(value)(environment.expanded(value, f"The {name.replace('_', ' ')}"))
+    return value
+
+
 def _guarded(run: Callable[..., None]) -> Callable[..., None]:
     """Returns the command with one message instead of a traceback for a known mistake, and for Ctrl-C."""
 
@@ -65,7 +73,7 @@ def _guarded(run: Callable[..., None]) -> Callable[..., None]:
         try:
             environment.check_endpoint()
             with placing(options.get("name")):
-                run(*arguments, **options)
+                run(*arguments, **{name: _at_home(name, value) for name, value in options.items()})
         except PeerError as error:
             if error.known:
                 fail(str(error))

@@ -21,6 +21,7 @@ class _Kept(NamedTuple):
     amax: Tensor
     weight: Tensor
     quantized: Tensor
+    written: tuple[int, int]
 
 
 class WeightCache:
@@ -56,14 +57,21 @@ class WeightCache:
         if kept is None or not _is_made_of(kept, quantizer, weight):
             # Made outside inference mode, so that the value serves every later mode.
             with torch.inference_mode(False), torch.no_grad():
-                kept = _Kept(quantizer.grid, quantizer.amax.clone(), weight.clone(), quantizer(weight))
+                quantized = quantizer(weight)
+                kept = _Kept(quantizer.grid, quantizer.amax.clone(), weight.clone(), quantized, _written(quantized))
             self._kept = kept
         return kept.quantized
+
+
+def _written(tensor: Tensor) -> tuple[int, int]:
+    """Returns what changes when a layer's own forward writes to the weight that it sees."""
+    return tensor._version, tensor.data_ptr()
 
 
 def _is_made_of(kept: _Kept, quantizer: TensorQuantizer, weight: Tensor) -> bool:
     return (
         kept.grid == quantizer.grid
+        and kept.written == _written(kept.quantized)
         and kept.weight.dtype == weight.dtype
         # Other strides, other kernels: the last bit of the layer's output could differ.
         and kept.weight.stride() == weight.stride()

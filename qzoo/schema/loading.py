@@ -159,5 +159,5 @@ def _unique(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
 
 
 def _kind(data: Any) -> str:
-    words = {type(None): "nothing", str: "a text", bool: "a truth value"}
+    words = {type(None): "nothing", str: "a text", bool: "a truth value", int: "a number", float: "a number"}
     return words.get(type(data), f"a {type(data).__name__}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,6 +125,18 @@ def test_the_value_is_kept_while_nothing_changes() -> None:
         second = cache.quantized(layer.weight_quantizer, layer.weight)
     assert not torch.equal(first, second)
     assert cache.quantized(layer.weight_quantizer, layer.weight) is not second, "a gradient is wanted"
+
+
+@pytest.mark.parametrize("write", [lambda seen: seen.mul_(0.5), lambda seen: setattr(seen, "data", seen * 0.5)])
+def test_what_a_layer_writes_to_the_weight_that_it_sees_is_gone_afterwards(
+    write: Callable[[Tensor], Any],
+) -> None:
+    layer, cache = quantized(), WeightCache()
+    with torch.no_grad():
+        first = cache.quantized(layer.weight_quantizer, layer.weight)
+        kept = first.clone()
+        write(first)
+        assert torch.equal(cache.quantized(layer.weight_quantizer, layer.weight), kept)
 
 
 def test_other_strides_are_another_weight() -> None:
