@@ -110,7 +110,9 @@ class TestWhileQuantizing:
         assert all(torch.equal(quantizer.amax, ranges[path]) for path, quantizer in quantizers(model).items())
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", pytest.param("test_convnext", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["test_resnet", *[pytest.param(name, marks=pytest.mark.slow) for name in ("test_vit", "test_convnext")]]
+)
 def test_compiled_it_gives_exactly_the_eager_result(name: str) -> None:
     model, x = tiny(name)
     both(model, "int8_vit", x)

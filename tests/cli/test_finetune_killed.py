@@ -87,6 +87,7 @@ def same(one: Path, other: Path) -> bool:
     return mine.keys() == yours.keys() and all(equal(mine[key], yours[key]) for key in mine)
 
 
+@pytest.mark.slow
 def test_killed_once_and_interrupted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
     process = start(folder)

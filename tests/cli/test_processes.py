@@ -44,6 +44,7 @@ def exit_codes(text: str) -> set[str]:
     return set(re.findall(r"exitcode\s*: (-?\d+)", text)) - {"-15"}
 
 
+@pytest.mark.slow
 def test_calibrate_writes_the_files_of_one_process_and_prints_once(
     tmp_path: Path, one_process: Callable[..., Result]
 ) -> None:
@@ -63,6 +64,7 @@ def test_calibrate_writes_the_files_of_one_process_and_prints_once(
         assert all(torch.equal(one[key], two[key]) for key in one), file.name
 
 
+@pytest.mark.slow
 def test_reproduce_reports_the_figures_of_one_process(one_process: Callable[..., Result]) -> None:
     command = ["reproduce", "--only", "w4a4", "--json", "-"]
     alone = json.loads(one_process(*command).stdout)
@@ -82,6 +84,7 @@ def test_evaluate_prints_one_line_with_fewer_batches_than_processes(tmp_path: Pa
     assert [file.name for file in tmp_path.iterdir()] == ["e.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "code", "text"),
     [

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = """
 import sys
 import pytorch_quantization
@@ -59,6 +61,7 @@ def test_how_it_is_used() -> None:
     assert missing.stderr.startswith("No script at nowhere.py.")
 
 
+@pytest.mark.slow
 def test_the_original_is_not_pushed_aside(tmp_path: Path) -> None:
     (tmp_path / "pytorch_quantization.py").write_text("")
     code = "import pytorch_quantization; from qzoo.compat import stand_in; stand_in()"

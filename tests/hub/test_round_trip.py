@@ -141,6 +141,7 @@ def test_a_pulled_folder_is_a_model(hub_client: Any, made: Published, expected: 
         qzoo.create(str(folder), pretrained=True)
 
 
+@pytest.mark.slow
 def test_two_processes_pull_at_once(
     hub: Any, hub_client: Any, hub_environment: dict[str, str], made: Published, expected: Tensor, tmp_path: Path
 ) -> None:
@@ -152,7 +153,7 @@ def test_two_processes_pull_at_once(
     assert all(torch.equal(one["logits"], expected) for one in both)
 
 
-@pytest.mark.parametrize("cut", ["in this process", "in another"])
+@pytest.mark.parametrize("cut", ["in this process", pytest.param("in another", marks=pytest.mark.slow)])
 def test_offline_with_a_warm_cache_needs_no_socket(
     cut: str, hub: Any, hub_client: Any, made: Published, expected: Tensor, hub_environment: dict[str, str],
     no_network_environment: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest,

@@ -181,12 +181,9 @@ def test_a_batch_of_no_image_is_named(model: nn.Module, task: str) -> None:
         call()
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 8, 8, 1)])
-def test_export_names_the_batch_that_the_model_does_not_run_on(
-    model: nn.Module, shape: tuple[int, ...], tmp_path: Path
-) -> None:
-    for images in ([torch.rand(shape)], [X, torch.rand(shape)]):
-        text = rf"^Item {len(images) - 1} of the images, float32 \({shape[0]}, {shape[1]}, .* does not run on it"
+def test_export_names_the_batch_that_the_model_does_not_run_on(model: nn.Module, tmp_path: Path) -> None:
+    for images in ([torch.rand(2, 3, 8, 8)], [X, torch.rand(2, 3, 8, 8)]):
+        text = rf"^Item {len(images) - 1} of the images, float32 \(2, 3, .* does not run on it"
         with pytest.raises(DataError, match=text):
             qzoo.export(model, tmp_path / "x.onnx", "onnxruntime", images=images)
 

@@ -62,6 +62,7 @@ def test_the_other_stage_is_told_of_only_where_training_is_left_out() -> None:
     assert [one.variant for one in runnable(entry, stage="qat")[0]] == ["w4a4_qat", "w2a2_qat"]
 
 
+@pytest.mark.slow
 def test_training_reaches_our_own_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QZOO_HOME", str(tmp_path))
     report = reproduce("resnet8_digits", only="w4a4_qat", stage="qat", run=Run(folder=tmp_path / "runs"))

@@ -29,7 +29,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize("stop", [STEPS + 7, 2 * STEPS])
+@pytest.mark.parametrize("stop", [STEPS + 7, pytest.param(2 * STEPS, marks=pytest.mark.slow)])
 def test_the_result_is_the_same(trains: Callable[..., Any], schedule: str, stop: int, tmp_path: Path) -> None:
     train = trains(**SCHEDULES[schedule])
     whole, expected = train(tmp_path / "whole")
