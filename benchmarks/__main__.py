@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 import qzoo
 from benchmarks.document import asked_to_write, publish, where
-from qzoo.quant.calibration import collecting, solve_ranges
+from qzoo.quant.calibration.collecting import collecting, solve_ranges
+from qzoo.quant.calibration.solvers import solve
 from qzoo.quant.layers import QuantizedLayer
 from qzoo.quant.ranges import quantizers
-from qzoo.quant.solvers import solve
 from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.quantizer import QuantizerSpec
 

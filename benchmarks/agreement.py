@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 import qzoo
 from benchmarks.document import publish, runtimes, where
-from qzoo.build.example import runnable_example
+from qzoo.models.example import runnable_example
 from qzoo.report.markdown import table
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.runtimes.runtime import Session
 from qzoo.runtimes.to_onnx import to_onnx
 from qzoo.tasks.images import evaluation_images
-from qzoo.weights.finding import find
+from qzoo.zoo.finding import find
 
 THREADS = 2
 PLACES = (("resnet20_cifar10_int8", "."), ("tf_efficientnet_lite0_int8_ort", "imagenet-mini"))

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 
 import qzoo
-from qzoo.quant.calibration import activation_quantizers
+from qzoo.quant.calibration.collecting import activation_quantizers
+from qzoo.receipts.compare import EXACTLY_SAME, SAME
 from qzoo.schema.resolve import resolve
-from qzoo.tasks.comparison import EXACTLY_SAME, SAME
 from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.machine import cpu_name
-from qzoo.weights.finding import find_variant
+from qzoo.zoo.finding import find_variant
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "receipts.md"
 PLACES = (("resnet20_cifar10_int8", 500, ""), ("resnet20_cifar10_w4a4", 200, ""), ("resnet56_cifar10_int8", 100, ""),

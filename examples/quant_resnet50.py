@@ -25,12 +25,12 @@ from rich.table import Table
 from torch import Tensor, nn
 
 import qzoo
-from qzoo.build.bases import base_train_transform
 from qzoo.compat.pytorch_quantization import calib, enable_onnx_export, quant_modules
 from qzoo.compat.pytorch_quantization import nn as quant_nn
 from qzoo.compat.pytorch_quantization.residual import add_residual_quantizers
 from qzoo.compat.pytorch_quantization.tensor_quant import QuantDescriptor
 from qzoo.data import default_workers, evaluation_split, loader, open_split, sample
+from qzoo.models.bases import base_train_transform
 from qzoo.runtimes.packages import require
 
 console = Console(highlight=False)

@@ -12,20 +12,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qzoo.commands.release.pull import pull
+    from qzoo.commands.release.push import push
+    from qzoo.commands.reproduce import reproduce
+    from qzoo.commands.solve import solve
+    from qzoo.commands.verify import verify
     from qzoo.errors import QzooError
     from qzoo.schema.recipe import Recipe
-    from qzoo.tasks.calibrate import calibrate
-    from qzoo.tasks.evaluate import evaluate
-    from qzoo.tasks.export import export
     from qzoo.tasks.finetune import finetune
-    from qzoo.tasks.pull import pull
-    from qzoo.tasks.push import push
-    from qzoo.tasks.reproduce import reproduce
-    from qzoo.tasks.saving import load, save
-    from qzoo.tasks.sensitivity import sensitivity
-    from qzoo.tasks.solve import solve
-    from qzoo.tasks.verify import verify
-    from qzoo.zoo import create, list_models, quantize, recipe, transform
+    from qzoo.tasks.saving import load
+    from qzoo.zoo.by_name import calibrate, evaluate, export, save, sensitivity
+    from qzoo.zoo.create import create, list_models, quantize, recipe, transform
 
 __version__ = "0.1.0"
 
@@ -37,23 +34,23 @@ __all__ = [
 _HOMES = {
     "QzooError": "qzoo.errors",
     "Recipe": "qzoo.schema.recipe",
-    "calibrate": "qzoo.tasks.calibrate",
-    "create": "qzoo.zoo",
-    "evaluate": "qzoo.tasks.evaluate",
-    "export": "qzoo.tasks.export",
+    "calibrate": "qzoo.zoo.by_name",
+    "create": "qzoo.zoo.create",
+    "evaluate": "qzoo.zoo.by_name",
+    "export": "qzoo.zoo.by_name",
     "finetune": "qzoo.tasks.finetune",
-    "list_models": "qzoo.zoo",
+    "list_models": "qzoo.zoo.create",
     "load": "qzoo.tasks.saving",
-    "pull": "qzoo.tasks.pull",
-    "push": "qzoo.tasks.push",
-    "quantize": "qzoo.zoo",
-    "recipe": "qzoo.zoo",
-    "reproduce": "qzoo.tasks.reproduce",
-    "save": "qzoo.tasks.saving",
-    "sensitivity": "qzoo.tasks.sensitivity",
-    "solve": "qzoo.tasks.solve",
-    "transform": "qzoo.zoo",
-    "verify": "qzoo.tasks.verify",
+    "pull": "qzoo.commands.release.pull",
+    "push": "qzoo.commands.release.push",
+    "quantize": "qzoo.zoo.create",
+    "recipe": "qzoo.zoo.create",
+    "reproduce": "qzoo.commands.reproduce",
+    "save": "qzoo.zoo.by_name",
+    "sensitivity": "qzoo.zoo.by_name",
+    "solve": "qzoo.commands.solve",
+    "transform": "qzoo.zoo.create",
+    "verify": "qzoo.commands.verify",
 }
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from qzoo.build.bases import skeleton
-from qzoo.build.quantize import plan_quantizers
 from qzoo.cli.main import app
+from qzoo.models.bases import skeleton
+from qzoo.models.quantize import plan_quantizers
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.loading import parse_recipe
 from qzoo.schema.recipe import Variant

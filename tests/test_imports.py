@@ -14,17 +14,19 @@ LAYERS = [
     {"errors"},
     {"environment", "files"},
     {"schema"},
-    {"quant", "distributed"},
-    {"architectures", "data", "weights", "runtimes"},
-    {"build", "report", "training"},
-    {"pretrained"},
-    {"zoo"},
+    {"results", "quant", "distributed", "data"},
+    {"weights", "runtimes"},
+    {"hub"},
+    {"models", "report", "training"},
     {"tasks"},
+    {"zoo"},
+    {"receipts"},
+    {"commands"},
     {"compat"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-KNOWS_MODEL_LIBRARIES = {"build/from_timm.py", "build/from_torchvision.py"}
+KNOWS_MODEL_LIBRARIES = {"models/from_timm.py", "models/from_torchvision.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import qzoo
 from benchmarks.coverage.architectures import Architecture
 from benchmarks.coverage.other_spellings import other_skip_additions
-from qzoo.build.quantize import quantize_in_place
+from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.operators import MOVES
 from qzoo.schema.plan import Plan
 from qzoo.schema.resolve import resolve_scheme, with_residual

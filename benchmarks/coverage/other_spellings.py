@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from qzoo.build.operators import traced
-from qzoo.build.tracing import Evaluation, Trace
+from qzoo.models.operators import traced
+from qzoo.models.tracing import Evaluation, Trace
 
 SPELLINGS = frozenset({"addcmul", "addcdiv", "lerp", "addmm", "addmv", "addbmm", "baddbmm", "addr"})
 

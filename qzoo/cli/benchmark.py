@@ -10,10 +10,10 @@ from rich.table import Table
 from qzoo.cli.console import check_target, stdout, write_json
 from qzoo.cli.options import Data, Json, ReduceRange
 from qzoo.errors import UnknownNameError
-from qzoo.weights.finding import find
+from qzoo.zoo.finding import find
 
 if TYPE_CHECKING:
-    from qzoo.schema.benchmark import BenchmarkReport
+    from qzoo.results.benchmark import BenchmarkReport
 
 NAME = "benchmark"
 SHOWN = 12
@@ -43,13 +43,13 @@ def run(
     - `qzoo benchmark resnet8_digits_int8 --runtime openvino --reduce-range`
     - `qzoo benchmark tf_efficientnet_lite0_int8_ort --runtime openvino --threads 2 --json lite0.json`
     """  # noqa: D412
-    from qzoo.build.bases import create_base
     from qzoo.cli.progress_bar import bar
-    from qzoo.pretrained import create_pretrained
+    from qzoo.models.bases import create_base
     from qzoo.runtimes.registry import runnable_runtime
     from qzoo.schema.resolve import resolve
     from qzoo.tasks.benchmark import benchmark
     from qzoo.tasks.images import calibration_images
+    from qzoo.zoo.pretrained import create_pretrained
 
     runnable_runtime(runtime)
     check_target(json_file)

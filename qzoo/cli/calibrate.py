@@ -9,7 +9,7 @@ import typer
 
 from qzoo.cli.console import stdout
 from qzoo.cli.options import BatchSize, CalibImages, Data, Device, Workers
-from qzoo.weights.finding import find
+from qzoo.zoo.finding import find
 
 NAME = "calibrate"
 
@@ -40,10 +40,10 @@ def run(
     - `qzoo calibrate my.yaml --data /data -o ranges/`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
-    from qzoo.pretrained import artifact_at_hand
-    from qzoo.tasks.calibrate_variants import calibrate_variants
-    from qzoo.tasks.settings import Settings
+    from qzoo.commands.calibrate import calibrate_variants
+    from qzoo.commands.settings import Settings
     from qzoo.weights.kinds import RANGES
+    from qzoo.zoo.pretrained import artifact_at_hand
 
     entry, variant = find(name)
     settings = Settings(data=data, calib_images=calib_images, batch_size=batch_size, device=device, workers=workers)

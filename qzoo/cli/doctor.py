@@ -20,7 +20,7 @@ def run(json_file: Json = None) -> None:
     - `qzoo doctor`
     - `qzoo doctor --json -`
     """  # noqa: D412
-    from qzoo.tasks.doctor import advice, facts
+    from qzoo.commands.doctor import advice, facts
 
     check_target(json_file)
     found, said = facts(), list(advice())

@@ -10,7 +10,7 @@ import typer
 
 from qzoo.cli.console import check_target, stdout, write_json
 from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json, Ranges, ReduceRange, Workers
-from qzoo.weights.finding import find
+from qzoo.zoo.finding import find
 
 if TYPE_CHECKING:
     from qzoo.tasks.evaluate import Evaluation
@@ -57,8 +57,8 @@ def run(
     - `qzoo evaluate resnet20_cifar10_int8 --data /data --receipt resnet20_cifar10_int8.receipt.safetensors`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
-    from qzoo.tasks.evaluate_named import evaluate_named
-    from qzoo.tasks.settings import Settings
+    from qzoo.commands.evaluate import evaluate_named
+    from qzoo.commands.settings import Settings
 
     check_target(json_file)
     entry, variant = find(name)

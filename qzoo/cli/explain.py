@@ -40,9 +40,9 @@ def run(
     - `qzoo explain timm/vit_small_patch16_224:int8_vit`
     - `qzoo explain resnet50_mixed_example --json -`
     """  # noqa: D412
-    from qzoo.build.bases import skeleton
-    from qzoo.build.quantize import plan_quantizers
-    from qzoo.weights.finding import find_variant
+    from qzoo.models.bases import skeleton
+    from qzoo.models.quantize import plan_quantizers
+    from qzoo.zoo.finding import find_variant
 
     resolved = resolve(*find_variant(name))
     plan = plan_quantizers(skeleton(resolved.base), resolved, whole=True)

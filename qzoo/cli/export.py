@@ -10,12 +10,12 @@ import typer
 from qzoo.cli.console import check_target, labelled, stderr, stdout, write_json
 from qzoo.cli.options import Data, Json, Ranges, ReduceRange, Runtime
 from qzoo.errors import UnknownNameError, shown
-from qzoo.schema.export import Rest
-from qzoo.weights.finding import find
+from qzoo.results.export import Rest
+from qzoo.zoo.finding import find
 
 if TYPE_CHECKING:
+    from qzoo.results.export import ExportReport, Parity
     from qzoo.schema.catalog import RecipeEntry
-    from qzoo.schema.export import ExportReport, Parity
 
 NAME = "export"
 SHOWN = 8
@@ -59,8 +59,8 @@ def run(
     - `qzoo export resnet50_int8 --runtime onnxruntime --adapt --data /data/imagenet`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
+    from qzoo.commands.export import export_named
     from qzoo.runtimes.registry import runtime_named
-    from qzoo.tasks.export_named import export_named
 
     title = runtime_named(runtime).title
     check_target(json_file)
@@ -107,8 +107,8 @@ def _parity(parity: Parity, title: str) -> str:
 
 
 def _tell_of_errors(report: ExportReport, title: str, entry: RecipeEntry, *, adapted: bool) -> bool:
+    from qzoo.commands.export import fitting_variants
     from qzoo.runtimes.registry import runtime_named
-    from qzoo.tasks.export_named import fitting_variants
 
     errors = report.errors
     for finding in errors[:SHOWN]:

@@ -12,10 +12,10 @@ from qzoo.cli.options import CalibImages, Data, Device, EvalImages, Json, Worker
 from qzoo.cli.schedule_options import parse_changes
 from qzoo.errors import UnknownNameError
 from qzoo.schema.catalog import RecipeEntry
-from qzoo.weights.finding import find
+from qzoo.zoo.finding import find
 
 if TYPE_CHECKING:
-    from qzoo.tasks.train_variant import Finetuned
+    from qzoo.commands.train_variant import Finetuned
 
 NAME = "finetune"
 
@@ -75,8 +75,8 @@ def run(
     - `torchrun --nproc-per-node=8 -m qzoo finetune resnet50_int8_qat15 --data /data/imagenet --device cuda`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
-    from qzoo.tasks.finetune_named import finetune_named
-    from qzoo.tasks.settings import Settings
+    from qzoo.commands.finetune import finetune_named
+    from qzoo.commands.settings import Settings
     from qzoo.tasks.training_run import Run
     from qzoo.training.trainer import Execution
 
@@ -116,8 +116,8 @@ def _summary(made: Finetuned) -> str:
 
 
 def _checkpoint(entry: RecipeEntry, variant: str, said: dict[str, Any], output: Path | None) -> Path:
-    from qzoo.tasks.finetune_named import trained_entry
-    from qzoo.tasks.train_variant import run_folder
+    from qzoo.commands.finetune import trained_entry
+    from qzoo.commands.train_variant import run_folder
     from qzoo.tasks.training_run import CHECKPOINT_FILE
 
     name = f"{entry.name}_{trained_entry(entry, variant, said)[1]}"

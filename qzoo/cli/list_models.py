@@ -55,7 +55,7 @@ def _rows(pattern: str, pretrained: bool) -> Iterator[tuple[RecipeEntry, list[st
     for entry in Catalog.load().entries:
         variants = [variant for variant in entry.variants if fnmatch(f"{entry.name}_{variant}", pattern)]
         if pretrained:
-            from qzoo.pretrained import is_at_hand
+            from qzoo.zoo.pretrained import is_at_hand
 
             variants = [variant for variant in variants if is_at_hand(entry, variant)]
         if variants or (fnmatch(entry.name, pattern) and not pretrained):

@@ -47,7 +47,7 @@ from qzoo.cli.streams import flush_output, guard_streams
 from qzoo.errors import PeerError, QzooError, escaped, readable
 from qzoo.redaction import redact, redacted_logs
 from qzoo.training.interrupts import interrupt
-from qzoo.weights.finding import placing
+from qzoo.zoo.finding import placing
 
 app = typer.Typer(
     name="qzoo",

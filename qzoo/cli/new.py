@@ -31,7 +31,7 @@ def run(
     - `qzoo new torchvision/mobilenet_v2 -o recipes/mobilenet.yaml`
     - `qzoo new timm/vit_tiny_patch16_224 -o -`
     """  # noqa: D412
-    from qzoo.tasks.new_recipe import new_recipe
+    from qzoo.commands.new import new_recipe
 
     recipe = new_recipe(name)
     if str(output) == "-":

@@ -28,7 +28,7 @@ def run(
     - `qzoo pull owner/resnet50_int8@v1 -o resnet50_int8`  then, without a network:
       `qzoo.create("resnet50_int8", pretrained=True)` in the folder above
     """  # noqa: D412
-    from qzoo.tasks.pull import pull
+    from qzoo.commands.release.pull import pull
 
     published = pull(repo, output)
     manifest = published.manifest

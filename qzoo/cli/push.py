@@ -12,7 +12,7 @@ from qzoo.cli.console import labelled, stdout, write_json
 from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json, Workers
 
 if TYPE_CHECKING:
-    from qzoo.tasks.push import Pushed
+    from qzoo.commands.release.push import Pushed
 
 NAME = "push"
 
@@ -68,9 +68,9 @@ def run(
     - `qzoo push my.yaml:int8 me/my_int8 --artifacts made/ --dry-run -o look/`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
+    from qzoo.commands.release.push import push
+    from qzoo.commands.settings import Settings
     from qzoo.errors import RecipeError, did_you_mean
-    from qzoo.tasks.push import push
-    from qzoo.tasks.settings import Settings
 
     if weights not in ("packed", "float", "none"):
         raise RecipeError(f"--weights '{weights}' is unknown. {did_you_mean(weights, ['packed', 'float', 'none'])}")

@@ -57,9 +57,9 @@ def run(
     - `qzoo reproduce resnet50 --data /data/imagenet --only int8 --eval-images 5000`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
+    from qzoo.commands.reproduce import STAGES, reproduce
+    from qzoo.commands.settings import Settings
     from qzoo.report.table import report_table
-    from qzoo.tasks.reproduce import STAGES, reproduce
-    from qzoo.tasks.settings import Settings
     from qzoo.tasks.training_run import Run
 
     check_target(json_file)

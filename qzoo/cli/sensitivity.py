@@ -10,10 +10,10 @@ import typer
 
 from qzoo.cli.console import check_target, fail, stdout, write_json
 from qzoo.cli.options import BatchSize, CalibImages, Data, Device, EvalImages, Json, Workers
-from qzoo.weights.finding import find_variant
+from qzoo.zoo.finding import find_variant
 
 if TYPE_CHECKING:
-    from qzoo.schema.sensitivity import SensitivityReport
+    from qzoo.results.sensitivity import SensitivityReport
 
 NAME = "sensitivity"
 CHARTS = (".png", ".svg", ".pdf")
@@ -50,8 +50,8 @@ def run(
     - `qzoo sensitivity resnet50_int8 --data /data/imagenet --eval-images 1000 --chart resnet50.png`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
-    from qzoo.tasks.sensitivity_named import sensitivity_named
-    from qzoo.tasks.settings import Settings
+    from qzoo.commands.sensitivity import sensitivity_named
+    from qzoo.commands.settings import Settings
 
     check_target(json_file)
     _check_chart(chart)

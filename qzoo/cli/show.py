@@ -10,7 +10,7 @@ from qzoo.cli.console import labelled, stdout, write_json
 from qzoo.cli.options import Json
 from qzoo.errors import shown
 from qzoo.schema.resolve import resolve
-from qzoo.weights.finding import find
+from qzoo.zoo.finding import find
 
 NAME = "show"
 LONGEST_RULE = 2_000

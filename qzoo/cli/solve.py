@@ -40,9 +40,9 @@ def run(
     - `qzoo solve resnet50_int8.histograms.safetensors --method percentile --percentile 99.9 --bits 6`
     - `qzoo solve resnet50_int8.histograms.safetensors --method mse --bits 4 --weight-bits 4 -o made/`
     """  # noqa: D412
+    from qzoo.commands.solve import solve
     from qzoo.quant.ranges import quantizers
     from qzoo.schema.yaml_source import yaml_line
-    from qzoo.tasks.solve import solve
 
     made = solve(histograms, method, percentile=percentile, bits=bits, weight_bits=weight_bits, output=output)
     stdout.print(

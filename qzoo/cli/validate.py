@@ -20,7 +20,7 @@ from qzoo.schema.percentiles import UnlikelyPercentileWarning, warn_of_unlikely
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.schema.yaml_source import read_yaml
-from qzoo.weights.finding import find, placed
+from qzoo.zoo.finding import find, placed
 
 NAME = "validate"
 _Check = Callable[[ResolvedVariant], object]
@@ -148,9 +148,9 @@ def _errors_of_names(name: str) -> Iterator[QzooError]:
 
 def _checks(entry: RecipeEntry) -> list[_Check]:
     """Returns what looks up names, and what binds variants to the model, which is built once, at the first."""
-    from qzoo.build.bases import skeleton
-    from qzoo.build.quantize import plan_quantizers
     from qzoo.data.catalog import check_names
+    from qzoo.models.bases import skeleton
+    from qzoo.models.quantize import plan_quantizers
 
     model = cache(lambda: skeleton(entry.recipe.base))
     return [

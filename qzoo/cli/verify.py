@@ -16,7 +16,7 @@ from qzoo.cli.options import BatchSize, Data, Device, Json, Ranges, Workers
 from qzoo.errors import shown
 
 if TYPE_CHECKING:
-    from qzoo.tasks.verify import Verified
+    from qzoo.commands.verify import Verified
 
 NAME = "verify"
 
@@ -48,8 +48,8 @@ def run(
     - `qzoo verify resnet50_int8 --receipt theirs.receipt.safetensors --data /data/imagenet`
     """  # noqa: D412
     from qzoo.cli.progress_bar import bar
-    from qzoo.tasks.settings import Settings
-    from qzoo.tasks.verify import verify
+    from qzoo.commands.settings import Settings
+    from qzoo.commands.verify import verify
 
     check_target(json_file)
     settings = Settings(data=data, batch_size=batch_size, device=device, workers=workers)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
-from qzoo.build.outline import outline
 from qzoo.compat.fitting import Fit, by_numbers, short
 from qzoo.compat.foreign_keys import translate
 from qzoo.errors import QzooError
+from qzoo.models.outline import outline
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import resolve
 

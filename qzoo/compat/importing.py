@@ -10,19 +10,19 @@ from pathlib import Path
 from torch import nn
 
 from qzoo import environment
-from qzoo.build.bases import base_digest, create_bare, create_base, weights_facts
-from qzoo.build.quantize import quantize_in_place
-from qzoo.build.whole_model import save_whole
 from qzoo.compat.advice import what_would_fit
 from qzoo.compat.checkpoint import has_checksum, read_state_dict
 from qzoo.compat.fitting import Fit, MisfitError, fits_of, load_state_dict
 from qzoo.errors import WeightsError, shown
-from qzoo.pretrained import artifact_at_hand
+from qzoo.models.bases import base_digest, create_bare, create_base, weights_facts
+from qzoo.models.quantize import quantize_in_place
+from qzoo.models.whole_model import save_whole
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.saving import save
-from qzoo.weights.finding import find_variant
 from qzoo.weights.kinds import MODEL, RANGES
 from qzoo.weights.packages import read_package
+from qzoo.zoo.finding import find_variant
+from qzoo.zoo.pretrained import artifact_at_hand
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class UncalibratedWarning(UserWarning):
 
 
 class Collector(Protocol):
-    """What a calibrating quantizer shows its tensors to; see `qzoo.quant.collectors`."""
+    """What a calibrating quantizer shows its tensors to; see `qzoo.quant.calibration.collectors`."""
 
     def collect(self, x: Tensor) -> None:
         """Takes note of one tensor; does not keep it."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qzoo.report.card_facts import CardFacts
 from qzoo.report.markdown import table
-from qzoo.schema.card import CardFacts
-from qzoo.schema.export import ExportReport
-from qzoo.schema.manifest import EXPORTS
+from qzoo.results.export import ExportReport
+from qzoo.weights.kinds import EXPORTS
 
 
 def exports(facts: CardFacts) -> Iterator[str]:

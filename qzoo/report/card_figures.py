@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from qzoo.report.card_facts import CardFacts, Measured
 from qzoo.report.card_words import reproduce_command, verify_command, where
 from qzoo.report.markdown import fenced, plain, table
-from qzoo.schema.card import CardFacts, Measured
 from qzoo.schema.published import Claim
 
 HEADINGS = ["model", ">top-1", ">top-5", ">drop of top-1", ">same prediction as float", ">published top-1"]

@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qzoo.report.card_facts import CardFacts, Measured
 from qzoo.report.card_words import HUB_DATASETS, dataset_name, formats, verify_command, where
-from qzoo.schema.card import CardFacts, Measured
 from qzoo.weights.kinds import RECEIPT
 
 if TYPE_CHECKING:

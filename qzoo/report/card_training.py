@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qzoo.report.card_facts import CardFacts
 from qzoo.report.card_words import dataset_name
 from qzoo.report.markdown import plain, table
-from qzoo.schema.card import CardFacts
-from qzoo.schema.manifest import TRAINING_REPORT
+from qzoo.results.training import TrainingReport
 from qzoo.schema.schedule_words import schedule_rows
-from qzoo.schema.training import TrainingReport
+from qzoo.weights.kinds import TRAINING_REPORT
 
 MOST_EPOCHS = 20
 """Rows of the table; of a longer run, some epochs stand for all."""

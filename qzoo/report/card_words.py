@@ -9,8 +9,8 @@ from pathlib import Path
 from qzoo import environment
 from qzoo.data.hub import CIFAR10, IMAGENET_1K
 from qzoo.errors import QzooError
+from qzoo.report.card_facts import CardFacts, Measured
 from qzoo.report.markdown import plain
-from qzoo.schema.card import CardFacts, Measured
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.resolve import resolve
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qzoo.report.sensitivity_table import decibels
-from qzoo.schema.sensitivity import LayerSensitivity, SensitivityReport
+from qzoo.results.sensitivity import LayerSensitivity, SensitivityReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

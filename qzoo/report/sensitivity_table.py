@@ -10,7 +10,7 @@ from rich.text import Text
 
 from qzoo.errors import shown
 from qzoo.report.table import LEAK
-from qzoo.schema.sensitivity import LayerSensitivity, Mended, SensitivityReport
+from qzoo.results.sensitivity import LayerSensitivity, Mended, SensitivityReport
 
 HEADINGS = ("SQNR alone", "drop alone", "by drop", "flips", "gain left out")
 

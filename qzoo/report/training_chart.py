@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qzoo.report.card_words import dataset_name
 from qzoo.report.sensitivity_chart import GRID, INK, QUIET
-from qzoo.schema.training import LogRow, TrainingReport
+from qzoo.results.training import LogRow, TrainingReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

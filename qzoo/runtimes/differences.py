@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from qzoo.results.export import NodeParity
 from qzoo.runtimes.runtime import Array
-from qzoo.schema.export import NodeParity
 
 OUTPUT, LOGIT_STEPS = "logits", 127
 """What stands for a last quantizer: the logits, counted in steps of the largest."""

@@ -26,7 +26,7 @@ def exportable(model: nn.Module, *, shifted: bool = False) -> nn.Module:
             take and give one type can then run a layer with a signed input and an unsigned output.
 
     Example:
-        >>> from qzoo.zoo import create  # doctest: +SKIP
+        >>> from qzoo.zoo.create import create  # doctest: +SKIP
         >>> exportable(create("resnet8_digits_int8", pretrained=True))  # doctest: +SKIP
     """
     exported = copy_model(model).eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from qzoo.schema.export import Finding
+from qzoo.results.export import Finding
 
 
 def error(rule: str, node: ir.Node, message: str) -> Finding:

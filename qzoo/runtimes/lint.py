@@ -9,12 +9,12 @@ from pathlib import Path
 import onnx_ir as ir
 
 from qzoo.errors import WeightsError
+from qzoo.results.export import ByLevel, Finding
 from qzoo.runtimes.graph import nodes
 from qzoo.runtimes.graph_file import read_graph
+from qzoo.runtimes.passes.stored_weight import dequantizer
 from qzoo.runtimes.rules import layers, pairs, processors, tensors
 from qzoo.runtimes.runtime import Runtime
-from qzoo.runtimes.stored_weight import dequantizer
-from qzoo.schema.export import ByLevel, Finding
 
 Rule = Callable[[ir.Graph, Runtime], Iterable[Finding]]
 

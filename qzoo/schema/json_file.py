@@ -8,9 +8,10 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from qzoo.errors import QzooError, WeightsError, shown
-from qzoo.schema.manifest import LARGEST_TEXT
 from qzoo.schema.model import StrictModel
 
+LARGEST_TEXT = 4_000_000
+"""Bytes of any text file of a published model."""
 M = TypeVar("M", bound=StrictModel)
 
 

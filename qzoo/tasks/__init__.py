@@ -1,1 +1,1 @@
-"""What people do with the zoo: calibrate, evaluate, reproduce. Plain arguments in, plain results out, no printing."""
+"""The floor of modules and batches: calibrate, evaluate, finetune, export. Knows no name and no recipe file."""

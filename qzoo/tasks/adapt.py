@@ -6,11 +6,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from qzoo.build.float_copy import float_copy
-from qzoo.build.heads import requantize_replaced
-from qzoo.build.provenance import provenance
-from qzoo.build.shared_quantizers import shared_quantizers
 from qzoo.errors import UnsupportedError
+from qzoo.models.float_copy import float_copy
+from qzoo.models.heads import requantize_replaced
+from qzoo.models.provenance import provenance
+from qzoo.models.quantize import quantize_in_place
+from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
 from qzoo.runtimes.runtime import Runtime
@@ -18,7 +19,6 @@ from qzoo.schema.adapting import adapted
 from qzoo.tasks.calibrate import calibrate
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.saturation import warn_of_saturation
-from qzoo.zoo import quantize
 
 
 def adapt(
@@ -57,7 +57,8 @@ def adapt(
             f"with qzoo.quantize(model, '{runtime.scheme}'), and calibrate it."
         )
     rules = adapted(made.variant, runtime.name, symmetric=runtime.symmetric, reduce_range=reduce_range)
-    found = quantize(float_copy(model), rules, example=example)
+    found = float_copy(model)
+    quantize_in_place(found, rules, example)
     calibrate(found, images, progress=progress)
     _keep_ranges(quantizers(model), found, example)
     return found

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from qzoo.build.example import runnable_example
 from qzoo.errors import UnsupportedError
+from qzoo.models.example import runnable_example
+from qzoo.results.benchmark import BenchmarkReport, FloatOperator, Timing
 from qzoo.runtimes.packages import require
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.runtimes.runtime import Kernel, Runtime
-from qzoo.schema.benchmark import BenchmarkReport, FloatOperator, Timing
 from qzoo.tasks.adapt import runnable_model
 from qzoo.tasks.export import versions
 from qzoo.tasks.machine import cpu_flags, environment

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from qzoo.build.heads import requantize_replaced
-from qzoo.build.modes import evaluation_mode
-from qzoo.build.provenance import provenance
 from qzoo.distributed import failing_together, named_by_process, rank, world_size
-from qzoo.quant.calibration import Collection, collecting, solve_ranges
+from qzoo.models.heads import requantize_replaced
+from qzoo.models.modes import evaluation_mode
+from qzoo.models.provenance import provenance
+from qzoo.quant.calibration.collecting import Collection, collecting, solve_ranges
 from qzoo.quant.ranges import require_quantizers
 from qzoo.tasks.batches import as_batches, device_of
 from qzoo.tasks.images import Images

@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from qzoo.errors import DataError
-from qzoo.schema.sensitivity import Deviation
+from qzoo.results.sensitivity import Deviation
 from qzoo.tasks.evaluate import judged
 
 

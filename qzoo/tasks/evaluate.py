@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qzoo.build.heads import requantize_replaced
-from qzoo.build.modes import evaluation_mode
 from qzoo.distributed import failing_together, gathered_rows, named_by_process, rank, world_size
 from qzoo.errors import DataError
+from qzoo.models.heads import requantize_replaced
+from qzoo.models.modes import evaluation_mode
 from qzoo.quant.ranges import require_calibrated
 from qzoo.tasks.batches import as_batches, device_of
 from qzoo.tasks.images import Images

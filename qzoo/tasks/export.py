@@ -12,27 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qzoo.build.example import runnable_example
-from qzoo.build.heads import requantize_replaced
-from qzoo.build.identity import identity
-from qzoo.build.modes import evaluation_mode
 from qzoo.errors import DataError, UnsupportedError
 from qzoo.files import replacing
+from qzoo.models.example import runnable_example
+from qzoo.models.heads import requantize_replaced
+from qzoo.models.identity import identity
+from qzoo.models.modes import evaluation_mode
 from qzoo.quant.copying import copy_model
 from qzoo.quant.ranges import require_calibrated, require_quantizers
+from qzoo.results.export import ExportReport, Rest
 from qzoo.runtimes.registry import runtime_named
-from qzoo.schema.export import ExportReport, Rest
 from qzoo.tasks.adapt import runnable_model
 from qzoo.tasks.batches import Batch, as_batches, described
 from qzoo.tasks.machine import environment
 from qzoo.tasks.parity_fault import fault_of
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import Runner
-from qzoo.zoo import create
 
 
 def export(
-    model: nn.Module | str,
+    model: nn.Module,
     path: str | Path,
     runtime: str = "onnxruntime",
     *,
@@ -55,7 +54,7 @@ def export(
     it is warned before, and what they compute then is a fault of the report.
 
     Args:
-        model: calibrated, on any device; or the name of a variant. Not changed.
+        model: calibrated, on any device; not changed. `qzoo.export` takes the name of a variant too.
         path: of the ONNX file; replaced in one step.
         runtime: `tensorrt`, `onnxruntime` or `openvino`.
         images: batches of `x` or `(x, y)`, on which the runtime is compared with the model; default: it is not.
@@ -85,12 +84,12 @@ def export(
     require("onnxscript")
     import onnx_ir as ir
 
-    from qzoo.runtimes.four_bits import store_in_four_bits
     from qzoo.runtimes.lint import lint
     from qzoo.runtimes.parity import measure_parity
+    from qzoo.runtimes.passes.four_bits import store_in_four_bits
     from qzoo.runtimes.to_onnx import OPSET, require_one_input, to_onnx
 
-    model = _on_the_cpu(create(model, pretrained=True) if isinstance(model, str) else model)
+    model = _on_the_cpu(model)
     require_one_input(model, example)
     model = runnable_model(model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress)
     compared = None if images is None else _Compared(images, model)

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from qzoo.build.heads import requantize_replaced
 from qzoo.distributed import failing_together
 from qzoo.errors import TrainingError
+from qzoo.models.heads import requantize_replaced
 from qzoo.quant.ranges import require_calibrated, require_quantizers
+from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.training import TrainingReport
 from qzoo.tasks.evaluate import evaluate
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_images import GivenImages

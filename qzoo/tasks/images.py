@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from qzoo.build.bases import base_train_transform, base_transform
 from qzoo.data import ArraySplit, Split, default_workers, evaluation_split, loader, open_split, sample, sample_digest
 from qzoo.errors import DataError
+from qzoo.models.bases import base_train_transform, base_transform
 from qzoo.schema.recipe import Base, CalibrationSpec
 
 SMALL_IMAGES_BATCH, LARGE_IMAGES_BATCH = 250, 32

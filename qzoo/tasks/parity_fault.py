@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qzoo.schema.export import LEAST_AGREEMENT, Parity
+from qzoo.results.export import LEAST_AGREEMENT, Parity
 
 
 def fault_of(parity: Parity, title: str) -> str | None:

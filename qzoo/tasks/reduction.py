@@ -8,8 +8,8 @@ import torch
 
 from qzoo.distributed import meet, rank, reduced, world_size
 from qzoo.errors import CalibrationError
-from qzoo.quant.calibration import Collection
-from qzoo.quant.collectors import HistogramCollector
+from qzoo.quant.calibration.collecting import Collection
+from qzoo.quant.calibration.collectors import HistogramCollector
 
 
 def require_mergeable(collection: Collection) -> None:

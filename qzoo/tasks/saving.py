@@ -6,12 +6,12 @@ from pathlib import Path
 
 from torch import nn
 
-from qzoo.build.bases import base_digest
-from qzoo.build.heads import fit_to_new_head, requantize_replaced
-from qzoo.build.identity import identity
-from qzoo.build.provenance import provenance
-from qzoo.build.whole_model import load_whole, save_whole
 from qzoo.errors import WeightsError
+from qzoo.models.bases import base_digest
+from qzoo.models.heads import fit_to_new_head, requantize_replaced
+from qzoo.models.identity import identity
+from qzoo.models.provenance import provenance
+from qzoo.models.whole_model import load_whole, save_whole
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
 from qzoo.weights.artifact import is_kind
 from qzoo.weights.kinds import MODEL

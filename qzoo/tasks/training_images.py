@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qzoo.build.bases import base_train_transform, base_transform
 from qzoo.data import Split, default_workers, evaluation_split, loader, open_split, sample
 from qzoo.distributed import rank, world_size
 from qzoo.errors import DataError
+from qzoo.models.bases import base_train_transform, base_transform
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.recipe import Base
 from qzoo.tasks.batches import as_batches, described

@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from qzoo.build.identity import identity
-from qzoo.build.shared_quantizers import shared_quantizers
 from qzoo.distributed import rank, world_size
 from qzoo.errors import DataError, TrainingError
+from qzoo.models.identity import identity
+from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.report.training_chart import training_chart
+from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.training import TrainingReport
 from qzoo.tasks.batches import Batch, as_batches, described, device_of
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from qzoo.errors import TrainingError, WeightsError
+from qzoo.results.training import LogRow, Percent
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.training import LogRow, Percent
 from qzoo.training.checkpoint_fault import header_fault, values_fault
 from qzoo.weights.artifact import ArtifactInfo, Header, read_artifact, write_artifact
 from qzoo.weights.kinds import Kind

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from qzoo.distributed import reduced
 from qzoo.files import write_text
-from qzoo.schema.training import LogRow, rows_as_csv
+from qzoo.results.training import LogRow, rows_as_csv
 
 ROWS_A_RUN = 160
 """About so many, and one at the end of each epoch: enough for a picture."""

@@ -23,8 +23,7 @@ from torch import Tensor
 
 from qzoo.errors import WeightsError, shown
 from qzoo.files import replacing
-from qzoo.schema.manifest import ModelName
-from qzoo.schema.model import StrictModel
+from qzoo.schema.model import ModelName, StrictModel
 from qzoo.weights.content import content_digest
 from qzoo.weights.kinds import Kind
 from qzoo.weights.values import bool_fault

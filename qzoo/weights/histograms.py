@@ -16,9 +16,9 @@ from pydantic import Field
 from torch import Tensor
 
 from qzoo.errors import WeightsError, shown
-from qzoo.quant.histogram import ALIGNED_BINS, Histogram, aligned_edges, exponent_of
-from qzoo.quant.histogram_fault import histogram_fault
-from qzoo.schema.manifest import ModelName
+from qzoo.quant.calibration.histogram import ALIGNED_BINS, Histogram, aligned_edges, exponent_of
+from qzoo.quant.calibration.histogram_fault import histogram_fault
+from qzoo.schema.model import ModelName
 from qzoo.weights.artifact import ArtifactInfo, Digest, Header, read_artifact, write_artifact
 from qzoo.weights.kinds import HISTOGRAMS
 

@@ -3,9 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from pathlib import Path
+from typing import Literal, cast
 
-from qzoo.schema.manifest import LARGEST_FILE, LARGEST_TEXT, FileName
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.json_file import LARGEST_TEXT
+
+FileName = Literal[
+    "recipe.yaml", "config.json", "README.md", "training.json",
+    "ranges.safetensors", "model.safetensors", "histograms.safetensors", "receipt.safetensors",
+    "exports.json", "tensorrt.onnx", "onnxruntime.onnx", "openvino.onnx",
+]  # fmt: skip
+"""The files of a published model. No other name is ever read, so none can lead out of the folder."""
+MANIFEST = "manifest.json"
+RECIPE: FileName = "recipe.yaml"
+CONFIG: FileName = "config.json"
+CARD: FileName = "README.md"
+TRAINING_REPORT: FileName = "training.json"
+EXPORTS: FileName = "exports.json"
+FOLDER = "artifacts"
+"""Beside the recipes of a folder."""
+LARGEST_FILE = 20_000_000_000
+"""Bytes of a whole model."""
 
 
 @dataclass(frozen=True)
@@ -61,3 +80,8 @@ def largest_of(file: FileName) -> int:
     """
     kinds = {kind.file: kind.largest for kind in (RANGES, MODEL, HISTOGRAMS, RECEIPT)}
     return kinds.get(file, LARGEST_FILE if file.endswith(".onnx") else LARGEST_TEXT)
+
+
+def beside_recipe(entry: RecipeEntry, full_name: str, kind: Kind) -> Path | None:
+    """Returns where an artifact of a variant lies beside its recipe, if it is shipped with it; None without a file."""
+    return entry.path.parent / FOLDER / f"{full_name}{kind.suffix}" if entry.path else None

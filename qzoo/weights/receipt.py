@@ -3,7 +3,7 @@
 Beside the predictions in the arithmetic of the figure, float32 as a rule, lie *exact margins* of some images: margins
 of the same models in float64. In float32 a quantizer turns the last bit of a sum into a whole step now and then, which
 moves margins on any other machine, batch size or thread count; in float64 it does not, so that a moved margin is a
-changed model. `qzoo.tasks.comparison` tells them apart.
+changed model. `qzoo.receipts.compare` tells them apart.
 """
 
 from __future__ import annotations

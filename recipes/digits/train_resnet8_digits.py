@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qzoo import architectures
-from qzoo.architectures.weights import find_weights, transform_of
 from qzoo.data import open_split
+from qzoo.models.architectures.weights import find_weights, transform_of
 
 EPOCHS, BATCH, PEAK_LR, SEED = 60, 64, 0.1, 0
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from qzoo.cli.main import app
-from qzoo.tasks import doctor
+from qzoo.commands import doctor
 
 
 def test_it_shows_processor_and_packages() -> None:

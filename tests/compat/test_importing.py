@@ -10,7 +10,7 @@ import qzoo
 from qzoo.compat import export_state_dict, import_checkpoint
 from qzoo.environment import packaged
 from qzoo.errors import UnknownNameError, WeightsError
-from qzoo.pretrained import OtherImagesWarning
+from qzoo.zoo.pretrained import OtherImagesWarning
 from tests.runtimes.conftest import digits
 
 NAME = "resnet8_digits_int8"

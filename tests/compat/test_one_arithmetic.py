@@ -10,7 +10,7 @@ import qzoo
 from qzoo.compat.foreign_keys import translate
 from qzoo.compat.pytorch_quantization import calib
 from qzoo.compat.pytorch_quantization import nn as quant_nn
-from qzoo.quant.calibration import collecting, solve_ranges
+from qzoo.quant.calibration.collecting import collecting, solve_ranges
 from qzoo.quant.ranges import get_ranges
 from tests.compat.conftest import made_by_a_script
 from tests.runtimes.conftest import digits

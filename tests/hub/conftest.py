@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 import qzoo
-from qzoo.tasks.bundle import make_bundle
-from qzoo.weights.finding import find_variant
-from qzoo.weights.published import Published, open_folder
+from qzoo.commands.release.bundle import make_bundle
+from qzoo.hub.published import Published, open_folder
+from qzoo.zoo.finding import find_variant
 
 NAME = "resnet8_digits_int8"
 REPO = "tester/resnet8_digits_int8"

@@ -16,10 +16,10 @@ from torch import Tensor
 
 import qzoo
 from qzoo.errors import WeightsError
-from qzoo.schema.manifest import MANIFEST
-from qzoo.weights import hub_errors
-from qzoo.weights.hub import fetch, parse_address, publish
-from qzoo.weights.published import Published
+from qzoo.hub import errors as hub_errors
+from qzoo.hub.client import fetch, parse_address, publish
+from qzoo.hub.published import Published
+from qzoo.weights.kinds import MANIFEST
 from tests.hub.conftest import REPO, logits
 from tests.loopback_hub.faults import Fault
 from tests.loopback_hub.state import READ_TOKEN, STRANGER_TOKEN
@@ -126,7 +126,7 @@ def test_a_push_that_is_killed_can_be_run_again(
     hub: Any, hub_client: Any, hub_environment: dict[str, str], made: Published, expected: Tensor
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; from qzoo.weights.hub import publish; print('go', flush=True);"
+        "import sys; from pathlib import Path; from qzoo.hub.client import publish; print('go', flush=True);"
         f"publish(Path({str(made.folder)!r}), {REPO!r})"
     )
     dice = random.Random(0)
@@ -199,7 +199,7 @@ def test_the_commit_of_the_manifest_is_the_commit_of_all_files(
     first = fetch(parse_address(HUB_NAME))
     # Somebody pushes between two downloads.
     hub.repos[REPO].add({"model.safetensors": b"newer"})
-    from qzoo.weights.hub import fetch_more
+    from qzoo.hub.client import fetch_more
 
     assert fetch_more(first, ["model.safetensors"]).file("model.safetensors") == first.folder / "model.safetensors"
 

@@ -14,23 +14,23 @@ import pytest
 import torch
 
 import qzoo
-from qzoo import pretrained
-from qzoo.build import from_timm
-from qzoo.build.base_model import BaseModel
+from qzoo.commands.calibrate import calibrate_variants
+from qzoo.commands.evaluate import quantized_model
+from qzoo.commands.settings import Settings
+from qzoo.commands.verify import verify
 from qzoo.errors import WeightsError
-from qzoo.pretrained import UnpinnedWeightsWarning
+from qzoo.hub import client as hub
+from qzoo.hub.manifest import Manifest
+from qzoo.hub.published import facts_of, open_folder
+from qzoo.models import from_timm
+from qzoo.models.base_model import BaseModel
 from qzoo.schema.catalog import Catalog
-from qzoo.schema.manifest import Manifest
 from qzoo.schema.resolve import resolve
-from qzoo.tasks.calibrate_variants import calibrate_variants
-from qzoo.tasks.evaluate_named import quantized_model
-from qzoo.tasks.settings import Settings
-from qzoo.tasks.verify import verify
-from qzoo.weights import hub
 from qzoo.weights.artifact import versions
-from qzoo.weights.finding import find_variant
-from qzoo.weights.published import facts_of, open_folder
 from qzoo.weights.ranges import RangesInfo, save_ranges
+from qzoo.zoo.create import pretrained
+from qzoo.zoo.finding import find_variant
+from qzoo.zoo.pretrained import UnpinnedWeightsWarning
 
 GIANT = "vit_giant_patch14_224"
 """Of timm: a billion parameters."""

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor
 
 import qzoo
+from qzoo.commands.release.push import pin
+from qzoo.commands.settings import Settings
 from qzoo.errors import RecipeError, UnknownNameError, WeightsError
-from qzoo.pretrained import artifact_at_hand
+from qzoo.hub.client import HubAddress, publish
+from qzoo.hub.published import Published, facts_of
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.resolve import resolve
-from qzoo.tasks.push import pin
-from qzoo.tasks.settings import Settings
-from qzoo.weights.finding import find_variant
-from qzoo.weights.hub import HubAddress, publish
-from qzoo.weights.published import Published, facts_of
 from qzoo.weights.receipt import load_receipt, save_receipt
+from qzoo.zoo.finding import find_variant
+from qzoo.zoo.pretrained import artifact_at_hand
 from tests.hub.conftest import NAME, REPO, logits
 
 HUB_NAME = f"hf-hub:{REPO}"
@@ -33,7 +33,7 @@ FRESH = """
 import sys, torch, qzoo
 from qzoo.quant.ranges import get_ranges
 from qzoo.schema.resolve import resolve
-from qzoo.weights.finding import find_variant
+from qzoo.zoo.finding import find_variant
 name, images = sys.argv[1], torch.load(sys.argv[2], weights_only=True)
 with torch.no_grad():
     out = {"logits": qzoo.create(name, pretrained=True)(images)}
@@ -276,7 +276,7 @@ def test_a_receipt_of_another_recipe_is_no_evidence(made: Published, tmp_path: P
 
 
 def test_fewer_images_are_measured_anew_and_do_not_stick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qzoo.tasks.evidence.artifact_at_hand", _without_shipped(artifact_at_hand))
+    monkeypatch.setattr("qzoo.commands.release.evidence.artifact_at_hand", _without_shipped(artifact_at_hand))
     for n, images in ((0, 100), (1, None)):
         folder = tmp_path / str(n)
         qzoo.push(NAME, REPO, settings=Settings(eval_images=images), folder=folder, dry_run=True)
@@ -304,7 +304,7 @@ def test_a_recipe_that_is_not_the_manifest_s_is_refused(made: Published, tmp_pat
 
 
 def test_a_huge_model_beside_a_small_file_takes_no_memory(made: Published, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("qzoo.pretrained.create_bare", lambda _: pytest.fail("memory was taken"))
+    monkeypatch.setattr("qzoo.zoo.pretrained.create_bare", lambda _: pytest.fail("memory was taken"))
     folder = shutil.copytree(made.folder, tmp_path / "huge")
     recipe = "base: {source: timm, architecture: vit_small_patch16_224}\ndataset: digits\nvariants: {int8: {}}\n"
     (folder / "recipe.yaml").write_text(recipe)

@@ -20,9 +20,10 @@ from typer.testing import CliRunner
 import qzoo
 from qzoo.cli.main import app
 from qzoo.errors import WeightsError
-from qzoo.weights import base_weights, hub_errors
-from qzoo.weights.hub import fetch, parse_address, publish
-from qzoo.weights.published import Published
+from qzoo.hub import errors as hub_errors
+from qzoo.hub.client import fetch, parse_address, publish
+from qzoo.hub.published import Published
+from qzoo.weights import base_weights
 from tests.hub.conftest import NAME, REPO
 
 TOKEN, PASSWORD = "hf_thisIsAWholeToken0123456789", "hunter2-and-more"

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 import qzoo
 from qzoo.environment import packaged
 from qzoo.errors import RecipeError, WeightsError
-from qzoo.schema.training import TrainingReport
+from qzoo.results.training import TrainingReport
 from tests.hub.conftest import logits
 
 NAME = "resnet8_digits_w2a2_qat"

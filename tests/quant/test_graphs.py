@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import qzoo
-from qzoo.build.provenance import provenance
+from qzoo.models.provenance import provenance
 from qzoo.quant.blocks import QuantizedGraph
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))

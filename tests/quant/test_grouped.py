@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 import qzoo
-from qzoo.build.whole_model import load_whole, save_whole
 from qzoo.errors import WeightsError
+from qzoo.models.whole_model import load_whole, save_whole
+from qzoo.quant.calibration.weight_ranges import layer_weight_amax
 from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.layers import channel_shape
 from qzoo.quant.learned_scale import learned_fake_quantize
 from qzoo.quant.packing import pack, unpack
 from qzoo.quant.ranges import get_ranges, set_ranges
-from qzoo.quant.weight_ranges import layer_weight_amax
 from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.finetune import Scales
 from qzoo.schema.quantizer import QuantizerSpec

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 from qzoo.errors import UnsupportedError
-from qzoo.quant.calibration import calibrate_weights
+from qzoo.quant.calibration.collecting import calibrate_weights
 from qzoo.quant.derived import underive
 from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.layers import QuantizedLayer, channel_shape, quantize_layer

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from qzoo.quant.collectors import HistogramCollector, MaxCollector
+from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
+from qzoo.quant.calibration.solvers import solve
 from qzoo.quant.fake_quant import fake_quantize, grid
-from qzoo.quant.solvers import solve
 from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.quantizer import QuantizerSpec
 

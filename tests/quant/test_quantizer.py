@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from qzoo.errors import UnsupportedError
-from qzoo.quant.collectors import MaxCollector
+from qzoo.quant.calibration.collectors import MaxCollector
 from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.quantizer import Notice, TensorQuantizer, UncalibratedWarning
 from qzoo.schema.calibrator import Calibrator

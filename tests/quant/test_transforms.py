@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, jacfwd, jacrev, jvp, vmap
 
-from qzoo.quant.calibration import calibrate_weights
+from qzoo.quant.calibration.collecting import calibrate_weights
 from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.layers import quantize_layer
 from qzoo.quant.quantizer import TensorQuantizer

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from qzoo.quant.calibration import calibrate_weights
+from qzoo.quant.calibration.collecting import calibrate_weights
 from qzoo.quant.layers import quantize_layer
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.weight_cache import WeightCache

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qzoo.schema.sensitivity import Deviation, LayerSensitivity, Mended, SensitivityReport
+from qzoo.results.sensitivity import Deviation, LayerSensitivity, Mended, SensitivityReport
 
 
 def _deviation(sqnr_db: float | None, top1: float | None = 76.0, flips: int = 0) -> Deviation:

@@ -15,16 +15,17 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from qzoo.cli.main import app
+from qzoo.commands.release.bundle import make_bundle
+from qzoo.hub.config import InputConfig, ModelConfig
+from qzoo.hub.manifest import FileFacts, Manifest
+from qzoo.report.card_facts import CardFacts, Measured
 from qzoo.report.model_card import PURPOSES, model_card
-from qzoo.schema.card import CardFacts, Measured
+from qzoo.results.export import ExportReport, NodeParity, Parity
 from qzoo.schema.catalog import Catalog
-from qzoo.schema.export import ExportReport, NodeParity, Parity
 from qzoo.schema.loading import dump_yaml, parse_recipe
-from qzoo.schema.manifest import FileFacts, FileName, Manifest
-from qzoo.schema.model_config import InputConfig, ModelConfig
 from qzoo.schema.published import Claim
 from qzoo.schema.resolve import resolve
-from qzoo.tasks.bundle import make_bundle
+from qzoo.weights.kinds import FileName
 
 ENTRY, VARIANT = Catalog.load().find("tf_efficientnet_lite0_int8")
 assert VARIANT is not None

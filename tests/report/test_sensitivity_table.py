@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from qzoo.report.sensitivity_table import points, sensitivity_table
-from qzoo.schema.report import CalibrationReport
-from qzoo.schema.sensitivity import SensitivityReport
+from qzoo.results.report import CalibrationReport
+from qzoo.results.sensitivity import SensitivityReport
 
 Make = Callable[..., SensitivityReport]
 

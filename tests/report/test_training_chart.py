@@ -7,8 +7,8 @@ import matplotlib.image
 import pytest
 
 from qzoo.report.training_chart import HELD_OUT, training_chart
+from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.training import TrainingReport
 from tests.report.test_card_training import report
 
 

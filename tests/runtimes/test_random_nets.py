@@ -75,7 +75,7 @@ def calibrated(chance: random.Random, model: nn.Module, x: torch.Tensor) -> nn.M
     return qzoo.calibrate(made, [x])
 
 
-@pytest.mark.filterwarnings("ignore::qzoo.quant.calibration.DeadActivationWarning")
+@pytest.mark.filterwarnings("ignore::qzoo.quant.calibration.collecting.DeadActivationWarning")
 @pytest.mark.parametrize("seed", range(CASES))
 def test_a_random_net(seed: int, tmp_path: Path) -> None:
     chance, dims = random.Random(seed), random.Random(seed).choice([1, 2, 2, 3])

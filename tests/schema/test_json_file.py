@@ -11,9 +11,9 @@ import pytest
 
 from qzoo.environment import packaged
 from qzoo.errors import RecipeError, WeightsError
-from qzoo.schema.hub_index import HubIndex
+from qzoo.hub.index import HubIndex
+from qzoo.results.training import read_training_report
 from qzoo.schema.json_file import read_json_file
-from qzoo.schema.training import read_training_report
 
 SHIPPED = packaged("cifar") / "artifacts" / "resnet20_cifar10_w4a4_lsq.training.json"
 TEXT = SHIPPED.read_text(encoding="utf-8")

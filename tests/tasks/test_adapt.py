@@ -10,13 +10,13 @@ import torchvision
 from torch import nn
 
 import qzoo
-from qzoo.build.shared_quantizers import shared_quantizers
 from qzoo.errors import NotCalibratedError, UnsupportedError
+from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.quant.ranges import get_ranges, quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.schema.resolve import resolve
 from qzoo.tasks.adapt import adapt
-from qzoo.weights.finding import find
+from qzoo.zoo.finding import find
 from tests.runtimes.conftest import digits, network
 
 ORT, TENSORRT = runtime_named("onnxruntime"), runtime_named("tensorrt")

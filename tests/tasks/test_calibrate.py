@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 import qzoo
+from qzoo.commands.settings import Settings
+from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.errors import CalibrationError, DataError, NotCalibratedError, UnknownNameError, UnsupportedError
-from qzoo.quant.calibration import ClippedNegativesWarning, DeadActivationWarning, collecting, solve_ranges
-from qzoo.quant.collectors import HistogramCollector, MaxCollector
+from qzoo.quant.calibration.collecting import ClippedNegativesWarning, DeadActivationWarning, collecting, solve_ranges
+from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.ranges import get_ranges, uncalibrated
 from qzoo.schema.quantizer import QuantizerPatch
 from qzoo.tasks.calibrate import collect
-from qzoo.tasks.settings import Settings
-from qzoo.tasks.shared_calibration import SharedCalibration
 
 IMAGES = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qzoo.schema.export import NodeParity, Parity
+from qzoo.results.export import NodeParity, Parity
 from qzoo.tasks.parity_fault import fault_of
 
 RIGHT = Parity(

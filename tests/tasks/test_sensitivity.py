@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import qzoo
+from qzoo.commands.sensitivity import sensitivity_named
+from qzoo.commands.settings import Settings
 from qzoo.errors import DataError, NotCalibratedError
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
@@ -19,8 +21,6 @@ from qzoo.schema.loading import parse_recipe
 from qzoo.schema.resolve import resolve
 from qzoo.tasks.deviation import sqnr_db
 from qzoo.tasks.images import evaluation_images
-from qzoo.tasks.sensitivity_named import sensitivity_named
-from qzoo.tasks.settings import Settings
 from qzoo.tasks.units import units_of, with_equal_rules
 
 Batches = list[tuple[Tensor, Tensor]]

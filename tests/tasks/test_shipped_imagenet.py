@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 import qzoo
+from qzoo.commands.evaluate import evaluate_named
+from qzoo.commands.settings import Settings
 from qzoo.schema.catalog import Catalog
 from qzoo.tasks.evaluate import Evaluation
-from qzoo.tasks.evaluate_named import evaluate_named
-from qzoo.tasks.settings import Settings
 
 FIGURES = {0: (83.31, 95.62), 1: (83.38, 95.85), 2: (83.46, 95.85)}
 """Top-1 and top-5 of the float models on the 1,300 images."""

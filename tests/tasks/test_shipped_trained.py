@@ -9,10 +9,10 @@ import pytest
 
 import qzoo
 from qzoo import environment
-from qzoo.schema.training import TrainingReport
-from qzoo.tasks.evaluate_named import evaluate_named
-from qzoo.tasks.settings import Settings
-from qzoo.weights.finding import find_variant
+from qzoo.commands.evaluate import evaluate_named
+from qzoo.commands.settings import Settings
+from qzoo.results.training import TrainingReport
+from qzoo.zoo.finding import find_variant
 
 SHIPPED = sorted(path.name.removesuffix(".model.safetensors") for path in environment.packaged().rglob("*.model.*"))
 DIGITS = [name for name in SHIPPED if "digits" in name]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from qzoo.build.bases import skeleton
-from qzoo.build.quantize import quantize_in_place
+from qzoo.models.bases import skeleton
+from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.loading import parse_recipe

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import qzoo
 from qzoo.data import open_split
-from qzoo.schema.training import TrainingReport
+from qzoo.results.training import TrainingReport
 from qzoo.tasks.finetune import finetune
 from qzoo.tasks.training_run import Run
 

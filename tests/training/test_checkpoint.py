@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 import qzoo
 from qzoo.errors import TrainingError, WeightsError
+from qzoo.results.training import LogRow
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.training import LogRow
 from qzoo.training.checkpoint import CHECKPOINT, CheckpointInfo, load_checkpoint, save_checkpoint
 from qzoo.training.trainer import Trainer, throw_on
 from qzoo.weights import artifact

@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import qzoo
-from qzoo.build.bases import create_bare
-from qzoo.build.quantize import quantize_in_place
-from qzoo.build.whole_model import load_whole
+from qzoo.commands.calibrate import calibrate_variants
+from qzoo.commands.release.push import push
+from qzoo.commands.settings import Settings
+from qzoo.hub.manifest import read_manifest
+from qzoo.hub.published import open_folder
+from qzoo.models.bases import create_bare
+from qzoo.models.quantize import quantize_in_place
+from qzoo.models.whole_model import load_whole
 from qzoo.schema.catalog import Catalog
-from qzoo.schema.manifest import MANIFEST, read_manifest
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import resolve
-from qzoo.tasks.calibrate_variants import calibrate_variants
-from qzoo.tasks.push import push
-from qzoo.tasks.settings import Settings
-from qzoo.weights.finding import find_variant
 from qzoo.weights.histograms import load_histograms
-from qzoo.weights.published import open_folder
+from qzoo.weights.kinds import MANIFEST
 from qzoo.weights.ranges import load_ranges
 from qzoo.weights.receipt import load_receipt
+from qzoo.zoo.finding import find_variant
 
 NAME = "resnet8_digits_int8"
 Read = Callable[[Path], Any]

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from qzoo.architectures.weights import WEIGHTS
 from qzoo.errors import WeightsError
+from qzoo.models.architectures.weights import WEIGHTS
 from qzoo.weights.base_weights import NewHeadWarning, find_file, load_into, read_file, read_weights
 from qzoo.weights.content import content_digest
 

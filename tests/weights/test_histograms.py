@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qzoo.errors import WeightsError
-from qzoo.quant.collectors import HistogramCollector
-from qzoo.quant.histogram import Histogram
+from qzoo.quant.calibration.collectors import HistogramCollector
+from qzoo.quant.calibration.histogram import Histogram
 from qzoo.weights.artifact import write_artifact
 from qzoo.weights.histograms import HistogramsInfo, load_histograms, save_histograms
 from qzoo.weights.kinds import HISTOGRAMS

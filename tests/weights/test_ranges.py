@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import qzoo
-from qzoo.build.identity import identity
 from qzoo.errors import WeightsError
+from qzoo.models.identity import identity
 from qzoo.quant.ranges import get_ranges
 from qzoo.weights.content import content_digest
 from qzoo.weights.ranges import RangesInfo, check_base, load_ranges, save_ranges

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from qzoo.results.export import Finding
 from qzoo.runtimes.finding import error, note
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, input_of, nodes, producer
+from qzoo.runtimes.passes.stored_weight import dequantizer
 from qzoo.runtimes.runtime import Runtime
-from qzoo.runtimes.stored_weight import dequantizer
-from qzoo.schema.export import Finding
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ACTIVATIONS = ("Relu", "Clip")

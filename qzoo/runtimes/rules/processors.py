@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
+from qzoo.results.export import Finding
 from qzoo.runtimes.finding import note
 from qzoo.runtimes.graph import DEQUANTIZE, constant, input_of, nodes, producer
 from qzoo.runtimes.rules.layers import LAYERS
 from qzoo.runtimes.runtime import Array, Runtime
-from qzoo.schema.export import Finding
 
 LARGEST_INPUT, LARGEST_SUM = 255, 32767
 

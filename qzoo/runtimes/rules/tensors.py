@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
+from qzoo.results.export import Finding
 from qzoo.runtimes.finding import error, note
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, input_of, nodes, producer
 from qzoo.runtimes.rules.layers import ACTIVATIONS, quantizer_after
 from qzoo.runtimes.runtime import Runtime
-from qzoo.schema.export import Finding
 
 
 def several_quantizers(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:

@@ -1,6 +1,0 @@
-"""Float models that neither timm nor torchvision has. Importing the package registers them."""
-
-from qzoo.architectures import resnet_cifar, resnet_digits
-from qzoo.architectures.registry import create, names
-
-__all__ = ["create", "names", "resnet_cifar", "resnet_digits"]

@@ -1,0 +1,154 @@
+"""Evaluating a base or a variant by its recipe."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from qzoo.commands.settings import Settings, usable_device
+from qzoo.distributed import failing_together, rank
+from qzoo.errors import UnknownNameError, UnsupportedError
+from qzoo.models.bases import create_base
+from qzoo.models.outline import check_ranges_fit
+from qzoo.models.quantize import quantize_in_place
+from qzoo.receipts.make import Receipts
+from qzoo.runtimes.registry import runnable_runtime
+from qzoo.runtimes.runtime_model import RuntimeModel
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.tasks.evaluate import Evaluation, evaluate_images
+from qzoo.tasks.export import export
+from qzoo.tasks.images import Images, calibration_images, evaluation_images
+from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.saving import load
+from qzoo.weights.artifact import is_kind
+from qzoo.weights.kinds import MODEL
+from qzoo.weights.receipt import save_receipt
+from qzoo.zoo.pretrained import create_pretrained, whole_model
+
+
+def evaluate_named(
+    entry: RecipeEntry,
+    variant: str | None,
+    settings: Settings | None = None,
+    *,
+    ranges: Path | None = None,
+    receipt: Path | None = None,
+    runtime: str | None = None,
+    reduce_range: bool = False,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Returns the accuracy of a float base, or of a variant with the ranges found for it.
+
+    Args:
+        entry: the recipe.
+        variant: one of its variants, or None for the float base.
+        settings: data, device, number of images.
+        ranges: a ranges file; default: what `create(..., pretrained=True)` would take.
+        receipt: a file that gets the predictions of float and quantized model, which takes evaluating both.
+        runtime: `onnxruntime` or `openvino`: the exported variant is evaluated there, on the CPU.
+        reduce_range: with `runtime`: adapted to it, with weights of 7 bits, on the images of the recipe's calibration.
+        progress: shown the batches.
+
+    Raises:
+        WeightsError: weights or ranges are missing, corrupt or of another base.
+        DataError: the dataset is missing or of the wrong kind.
+        PeerError: another process of the same run failed.
+    """
+    settings = settings or Settings()
+    if variant is None and (ranges or receipt):
+        known, lacks = ", ".join(entry.variants), "ranges" if ranges else "receipt"
+        raise UnknownNameError(f"'{entry.name}' is the float base, which has no {lacks}. Name a variant: {known}.")
+    if runtime is None and reduce_range:
+        raise UnsupportedError("--reduce-range is for integer kernels of a runtime's CPU: name one with --runtime.")
+    if runtime is not None:
+        _check_runtime(entry, variant, settings, runtime)
+        if receipt is not None:
+            raise UnsupportedError("--receipt holds the predictions of the variant itself. Leave out --runtime.")
+    with failing_together():
+        model = _model(entry, variant, ranges)
+        images = _images(entry, settings)
+        if runtime is not None:
+            model = _exported(model, runtime, _seen(entry, variant, settings) if reduce_range else None, progress)
+        model = model.to(usable_device(settings.device))
+        result = evaluate_images(model, images, progress=progress)
+        if receipt is not None:
+            _write_receipt(entry, model, images, result, settings, receipt, progress)
+        return result
+
+
+def _check_runtime(entry: RecipeEntry, variant: str | None, settings: Settings, runtime: str) -> None:
+    runnable_runtime(runtime)
+    if variant is None:
+        raise UnknownNameError(
+            f"'{entry.name}' is the float base; a runtime gets a variant. Name one: {', '.join(entry.variants)}."
+        )
+    if settings.device != "cpu":
+        raise UnsupportedError(f"--runtime {runtime} decides itself what it runs on. Leave out --device.")
+
+
+def _seen(entry: RecipeEntry, variant: str | None, settings: Settings) -> Images:
+    resolved = resolve(entry, str(variant))
+    return calibration_images(resolved.base, resolved.dataset, resolved.calibration, settings.data)
+
+
+def _exported(model: nn.Module, runtime: str, seen: Images | None, progress: Progress) -> nn.Module:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        export(model, file, runtime, adapt_on=seen, reduce_range=seen is not None, progress=progress)
+        return RuntimeModel(runnable_runtime(runtime).session(file, torch.get_num_threads(), True))
+
+
+def measure_receipt(entry: RecipeEntry, model: nn.Module, settings: Settings, path: Path, progress: Progress) -> None:
+    """Writes the receipt of a model that was made from a recipe's base.
+
+    Raises:
+        DataError: the dataset is missing or of the wrong kind.
+    """
+    with failing_together():
+        model = model.to(usable_device(settings.device))
+        images = _images(entry, settings)
+        result = evaluate_images(model, images, progress=progress)
+        _write_receipt(entry, model, images, result, settings, path, progress)
+
+
+def _write_receipt(
+    entry: RecipeEntry, model: nn.Module, images: Images, result: Evaluation, settings: Settings, path: Path,
+    progress: Progress,
+) -> None:  # fmt: skip
+    float_model = create_base(entry.recipe.base, pretrained=True).to(usable_device(settings.device))
+    baseline = evaluate_images(float_model, images, progress=progress, what="evaluating float")
+    receipts = Receipts(float_model, images, baseline, settings.device, progress)
+    if rank() == 0:
+        save_receipt(path, receipts.of(model, result))
+
+
+def _images(entry: RecipeEntry, settings: Settings) -> Images:
+    return evaluation_images(
+        entry.recipe.base, entry.recipe.dataset, settings.data,
+        images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
+    )  # fmt: skip
+
+
+def quantized_model(variant: ResolvedVariant, ranges: Path) -> nn.Module:
+    """Returns a variant with the ranges of a file, or, from a file of a whole model, with its weights too.
+
+    Raises:
+        WeightsError: weights or ranges are missing, corrupt or of another base.
+    """
+    if is_kind(ranges, MODEL):
+        return whole_model(variant, ranges)
+    check_ranges_fit(variant, ranges)
+    model = create_base(variant.base, pretrained=True)
+    quantize_in_place(model, variant)
+    return load(model, ranges)
+
+
+def _model(entry: RecipeEntry, variant: str | None, ranges: Path | None) -> nn.Module:
+    if variant is None:
+        return create_base(entry.recipe.base, pretrained=True)
+    resolved = resolve(entry, variant)
+    return create_pretrained(entry, resolved, {}) if ranges is None else quantized_model(resolved, ranges)

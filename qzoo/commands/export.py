@@ -1,0 +1,81 @@
+"""Exporting a variant by its recipe, compared on images of its dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qzoo.commands.evaluate import quantized_model
+from qzoo.errors import DataError
+from qzoo.results.export import ExportReport, Rest
+from qzoo.runtimes.registry import runtime_named
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.resolve import resolve
+from qzoo.tasks.export import export
+from qzoo.tasks.images import Images, calibration_images, evaluation_images
+from qzoo.tasks.progress import Progress, silent
+from qzoo.zoo.pretrained import create_pretrained
+
+COMPARED = 32
+"""Images that a runtime is compared on, unless told otherwise."""
+
+
+def export_named(
+    entry: RecipeEntry, variant: str, path: Path, runtime: str, *, data: Path | None = None, images: int = COMPARED,
+    ranges: Path | None = None, dynamic: bool = True, adapt: bool = False, reduce_range: bool = False,
+    rest: Rest = "fp32", int4: bool = False, progress: Progress = silent,
+) -> tuple[ExportReport, str | None]:  # fmt: skip
+    """Exports a variant; see `export`.
+
+    Args:
+        entry: the recipe.
+        variant: one of its variants.
+        path: of the ONNX file.
+        runtime: its name.
+        data: the folder that `--data` names.
+        images: how many of the evaluation split to compare on, a seeded sample; 0: none.
+        ranges: a ranges file; default: what `create(..., pretrained=True)` would take.
+        dynamic: the graph takes batches of any size.
+        adapt: export the variant that the runtime runs best, of the same ranges; what is new is calibrated on the
+            images that the recipe calibrates on.
+        reduce_range: with `adapt`: weights of 7 bits.
+        rest: the type of what is not quantized.
+        int4: store weights of 4 bits in 4.
+        progress: shown the batches.
+
+    Returns:
+        The report, and why nothing was compared, if nothing was.
+    """
+    runtime_named(runtime)
+    resolved = resolve(entry, variant)
+    compared, reason = images_to_compare(entry, data, images)
+    seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if adapt else None
+    model = create_pretrained(entry, resolved, {}) if ranges is None else quantized_model(resolved, ranges)
+    report = export(
+        model, path, runtime, images=compared, dynamic=dynamic, adapt_on=seen, reduce_range=reduce_range,
+        rest=rest, int4=int4, progress=progress,
+    )  # fmt: skip
+    return report, reason
+
+
+def fitting_variants(entry: RecipeEntry, scheme: str) -> list[str]:
+    """Returns the full names of a recipe's variants that start from a scheme."""
+    schemes = {name: variant.scheme for name, variant in entry.recipe.variants.items()}
+    return [f"{entry.name}_{name}" for name, used in schemes.items() if used == scheme]
+
+
+def images_to_compare(
+    entry: RecipeEntry, data: Path | None, images: int = COMPARED
+) -> tuple[Images | None, str | None]:
+    """Returns a seeded sample of the images that accuracy is measured on; or None, and why there are none.
+
+    Raises:
+        DataError: a folder was named, and holds no such dataset.
+    """
+    if images == 0:
+        return None, "no images were asked for"
+    try:
+        return evaluation_images(entry.recipe.base, entry.recipe.dataset, data, images=images), None
+    except DataError as error:
+        if data is not None:
+            raise
+        return None, str(error)

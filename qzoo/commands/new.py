@@ -1,0 +1,138 @@
+"""A recipe for a model of timm or torchvision, written with comments for people to go on from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from qzoo.errors import UnknownNameError
+from qzoo.models.base_model import WeightsFacts
+from qzoo.models.bases import input_format, skeleton, weights_facts
+from qzoo.models.operators import find_operators
+from qzoo.models.quantize import quantizable_layers
+from qzoo.schema.library import LIBRARIES, is_library_name
+from qzoo.schema.plan import Operator
+from qzoo.schema.recipe import Base
+
+ATTENTION = ("sdpa", "matmul")
+CALIBRATION_IMAGES = 1024
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class NewRecipe:
+    """A recipe that was written for a model.
+
+    Attributes:
+        stem: what its file is to be called, without `.yaml`.
+        text: YAML with comments.
+        residual_additions: how many were found.
+        sha256: of the weights file, if it is on this machine; else its first digits, if its name tells them.
+    """
+
+    stem: str
+    text: str
+    residual_additions: int
+    sha256: str | None
+
+
+def new_recipe(name: str) -> NewRecipe:
+    """Returns a recipe for any model of timm or torchvision, which `qzoo validate` accepts.
+
+    Args:
+        name: `timm/resnet18`, `timm/resnet18.a1_in1k`, `torchvision/resnet18`.
+
+    Raises:
+        UnknownNameError: it is no such name, or the library has no such model; with the nearest names.
+
+    Example:
+        >>> new_recipe("torchvision/resnet18").stem
+        'resnet18'
+    """
+    source, _, architecture = name.partition("/")
+    if not is_library_name(name) or not architecture:
+        libraries = " or ".join(f"{library}/<name>" for library in LIBRARIES)
+        raise UnknownNameError(f"'{name}' names no model of a library. Give {libraries}, such as timm/resnet18.")
+    base = Base.model_validate({"source": source, "architecture": architecture})
+    facts = weights_facts(base)
+    tagged = base.model_copy(update={"architecture": architecture.partition(".")[0], "weights": facts.tag})
+    sha256 = facts.sha256 if facts.path is None else _sha256(facts.path)
+    model = skeleton(tagged)
+    operators, first = find_operators(model), next(iter(quantizable_layers(model)), "")
+    text = "\n".join(_lines(name, tagged, facts, sha256, operators, first)) + "\n"
+    stem = re.sub(r"[^a-z0-9_]", "_", architecture.lower())
+    return NewRecipe(stem, text, sum(operator.skip is not None for operator in operators), sha256)
+
+
+def _lines(
+    name: str, base: Base, facts: WeightsFacts, sha256: str | None, operators: list[Operator], first: str
+) -> Iterator[str]:
+    yield f"# Written by `qzoo new {name}` after {facts.library}. Try: qzoo validate FILE, qzoo explain FILE:int8"
+    yield "version: 1                # raise it whenever a change can move a number"
+    yield f"description: {base.architecture} of {base.source} on ImageNet-1k."
+    yield from _base_lines(base, facts, sha256)
+    yield "dataset: imagenet-1k"
+    yield f"calibration: {{split: train, images: {CALIBRATION_IMAGES}, batch_size: {BATCH}, seed: 0}}"
+    yield from _published_lines(facts)
+    has_attention = any(operator.site.op in ATTENTION for operator in operators)
+    yield f"scheme: {'int8_vit' if has_attention else 'int8'}"
+    yield from _variant_lines(operators, has_attention, first)
+
+
+def _base_lines(base: Base, facts: WeightsFacts, sha256: str | None) -> Iterator[str]:
+    yield "base:"
+    yield f"  source: {base.source}"
+    yield f"  architecture: {_scalar(base.architecture)}"
+    if facts.tag is None:
+        yield f"  # {facts.library} has no weights for it: without them it is random"
+    else:
+        yield f"  weights: {_scalar(facts.tag)}"
+    if sha256 is not None:
+        yield f"  sha256: {_scalar(sha256)}  # of {facts.path.name if facts.path else facts.files[0]}"
+    elif facts.files:
+        yield f"  # sha256: not known, for want of {facts.files[0]} (put it into QZOO_WEIGHTS_DIR)"
+    form = input_format(base)
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in (form.mean, form.std))
+    yield (
+        f"# The transform comes with the weights: {form.size}x{form.size}, {form.interpolation}, "
+        f"mean ({mean}), std ({std})."
+    )
+
+
+def _published_lines(facts: WeightsFacts) -> Iterator[str]:
+    if facts.top1 is None:
+        yield '# published: {top1: 0.0, tolerance: 0.1, source: "who measured it, and where it stands"}'
+    else:
+        yield f'published: {{top1: {facts.top1:g}, tolerance: 0.1, source: "{facts.library}, weights metadata"}}'
+
+
+def _variant_lines(operators: list[Operator], has_attention: bool, first: str) -> Iterator[str]:
+    percentile = "99.999" if has_attention else "99.99"
+    yield "variants:"
+    yield f"  int8: {{input: {{calibrator: {{percentile: {percentile}}}}}}}"
+    yield "  int8_max: {input: {calibrator: max}}"
+    yield "  int8_mse: {input: {calibrator: mse}}"
+    yield "  int8_entropy: {input: {calibrator: entropy}}"
+    blocks = list(dict.fromkeys(o.module or "the model itself" for o in operators if o.skip))
+    if blocks:
+        count = sum(operator.skip is not None for operator in operators)
+        places = ", ".join(blocks[:2]) + (f" ... {blocks[-1]}" if len(blocks) > 2 else "")
+        yield f"  # {count} residual additions, in the forward of {places}; `both` instead of `skip` for ONNX Runtime"
+        yield "  int8_residual: {from: int8, residual: skip}"
+    yield "  w4a8: {from: int8, weight: {bits: 4, calibrator: mse}}"
+    yield "  # Rules speak of single layers; the last that matches wins. For example, to keep the first in float:"
+    yield f'  # mine: {{from: int8, rules: [{{match: {{name: "{first}"}}, weight: false, input: false, why: "..."}}]}}'
+
+
+def _scalar(text: str) -> str:
+    """Returns text that YAML reads back as text: in quotes where it might be a number, `781e5279`."""
+    return json.dumps(text) if text[0].isdigit() else text
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,226 @@
+"""A variant as a folder that can be published: all its artifacts, its recipe, its card, and a manifest over them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from qzoo.commands.release.evidence import Evidence, gather
+from qzoo.commands.release.exports import ONNX_FILES, check_runtimes, write_exports
+from qzoo.commands.settings import Settings
+from qzoo.errors import RecipeError
+from qzoo.hub.config import InputConfig, ModelConfig
+from qzoo.hub.manifest import Manifest
+from qzoo.hub.published import facts_of, require_dataset_name
+from qzoo.models.bases import base_card, base_digest, input_format
+from qzoo.models.whole_model import save_whole
+from qzoo.quant.calibration.collecting import activation_quantizers
+from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.ranges import get_ranges, quantizers
+from qzoo.report.card_facts import CardFacts, Measured
+from qzoo.report.model_card import model_card
+from qzoo.results.training import TrainingReport, read_training_report
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.loading import dump_yaml
+from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.saving import save
+from qzoo.weights.artifact import versions
+from qzoo.weights.kinds import CARD, CONFIG, EXPORTS, HISTOGRAMS, MANIFEST, MODEL, RANGES, RECEIPT, RECIPE, TRAINING
+from qzoo.weights.receipt import Receipt, load_receipt
+
+Stored = Literal["packed", "float", "none"]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder that can be published.
+
+    Attributes:
+        folder: where it lies.
+        manifest: its files.
+        missing: what it lacks and could have, and how to get it: a sentence each.
+    """
+
+    folder: Path
+    manifest: Manifest
+    missing: tuple[str, ...]
+
+
+def make_bundle(
+    entry: RecipeEntry,
+    variant: str,
+    folder: Path,
+    settings: Settings | None = None,
+    *,
+    artifacts: Path | None = None,
+    weights: Stored = "packed",
+    onnx: Sequence[str] = (),
+    repo: str | None = None,
+    progress: Progress = silent,
+) -> Bundle:
+    """Fills a folder with a variant's artifacts, recipe, card and manifest.
+
+    What is at hand is taken: ranges, histograms, a receipt. With data, what is missing is made: the variant is
+    calibrated, float and quantized model are evaluated.
+
+    Args:
+        entry: the recipe.
+        variant: one of its variants.
+        folder: made if need be; files of the same names are replaced, the manifest last.
+        settings: data, device, number of images.
+        artifacts: a folder in which `qzoo reproduce --artifacts` left some; looked into first.
+        weights: how the whole model is stored: `packed`, `float`, or not at all (`none`).
+        onnx: runtimes to export it for.
+        repo: `owner/repo`, for the card.
+        progress: shown the batches.
+
+    Raises:
+        WeightsError: there are no ranges and no data to calibrate with; the variant is to be trained first; or
+            something at hand is damaged.
+        RecipeError: a trained model is to be stored without weights, or the model breaks a rule of a runtime.
+        DataError: the dataset is missing or of the wrong kind.
+    """
+    if entry.published_name is not None and entry.path is not None and entry.path.parent.resolve() == folder.resolve():
+        raise RecipeError(f"{folder} is the model that is to be pushed. Give another folder with -o, or none.")
+    resolved, settings = resolve(entry, variant), settings or Settings()
+    require_dataset_name(resolved.dataset, entry.where)
+    if resolved.finetune is not None and weights == "none":
+        raise RecipeError(f"{resolved.name} is trained, so its weights are its own: store them, packed or float.")
+    check_runtimes(onnx)
+    evidence = gather(entry, resolved, settings, artifacts, progress)
+    model = evidence.model
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (MANIFEST, CARD):  # half a folder must not pass for a whole one
+        (folder / name).unlink(missing_ok=True)
+    _write_artifacts(folder, model, evidence, weights)
+    exports = write_exports(folder, entry, model, onnx, settings.data, progress)
+    recipe = dump_yaml(entry.self_contained(variant))
+    config = _config(resolved, model)
+    (folder / RECIPE).write_text(recipe, encoding="utf-8")
+    (folder / CONFIG).write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    manifest = _manifest(folder, entry, resolved, model)
+    facts = replace(_facts(entry, resolved, model, manifest, config, recipe, evidence, repo), exports=exports)
+    (folder / CARD).write_text(model_card(facts), encoding="utf-8")
+    manifest = _manifest(folder, entry, resolved, model)
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return Bundle(folder, manifest, evidence.missing)
+
+
+def _write_artifacts(folder: Path, model: nn.Module, evidence: Evidence, weights: Stored) -> None:
+    (folder / RANGES.file).unlink(missing_ok=True)
+    # A trained model is stored whole: its ranges fit no other weights.
+    if evidence.images is not None:
+        save(model, folder / RANGES.file, images=evidence.images, sample_sha256=evidence.sample_sha256)
+    files = {HISTOGRAMS: evidence.histograms, RECEIPT: evidence.receipt, TRAINING: evidence.training}
+    for kind, path in files.items():
+        target = folder / kind.file
+        target.unlink(missing_ok=True)
+        if path is not None:
+            target.write_bytes(path.read_bytes())
+    (folder / MODEL.file).unlink(missing_ok=True)
+    if weights != "none":
+        save_whole(model, folder / MODEL.file, packed=weights == "packed")
+
+
+def _manifest(folder: Path, entry: RecipeEntry, resolved: ResolvedVariant, model: nn.Module) -> Manifest:
+    names = [RECIPE, CONFIG, CARD, RANGES.file, MODEL.file, HISTOGRAMS.file, RECEIPT.file, TRAINING.file]
+    names += [EXPORTS, *ONNX_FILES.values()]
+    return Manifest(
+        name=resolved.name,
+        base=entry.name,
+        variant=resolved.variant,
+        version=resolved.version,
+        recipe_sha256=resolved.digest,
+        base_sha256=base_digest(model),
+        files={name: facts_of(folder / name) for name in names if (folder / name).is_file()},
+        **versions(),
+    )
+
+
+def _config(resolved: ResolvedVariant, model: nn.Module) -> ModelConfig:
+    base, form, classes = resolved.base, input_format(resolved.base), base_card(resolved.base).classes
+    return ModelConfig(
+        name=resolved.name,
+        source=base.source,
+        architecture=base.architecture,
+        weights=base.weights,
+        dataset=resolved.dataset,
+        num_classes=len(classes) or _outputs(model),
+        labels=list(classes),
+        input=InputConfig(
+            channels=len(form.mean),
+            size=form.size,
+            mean=list(form.mean),
+            std=list(form.std),
+            interpolation=form.interpolation,
+        ),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        quantizers=len(quantizers(model)),
+    )
+
+
+def _outputs(model: nn.Module) -> int:
+    last = [module.out_features for module in model.modules() if isinstance(module, nn.Linear)][-1:]
+    return int(getattr(model, "num_classes", last[0] if last else 1))
+
+
+def _facts(
+    entry: RecipeEntry, resolved: ResolvedVariant, model: nn.Module, manifest: Manifest, config: ModelConfig,
+    recipe: str, evidence: Evidence, repo: str | None,
+) -> CardFacts:  # fmt: skip
+    card = base_card(resolved.base)
+    own = get_ranges(model)
+    state = {key: value for key, value in model.state_dict().items() if key not in own}
+    variant = entry.recipe.variants[resolved.variant]
+    return CardFacts(
+        manifest=manifest,
+        config=config,
+        recipe=recipe,
+        description=variant.description or entry.recipe.description,
+        method=resolved.method,
+        calibration=resolved.calibration,
+        calibration_images=evidence.images or 0,
+        weights=_kinds(quantizers(model, "weight")),
+        activations=_kinds(activation_quantizers(model)),
+        float_bytes=sum(value.numel() * value.element_size() for value in state.values()),
+        license=card.license,
+        base_model=card.hub_repo,
+        repo=repo,
+        training=_training(evidence.training),
+        measured=_measured(load_receipt(evidence.receipt)) if evidence.receipt else None,
+        published=resolved.published,
+        published_float=tuple(entry.recipe.published),
+    )
+
+
+def _training(path: Path | None) -> TrainingReport | None:
+    return None if path is None else read_training_report(path)
+
+
+def _kinds(found: Mapping[str, TensorQuantizer]) -> dict[str, int]:
+    """Returns how many quantizers of each kind there are."""
+    return dict(Counter(str(quantizer.spec) for quantizer in found.values()))
+
+
+def _measured(receipt: Receipt) -> Measured:
+    info = receipt.info
+    same = receipt.float_model.top[:, 0] == receipt.quantized.top[:, 0]
+    return Measured(
+        dataset=info.dataset,
+        split=info.split,
+        images=len(receipt),
+        complete=info.complete,
+        float_top1=info.top1.get("float"),
+        float_top5=info.top5.get("float"),
+        top1=info.top1.get("quantized"),
+        top5=info.top5.get("quantized"),
+        agreement=100 * float(same.double().mean()),
+        date=info.date,
+        environment=info.environment,
+    )

@@ -1,0 +1,45 @@
+"""Fetching a published model as a folder, for a machine without a network or to look into."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import get_args
+
+from qzoo import environment
+from qzoo.errors import RecipeError
+from qzoo.files import replacing
+from qzoo.hub.client import fetch, parse_address
+from qzoo.hub.published import Published, open_folder
+from qzoo.weights.kinds import MANIFEST, FileName
+
+ALL: tuple[FileName, ...] = get_args(FileName)
+
+
+def pull(repo: str, folder: Path | str | None = None) -> Published:
+    """Fetches a published model with all its files, each checked against the manifest.
+
+    Args:
+        repo: `owner/repo`, `owner/repo@revision`, with or without `hf-hub:`.
+        folder: gets a copy, from which `qzoo.create(folder, pretrained=True)` works without a network; default: the
+            hub's cache alone, from which `qzoo.create("hf-hub:owner/repo", pretrained=True)` does.
+
+    Raises:
+        WeightsError: the hub can't be reached, or what it sends is damaged.
+
+    Example:
+        >>> qzoo.pull("owner/resnet50_int8", "resnet50_int8")  # doctest: +SKIP
+    """
+    published = fetch(parse_address(repo), ALL)
+    if folder is None:
+        return published
+    folder = environment.expanded(folder, "The folder")
+    if folder.exists() and not folder.is_dir():
+        raise RecipeError(f"{folder} is a file. Give a folder for the model with -o.")
+    folder.mkdir(parents=True, exist_ok=True)
+    # The manifest comes last, and goes first: half a folder must not pass for a whole one.
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for name in [*published.manifest.files, MANIFEST]:
+        with replacing(folder / name) as unfinished:
+            shutil.copyfile(published.folder / name, unfinished)
+    return open_folder(folder)

@@ -1,0 +1,235 @@
+"""Rerunning a recipe: calibrate and evaluate each variant, and hold the result against what was published."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from qzoo.commands.keep import keep_calibration
+from qzoo.commands.keep_trained import keep_trained
+from qzoo.commands.settings import Settings, usable_device
+from qzoo.commands.shared_calibration import SharedCalibration
+from qzoo.commands.train_variant import images_to_train_on, train_variant
+from qzoo.commands.verdict import judge
+from qzoo.distributed import failing_together, rank
+from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
+from qzoo.files import require_writable
+from qzoo.models.bases import create_base
+from qzoo.receipts.make import Receipts
+from qzoo.results.report import CalibrationReport, Report, ReportRow
+from qzoo.results.training import TrainingReport
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.published import Claim
+from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
+from qzoo.tasks.evaluate import Evaluation, evaluate_images
+from qzoo.tasks.images import evaluation_images, is_complete
+from qzoo.tasks.machine import environment
+from qzoo.tasks.paired import compare
+from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.training_run import Run
+from qzoo.weights.kinds import RANGES, RECEIPT
+from qzoo.weights.receipt import save_receipt
+from qzoo.zoo.finding import find
+from qzoo.zoo.pretrained import check_published, warn_of_unpinned
+
+Stage = Literal["ptq", "qat", "all"]
+STAGES: tuple[Stage, ...] = ("ptq", "qat", "all")
+
+
+def reproduce(
+    name: str | Path = "resnet8_digits",
+    settings: Settings | None = None,
+    *,
+    only: str | Sequence[str] = (),
+    stage: Stage = "ptq",
+    artifacts: Path | None = None,
+    run: Run | None = None,
+    progress: Progress = silent,
+    **changes: Any,
+) -> Report:
+    """Calibrates, trains and evaluates the variants of a recipe, and compares them with the published figures.
+
+    Args:
+        name: a base (`resnet20_cifar10`), one of its variants, or a recipe file.
+        settings: data, device, and what to change of what the recipe says.
+        only: variants to run; default: all of the stage.
+        stage: `ptq`, variants that calibration alone makes; `qat`, those that are trained after it; or `all`.
+        artifacts: a folder that gets ranges, histograms and receipt of each calibrated variant; default: none are kept.
+        run: how trainings are carried out; `run.folder` gets a folder for each, default: in qzoo's own folder.
+        progress: shown the batches.
+        changes: fields of `Settings`, by name: `reproduce("resnet8_digits", eval_images=100)`.
+
+    Returns:
+        A row for the float model and one for each variant, with verdicts.
+
+    Raises:
+        UnknownNameError: no recipe or variant has the name.
+        UnsupportedError: a variant that is named is not of the stage, or the device can't be used.
+        TrainingError: a training left the finite numbers.
+        DataError: the dataset is missing or of the wrong kind, or holds fewer images than asked for.
+        PeerError: another process of the same run failed.
+
+    Example:
+        >>> report = reproduce("resnet8_digits", only=["int8"])
+        >>> [row.variant for row in report.rows]
+        ['float', 'int8']
+    """
+    entry, variant = find(str(name))
+    named = [only] if isinstance(only, str) else only
+    named = [name.removeprefix(f"{entry.name}_") if name not in entry.variants else name for name in named]
+    named = named or ([variant] if variant else ())
+    variants, left_out = runnable(entry, named, stage)
+    if named and left_out:
+        reasons = ", ".join(f"{one} ({reason})" for one, reason in left_out.items())
+        raise UnsupportedError(f"Not of the stage {stage}: {reasons}.")
+    with failing_together():
+        changed = replace(settings or Settings(), **changes)
+        if artifacts is not None and rank() == 0:
+            require_writable(artifacts)
+        return _Run(entry, variants, changed, artifacts, run or Run(), progress).report(left_out)
+
+
+def runnable(
+    entry: RecipeEntry, only: Sequence[str] = (), stage: Stage = "ptq"
+) -> tuple[list[ResolvedVariant], dict[str, str]]:
+    """Returns the variants of a stage, and why each other one is left out.
+
+    Raises:
+        UnknownNameError: there is no such stage.
+    """
+    if stage not in STAGES:
+        raise UnknownNameError(f"Unknown stage '{stage}'. {did_you_mean(stage, STAGES)}")
+    chosen = [resolve(entry, name) for name in only or entry.variants]
+    reasons = {v.variant: reason for v in chosen if (reason := _reason_to_leave_out(v, stage))}
+    # Who asks for trained variants knows of the others; who asks for nothing may not know of the trained ones.
+    left_out = {} if stage == "qat" and not only else reasons
+    return [variant for variant in chosen if variant.variant not in reasons], left_out
+
+
+def _reason_to_leave_out(variant: ResolvedVariant, stage: Stage) -> str | None:
+    if variant.finetune is None:
+        return "needs no training: --stage ptq or all" if stage == "qat" else None
+    return "needs training: --stage qat or all" if stage == "ptq" else None
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One model's result, and what it is held against."""
+
+    variant: str
+    stage: Literal["float", "ptq", "qat"]
+    method: str | None
+    result: Evaluation
+    claims: Sequence[Claim]
+    seconds: float
+
+
+class _Run:
+    def __init__(
+        self, entry: RecipeEntry, variants: list[ResolvedVariant], settings: Settings, artifacts: Path | None,
+        run: Run, progress: Progress,
+    ) -> None:  # fmt: skip
+        self.entry, self.variants, self.artifacts, self.run = entry, variants, artifacts, run
+        self.trainings: dict[str, TrainingReport] = {}
+        self.settings, self.progress = settings, progress
+        device, recipe = usable_device(settings.device), entry.recipe
+        self.images = evaluation_images(
+            recipe.base, recipe.dataset, settings.data,
+            images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
+        )  # fmt: skip
+        self.to_train_on = {one.variant: images_to_train_on(one, settings) for one in variants if one.finetune}
+        for variant in variants:
+            check_published(entry, variant)
+        warn_of_unpinned(entry)
+        self.float_model = create_base(recipe.base, pretrained=True).to(device)
+        keep = artifacts is not None
+        self.shared = SharedCalibration(self.float_model, variants, settings, progress, keep_histograms=keep)
+
+    def report(self, left_out: dict[str, str]) -> Report:
+        baseline = self._measure_float()
+        receipts = Receipts(self.float_model, self.images, baseline.result, self.settings.device, self.progress)
+        measured = [baseline, *(self._measure(variant, receipts) for variant in self.variants)]
+        recipe = self.entry.recipe
+        return Report(
+            name=self.entry.name,
+            version=recipe.version,
+            dataset=recipe.dataset,
+            split=self.images.split.name,
+            images=len(self.images),
+            complete=is_complete(self.images),
+            rows=self._rows(measured),
+            excluded=left_out,
+            calibration=self._calibration_report(),
+            training=self.trainings,
+            recipe_sha256=recipe_digest(self.entry),
+            environment=environment(self.settings.device),
+        )
+
+    def _measure_float(self) -> _Measured:
+        result = self._evaluate(self.float_model, "float")
+        return _Measured("float", "float", None, result, self.entry.recipe.published, result.seconds)
+
+    def _measure(self, variant: ResolvedVariant, receipts: Receipts) -> _Measured:
+        if variant.finetune is not None:
+            return self._measure_trained(variant, receipts)
+        start = time.perf_counter()
+        model, _ = self.shared.calibrated(variant)
+        result = self._evaluate(model, variant.variant)
+        seconds = time.perf_counter() - start
+        if self.artifacts is not None and rank() == 0:
+            keep_calibration(self.artifacts / f"{variant.name}{RANGES.suffix}", self.shared, self.entry, variant, model)
+            save_receipt(self.artifacts / f"{variant.name}{RECEIPT.suffix}", receipts.of(model, result))
+        return _Measured(variant.variant, "ptq", variant.method, result, variant.published, seconds)
+
+    def _measure_trained(self, variant: ResolvedVariant, receipts: Receipts) -> _Measured:
+        start, folder = time.perf_counter(), self.run.folder
+        run = replace(self.run, folder=folder / variant.name if folder else None)
+        images = self.to_train_on[variant.variant]
+        made = train_variant(self.shared, variant, images, self.images, run=run, progress=self.progress)
+        self.trainings[variant.variant] = made.report
+        seconds = time.perf_counter() - start
+        keep_trained(self.entry, made, receipts, by_name=self.settings.calib_images is None)
+        return _Measured(variant.variant, "qat", variant.method, made.evaluation, variant.published, seconds)
+
+    def _evaluate(self, model: Any, what: str) -> Evaluation:
+        return evaluate_images(model, self.images, progress=self.progress, what=f"evaluating {what}")
+
+    def _rows(self, measured: list[_Measured]) -> list[ReportRow]:
+        top1 = {one.variant: one.result.top1 or 0.0 for one in measured}
+        complete = is_complete(self.images)
+        # How many images were calibrated on does not matter to the float model.
+        quantized = complete and self.shared.as_recipes_say
+        as_published = {"float": complete, "ptq": quantized, "qat": quantized}
+        return [
+            ReportRow(
+                variant=one.variant,
+                stage=one.stage,
+                method=one.method,
+                top1=top1[one.variant],
+                top5=one.result.top5 or 0.0,
+                ci95=one.result.ci95 or (0.0, 100.0),
+                **self._beside_float(one, measured[0]),
+                published=list(one.claims),
+                verdict=judge(one.claims, top1[one.variant], as_published[one.stage], top1),
+                seconds=round(one.seconds, 2),
+            )
+            for one in measured
+        ]
+
+    def _beside_float(self, one: _Measured, baseline: _Measured) -> dict[str, Any]:
+        facts: dict[str, Any] = {"agreement_with_float": round(one.result.agreement(baseline.result), 4)}
+        if one is baseline:
+            return facts
+        flips = compare(baseline.result, one.result, self.images.labels)
+        return facts | {"lost": flips.lost, "gained": flips.gained, "mcnemar_p": flips.mcnemar_p}
+
+    def _calibration_report(self) -> CalibrationReport | None:
+        if not self.shared.images:
+            return None
+        images = self.shared.images[0]
+        leak = any(variant.calibration.allow_leak for variant in self.variants)
+        short = any(one.short for one in self.shared.images)
+        return CalibrationReport(images=len(images), sample_sha256=images.digest(), allow_leak=leak, short=short)

@@ -1,0 +1,118 @@
+"""The sensitivity of a variant's layers by its recipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from qzoo.commands.evaluate import quantized_model
+from qzoo.commands.settings import Settings, usable_device
+from qzoo.commands.shared_calibration import SharedCalibration
+from qzoo.data import ArraySplit
+from qzoo.distributed import world_size
+from qzoo.errors import UnsupportedError
+from qzoo.models.bases import create_base
+from qzoo.results.report import CalibrationReport
+from qzoo.results.sensitivity import SensitivityReport
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
+from qzoo.tasks.images import Images, evaluation_images
+from qzoo.tasks.machine import environment
+from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.sensitivity import sensitivity
+from qzoo.weights.kinds import RANGES
+from qzoo.zoo.pretrained import (
+    artifact_at_hand,
+    check_published,
+    create_pretrained,
+    create_with_ranges,
+    warn_of_unpinned,
+)
+
+LARGE_IMAGES_BATCH = 8
+"""What a batch leaves behind is kept, 30 to 100 MB an image of 224 pixels; small batches also fit the cache better."""
+
+
+def sensitivity_named(
+    entry: RecipeEntry,
+    variant: str,
+    settings: Settings | None = None,
+    *,
+    ranges: Path | None = None,
+    mend: int = 3,
+    progress: Progress = silent,
+) -> SensitivityReport:
+    """Returns the sensitivity of a variant's layers, with the ranges found for it or else calibrated for this.
+
+    Args:
+        entry: the recipe.
+        variant: one of its variants.
+        settings: data, device, numbers of images.
+        ranges: a ranges file; default: what `create(..., pretrained=True)` would take; if there is none, the model is
+            calibrated as the recipe says, and its ranges are not kept.
+        mend: how many of the worst layers to leave out together.
+        progress: shown the batches.
+
+    Raises:
+        WeightsError: weights or ranges are missing, corrupt or of another base; or the variant is to be trained first.
+        DataError: the dataset is missing or of the wrong kind.
+        UnsupportedError: several processes run.
+    """
+    settings, resolved = settings or Settings(), resolve(entry, variant)
+    if world_size() > 1:
+        raise UnsupportedError(f"Sensitivity runs in one process, not in {world_size()}. Start it without torchrun.")
+    images = _evaluation_images(resolved, settings)
+    model, calibration = _model(entry, resolved, settings, ranges, progress)
+    model.to(usable_device(settings.device))
+    report = sensitivity(model, images, mend=mend, progress=progress, count=len(images))
+    return report.model_copy(
+        update={
+            "name": resolved.name,
+            "version": resolved.version,
+            "dataset": resolved.dataset,
+            "split": images.split.name,
+            "complete": len(images) == len(images.split) and images.split.complete,
+            "calibration": calibration,
+            "recipe_sha256": recipe_digest(entry),
+            "environment": environment(settings.device),
+        }
+    )
+
+
+def _evaluation_images(variant: ResolvedVariant, settings: Settings) -> Images:
+    images = evaluation_images(
+        variant.base, variant.dataset, settings.data,
+        images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
+    )  # fmt: skip
+    if settings.batch_size is None and not isinstance(images.split, ArraySplit):
+        return replace(images, batch_size=LARGE_IMAGES_BATCH)
+    return images
+
+
+def _model(
+    entry: RecipeEntry, variant: ResolvedVariant, settings: Settings, ranges: Path | None, progress: Progress
+) -> tuple[nn.Module, CalibrationReport | None]:
+    if variant.finetune is not None:
+        return create_pretrained(entry, variant, {}), None
+    if ranges is not None or artifact_at_hand(entry, variant.name, RANGES) is not None:
+        return _with_ranges(entry, variant, ranges)
+    return _calibrated(entry, variant, settings, progress)
+
+
+def _with_ranges(entry: RecipeEntry, variant: ResolvedVariant, ranges: Path | None) -> tuple[nn.Module, None]:
+    made = create_with_ranges(entry, variant, {}) if ranges is None else quantized_model(variant, ranges)
+    return made, None
+
+
+def _calibrated(
+    entry: RecipeEntry, variant: ResolvedVariant, settings: Settings, progress: Progress
+) -> tuple[nn.Module, CalibrationReport]:
+    check_published(entry, variant)
+    warn_of_unpinned(entry)
+    base = create_base(variant.base, pretrained=True).to(usable_device(settings.device))
+    model, images = SharedCalibration(base, [variant], settings, progress).calibrated(variant)
+    leak = variant.calibration.allow_leak
+    facts = CalibrationReport(images=len(images), sample_sha256=images.digest(), allow_leak=leak, short=images.short)
+    return model, facts

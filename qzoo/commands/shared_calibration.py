@@ -1,0 +1,140 @@
+"""One pass over the calibration images for all variants of a recipe: each then solves its own ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from qzoo.commands.settings import Settings
+from qzoo.models.quantize import carry_out, plan_quantizers, quantize_in_place
+from qzoo.quant.calibration.collecting import Collection, activation_quantizers, solve_ranges
+from qzoo.quant.calibration.collectors import HistogramCollector
+from qzoo.quant.calibration.histogram import Histogram
+from qzoo.quant.copying import copy_model
+from qzoo.schema.plan import Plan, PlannedQuantizer
+from qzoo.schema.recipe import CalibrationSpec
+from qzoo.schema.resolve import ResolvedVariant
+from qzoo.tasks.calibrate import collect_images
+from qzoo.tasks.images import Images, calibration_images
+from qzoo.tasks.progress import Progress
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One pass over the images of one calibration spec."""
+
+    spec: CalibrationSpec
+    images: Images
+    collection: Collection
+
+
+class SharedCalibration:
+    """Calibrated models of the variants of one base.
+
+    Calibrating quantizers let everything pass in float, so what they collect does not depend on the variant: variants
+    that calibrate on the same images share one collection.
+
+    Args:
+        float_model: the base; not changed.
+        variants: all that will be asked for; they decide of which tensors a histogram is needed.
+        settings: what the run changes of what the recipe says.
+        progress: shown the batches.
+        keep_histograms: collect a histogram of every tensor, not only where a calibrator needs one.
+    """
+
+    def __init__(
+        self, float_model: nn.Module, variants: Sequence[ResolvedVariant], settings: Settings, progress: Progress,
+        *, keep_histograms: bool = False,
+    ) -> None:  # fmt: skip
+        self.float_model, self.variants = float_model, variants
+        self.settings, self.progress = settings, progress
+        self.keep_histograms = keep_histograms
+        # Opened now, so that a mistake in the data is told before anything long has run.
+        self._images = {variant.calibration: self._open(variant) for variant in variants}
+        # Likewise a rule that does not fit the model.
+        self._plans = {variant.name: plan_quantizers(float_model, variant) for variant in variants}
+        self._passes: list[_Pass] = []
+
+    @property
+    def images(self) -> list[Images]:
+        """The images of each pass that was made."""
+        return [made.images for made in self._passes]
+
+    @property
+    def as_recipes_say(self) -> bool:
+        """Whether each pass saw the images that its recipe wants, and as it wants them."""
+        return all(_as_said(made.spec, made.images) for made in self._passes)
+
+    def calibrated(self, variant: ResolvedVariant) -> tuple[nn.Module, Images]:
+        """Returns a calibrated copy of the base, and the images it was calibrated on.
+
+        Raises:
+            CalibrationError: a quantizer saw nothing, NaN or Inf.
+        """
+        model = copy_model(self.float_model)
+        quantize_in_place(model, variant)
+        made = self._pass_for(model, variant)
+        solve_ranges(model, made.collection)
+        return model, made.images
+
+    def images_of(self, variant: ResolvedVariant) -> Images:
+        """Returns the images that a variant is calibrated on."""
+        return self._images[variant.calibration]
+
+    def histograms(self, variant: ResolvedVariant) -> dict[str, Histogram]:
+        """Returns what each activation quantizer of a calibrated variant saw, where that was kept as a histogram."""
+        paths = [one.path for one in self._plans[variant.name].quantizers if one.role != "weight"]
+        collection = next(made.collection for made in self._passes if made.spec == variant.calibration)
+        watched = {path: collection[path] for path in paths}
+        return {path: one.histogram() for path, one in watched.items() if isinstance(one, HistogramCollector)}
+
+    def _pass_for(self, model: nn.Module, variant: ResolvedVariant) -> _Pass:
+        needed = set(activation_quantizers(model))
+        for made in self._passes:
+            if made.spec == variant.calibration and needed <= set(made.collection):
+                return made
+        self._passes.append(self._collect(variant))
+        return self._passes[-1]
+
+    def _collect(self, variant: ResolvedVariant) -> _Pass:
+        spec, images = variant.calibration, self._images[variant.calibration]
+        model, watched, histograms = self._watcher(spec)
+        seen = collect_images(model, images, binning=spec.binning, histograms=histograms, progress=self.progress)
+        return _Pass(spec, images, {path: seen[watcher] for path, watcher in watched.items()})
+
+    def _open(self, variant: ResolvedVariant) -> Images:
+        settings = self.settings
+        return calibration_images(
+            variant.base, variant.dataset, variant.calibration, settings.data,
+            images=settings.calib_images, batch_size=settings.batch_size, workers=settings.workers,
+        )  # fmt: skip
+
+    def _watcher(self, spec: CalibrationSpec) -> tuple[nn.Module, dict[str, str], set[str]]:
+        """Returns a copy of the base that watches what any variant of a spec quantizes.
+
+        And for each activation quantizer of the variants the path of the one that watches for it, since two names may
+        stand for one tensor: `residual` and `add_right`. And which of those that watch need a histogram.
+        """
+        planned: dict[tuple[Any, ...], PlannedQuantizer] = {}
+        watched: dict[str, str] = {}
+        histograms = set()
+        for variant in self.variants:
+            if variant.calibration == spec:
+                for one in self._plans[variant.name].quantizers:
+                    watcher = planned.setdefault((one.module, one.site, one.operand or one.role), one)
+                    if one.role != "weight":
+                        watched[one.path] = watcher.path
+                    if one.role != "weight" and (self.keep_histograms or one.spec.calibrator.collector == "histogram"):
+                        histograms.add(watcher.path)
+        model = copy_model(self.float_model)
+        carry_out(model, Plan(list(planned.values()), []))
+        return model, watched, histograms
+
+
+def _as_said(spec: CalibrationSpec, images: Images) -> bool:
+    # The edges of reference binning depend on the first batch, so its size can move a number.
+    batches = spec.binning == "aligned" or images.batch_size == spec.batch_size
+    return batches and len(images) == spec.images and images.split.complete

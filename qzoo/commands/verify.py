@@ -1,0 +1,148 @@
+"""Verifying a claim image by image: does this machine get the predictions that a receipt holds?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from qzoo.commands.evaluate import quantized_model
+from qzoo.commands.settings import Settings, usable_device
+from qzoo.data.catalog import evaluation_split
+from qzoo.errors import WeightsError, shown
+from qzoo.models.bases import create_base
+from qzoo.receipts.compare import Exact, Usual, compare_exact, compare_usual
+from qzoo.receipts.exact import exact_margins
+from qzoo.receipts.match import Chosen, find_images
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.references import SPLITS
+from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.tasks.evaluate import evaluate_images
+from qzoo.tasks.images import Images, evaluation_images
+from qzoo.tasks.progress import Progress, silent
+from qzoo.weights.kinds import RECEIPT
+from qzoo.weights.receipt import Receipt, load_receipt
+from qzoo.zoo.finding import find_variant
+from qzoo.zoo.pretrained import artifact_file, create_pretrained
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What came of a verification.
+
+    Attributes:
+        name: full name of the variant.
+        receipt: what was checked.
+        usual: this machine's predictions beside the receipt's.
+        exact: likewise margins in float64, of some of the images.
+        float_model: exact margins of the base, where the quantized model's did not fit: it says where to look.
+    """
+
+    name: str
+    receipt: Receipt
+    usual: Usual
+    exact: Exact
+    float_model: Exact | None = None
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether this machine reproduces the claim."""
+        return not self.exact.alarm and not self.usual.alarm
+
+    @property
+    def cause(self) -> str | None:
+        """Where to look, if the claim is not reproduced."""
+        if self.reproduced:
+            return None
+        if self.float_model is None:
+            return "Exact margins agree, so it is the same model: the usual arithmetic of this machine is another one."
+        if self.float_model.alarm:
+            return (
+                "The float model differs too, so it is not the quantizers: other base weights, another transform, or "
+                "images that are decoded differently."
+            )
+        return "The float model agrees, so images and base weights are right: a range or a quantizer is another one."
+
+
+def verify(
+    name: str | Path,
+    settings: Settings | None = None,
+    *,
+    images: int | None = None,
+    receipt: Path | None = None,
+    ranges: Path | None = None,
+    model: nn.Module | None = None,
+    progress: Progress = silent,
+) -> Verified:
+    """Recomputes predictions and compares them with a receipt, image by image. No labels are needed.
+
+    Args:
+        name: a variant, a recipe file with one, or a published model: `hf-hub:owner/repo`, or a folder.
+        settings: data, device, batch size.
+        images: how many to check; default: all that the receipt and this machine have.
+        receipt: a file; default: what lies beside the variant's ranges.
+        ranges: a file, to verify other ranges than those that are found by name.
+        model: to verify instead: a float32 module, compiled or loaded by other means; it is run in float64 too.
+        progress: shown the batches.
+
+    Raises:
+        WeightsError: there is no receipt, it is damaged, or of another state of the recipe.
+        DataError: the dataset is missing, or holds too few of the receipt's images.
+
+    Example:
+        >>> qzoo.verify("resnet8_digits_int8").reproduced  # doctest: +SKIP
+        True
+    """
+    settings = settings or Settings()
+    entry, variant = find_variant(name)
+    resolved = resolve(entry, variant)
+    claim = load_receipt(_receipt_file(entry, resolved, Path(receipt) if receipt else None))
+    _check(claim, resolved)
+    if model is None:
+        model = create_pretrained(entry, resolved, {}) if ranges is None else quantized_model(resolved, Path(ranges))
+    model = model.to(usable_device(settings.device))
+    chosen = find_images(claim, _everything(resolved, settings), images, progress)
+    found = evaluate_images(model, chosen.images, progress=progress, what=f"verifying {variant}")
+    usual = compare_usual(claim.quantized.at(chosen.rows), found.predicted)
+    exact = _exact(model, claim.exact.quantized, chosen, progress, "in float64")
+    if not exact.alarm:
+        return Verified(resolved.name, claim, usual, exact)
+    base = create_base(resolved.base, pretrained=True)
+    return Verified(
+        resolved.name, claim, usual, exact, _exact(base, claim.exact.float_model, chosen, progress, "float")
+    )
+
+
+def _exact(model: nn.Module, claimed: Tensor, chosen: Chosen, progress: Progress, what: str) -> Exact:
+    return compare_exact(claimed[chosen.exact_rows], exact_margins(model, chosen.exact_images, progress, what))
+
+
+def _everything(resolved: ResolvedVariant, settings: Settings) -> Images:
+    return evaluation_images(
+        resolved.base, resolved.dataset, settings.data, batch_size=settings.batch_size, workers=settings.workers
+    )
+
+
+def _receipt_file(entry: RecipeEntry, resolved: ResolvedVariant, given: Path | None) -> Path:
+    path = given or artifact_file(entry, resolved.name, RECEIPT)
+    if path is None:
+        data = "" if resolved.dataset == "digits" else " --data PATH"
+        command = f"qzoo evaluate {entry.address(resolved.variant)}{data} --receipt FILE"
+        raise WeightsError(f"There is no receipt for {resolved.name}. Give one with --receipt, or make one: {command}")
+    return path
+
+
+def _check(claim: Receipt, resolved: ResolvedVariant) -> None:
+    if claim.info.recipe_sha256 != resolved.digest:
+        raise WeightsError(
+            f"The receipt is of {claim.info.name or 'another variant'} ({claim.info.recipe_sha256[:12]}), this is "
+            f"{resolved.name} ({resolved.digest[:12]}): another variant, or another state of its recipe."
+        )
+    # A folder of images has the name of whoever measured on it.
+    expected = (resolved.dataset, evaluation_split(resolved.dataset))
+    if resolved.dataset in SPLITS and (claim.info.dataset, claim.info.split) != expected:
+        raise WeightsError(
+            f"The receipt is of {shown(claim.info.dataset)} {shown(claim.info.split)}, and {resolved.name} is measured "
+            f"on {' '.join(expected)}. Make one on that: qzoo evaluate ... --receipt FILE"
+        )

@@ -1,0 +1,86 @@
+"""`manifest.json`: which files a published model consists of, each with its size and SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+
+from qzoo.errors import WeightsError
+from qzoo.schema.json_file import LARGEST_TEXT
+from qzoo.schema.model import ModelName, StrictModel
+from qzoo.weights.kinds import LARGEST_FILE, MANIFEST, FileName
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class FileFacts(StrictModel):
+    """What a file has to be."""
+
+    bytes: int = Field(ge=0, le=LARGEST_FILE)
+    sha256: Sha256
+
+
+class Manifest(StrictModel):
+    """A published model: what it is, and its files."""
+
+    format: Literal["qzoo-published/1"] = "qzoo-published/1"
+    name: ModelName
+    """Full name of the variant, `resnet50_int8`."""
+    base: ModelName
+    """The base's name, `resnet50`."""
+    variant: ModelName
+    """The variant's name in the recipe, `int8`."""
+    version: int = Field(ge=1)
+    """Of the recipe."""
+    recipe_sha256: Sha256
+    """Of the resolved variant."""
+    base_sha256: Sha256
+    """Content digest of the base's float state dict."""
+    qzoo: str = Field(max_length=50)
+    """The version that wrote it."""
+    torch: str = Field(max_length=50)
+    """Likewise."""
+    files: dict[FileName, FileFacts] = Field(min_length=1)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything in it: two models with the same are the same."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Returns the file's text."""
+        return json.dumps(self.model_dump(mode="json") | {"digest": self.digest}, indent=1) + "\n"
+
+
+def read_manifest(path: Path, where: str) -> Manifest:
+    """Returns the manifest that a file holds.
+
+    Args:
+        path: of the file.
+        where: it comes from, for messages.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or no manifest of this version.
+    """
+    size = path.stat().st_size if path.is_file() else 0
+    if not 0 < size <= LARGEST_TEXT:
+        raise WeightsError(f"{where} holds no qzoo model: its {MANIFEST} is missing, empty or too large.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        digest = content.pop("digest", None)
+        manifest = Manifest.model_validate_json(json.dumps(content))
+    except (ValidationError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        fault = str(error.errors()[0]["loc"])[:200] if isinstance(error, ValidationError) else type(error).__name__
+        raise WeightsError(
+            f"The {MANIFEST} of {where} is damaged or of another version of qzoo ({fault}). Fetch it again, or use the "
+            "version that wrote it."
+        ) from error
+    if digest != manifest.digest:
+        raise WeightsError(
+            f"The {MANIFEST} of {where} is damaged: its digest does not fit its content. Fetch it again."
+        )
+    return manifest

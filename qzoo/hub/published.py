@@ -1,0 +1,108 @@
+"""A published model: a folder with a manifest, from the hub or copied from elsewhere, whose files are checked."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from qzoo.errors import WeightsError
+from qzoo.hub.manifest import FileFacts, Manifest, read_manifest
+from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.json_file import LARGEST_TEXT
+from qzoo.schema.resolve import resolve
+from qzoo.weights.kinds import MANIFEST, RECIPE, FileName
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published model on this machine.
+
+    Attributes:
+        folder: where its files lie.
+        manifest: what they are.
+        name: what to type for it: `hf-hub:owner/repo`, or a path.
+    """
+
+    folder: Path
+    manifest: Manifest
+    name: str
+
+    def file(self, name: FileName) -> Path | None:
+        """Returns a file, after checking it against the manifest; None if the model has none of that name.
+
+        Raises:
+            WeightsError: the file is missing or damaged.
+        """
+        facts = self.manifest.files.get(name)
+        if facts is None:
+            return None
+        path = self.folder / name
+        if fault := fault_of(path, facts):
+            raise WeightsError(f"{name} of {self.name} {fault}. Fetch it again.")
+        return path
+
+    def entry(self) -> RecipeEntry:
+        """Returns its recipe.
+
+        Raises:
+            WeightsError: the recipe is missing, damaged, or not the one that the manifest speaks of.
+            RecipeError: the recipe is faulty.
+        """
+        path = self.file(RECIPE)
+        if path is None or path.stat().st_size > LARGEST_TEXT:
+            raise WeightsError(f"{self.name} holds no qzoo model: it has no {RECIPE} of a sensible size.")
+        entry = Catalog.load().published_entry(path, self.manifest.base, self.name)
+        require_dataset_name(entry.recipe.dataset, self.name)
+        Catalog.require_variant(entry, self.manifest.variant)
+        variant, manifest = resolve(entry, self.manifest.variant), self.manifest
+        if (variant.name, variant.version, variant.digest) != (manifest.name, manifest.version, manifest.recipe_sha256):
+            raise WeightsError(f"The recipe of {self.name} is not the one that its manifest speaks of. Push it again.")
+        return entry
+
+
+def open_folder(folder: Path, name: str | None = None) -> Published:
+    """Returns the published model in a folder.
+
+    Raises:
+        WeightsError: the folder holds none, or its manifest is damaged.
+    """
+    name = name or str(folder)
+    return Published(folder, read_manifest(folder / MANIFEST, name), name)
+
+
+def is_published_folder(name: str) -> bool:
+    """Whether a name is that of a folder with a manifest."""
+    try:
+        return (Path(name).expanduser() / MANIFEST).is_file()
+    except (OSError, RuntimeError, ValueError):  # no path: too long, an unknown user's folder, a null byte
+        return False
+
+
+def require_dataset_name(dataset: str, where: str) -> None:
+    """Refuses a recipe whose dataset is a folder: on another machine it is another one, or something private.
+
+    Raises:
+        WeightsError: says so.
+    """
+    if any(sign in dataset for sign in ("/", "\\", "~")) or dataset.startswith("."):
+        raise WeightsError(
+            f"The recipe of {where} names a folder as its dataset, '{dataset}'. What is published names a dataset that "
+            "every machine can have, such as imagenet-1k or cifar10."
+        )
+
+
+def facts_of(path: Path) -> FileFacts:
+    """Returns what a manifest says of a file."""
+    with path.open("rb") as file:
+        return FileFacts(bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def fault_of(path: Path, facts: FileFacts) -> str | None:
+    """Returns what is wrong with a file, as the end of a sentence; None if nothing is."""
+    if not path.is_file():
+        return "is missing"
+    size = path.stat().st_size
+    if size != facts.bytes:
+        return f"has {size:,} bytes, expected {facts.bytes:,}: it is truncated or another file"
+    return None if facts_of(path).sha256 == facts.sha256 else "is corrupt: its SHA-256 is not the one in the manifest"

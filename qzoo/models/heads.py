@@ -1,0 +1,173 @@
+"""Models that were changed after they were quantized: classifiers replaced, which are made to fit; quantizers gone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from qzoo.errors import UnsupportedError, some
+from qzoo.models.devices import device_of
+from qzoo.models.provenance import Provenance, provenance, stayed_in_float
+from qzoo.quant.calibration.weight_ranges import layer_weight_amax
+from qzoo.quant.derived import float_name
+from qzoo.quant.layers import QuantizedLayer, channel_shape, has_weight, is_quantizable, quantize_layer, quantizer_of
+from qzoo.quant.quantizer import TensorQuantizer
+
+
+class ReplacedHeadWarning(UserWarning):
+    """A layer was replaced after the model was quantized; it is quantized again, or stays in float."""
+
+
+def fit_to_new_head(model: nn.Module, ranges: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns ranges made for the original classifier, changed to fit the one that `num_classes` made.
+
+    The input range stays: what reaches the classifier is the same. The weight range is computed from the new weight.
+
+    Args:
+        model: quantized; not changed.
+        ranges: keyed like the state dict; not changed.
+    """
+    made = provenance(model)
+    heads = {key.rpartition(".")[0] for key in made.old_head} if made else set()
+    fitted = dict(ranges)
+    for head in heads:
+        layer = model.get_submodule(head)
+        weight = quantizer_of(layer, "weight")
+        if not isinstance(layer, QuantizedLayer):
+            fitted = {key: value for key, value in fitted.items() if not key.startswith(f"{head}.")}
+        elif weight is not None:
+            fitted[f"{head}.weight_quantizer.amax"] = layer_weight_amax(layer, weight.spec)
+    return fitted
+
+
+def requantize_replaced(model: nn.Module) -> list[str]:
+    """Brings a model that was changed after it was quantized back to its plan, in place, or refuses it.
+
+    A layer that was replaced, as by timm's `reset_classifier`, is quantized again. A new layer gets the input quantizer
+    of the old one, range and all, and a weight range from its own weight. What is no convolution, linear or pooling
+    layer, such as a `Sequential`, stays in float.
+
+    What was wrapped afterwards, as by `nn.Sequential(normalize, model)`, is looked for inside.
+
+    Returns:
+        The paths of the layers that are quantized anew.
+
+    Raises:
+        UnsupportedError: quantizers of the plan are gone, and float layers or operators compute what they quantized, as
+            after timm's `reparameterize_model`.
+
+    Warns:
+        ReplacedHeadWarning: names them, and those that stay in float.
+    """
+    anew = []
+    for prefix, part in list(model.named_modules()):
+        if (made := provenance(part)) is not None:
+            anew += [f"{prefix}.{path}".strip(".") for path in _requantize(part, made)]
+    return anew
+
+
+def _requantize(model: nn.Module, made: Provenance) -> list[str]:
+    standing = {path: layer for path in _left(model, made) if (layer := _module_at(model, path)) is not None}
+    replaced = {
+        path: layer
+        for path, layer in standing.items()
+        if not isinstance(layer, QuantizedLayer) and not stayed_in_float(layer)
+    }
+    quantized = [path for path, layer in replaced.items() if is_quantizable(layer)]
+    # timm takes a classifier away by putting an Identity in its place; nothing is left to quantize.
+    in_float = [path for path in replaced if path not in quantized and not isinstance(replaced[path], nn.Identity)]
+    for path in quantized:
+        _take_over(replaced[path], made.quantizers[path])
+    for path in in_float:
+        del made.quantizers[path]
+    _refuse_vanished(model, made)
+    _report(model, quantized, in_float)
+    return quantized
+
+
+def _left(model: nn.Module, made: Provenance) -> list[str]:
+    """Returns the planned paths of layers that are no part of the model any more.
+
+    Deleting a block of a `Sequential` moves those behind it to other paths, where they are quantized as before.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, QuantizedLayer)]
+    present = {quantizer for layer in layers for quantizer in layer.children()}
+    return [path for path, roles in made.quantizers.items() if not present.issuperset(roles.values())]
+
+
+def _refuse_vanished(model: nn.Module, made: Provenance) -> None:
+    left = _left(model, made)
+    gone = [name for path in left if _module_at(model, path) is None for name in _names(made, path)]
+    layers = [path for path in left if isinstance(_module_at(model, path), QuantizedLayer)]
+    here = [name for path in layers for name in _names(made, path)]
+    here += [path for path, block in made.operators.items() if _is_a(model, path, block)]
+    bare = [path for path in here if not isinstance(_module_at(model, path), TensorQuantizer)]
+    floats = [path for path, layer in model.named_modules() if _is_float(layer) and not stayed_in_float(layer)]
+    new = [path for path in floats if path not in made.left_float]
+    if bare or (gone and new):
+        came = f" Layers with weights came that have none: {some(new, 3)}." if new else ""
+        raise UnsupportedError(
+            f"{len(gone + bare)} of the quantizers that {_name(made)} gave this model are gone: {some(gone + bare, 3)}."
+            f"{came} It would compute in float what they quantized. Change the float model first, such as by "
+            "reparameterizing it, then quantize and calibrate it."
+        )
+
+
+def _names(made: Provenance, path: str) -> list[str]:
+    """Returns the paths of the quantizers that the plan gave to the layer at a path."""
+    return [f"{path}.{role}_quantizer".lstrip(".") for role in made.quantizers[path]]
+
+
+def _name(made: Provenance) -> str:
+    return made.variant.name if made.variant else "its plan"
+
+
+def _is_float(layer: nn.Module) -> bool:
+    return has_weight(layer) and not isinstance(layer, QuantizedLayer)
+
+
+def _is_a(model: nn.Module, path: str, block: str) -> bool:
+    """Whether the module that a quantizer stood in is still of the same class; another one computes something else."""
+    module = _module_at(model, path.rpartition(".")[0])
+    return module is not None and float_name(module) == block
+
+
+def _report(model: nn.Module, quantized: list[str], in_float: list[str]) -> None:
+    if quantized:
+        warnings.warn(
+            f"{', '.join(quantized)} was replaced after the model was quantized: the new layer is quantized like the "
+            "old one; its weight range is computed anew, its input range is kept.",
+            ReplacedHeadWarning,
+            stacklevel=5,
+        )
+    if in_float:
+        kinds = ", ".join(f"{path} (by {type(model.get_submodule(path)).__name__})" for path in in_float)
+        warnings.warn(
+            f"{kinds} was replaced after the model was quantized and stays in float. Replace layers in the float "
+            "model, then quantize it with qzoo.quantize.",
+            ReplacedHeadWarning,
+            stacklevel=5,
+        )
+
+
+def _take_over(layer: nn.Module, old: dict[str, TensorQuantizer]) -> None:
+    # The old ones were no part of the model meanwhile, and did not move with it.
+    quantizers = {role: quantizer.to(device_of(layer)) for role, quantizer in old.items() if role != "weight"}
+    if "weight" in old and has_weight(layer):
+        spec = old["weight"].spec
+        fresh = TensorQuantizer(spec, channel_shape(layer) if spec.per == "channel" else ())
+        quantizers["weight"] = fresh.to(device_of(layer))
+        if old["weight"].calibrated:
+            fresh.set_amax(layer_weight_amax(layer, spec))
+    quantize_layer(layer, quantizers)
+    old.clear()
+    old.update(quantizers)
+
+
+def _module_at(model: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        return None

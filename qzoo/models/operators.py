@@ -1,0 +1,102 @@
+"""The operators of a model that rules can speak of: all that are no layer's own, with the residual additions marked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from qzoo.errors import UnsupportedError
+from qzoo.models.example import example_inputs
+from qzoo.models.residual import skip_operand
+from qzoo.models.tracing import Evaluation, Trace, trace
+from qzoo.quant.layers import is_quantizable
+from qzoo.schema.plan import Operator
+
+OTHER = {"left": "right", "right": "left"}
+
+
+def find_operators(model: nn.Module, example: Any = None) -> list[Operator]:
+    """Returns the operators of a float model in the order of evaluation.
+
+    Args:
+        model: runs once on the example, in evaluation mode; not changed. On the meta device this costs no arithmetic.
+        example: an input, or a tuple of arguments; default: random values of the size that the model is made for.
+
+    Raises:
+        UnsupportedError: the model can't run on the example, or none is given and its size can't be told.
+
+    Example:
+        >>> class Skip(nn.Linear):
+        ...     def forward(self, x):
+        ...         return super().forward(x) + x
+        >>> find_operators(nn.Sequential(nn.ReLU(), nn.Linear(2, 2)))[0].name
+        '0.relu'
+    """
+    return _operators(model, traced(model, example))
+
+
+def traced(model: nn.Module, example: Any = None) -> Trace:
+    """Returns what a float model evaluates on an example, or on the first likely one that it runs on.
+
+    Raises:
+        UnsupportedError: the model can't run on it.
+    """
+    faults = []
+    for inputs in [example] if example is not None else example_inputs(model):
+        try:
+            return trace(model, inputs)
+        except Exception as error:  # whatever a model says of an input that it was not made for
+            faults.append(error)
+            first_line = str(error).split("\n", 1)[0]
+    if not faults:
+        raise UnsupportedError(_how_to_give_one(model, "it has no convolution or linear layer to tell its input from"))
+    raise UnsupportedError(_how_to_give_one(model, f"{type(faults[-1]).__name__}: {first_line}")) from faults[-1]
+
+
+def _how_to_give_one(model: nn.Module, reason: str) -> str:
+    return (
+        f"Residual additions and other operators are found by running {type(model).__name__} once, which failed "
+        f"({reason}). Give an input that it takes: qzoo.quantize(model, scheme, example=images)."
+    )
+
+
+def _operators(model: nn.Module, found: Trace) -> list[Operator]:
+    return list(_numbered(model, found))
+
+
+def _numbered(model: nn.Module, found: Trace) -> Iterator[Operator]:
+    numbers: Counter[tuple[str, str]] = Counter()
+    for evaluation in found.evaluations:
+        if not _can_be_named(model, evaluation):
+            continue
+        assert evaluation.site is not None
+        skip = skip_operand(found, evaluation)
+        numbers[evaluation.module, evaluation.op] += 1
+        numbers[evaluation.module, ""] += skip is not None
+        yield Operator(
+            module=evaluation.module,
+            types=class_names(model.get_submodule(evaluation.module)),
+            site=evaluation.site,
+            operands=tuple(evaluation.operands),
+            number=numbers[evaluation.module, evaluation.op],
+            skip=skip,
+            main=OTHER[skip] if skip else None,
+            residual_number=max(1, numbers[evaluation.module, ""]),
+            calls=found.calls[evaluation.module],
+        )
+
+
+def _can_be_named(model: nn.Module, evaluation: Evaluation) -> bool:
+    if evaluation.site is None or not evaluation.operands:
+        return False
+    # A layer's convolution is the layer; what else its forward does stays inside it.
+    return not is_quantizable(model.get_submodule(evaluation.module))
+
+
+def class_names(module: nn.Module) -> tuple[str, ...]:
+    """Returns the names that a rule's `type` may give a module: of its class and bases, plain and with module."""
+    classes = [c for c in type(module).__mro__ if issubclass(c, nn.Module) and c is not nn.Module]
+    return tuple(name for c in classes for name in (c.__name__, f"{c.__module__}.{c.__qualname__}"))

@@ -1,0 +1,1 @@
+"""From what quantizers see to their ranges: collectors, histograms, solvers."""

@@ -1,0 +1,221 @@
+"""Calibrating a model: watch its activations once, then solve every range from what was seen."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.errors import CalibrationError, some
+from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
+from qzoo.quant.calibration.solvers import solve
+from qzoo.quant.calibration.weight_ranges import layer_weight_amax
+from qzoo.quant.layers import quantizer_of
+from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.ranges import quantizers
+
+Collection = dict[str, MaxCollector | HistogramCollector]
+"""What every input and output quantizer saw, by its path."""
+
+
+MOST_NAMED = 3
+"""Quantizers that a message names."""
+
+
+class ClippedNegativesWarning(UserWarning):
+    """An unsigned quantizer saw negative values: they all become 0."""
+
+
+class DeadActivationWarning(UserWarning):
+    """A quantizer saw only zeros: its range is 0 and so is its output."""
+
+
+def activation_quantizers(model: nn.Module) -> dict[str, TensorQuantizer]:
+    """Returns every quantizer whose range has to be collected: all but those of weights."""
+    return {path: q for path, q in quantizers(model).items() if not path.endswith("weight_quantizer")}
+
+
+@contextmanager
+def collecting(model: nn.Module, binning: str = "aligned", histograms: Iterable[str] = ()) -> Iterator[Collection]:
+    """Lets the model's quantizers watch what passes, in float, for the time of the context.
+
+    Args:
+        model: a quantized model. Inside, it computes exactly what the float model does; afterwards its quantizers are
+            in the state they were in.
+        binning: `aligned` or `reference`.
+        histograms: paths that get a histogram although their own calibrator needs only the maximum.
+
+    Yields:
+        The collection, filled as tensors pass.
+
+    Raises:
+        CalibrationError: images passed, and the model computed a quantized layer without reading its weight.
+    """
+    HistogramCollector(binning)  # refuses an unknown one, even where only maxima are needed
+    watched, states = activation_quantizers(model), {q: q.state for q in quantizers(model).values()}
+    wanted = set(histograms)
+    collection: Collection = {}
+    reads: dict[str, _Reads] = {}
+    images = _Reads()
+    told = model.register_forward_pre_hook(lambda *_: images.collect())
+    try:
+        for path, quantizer in quantizers(model, "weight").items():
+            reads[path] = _Reads()
+            quantizer.collector, quantizer.state = reads[path], "calibrating"
+        for path, quantizer in watched.items():
+            need = path in wanted or quantizer.spec.calibrator.collector == "histogram"
+            collection[path] = HistogramCollector(binning) if need else MaxCollector()
+            quantizer.collector, quantizer.state = collection[path], "calibrating"
+        yield collection
+        if not images.empty:
+            _check_reads(reads, collection)
+    finally:
+        told.remove()
+        for quantizer, state in states.items():
+            quantizer.collector, quantizer.state = None, state
+
+
+class _Reads:
+    """Tells whether anything came by: a weight that its layer's forward reads, or images."""
+
+    def __init__(self) -> None:
+        self.empty = True
+
+    def collect(self, x: Tensor | None = None) -> None:
+        self.empty = False
+
+
+def _check_reads(reads: Mapping[str, _Reads], collection: Collection) -> None:
+    layers = {path.removesuffix("weight_quantizer"): seen for path, seen in reads.items()}
+    inputs = {layer: collection.get(f"{layer}input_quantizer") for layer in layers}
+    # A layer whose input saw nothing either is told of as such.
+    unread = [layer for layer, seen in layers.items() if seen.empty and not ((x := inputs[layer]) and x.empty)]
+    if unread:
+        names = [layer.rstrip(".") or "its only layer" for layer in unread]
+        raise CalibrationError(
+            f"The model never reads the weight of {some(names, MOST_NAMED)} where a quantizer could see it, so it "
+            "would stay in float without a word: the layer is passed by, or its forward was replaced by one that reads "
+            "the weights of another model. Call the layer, put the replacement into a subclass, or leave the weight in "
+            "float with a rule (weight: false)."
+        )
+
+
+def check_collection(collection: Mapping[str, MaxCollector | HistogramCollector]) -> None:
+    """Refuses a collection in which a quantizer saw nothing or something that is no number.
+
+    Raises:
+        CalibrationError: names every such quantizer.
+
+    Warns:
+        DeadActivationWarning: names the quantizers that saw only zeros.
+    """
+    nothing = [path for path, seen in collection.items() if seen.empty]
+    broken = [path for path, seen in collection.items() if seen.nonfinite]
+    if broken:
+        raise CalibrationError(
+            f"NaN or Inf reached {some(broken, MOST_NAMED)}. Look at the images, their transform and the weights."
+        )
+    if nothing:
+        raise CalibrationError(
+            f"Nothing reached {some(nothing, MOST_NAMED)}: no image was given, or the model never calls these layers. "
+            "Give at least one image, or leave the layers in float with a rule (input: false)."
+        )
+    dead = [path for path, seen in collection.items() if float(seen.amax) == 0 and float(seen.amin) == 0]
+    if dead:
+        warnings.warn(
+            f"Only zeros reached {some(dead, MOST_NAMED)}: their output will be 0.",
+            DeadActivationWarning,
+            stacklevel=3,
+        )
+
+
+def require_collected(model: nn.Module, paths: Container[str]) -> dict[str, TensorQuantizer]:
+    """Returns the activation quantizers of a model, which may lie on the meta device, by path.
+
+    Args:
+        model: quantized.
+        paths: of those that something was collected of.
+
+    Raises:
+        CalibrationError: a quantizer is not among them.
+    """
+    watched = activation_quantizers(model)
+    missing = [path for path in watched if path not in paths]
+    if missing:
+        raise CalibrationError(f"The collection lacks {some(missing, MOST_NAMED)}. Collect on a model that has them.")
+    return watched
+
+
+def solve_ranges(model: nn.Module, collection: Mapping[str, MaxCollector | HistogramCollector]) -> None:
+    """Gives every quantizer of the model its range, in place: activations from the collection, weights from themselves.
+
+    Nothing changes unless every range can be solved.
+
+    Raises:
+        CalibrationError: a quantizer is not in the collection, saw nothing usable, or a weight holds NaN or Inf.
+    """
+    watched = require_collected(model, collection)
+    check_collection({path: collection[path] for path in watched})
+    _warn_of_clipped({path: collection[path] for path, quantizer in watched.items() if quantizer.spec.unsigned is True})
+    solved = _solve_activations(watched, collection) | _solve_weights(model)
+    for path, quantizer in quantizers(model).items():
+        seen = collection.get(path)
+        quantizer.set_amax(solved[path].to(quantizer.amax.device), seen is not None and float(seen.amin) >= 0)
+
+
+def calibrate_weights(model: nn.Module) -> None:
+    """Gives every weight quantizer of the model its range, in place.
+
+    Raises:
+        CalibrationError: a weight holds NaN or Inf; the message names the module.
+    """
+    for path, amax in _solve_weights(model).items():
+        module = model.get_submodule(path)
+        assert isinstance(module, TensorQuantizer)
+        module.set_amax(amax.to(module.amax.device))
+
+
+def _solve_activations(
+    watched: Mapping[str, TensorQuantizer], collection: Mapping[str, MaxCollector | HistogramCollector]
+) -> dict[str, Tensor]:
+    by_max = {path for path, quantizer in watched.items() if quantizer.spec.calibrator.method == "max"}
+    solved = {path: magnitude(collection[path]) for path in by_max}
+    rest = {path: collection[path] for path in watched if path not in by_max}
+    histograms = [seen.histogram() for seen in rest.values() if isinstance(seen, HistogramCollector)]
+    if len(histograms) != len(rest):
+        raise CalibrationError("The collection holds only maxima where a histogram is needed. Collect histograms.")
+    if histograms:
+        amax = solve(histograms, [watched[path].spec for path in rest])
+        solved |= dict(zip(rest, amax, strict=True))
+    return solved
+
+
+def magnitude(seen: MaxCollector | HistogramCollector) -> Tensor:
+    """Returns the largest absolute value seen, float32, shape `()`."""
+    return torch.maximum(seen.amax.abs(), seen.amin.abs()).float().cpu()
+
+
+def _solve_weights(model: nn.Module) -> dict[str, Tensor]:
+    solved = {}
+    for path, layer in model.named_modules():
+        quantizer = quantizer_of(layer, "weight")
+        if quantizer is not None:
+            try:
+                solved[f"{path}.weight_quantizer".lstrip(".")] = layer_weight_amax(layer, quantizer.spec)
+            except CalibrationError as error:
+                raise CalibrationError(f"{path}.weight: {error}. Load the base weights again.") from error
+    return solved
+
+
+def _warn_of_clipped(unsigned: Mapping[str, MaxCollector | HistogramCollector]) -> None:
+    clipped = [path for path, seen in unsigned.items() if float(seen.amin) < 0]
+    if clipped:
+        warnings.warn(
+            f"Negative values reached {some(clipped, MOST_NAMED)}, which are unsigned: they all become 0. "
+            "Say `unsigned: auto`.",
+            ClippedNegativesWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,88 @@
+"""Ranges of weights, solved from the values themselves: a weight is at hand, so nothing has to be collected."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.errors import CalibrationError
+from qzoo.quant.calibration.collectors import HistogramCollector
+from qzoo.quant.calibration.solvers import solve
+from qzoo.quant.calibration.solvers.percentile import exact_share, rank_of
+from qzoo.quant.fake_quant import Grid, fake_quantize, grid
+from qzoo.quant.layers import float_weight, output_channel_axis, weight_groups
+from qzoo.schema.quantizer import QuantizerSpec
+
+SHRINKAGES = tuple(step / 100 for step in range(100, 9, -1))
+"""The fractions of the maximum that the mse search tries, largest first, so that the largest wins a tie."""
+
+
+def weight_amax(weight: Tensor, spec: QuantizerSpec, axis: int | None, groups: int = 1) -> Tensor:
+    """Returns the range of a weight, by the spec's calibrator.
+
+    Args:
+        weight: any shape and float dtype; not changed.
+        spec: its calibrator is `max`, `mse` (least squared error over 91 shrinkages of the maximum), `percentile`
+            (the smallest magnitude that no more than the rest exceeds) or `entropy`.
+        axis: the channel axis, or None for one range.
+        groups: how many groups lie along the first axis, each with channels of its own.
+
+    Returns:
+        float32, `(1, .., C, .., 1)` per channel, `(groups, 1, .., C, .., 1)` where there are several groups, `()` per
+        tensor.
+
+    Raises:
+        CalibrationError: the weight holds NaN or Inf.
+
+    Example:
+        >>> weight_amax(torch.tensor([[1.0, -3.0], [0.5, 0.0]]), QuantizerSpec(per="channel"), axis=0)
+        tensor([[3.0000],
+                [0.5000]])
+    """
+    values = weight.detach().float()
+    if not bool(torch.isfinite(values).all()):
+        raise CalibrationError("the weight holds NaN or Inf")
+    if axis is None:
+        return _solve_rows(values.reshape(1, -1), spec).reshape(())
+    channels = values.unflatten(0, (groups, len(values) // groups)).movedim(axis + 1, 1)
+    shape = [weight.shape[axis] if dim == axis else 1 for dim in range(weight.dim())]
+    return _solve_rows(channels.flatten(2).flatten(0, 1), spec).reshape(shape if groups == 1 else [groups, *shape])
+
+
+def layer_weight_amax(layer: nn.Module, spec: QuantizerSpec) -> Tensor:
+    """Returns the range of a layer's float weight, over its output channels where the spec says `per: channel`.
+
+    Raises:
+        CalibrationError: the weight holds NaN or Inf.
+    """
+    axis = output_channel_axis(layer) if spec.per == "channel" else None
+    return weight_amax(float_weight(layer), spec, axis, weight_groups(layer))
+
+
+def _solve_rows(rows: Tensor, spec: QuantizerSpec) -> Tensor:
+    magnitude = rows.abs()
+    method, largest = spec.calibrator.method, magnitude.amax(1)
+    if method == "max":
+        return largest
+    if method == "mse":
+        return _least_squares(rows, largest, grid(spec.format, spec.bits, spec.unsigned is True, spec.narrow))
+    if method == "percentile":
+        return magnitude.kthvalue(rank_of(exact_share(spec), rows.shape[1]), dim=1).values
+    return _by_histograms(rows, spec)
+
+
+def _least_squares(rows: Tensor, largest: Tensor, on: Grid) -> Tensor:
+    best, least = largest.clone(), torch.full_like(largest, torch.inf)
+    for shrinkage in SHRINKAGES:
+        amax = largest * shrinkage
+        error = (fake_quantize(rows, amax.unsqueeze(1), on) - rows).square_().sum(1)
+        better = error < least
+        best, least = torch.where(better, amax, best), torch.where(better, error, least)
+    return best
+
+
+def _by_histograms(rows: Tensor, spec: QuantizerSpec) -> Tensor:
+    collectors = [HistogramCollector() for _ in rows]
+    for collector, row in zip(collectors, rows, strict=True):
+        collector.collect(row)
+    return torch.as_tensor(solve([c.histogram() for c in collectors], [spec] * len(rows)), dtype=torch.float32)

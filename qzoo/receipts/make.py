@@ -1,0 +1,115 @@
+"""Receipts of a measurement: the predictions behind a figure, image by image."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.data import Split, sample
+from qzoo.models.identity import identity
+from qzoo.quant.ranges import get_ranges
+from qzoo.receipts.exact import exact_margins
+from qzoo.tasks.evaluate import Evaluation
+from qzoo.tasks.images import Images, is_complete
+from qzoo.tasks.machine import environment
+from qzoo.tasks.progress import Progress, silent
+from qzoo.weights.content import content_digest
+from qzoo.weights.receipt import ID_BYTES, ExactMargins, Measured, Receipt, ReceiptInfo
+
+EXACT_IMAGES = 500
+"""Of how many images a receipt has exact margins."""
+
+
+class Receipts:
+    """Makes receipts of the variants of one base on the same images.
+
+    Args:
+        float_model: the base.
+        images: what is evaluated on.
+        result: of the base, on these images.
+        device: it is measured on.
+        progress: shown the batches of exact margins.
+    """
+
+    def __init__(
+        self,
+        float_model: nn.Module,
+        images: Images,
+        result: Evaluation,
+        device: str = "cpu",
+        progress: Progress = silent,
+    ) -> None:
+        self.float_model, self.images, self.result = float_model, images, result
+        self.device, self.progress = device, progress
+
+    def of(self, model: nn.Module, result: Evaluation) -> Receipt:
+        """Returns the receipt of a quantized and calibrated model.
+
+        Args:
+            model: made from the base.
+            result: of its evaluation on the images.
+        """
+        exact = ExactMargins(self._rows, self._float_margins, self._margins(model, "quantized"))
+        info = self._info(model, result)
+        return Receipt(self._ids, self.images.labels, self.result.predicted, result.predicted, exact, info)
+
+    def _info(self, model: nn.Module, result: Evaluation) -> ReceiptInfo:
+        images = self.images
+        measured: dict[Measured, Evaluation] = {"float": self.result, "quantized": result}
+        return ReceiptInfo(
+            ranges_sha256=content_digest(get_ranges(model)),
+            dataset=images.split.dataset,
+            split=images.split.name,
+            complete=is_complete(images),
+            classes=_classes(images, *measured.values()),
+            top1={name: one.top1 for name, one in measured.items() if one.top1 is not None},
+            top5={name: one.top5 for name, one in measured.items() if one.top5 is not None},
+            date=datetime.date.today().isoformat(),
+            environment=environment(self.device),
+            **identity(model),
+        )
+
+    @cached_property
+    def _ids(self) -> Tensor:
+        return image_ids(self.images.split, self.images.indices)
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        # In the order of a seeded sample, in which `verify` looks for images.
+        row_of = {place: row for row, place in enumerate(self.images.indices)}
+        order = sample(self.images.split, len(self.images.split), seed=0)
+        return torch.tensor([row_of[place] for place in order if place in row_of][:EXACT_IMAGES])
+
+    @cached_property
+    def _float_margins(self) -> Tensor:
+        return self._margins(self.float_model, "float")
+
+    def _margins(self, model: nn.Module, what: str) -> Tensor:
+        some = replace(self.images, indices=[self.images.indices[row] for row in self._rows.tolist()])
+        return exact_margins(model, some, self.progress, f"{what} in float64")
+
+
+def image_ids(split: Split, indices: Sequence[int]) -> Tensor:
+    """Returns by what images are found again, uint8 `(len(indices), 16)`: the beginning of each content's SHA-256."""
+    ids = torch.empty(len(indices), ID_BYTES, dtype=torch.uint8)
+    # Read in the order of the split, which on disk holds neighbours together.
+    for row in sorted(range(len(indices)), key=indices.__getitem__):
+        ids[row] = torch.frombuffer(bytearray(image_id(split, indices[row])), dtype=torch.uint8)
+    return ids
+
+
+def image_id(split: Split, index: int) -> bytes:
+    """Returns the first 16 bytes of the SHA-256 of an image's content."""
+    return hashlib.sha256(split.content(index)).digest()[:ID_BYTES]
+
+
+def _classes(images: Images, *results: Evaluation) -> int:
+    # Not every dataset names its classes.
+    named = (images.labels, *(result.predicted.top for result in results))
+    return max(len(images.split.classes), *(int(classes.max()) + 1 for classes in named))

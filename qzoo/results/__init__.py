@@ -1,0 +1,1 @@
+"""What work reports, as the JSON that scripts read. Never imports torch."""

@@ -1,0 +1,1 @@
+"""Names: what each stands for, and the model that it makes."""

@@ -1,0 +1,201 @@
+"""The composition root: from a name to a model."""
+
+from __future__ import annotations
+
+import fnmatch
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from qzoo.errors import UnknownNameError
+from qzoo.models.bases import base_transform, create_base
+from qzoo.models.quantize import quantize_in_place, refuse_lazy
+from qzoo.quant.copying import copy_model
+from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.library import LIBRARIES, RESIDUAL_VARIANT, is_library_name
+from qzoo.schema.recipe import Recipe
+from qzoo.schema.resolve import ResolvedVariant, resolve, resolve_scheme, with_residual
+from qzoo.zoo.finding import find, placing
+from qzoo.zoo.pretrained import check_published, create_pretrained, is_at_hand, warn_of_unpinned
+
+
+def create(
+    name: str | Path | Recipe, pretrained: bool | str = False, *, variant: str | None = None, scheme: str | None = None,
+    residual: str | dict[str, Any] | None = None, quantize: bool = False, **keywords: Any,
+) -> nn.Module:  # fmt: skip
+    """Returns a model of the zoo, in evaluation mode.
+
+    Args:
+        name: a variant (`resnet50_int8`), a base (`resnet50`: the float model), a recipe file (`my.yaml`,
+            `my.yaml:int8`), any model of a library (`timm/resnet18`, `torchvision/resnet18`), a published model
+            (`hf-hub:owner/repo`, `hf-hub:owner/repo@revision`, or a folder that `qzoo pull` filled), or a `Recipe`.
+        pretrained: True for weights and ranges; `"float"` for the base's weights alone, to calibrate oneself; False
+            for random weights.
+        variant: of the recipe, where the name is a base, a file or a `Recipe`.
+        scheme: for a library's model: how to quantize it, `int8`, `int8_ort`, `fp8` ...
+        residual: `skip`, `both`, `none` or fields: quantizers on residual additions, if not as the variant says.
+        quantize: for a base: its `int8_residual` variant, the manual pattern of NVIDIA's tutorial.
+        keywords: passed to the base's constructor (`num_classes`, `in_chans` ...).
+
+    Returns:
+        An instance of the base's own class, with quantized layers inside.
+
+    Raises:
+        UnknownNameError: no recipe or variant has the name.
+        RecipeError: the recipe is faulty, or a rule does not fit the model.
+        WeightsError: weights or ranges are missing, corrupt, or do not belong together.
+
+    Example:
+        >>> model = create("resnet8_digits_int8", pretrained=True)
+        >>> type(model).__name__
+        'DigitsResNet'
+    """
+    if pretrained not in (True, False, "float"):
+        raise UnknownNameError(f"pretrained={pretrained!r} means nothing here. Known: True, 'float', False.")
+    with placing(name):
+        return _created(pretrained, _find(name, variant, scheme, quantize), residual, keywords)
+
+
+def _created(
+    pretrained: bool | str, found: tuple[RecipeEntry, str | None],
+    residual: str | dict[str, Any] | None, keywords: dict[str, Any],
+) -> nn.Module:  # fmt: skip
+    entry, chosen = found
+    if residual is not None and (chosen is None or pretrained is True):
+        raise UnknownNameError(_misplaced_residual(entry, chosen, residual))
+    if chosen is None:
+        return create_base(entry.recipe.base, bool(pretrained), **keywords)
+    resolved = resolve(entry, chosen)
+    if residual is not None:
+        resolved = with_residual(resolved, residual)
+    if pretrained is True:
+        return create_pretrained(entry, resolved, keywords)
+    check_published(entry, resolved)
+    if pretrained:
+        warn_of_unpinned(entry)
+    model = create_base(resolved.base, bool(pretrained), **keywords)
+    quantize_in_place(model, resolved)
+    return model
+
+
+def quantize(
+    model: nn.Module, scheme: str | ResolvedVariant = "int8", *, residual: str | dict[str, Any] | None = None,
+    example: Any = None,
+) -> nn.Module:  # fmt: skip
+    """Returns a quantized copy of a float model, to be calibrated.
+
+    Args:
+        model: any module with convolutions or linear layers; not changed.
+        scheme: the name of a scheme (`int8`, `int8_ort`, `fp8` ...) or of a variant, whose rules are taken.
+        residual: `skip`, `both`, `none` or fields (`{"placement": "skip", "bits": 4}`): quantizers on residual
+            additions, if the model has any and not as the scheme says.
+        example: an input, or a tuple of several arguments, that the model takes. Residual additions and other
+            operators are found by running it once; without an example, on random images of the size it is made for.
+
+    Raises:
+        UnknownNameError: no scheme or variant has the name.
+        UnsupportedError: operators are to be found, and the model does not run on the example.
+
+    Example:
+        >>> model = quantize(nn.Sequential(nn.Linear(4, 2)), "int8")
+        >>> type(model[0]).__name__
+        'QuantLinear'
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"qzoo.quantize takes a float module, not {model!r}. A model of the zoo: qzoo.create(name).")
+    if not isinstance(scheme, str | ResolvedVariant):
+        raise TypeError(f"qzoo.quantize takes the name of a scheme or a variant, not a {type(scheme).__name__}.")
+    rules = _rules_of(scheme) if isinstance(scheme, str) else scheme
+    refuse_lazy(model)  # which can't even be copied
+    quantized = copy_model(model)
+    quantize_in_place(quantized, rules if residual is None else with_residual(rules, residual), example)
+    return quantized
+
+
+def _rules_of(name: str) -> ResolvedVariant:
+    """Returns the rules of a scheme or of a variant, by name."""
+    catalog = Catalog.load()
+    is_file = name.partition(":")[0].endswith((".yaml", ".yml"))
+    is_recipe = is_file or is_library_name(name) or name in catalog.names()
+    if name in catalog.schemes or not is_recipe:
+        return resolve_scheme(name)
+    entry, variant = catalog.find(name)
+    if variant is None:
+        raise UnknownNameError(f"'{name}' is a float base. Give a scheme ({', '.join(catalog.schemes)}) or a variant.")
+    return resolve(entry, variant)
+
+
+def recipe(name: str | Path | Recipe) -> Recipe:
+    """Returns the recipe that a name or a path belongs to; a recipe itself as it is."""
+    # Its dicts may be written to; those that the catalogue keeps may not.
+    return name if isinstance(name, Recipe) else find(str(name))[0].recipe.model_copy(deep=True)
+
+
+def transform(name: str | Path | Recipe) -> Any:
+    """Returns the evaluation transform that belongs to the base's weights."""
+    with placing(name):
+        return base_transform(recipe(name).base)
+
+
+def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
+    """Returns the full names of bases and variants.
+
+    Args:
+        pattern: a glob, `resnet*_int8`.
+        pretrained: only variants that `create(..., pretrained=True)` finds, on this machine or on the hub.
+    """
+    catalog = Catalog.load()
+    names = [name for name in catalog.names() if fnmatch.fnmatch(name, pattern)]
+    return [name for name in names if _has_ranges(catalog, name)] if pretrained else names
+
+
+def _has_ranges(catalog: Catalog, name: str) -> bool:
+    entry, variant = catalog.find(name)
+    return variant is not None and is_at_hand(entry, variant)
+
+
+def _find(
+    name: str | Path | Recipe, variant: str | None, scheme: str | None, quantize: bool
+) -> tuple[RecipeEntry, str | None]:
+    _check_words(variant, scheme, quantize)
+    if isinstance(name, Recipe):
+        entry, found = RecipeEntry.from_recipe(name, "recipe"), None
+    else:
+        entry, found = find(str(name))
+    asked = {"variant": variant, "scheme": scheme, "quantize": RESIDUAL_VARIANT if quantize else None}
+    given = [f"{word}={True if word == 'quantize' else said!r}" for word, said in asked.items() if said]
+    if found and given:
+        raise UnknownNameError(f"'{name}' is a variant already; {given[0]} goes with its base, '{entry.name}'.")
+    if len(given) > 1:
+        raise UnknownNameError(f"{' and '.join(given)} both name a variant of '{entry.name}'. Give one.")
+    if scheme and entry.library_name is None:
+        raise UnknownNameError(
+            f"scheme={scheme!r} goes with a library's model, {_library_name(entry)}. "
+            f"The variants of {entry.name}: {', '.join(entry.variants)}."
+        )
+    if quantize:
+        entry = entry.with_residual_variant()
+    return entry, found or next((name for name in asked.values() if name), None)
+
+
+def _check_words(variant: Any, scheme: Any, quantize: Any) -> None:
+    for word, given in (("variant", variant), ("scheme", scheme)):
+        if given is not None and not isinstance(given, str):
+            raise UnknownNameError(f"{word}={given!r} is no name; give one, such as {word}='int8'.")
+    if not isinstance(quantize, bool):
+        raise UnknownNameError(f"quantize={quantize!r} is neither True nor False. To choose one: variant={quantize!r}.")
+
+
+def _library_name(entry: RecipeEntry) -> str:
+    base = entry.recipe.base
+    return entry.library_name or f"{base.source if base.source in LIBRARIES else 'timm'}/{base.architecture}"
+
+
+def _misplaced_residual(entry: RecipeEntry, chosen: str | None, residual: Any) -> str:
+    if chosen is None:
+        return f"residual={residual!r} goes with a variant or a scheme, and '{entry.name}' is a float base."
+    return (
+        f"residual={residual!r} makes another variant of {entry.name}, for which there are no ranges: create it with "
+        f"pretrained='float' and calibrate it, or write it into a recipe: {{from: {chosen}, residual: ...}}."
+    )

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from qzoo.models.devices import device_of
+
+META = nn.Linear(2, 2, device="meta")
+
+
+def test_is_that_of_the_layers_own_tensors() -> None:
+    assert device_of(META, nn.Sequential(nn.Linear(1, 1), META)) == torch.device("meta")
+
+
+def test_is_the_models_where_the_layer_has_none() -> None:
+    assert device_of(nn.AvgPool2d(2), nn.Sequential(META)) == torch.device("meta")
+
+
+def test_is_nobodys_where_there_are_no_tensors() -> None:
+    assert device_of(nn.AvgPool2d(2), nn.Sequential(nn.AvgPool2d(2))) is None
