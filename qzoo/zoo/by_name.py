@@ -25,7 +25,7 @@ def _by_name(
 ) -> Callable[Concatenate[nn.Module | str | Path, P], R]:
     """Returns a task whose model may be the name of a variant: that is then made, with `pretrained`."""
 
-    @wraps(task)
+    @wraps(task, assigned=("__name__", "__qualname__", "__doc__", "__annotations__"))
     def named(model: nn.Module | str | Path, *arguments: Any, **options: Any) -> R:
         made = create(model, pretrained=pretrained) if isinstance(model, (str, Path)) else model
         return task(made, *arguments, **options)
