@@ -31,7 +31,7 @@ from qzoo.compat.pytorch_quantization.residual import add_residual_quantizers
 from qzoo.compat.pytorch_quantization.tensor_quant import QuantDescriptor
 from qzoo.data import default_workers, evaluation_split, loader, open_split, sample
 from qzoo.models.bases import base_train_transform
-from qzoo.runtimes.packages import require
+from qzoo.runtimes.runtime import require
 
 console = Console(highlight=False)
 bar: Any = {"console": console, "transient": True, "disable": not console.is_terminal}

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from qzoo.cli.console import check_target, stdout, write_json
-from qzoo.cli.options import Data, Json, ReduceRange
+from qzoo.cli.terminal.console import check_target, stdout, write_json
+from qzoo.cli.terminal.options import Data, Json, ReduceRange
 from qzoo.errors import UnknownNameError
 from qzoo.zoo.finding import find
 
@@ -43,7 +43,7 @@ def run(
     - `qzoo benchmark resnet8_digits_int8 --runtime openvino --reduce-range`
     - `qzoo benchmark tf_efficientnet_lite0_int8_ort --runtime openvino --threads 2 --json lite0.json`
     """  # noqa: D412
-    from qzoo.cli.progress_bar import bar
+    from qzoo.cli.terminal.progress_bar import bar
     from qzoo.models.bases import create_base
     from qzoo.runtimes.registry import runnable_runtime
     from qzoo.schema.resolve import resolve

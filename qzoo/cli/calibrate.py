@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from qzoo.cli.console import stdout
-from qzoo.cli.options import BatchSize, CalibImages, Data, Device, Workers
+from qzoo.cli.terminal.console import stdout
+from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, Workers
 from qzoo.zoo.finding import find
 
 NAME = "calibrate"
@@ -39,7 +39,7 @@ def run(
     - `qzoo calibrate resnet50_int8 --data /data/imagenet -o resnet50_int8.ranges.safetensors`
     - `qzoo calibrate my.yaml --data /data -o ranges/`
     """  # noqa: D412
-    from qzoo.cli.progress_bar import bar
+    from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.calibrate import calibrate_variants
     from qzoo.commands.settings import Settings
     from qzoo.weights.kinds import RANGES

@@ -6,8 +6,8 @@ import json
 
 from rich.table import Table
 
-from qzoo.cli.console import check_target, stdout, write_json
-from qzoo.cli.options import Json
+from qzoo.cli.terminal.console import check_target, stdout, write_json
+from qzoo.cli.terminal.options import Json
 
 NAME = "doctor"
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qzoo.cli.console import check_target, stdout, write_json
-from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json, Ranges, ReduceRange, Workers
+from qzoo.cli.terminal.console import check_target, stdout, write_json
+from qzoo.cli.terminal.options import BatchSize, Data, Device, EvalImages, Json, Ranges, ReduceRange, Workers
 from qzoo.zoo.finding import find
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run(
     - `qzoo evaluate resnet8_digits_int8 --runtime onnxruntime --reduce-range`
     - `qzoo evaluate resnet20_cifar10_int8 --data /data --receipt resnet20_cifar10_int8.receipt.safetensors`
     """  # noqa: D412
-    from qzoo.cli.progress_bar import bar
+    from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.evaluate import evaluate_named
     from qzoo.commands.settings import Settings
 

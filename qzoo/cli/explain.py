@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from qzoo.cli.console import stdout, write_json
-from qzoo.cli.options import Json
+from qzoo.cli.terminal.console import stdout, write_json
+from qzoo.cli.terminal.options import Json
 from qzoo.schema.bound_rule import Origin
 from qzoo.schema.plan import Operator, Plan
 from qzoo.schema.resolve import ResolvedVariant, resolve

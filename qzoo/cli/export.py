@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qzoo.cli.console import check_target, labelled, stderr, stdout, write_json
-from qzoo.cli.options import Data, Json, Ranges, ReduceRange, Runtime
+from qzoo.cli.terminal.console import check_target, labelled, stderr, stdout, write_json
+from qzoo.cli.terminal.options import Data, Json, Ranges, ReduceRange, Runtime
 from qzoo.errors import UnknownNameError, shown
 from qzoo.results.export import Rest
 from qzoo.zoo.finding import find
@@ -58,7 +58,7 @@ def run(
     - `qzoo export tf_efficientnet_lite0_int8_ort --runtime openvino --data /data --json lite0.json`
     - `qzoo export resnet50_int8 --runtime onnxruntime --adapt --data /data/imagenet`
     """  # noqa: D412
-    from qzoo.cli.progress_bar import bar
+    from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.export import export_named
     from qzoo.runtimes.registry import runtime_named
 

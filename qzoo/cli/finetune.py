@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from qzoo.cli.console import check_target, stderr, stdout, write_json
-from qzoo.cli.options import CalibImages, Data, Device, EvalImages, Json, Workers
-from qzoo.cli.schedule_options import parse_changes
+from qzoo.cli.terminal.console import check_target, stderr, stdout, write_json
+from qzoo.cli.terminal.options import CalibImages, Data, Device, EvalImages, Json, Workers, parse_changes
 from qzoo.errors import UnknownNameError
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.zoo.finding import find
@@ -74,7 +73,7 @@ def run(
     - `qzoo finetune resnet20_cifar10_w4a8 --data /data --epochs 2 --lr 0.01 --set scales=learned --set schedule=cosine`
     - `torchrun --nproc-per-node=8 -m qzoo finetune resnet50_int8_qat15 --data /data/imagenet --device cuda`
     """  # noqa: D412
-    from qzoo.cli.progress_bar import bar
+    from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.finetune import finetune_named
     from qzoo.commands.settings import Settings
     from qzoo.tasks.training_run import Run

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qzoo.cli.console import check_target, stdout, write_json
-from qzoo.cli.options import Json
+from qzoo.cli.terminal.console import check_target, stdout, write_json
+from qzoo.cli.terminal.options import Json
 
 if TYPE_CHECKING:
     from qzoo.compat.importing import Imported

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from qzoo.cli.console import check_target, labelled, stdout, write_json
-from qzoo.cli.options import Json, Runtime
+from qzoo.cli.terminal.console import check_target, labelled, stdout, write_json
+from qzoo.cli.terminal.options import Json, Runtime
 from qzoo.errors import shown
 
 NAME = "lint"
@@ -29,8 +29,8 @@ def run(
     - `qzoo lint model.onnx --runtime onnxruntime`
     - `qzoo lint model.onnx -r tensorrt --json findings.json`
     """  # noqa: D412
-    from qzoo.runtimes.packages import require
     from qzoo.runtimes.registry import runtime_named
+    from qzoo.runtimes.runtime import require
 
     target = runtime_named(runtime)
     require("onnx_ir")

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from qzoo.cli.console import stdout, write_json
-from qzoo.cli.options import Json
+from qzoo.cli.terminal.console import stdout, write_json
+from qzoo.cli.terminal.options import Json
 from qzoo.errors import LONGEST_NAME, shown
 from qzoo.schema.catalog import Catalog, RecipeEntry
 

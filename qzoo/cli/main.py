@@ -41,9 +41,9 @@ from qzoo.cli import (
     validate,
     verify,
 )
-from qzoo.cli.console import WHITE, closed_streams, fail, labelled, stderr
-from qzoo.cli.processes import BY_SIGNAL, in_each_process, leave, mute_all_but_the_first
-from qzoo.cli.streams import flush_output, guard_streams
+from qzoo.cli.terminal.console import WHITE, closed_streams, fail, labelled, stderr
+from qzoo.cli.terminal.processes import BY_SIGNAL, in_each_process, leave, mute_all_but_the_first
+from qzoo.cli.terminal.streams import flush_output, guard_streams
 from qzoo.errors import PeerError, QzooError, escaped, readable
 from qzoo.redaction import redact, redacted_logs
 from qzoo.training.interrupts import interrupt

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qzoo.cli.console import fail, stdout
+from qzoo.cli.terminal.console import fail, stdout
 from qzoo.files import write_text
 
 NAME = "new"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qzoo.cli.console import labelled, stdout
+from qzoo.cli.terminal.console import labelled, stdout
 from qzoo.errors import shown
 
 NAME = "pull"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from qzoo.cli.console import labelled, stdout, write_json
-from qzoo.cli.options import BatchSize, Data, Device, EvalImages, Json, Workers
+from qzoo.cli.terminal.console import labelled, stdout, write_json
+from qzoo.cli.terminal.options import BatchSize, Data, Device, EvalImages, Json, Workers
 
 if TYPE_CHECKING:
     from qzoo.commands.release.push import Pushed
@@ -67,7 +67,7 @@ def run(
     - `qzoo push tf_efficientnet_lite0_int8_ort me/lite0 --onnx onnxruntime --onnx openvino --data /data`
     - `qzoo push my.yaml:int8 me/my_int8 --artifacts made/ --dry-run -o look/`
     """  # noqa: D412
-    from qzoo.cli.progress_bar import bar
+    from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.release.push import push
     from qzoo.commands.settings import Settings
     from qzoo.errors import RecipeError, did_you_mean

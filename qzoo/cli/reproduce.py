@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from qzoo.cli.console import check_target, stdout, write_json
-from qzoo.cli.options import BatchSize, CalibImages, Data, Device, EvalImages, Json, Workers
+from qzoo.cli.terminal.console import check_target, stdout, write_json
+from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, EvalImages, Json, Workers
 from qzoo.errors import UnknownNameError, did_you_mean
 
 NAME = "reproduce"
@@ -56,7 +56,7 @@ def run(
     - `qzoo reproduce resnet8_digits --stage all`  (trains, too: two minutes)
     - `qzoo reproduce resnet50 --data /data/imagenet --only int8 --eval-images 5000`
     """  # noqa: D412
-    from qzoo.cli.progress_bar import bar
+    from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.reproduce import STAGES, reproduce
     from qzoo.commands.settings import Settings
     from qzoo.report.table import report_table

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qzoo.cli.console import check_target, fail, stdout, write_json
-from qzoo.cli.options import BatchSize, CalibImages, Data, Device, EvalImages, Json, Workers
+from qzoo.cli.terminal.console import check_target, fail, stdout, write_json
+from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, EvalImages, Json, Workers
 from qzoo.zoo.finding import find_variant
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run(
     - `qzoo sensitivity resnet8_digits_int8`
     - `qzoo sensitivity resnet50_int8 --data /data/imagenet --eval-images 1000 --chart resnet50.png`
     """  # noqa: D412
-    from qzoo.cli.progress_bar import bar
+    from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.sensitivity import sensitivity_named
     from qzoo.commands.settings import Settings
 

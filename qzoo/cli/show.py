@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from qzoo.cli.console import labelled, stdout, write_json
-from qzoo.cli.options import Json
+from qzoo.cli.terminal.console import labelled, stdout, write_json
+from qzoo.cli.terminal.options import Json
 from qzoo.errors import shown
 from qzoo.schema.resolve import resolve
 from qzoo.zoo.finding import find
@@ -29,8 +29,8 @@ def run(
     """  # noqa: D412
     from rich.syntax import Syntax
 
+    from qzoo.schema.finetune import schedule_rows
     from qzoo.schema.loading import dump_yaml
-    from qzoo.schema.schedule_words import schedule_rows
 
     entry, variant = find(name)
     if variant is None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qzoo.cli.console import stdout
+from qzoo.cli.terminal.console import stdout
 
 NAME = "solve"
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from qzoo.cli.console import check_target, labelled, stdout, write_json
-from qzoo.cli.options import Json
+from qzoo.cli.terminal.console import check_target, labelled, stdout, write_json
+from qzoo.cli.terminal.options import Json
 from qzoo.errors import Fault, QzooError, readable, shown
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.percentiles import UnlikelyPercentileWarning, warn_of_unlikely

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from qzoo.cli.console import check_target, labelled, stdout, write_json
-from qzoo.cli.options import BatchSize, Data, Device, Json, Ranges, Workers
+from qzoo.cli.terminal.console import check_target, labelled, stdout, write_json
+from qzoo.cli.terminal.options import BatchSize, Data, Device, Json, Ranges, Workers
 from qzoo.errors import shown
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def run(
     - `qzoo verify hf-hub:owner/resnet50_int8 --data /data/imagenet --images 500`
     - `qzoo verify resnet50_int8 --receipt theirs.receipt.safetensors --data /data/imagenet`
     """  # noqa: D412
-    from qzoo.cli.progress_bar import bar
+    from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.settings import Settings
     from qzoo.commands.verify import verify
 

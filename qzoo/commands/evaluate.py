@@ -16,7 +16,7 @@ from qzoo.models.outline import check_ranges_fit
 from qzoo.models.quantize import quantize_in_place
 from qzoo.receipts.make import Receipts
 from qzoo.runtimes.registry import runnable_runtime
-from qzoo.runtimes.runtime_model import RuntimeModel
+from qzoo.runtimes.runtime import RuntimeModel
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.evaluate import Evaluation, evaluate_images

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from qzoo import environment
-from qzoo.commands.keep_trained import Kept, keep_trained
+from qzoo.commands.keep import Kept, keep_trained
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.commands.train_variant import Finetuned, images_to_train_on, run_folder, train_variant

@@ -1,19 +1,28 @@
-"""Keeping what a calibration found: the ranges, and the histograms that they were solved from."""
+"""Keeping what work made: ranges and histograms of a calibration; model, receipt, report and picture of a training."""
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
+from qzoo import environment
 from qzoo.commands.shared_calibration import SharedCalibration
+from qzoo.commands.train_variant import Finetuned
+from qzoo.distributed import rank
+from qzoo.files import replacing, write_text
 from qzoo.models.identity import identity
+from qzoo.models.whole_model import save_whole
+from qzoo.receipts.make import Receipts
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.loading import dump_yaml
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.saving import save
 from qzoo.weights.histograms import HistogramsInfo, save_histograms
-from qzoo.weights.kinds import HISTOGRAMS
+from qzoo.weights.kinds import HISTOGRAMS, MODEL, RECEIPT, TRAINING, beside_recipe
+from qzoo.weights.receipt import save_receipt
 
 
 def histograms_path(ranges: Path) -> Path:
@@ -57,3 +66,52 @@ def keep_calibration(
     )
     save_histograms(histograms_path(path), shared.histograms(variant), info)
     return histograms_path(path)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where a trained model is kept.
+
+    Attributes:
+        folder: of the run.
+        address: what `qzoo.create` takes for it.
+    """
+
+    folder: Path
+    address: str
+
+
+def keep_trained(entry: RecipeEntry, made: Finetuned, receipts: Receipts, *, by_name: bool) -> Kept:
+    """Writes what a training made into the folder of its run.
+
+    The folder holds the recipe, which needs no other file, and beside it what `qzoo.create(RECIPE, pretrained=True)`
+    and `qzoo push RECIPE:VARIANT` look for; `training.csv` and `training.png` show the curve.
+
+    Args:
+        entry: the recipe.
+        made: the training.
+        receipts: of the images that the model was evaluated on.
+        by_name: the variant was trained as its recipe says, so that its name alone may find it on this machine.
+    """
+    if rank() > 0:
+        return Kept(made.folder, made.variant.name)
+    name, recipe = made.variant.name, made.folder / f"{entry.name}.yaml"
+    write_text(recipe, dump_yaml(entry.self_contained(made.variant.variant)))
+    folder = made.folder / "artifacts"
+    # Not packed: whoever trains on needs the weights between the steps of the grid.
+    save_whole(made.model, folder / f"{name}{MODEL.suffix}", packed=False)
+    save_receipt(folder / f"{name}{RECEIPT.suffix}", receipts.of(made.model, made.evaluation))
+    write_text(folder / f"{name}{TRAINING.suffix}", made.report.model_dump_json(indent=1) + "\n")
+    if not by_name or not entry.is_known:
+        return Kept(made.folder, f"{recipe}:{made.variant.variant}")
+    for kind in (MODEL, RECEIPT, TRAINING):
+        _copy(folder / f"{name}{kind.suffix}", environment.artifacts() / f"{name}{kind.suffix}")
+    # What is shipped goes before what is trained here.
+    shipped = beside_recipe(entry, name, MODEL)
+    address = f"{recipe}:{made.variant.variant}" if shipped is not None and shipped.is_file() else name
+    return Kept(made.folder, address)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as unfinished:
+        shutil.copyfile(source, unfinished)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from qzoo.commands.keep import keep_calibration
-from qzoo.commands.keep_trained import keep_trained
+from qzoo.commands.keep import keep_calibration, keep_trained
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.commands.train_variant import images_to_train_on, train_variant

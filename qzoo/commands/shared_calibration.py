@@ -13,7 +13,7 @@ from qzoo.models.quantize import carry_out, plan_quantizers, quantize_in_place
 from qzoo.quant.calibration.collecting import Collection, activation_quantizers, solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector
 from qzoo.quant.calibration.histogram import Histogram
-from qzoo.quant.copying import copy_model
+from qzoo.quant.derived import copy_model
 from qzoo.schema.plan import Plan, PlannedQuantizer
 from qzoo.schema.recipe import CalibrationSpec
 from qzoo.schema.resolve import ResolvedVariant

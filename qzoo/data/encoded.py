@@ -1,20 +1,35 @@
-"""Small images kept as encoded files in memory, and decoded when they are first asked for.
-
-A calibration needs a thousand of the fifty thousand training images; decoding them all would take longer than the rest.
-"""
+"""From an image file, or its bytes, to pixels."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import BinaryIO
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from qzoo.data.decoding import decode_rgb
 from qzoo.errors import DataError
+
+
+def decode_rgb(source: str | BinaryIO, what: str) -> Image.Image:
+    """Returns an image in RGB.
+
+    Args:
+        source: a path, or the opened file.
+        what: for the message.
+
+    Raises:
+        DataError: it is damaged, or no image.
+    """
+    try:
+        with Image.open(source) as image:
+            return image.convert("RGB")
+    except Exception as error:  # each of Pillow's decoders fails in its own way
+        raise DataError(f"{what} is no image, or damaged ({error}). Remove it or fetch it again.") from error
 
 
 class EncodedImages:

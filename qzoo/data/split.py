@@ -15,8 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from qzoo.data.augmentation import Augmentation
-from qzoo.data.decoding import decode_rgb
-from qzoo.data.encoded import EncodedImages
+from qzoo.data.encoded import EncodedImages, decode_rgb
 from qzoo.errors import DataError
 
 

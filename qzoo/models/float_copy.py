@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from qzoo.models.provenance import Provenance, provenance, remember
-from qzoo.quant.copying import copy_model
-from qzoo.quant.derived import underive
+from qzoo.quant.derived import copy_model, underive
 from qzoo.quant.quantizer import TensorQuantizer
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError, some
-from qzoo.models.devices import device_of
+from qzoo.models.modes import device_of
 from qzoo.models.provenance import Provenance, provenance, stayed_in_float
 from qzoo.quant.calibration.weight_ranges import layer_weight_amax
 from qzoo.quant.derived import float_name

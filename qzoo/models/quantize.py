@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from qzoo.errors import RuleError, UnsupportedError, some
-from qzoo.models.devices import device_of
+from qzoo.models.left_in_float import is_for_training_only, is_read_as_data
+from qzoo.models.modes import device_of
 from qzoo.models.operators import class_names, find_operators
 from qzoo.models.provenance import Provenance, mark_in_float, provenance, remember
-from qzoo.models.read_as_data import is_read_as_data
-from qzoo.models.training_only import is_for_training_only
 from qzoo.quant.blocks import count_calls_from_start, quantize_operators
 from qzoo.quant.derived import float_name
 from qzoo.quant.fast_path import close_fast_paths

@@ -23,8 +23,7 @@ from qzoo.quant.gradient_mask import pass_between
 from qzoo.quant.grouped import along_weight
 from qzoo.quant.last_use import is_last_use
 from qzoo.quant.pieces import in_pieces, pieces
-from qzoo.quant.tracing import is_traced
-from qzoo.quant.transforms import is_transformed
+from qzoo.quant.tracing import is_traced, is_transformed
 
 Format = Literal["int", "e4m3", "e5m2"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qzoo.quant.transforms import is_transformed
+from qzoo.quant.tracing import is_transformed
 
 
 def pass_between(

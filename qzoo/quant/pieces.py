@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from qzoo.quant.tracing import is_captured
-from qzoo.quant.transforms import is_transformed
+from qzoo.quant.tracing import is_captured, is_transformed
 
 PIECE = 1 << 19
 """Values that pass all steps while they are in the cache."""

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.quant.quantizer import TensorQuantizer
-from qzoo.quant.tracing import is_captured
-from qzoo.quant.transforms import is_transformed
+from qzoo.quant.tracing import is_captured, is_transformed
 
 
 class _Kept(NamedTuple):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.models.modes import evaluation_mode
-from qzoo.quant.copying import copy_model
+from qzoo.quant.derived import copy_model
 from qzoo.tasks.batches import as_batches, device_of
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress, silent

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qzoo.report.card_exports import exports
 from qzoo.report.card_facts import CardFacts
 from qzoo.report.card_figures import figures
 from qzoo.report.card_front_matter import HUB, front_matter, known_license
-from qzoo.report.card_training import training
+from qzoo.report.card_sections import exports, training
 from qzoo.report.card_words import address, dataset_name, formats
 from qzoo.report.markdown import code, fenced, listed, plain, table
 from qzoo.weights.kinds import CONFIG, MANIFEST, MODEL, FileName

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from qzoo.quant.copying import copy_model
+from qzoo.quant.derived import copy_model
 from qzoo.quant.fake_quant import quantization_scale, quantize
 from qzoo.quant.grouped import along_weight
 from qzoo.quant.layers import float_weight

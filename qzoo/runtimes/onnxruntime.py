@@ -8,8 +8,7 @@ from typing import Any
 
 from qzoo.errors import UnsupportedError
 from qzoo.quant.outputs import primary
-from qzoo.runtimes.packages import require
-from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session
+from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session, require
 
 
 def load(path: Path, *, optimized: bool, threads: int | None = None) -> Any:

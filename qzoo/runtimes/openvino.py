@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qzoo.quant.outputs import primary
-from qzoo.runtimes.packages import require
-from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session
+from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session, require
 
 FACTS = ("primitiveType", "runtimePrecision", "originalLayersNames")
 

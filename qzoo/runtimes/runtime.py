@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+import torch
+from torch import Tensor, nn
+
+from qzoo.errors import UnsupportedError
 
 Array = np.ndarray[Any, Any]
 
@@ -64,3 +69,29 @@ class Runtime:
     session: Callable[[Path, int | None, bool], Session]
     missing: Callable[[], str | None] = lambda: None
     kernels: Callable[[Path], dict[str, Kernel]] | None = None
+
+
+def require(package: str) -> Any:
+    """Returns a package.
+
+    Raises:
+        UnsupportedError: it is not installed; with the command that installs it.
+    """
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise UnsupportedError(
+            f"This needs {package}, which can't be imported here ({error}). Install it: pip install 'qzoo[export]'."
+        ) from error
+
+
+class RuntimeModel(nn.Module):
+    """Logits of an ONNX file that a runtime has loaded."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the logits `(N, classes)` of images `(N, C, H, W)`, float32, on the CPU."""
+        return torch.from_numpy(self.session.run(x.detach().float().numpy()))

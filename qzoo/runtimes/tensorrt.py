@@ -18,8 +18,7 @@ from torch import Tensor
 
 from qzoo.errors import UnsupportedError
 from qzoo.quant.outputs import primary
-from qzoo.runtimes.packages import require
-from qzoo.runtimes.runtime import Array, Runtime, Session
+from qzoo.runtimes.runtime import Array, Runtime, Session, require
 
 USUAL_BATCH, LARGEST_BATCH = 8, 64
 """Engines are built for a range of batches, and tuned for one; larger batches are run in parts."""

@@ -19,14 +19,13 @@ from qzoo.results.export import Rest
 from qzoo.runtimes.exported_quantizer import exportable
 from qzoo.runtimes.graph import make_names_unique, name_by_module, remove_unread
 from qzoo.runtimes.named_outputs import flat_outputs, name_outputs, names_of_outputs
-from qzoo.runtimes.packages import require
 from qzoo.runtimes.passes.fold_batch_norm import fold_batch_norms
 from qzoo.runtimes.passes.half_rest import to_half
 from qzoo.runtimes.passes.share_quantizers import share_quantizers
 from qzoo.runtimes.passes.transpose_weights import transpose_weights
 from qzoo.runtimes.passes.usable_scales import make_scales_usable
 from qzoo.runtimes.quant_ops import translation
-from qzoo.runtimes.runtime import Runtime
+from qzoo.runtimes.runtime import Runtime, require
 
 OPSET = 21
 """Of all exports: the first that has every type a quantizer may store."""

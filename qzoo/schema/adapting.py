@@ -9,9 +9,8 @@ from qzoo.errors import UnsupportedError
 from qzoo.schema.bound_rule import BoundRule, Origin, Patches
 from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.quantizer import ActivationPatch, QuantizerPatch
-from qzoo.schema.residual import ResidualPatch
 from qzoo.schema.resolve import ResolvedVariant
-from qzoo.schema.rule import RESIDUAL
+from qzoo.schema.rule import RESIDUAL, ResidualPatch
 
 POOLING = ("AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d")
 REDUCED_BITS = 7

@@ -12,9 +12,8 @@ import yaml
 from pydantic import ValidationError
 
 from qzoo.errors import Fault, RecipeError, shown
-from qzoo.schema.limits import MOST_DIGITS, TOO_DEEP, oversized
 from qzoo.schema.model import StrictModel
-from qzoo.schema.problems import described, keys_of, path_of
+from qzoo.schema.problems import MOST_DIGITS, TOO_DEEP, described, keys_of, oversized, path_of
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.references import dotted, reference_problems
 from qzoo.schema.yaml_source import FieldPath, Line, Lines, parse_yaml, read_yaml, short_path, yaml_text

@@ -8,13 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.limits import oversized
 from qzoo.schema.model import StrictModel
+from qzoo.schema.problems import oversized
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import ActivationField, QuantizerField
 from qzoo.schema.references import MOST_VARIANTS, dotted, reference_problems
-from qzoo.schema.residual import Residual
-from qzoo.schema.rule import Rule
+from qzoo.schema.rule import Residual, Rule
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]{0,99}$")]
 

@@ -15,12 +15,11 @@ from qzoo.schema.bound_rule import BoundRule, Origin, ResidualSpec, bound, gener
 from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
 from qzoo.schema.digest import digest, variant_content
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.limits import oversized
+from qzoo.schema.problems import oversized
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import QuantizerPatch, contradiction
 from qzoo.schema.recipe import Base, CalibrationSpec, Variant
-from qzoo.schema.residual import Residual
-from qzoo.schema.rule import RESIDUAL, ROLES
+from qzoo.schema.rule import RESIDUAL, ROLES, Residual
 
 
 @dataclass(frozen=True)

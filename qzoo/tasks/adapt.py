@@ -17,8 +17,8 @@ from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
 from qzoo.runtimes.runtime import Runtime
 from qzoo.schema.adapting import adapted
 from qzoo.tasks.calibrate import calibrate
+from qzoo.tasks.machine import warn_of_saturation
 from qzoo.tasks.progress import Progress, silent
-from qzoo.tasks.saturation import warn_of_saturation
 
 
 def adapt(

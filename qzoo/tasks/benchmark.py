@@ -14,9 +14,8 @@ from torch import nn
 from qzoo.errors import UnsupportedError
 from qzoo.models.example import runnable_example
 from qzoo.results.benchmark import BenchmarkReport, FloatOperator, Timing
-from qzoo.runtimes.packages import require
 from qzoo.runtimes.registry import runnable_runtime
-from qzoo.runtimes.runtime import Kernel, Runtime
+from qzoo.runtimes.runtime import Kernel, Runtime, require
 from qzoo.tasks.adapt import runnable_model
 from qzoo.tasks.export import versions
 from qzoo.tasks.machine import cpu_flags, environment
@@ -105,7 +104,7 @@ def _on_integers(
     from qzoo.runtimes.graph import nodes
     from qzoo.runtimes.lint import lint
     from qzoo.runtimes.rules.tensors import is_residual
-    from qzoo.runtimes.work import multiply_accumulates
+    from qzoo.runtimes.timing import multiply_accumulates
 
     work = multiply_accumulates(model.graph)
     additions = [node.name or "" for node in nodes(model.graph, "Add") if is_residual(node)]

@@ -18,7 +18,7 @@ from qzoo.models.example import runnable_example
 from qzoo.models.heads import requantize_replaced
 from qzoo.models.identity import identity
 from qzoo.models.modes import evaluation_mode
-from qzoo.quant.copying import copy_model
+from qzoo.quant.derived import copy_model
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.export import ExportReport, Rest
 from qzoo.runtimes.registry import runtime_named
@@ -79,7 +79,7 @@ def export(
         []
     """
     started, target = time.perf_counter(), runtime_named(runtime)
-    from qzoo.runtimes.packages import require
+    from qzoo.runtimes.runtime import require
 
     require("onnxscript")
     import onnx_ir as ir

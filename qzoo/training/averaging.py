@@ -7,7 +7,7 @@ import warnings
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from qzoo.quant.copying import copy_model
+from qzoo.quant.derived import copy_model
 
 
 class Average:

@@ -26,10 +26,15 @@ from qzoo.training.batch_norm import (
 )
 from qzoo.training.divergence import diagnose_gradients, diagnose_loss
 from qzoo.training.loss import Teacher, loss_of
-from qzoo.training.optimizer import make_optimizer, optimizer_tensors, restore_optimizer, set_learning_rate
+from qzoo.training.optimizer import (
+    learning_rate,
+    make_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+    set_learning_rate,
+)
 from qzoo.training.precision import Precision, in_memory_format
 from qzoo.training.scales import keep_scales_positive, learn_scales, settle_scales
-from qzoo.training.schedule import learning_rate
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import nn
 from qzoo.errors import UnknownNameError
 from qzoo.models.bases import base_transform, create_base
 from qzoo.models.quantize import quantize_in_place, refuse_lazy
-from qzoo.quant.copying import copy_model
+from qzoo.quant.derived import copy_model
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.library import LIBRARIES, RESIDUAL_VARIANT, is_library_name
 from qzoo.schema.recipe import Recipe

@@ -128,7 +128,7 @@ def test_a_mistake_is_told_in_words(
 def test_without_the_packages_the_command_that_installs_them_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import qzoo.runtimes.packages as packages
+    import qzoo.runtimes.runtime as packages
 
     def missing(name: str) -> None:
         raise ModuleNotFoundError(f"No module named '{name}'")

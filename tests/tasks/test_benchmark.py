@@ -9,9 +9,8 @@ from torch import nn
 import qzoo
 from qzoo.errors import UnsupportedError
 from qzoo.runtimes.registry import runtime_named
-from qzoo.runtimes.timing import BLOCK, BLOCKS, WARMUP, latency, side_by_side
+from qzoo.runtimes.timing import BLOCK, BLOCKS, WARMUP, latency, multiply_accumulates, side_by_side
 from qzoo.runtimes.to_onnx import float_to_onnx, to_onnx
-from qzoo.runtimes.work import multiply_accumulates
 from qzoo.tasks.benchmark import benchmark
 from tests.runtimes.conftest import digits, network
 

@@ -15,7 +15,7 @@ from qzoo.quant.learned_scale import SMALLEST_LEARNED
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.training.loss import loss_of
-from qzoo.training.schedule import learning_rate
+from qzoo.training.optimizer import learning_rate
 from qzoo.training.trainer import Execution, NotFinite, Trainer
 from tests.training.conftest import digits
 

@@ -11,8 +11,8 @@ from torch import nn
 from qzoo.commands.export import images_to_compare
 from qzoo.errors import RecipeError
 from qzoo.results.export import ExportReport, Exports
-from qzoo.runtimes.packages import require
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
+from qzoo.runtimes.runtime import require
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.tasks.export import export
 from qzoo.tasks.images import Images

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qzoo.runtimes.graph import DEQUANTIZE, add_constant, constant, nodes, remove_unread
-from qzoo.runtimes.packages import require
+from qzoo.runtimes.runtime import require
 
 
 def store_in_four_bits(graph: ir.Graph) -> int:

@@ -8,8 +8,8 @@ import numpy as np
 import onnx_ir as ir
 
 from qzoo.results.export import Finding
-from qzoo.runtimes.finding import error, note
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, input_of, nodes, producer
+from qzoo.runtimes.rules.finding import error, note
 from qzoo.runtimes.rules.layers import ACTIVATIONS, quantizer_after
 from qzoo.runtimes.runtime import Runtime
 

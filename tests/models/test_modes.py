@@ -1,9 +1,11 @@
+"""None"""
+
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from qzoo.models.devices import device_of
+from qzoo.models.modes import device_of
 
 META = nn.Linear(2, 2, device="meta")
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from qzoo.cli import streams
+from qzoo.cli.terminal import streams
 
 
 def shell(command: str, *, timeout: int = 100, **more: str) -> subprocess.CompletedProcess[str]:

@@ -1,3 +1,5 @@
+"""None"""
+
 from __future__ import annotations
 
 import warnings
@@ -10,7 +12,7 @@ from torchvision.models import resnet18
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import qzoo
-from qzoo.quant.copying import copy_model
+from qzoo.quant.derived import copy_model
 from qzoo.training.averaging import Average
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))

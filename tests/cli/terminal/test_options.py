@@ -1,3 +1,5 @@
+"""None"""
+
 from __future__ import annotations
 
 from typing import Any
@@ -7,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qzoo.cli.schedule_options import parse_changes
+from qzoo.cli.terminal.options import parse_changes
 from qzoo.errors import RecipeError, UnknownNameError
 from qzoo.schema.finetune import Distillation, FinetuneSpec, Scales
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.segment import Segment
 from rich.text import Text
 
-from qzoo.cli.streams import open_closed_streams
+from qzoo.cli.terminal.streams import open_closed_streams
 from qzoo.errors import escaped, readable
 from qzoo.files import is_stream, write_text
 from qzoo.redaction import redact

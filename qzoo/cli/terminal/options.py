@@ -1,13 +1,57 @@
-"""`--set FIELD=VALUE`: any field of a schedule, as a recipe would say it."""
+"""The options that several commands share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.yaml_source import parse_yaml
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Folder of the dataset, or of all datasets.", envvar="QZOO_DATA", show_default=False),
+]
+CalibImages = Annotated[
+    int | None,
+    typer.Option(
+        "--calib-images", min=1, help="Images to calibrate on, if not as the recipe says.", show_default=False
+    ),
+]
+EvalImages = Annotated[
+    int | None,
+    typer.Option(
+        "--eval-images",
+        min=1,
+        help="Images to evaluate on: a seeded sample instead of all.",
+        show_default=False,
+    ),
+]
+BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Images at a time.", show_default=False)]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Processes that decode images; 0: none. Default: one a core for image files.",
+        show_default=False,
+    ),
+]
+Ranges = Annotated[
+    Path | None,
+    typer.Option("--ranges", help="A file of ranges, or of a whole model; default: by name.", show_default=False),
+]
+Runtime = Annotated[str, typer.Option("--runtime", "-r", help="tensorrt, onnxruntime or openvino.")]
+ReduceRange = Annotated[
+    bool, typer.Option("--reduce-range", help="Adapt, with weights of 7 bits: for CPUs without VNNI.")
+]
+Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
+Json = Annotated[str | None, typer.Option("--json", help="Write the result as JSON to FILE, or - for stdout.",
+                                          metavar="FILE", show_default=False)]  # fmt: skip
 
 
 def parse_changes(given: Sequence[str]) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 from typer.testing import CliRunner
 
-from qzoo.cli.console import _Console, labelled, write_json
 from qzoo.cli.main import app
+from qzoo.cli.terminal.console import _Console, labelled, write_json
 
 QZOO = Path(__file__).parents[2] / "qzoo"
 EVIL = "a\x1b[31mb\x00c\u202ed\rE\x9b2Jf\x07g\u2066[red]h[/]"

@@ -1,11 +1,12 @@
+"""None"""
+
 from __future__ import annotations
 
 import pytest
 
-from qzoo.report.card_training import training
+from qzoo.report.card_sections import training
 from qzoo.results.training import LogRow, TrainingReport
-from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.schedule_words import schedule_rows
+from qzoo.schema.finetune import FinetuneSpec, schedule_rows
 from tests.report.test_model_card import FACTS
 
 SPEC = FinetuneSpec(epochs=50, lr=0.01)

@@ -1,11 +1,27 @@
-"""Linear layers whose weight an attention module reads without calling them: a quantizer there would see nothing.
+"""Layers that stay in float because a quantizer there would see nothing.
 
-So do `nn.MultiheadAttention`, torchvision's Swin, and timm's BEiT, EVA and Swin V2.
+Auxiliary classifiers run in training alone. The weights of some linear layers are read by an attention module that does
+not call them: so do `nn.MultiheadAttention`, torchvision's Swin, and timm's BEiT, EVA and Swin V2.
 """
 
 from __future__ import annotations
 
 from torch import nn
+
+AUXILIARY = frozenset({
+    "timm.models.inception_v3.InceptionAux",
+    "torchvision.models.googlenet.InceptionAux",
+    "torchvision.models.inception.InceptionAux",
+})  # fmt: skip
+
+
+def is_for_training_only(model: nn.Module, path: str) -> bool:
+    """Whether the layer at a path is part of an auxiliary classifier."""
+    names = path.split(".")
+    holders = (model.get_submodule(".".join(names[:depth])) for depth in range(1, len(names)))
+    # By name: importing timm and torchvision for models of neither would cost seconds.
+    return any(f"{c.__module__}.{c.__qualname__}" in AUXILIARY for holder in holders for c in type(holder).__mro__)
+
 
 ALWAYS = {
     "torch.nn.modules.activation.MultiheadAttention": ("out_proj",),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from qzoo.cli.console import mute, muted
+from qzoo.cli.terminal.console import mute, muted
 from qzoo.errors import PeerError, UnsupportedError
 
 BY_SIGNAL = 128

@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
-from qzoo.cli.console import stderr
+from qzoo.cli.terminal.console import stderr
 from qzoo.tasks.progress import Words
 
 T = TypeVar("T")

@@ -11,10 +11,9 @@ from torch import nn
 import qzoo
 from qzoo.errors import CalibrationError
 from qzoo.runtimes.registry import runtime_named
-from qzoo.tasks import saturation
+from qzoo.tasks import machine as saturation
 from qzoo.tasks.benchmark import benchmark
-from qzoo.tasks.machine import cpu_flags, has_dot_products
-from qzoo.tasks.saturation import SaturationWarning, warn_of_saturation
+from qzoo.tasks.machine import SaturationWarning, cpu_flags, has_dot_products, warn_of_saturation
 
 WITHOUT, WITH, UNKNOWN = ["avx2"], ["avx2", "avx_vnni"], []
 

@@ -1,0 +1,1 @@
+"""What the commands have in common: options, what a terminal shows, how a process ends."""
