@@ -26,10 +26,9 @@ from qzoo.quant.calibration.collecting import Collection, solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.ranges import get_ranges
 from qzoo.schema.catalog import Catalog
-from qzoo.tasks.calibrate import collect_images
+from qzoo.tasks.calibrate import collect_images, reduce_collection
 from qzoo.tasks.evaluate import evaluate
 from qzoo.tasks.images import calibration_images
-from qzoo.tasks.reduction import reduce_collection
 
 IMAGES = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
 BATCHES = list(IMAGES.split(13))

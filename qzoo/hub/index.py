@@ -14,8 +14,7 @@ from pydantic import Field
 
 from qzoo import environment
 from qzoo.errors import RecipeError
-from qzoo.schema.json_file import read_json_file
-from qzoo.schema.model import StrictModel
+from qzoo.schema.model import StrictModel, read_json_file
 
 FILE = "hub.json"
 EXPECTED = (

@@ -10,8 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from qzoo.errors import WeightsError
-from qzoo.schema.json_file import LARGEST_TEXT
-from qzoo.schema.model import ModelName, StrictModel
+from qzoo.schema.model import LARGEST_TEXT, ModelName, StrictModel
 from qzoo.weights.kinds import LARGEST_FILE, MANIFEST, FileName
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

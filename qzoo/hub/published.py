@@ -9,7 +9,7 @@ from pathlib import Path
 from qzoo.errors import WeightsError
 from qzoo.hub.manifest import FileFacts, Manifest, read_manifest
 from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.json_file import LARGEST_TEXT
+from qzoo.schema.model import LARGEST_TEXT
 from qzoo.schema.resolve import resolve
 from qzoo.weights.kinds import MANIFEST, RECIPE, FileName
 

@@ -15,7 +15,7 @@ from qzoo.models.modes import device_of
 from qzoo.models.operators import class_names, find_operators
 from qzoo.models.provenance import Provenance, mark_in_float, provenance, remember
 from qzoo.quant.blocks import count_calls_from_start, quantize_operators
-from qzoo.quant.derived import float_name
+from qzoo.quant.derived import copy_model, float_name, underive
 from qzoo.quant.fast_path import close_fast_paths
 from qzoo.quant.layers import channel_shape, has_weight, is_quantizable, quantize_layer
 from qzoo.quant.quantizer import Notice, TensorQuantizer
@@ -165,3 +165,26 @@ def _quantizer(model: nn.Module, planned: PlannedQuantizer, notice: Notice) -> T
         return TensorQuantizer(spec, notice=notice).to(device_of(layer, model))
     shape = channel_shape(layer) if spec.per == "channel" else ()
     return TensorQuantizer(spec, shape).to(device_of(layer, model))
+
+
+def float_copy(model: nn.Module) -> nn.Module:
+    """Returns a copy of a quantized model without its quantizers: its layers have their own classes again.
+
+    Weights are those of the model, trained with quantizers or not.
+
+    Args:
+        model: quantized or float; not changed.
+
+    Example:
+        >>> from qzoo.zoo.create import quantize
+        >>> type(float_copy(quantize(nn.Sequential(nn.Linear(2, 2)), "int8"))[0])
+        <class 'torch.nn.modules.linear.Linear'>
+    """
+    plain = copy_model(model)
+    for module in list(plain.modules()):
+        underive(module)
+        for name in [name for name, child in module._modules.items() if isinstance(child, TensorQuantizer)]:
+            del module._modules[name]
+    made = provenance(model) or Provenance()
+    remember(plain, Provenance(base=made.base, old_head=made.old_head))
+    return plain

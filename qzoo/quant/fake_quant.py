@@ -19,9 +19,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from qzoo.quant.gradient_mask import pass_between
+from qzoo.quant.backward import is_last_use, pass_between
 from qzoo.quant.grouped import along_weight
-from qzoo.quant.last_use import is_last_use
 from qzoo.quant.pieces import in_pieces, pieces
 from qzoo.quant.tracing import is_traced, is_transformed
 

@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qzoo.quant.backward import is_last_use, is_plain, pass_between
 from qzoo.quant.fake_quant import SMALLEST_AMAX, Grid, fake_quantize, quantization_scale
-from qzoo.quant.gradient_mask import is_plain, pass_between
 from qzoo.quant.grouped import along_weight
-from qzoo.quant.last_use import is_last_use
 from qzoo.quant.pieces import PIECE, in_pieces, pieces
 
 SMALLEST_LEARNED = 2 * SMALLEST_AMAX

@@ -10,8 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.json_file import read_json_file
-from qzoo.schema.model import ModelName, StrictModel
+from qzoo.schema.model import ModelName, StrictModel, read_json_file
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 

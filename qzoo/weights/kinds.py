@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.json_file import LARGEST_TEXT
+from qzoo.schema.model import LARGEST_TEXT
 
 FileName = Literal[
     "recipe.yaml", "config.json", "README.md", "training.json",

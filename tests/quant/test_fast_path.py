@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import qzoo
-from qzoo.models.float_copy import float_copy
+from qzoo.models.quantize import float_copy
 from qzoo.quant.ranges import quantizers
 
 X = torch.randn(3, 6, 16, generator=torch.Generator().manual_seed(0))

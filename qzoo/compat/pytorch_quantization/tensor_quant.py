@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from qzoo.compat.pytorch_quantization.quant_descriptor import E4M3, QuantDescriptor, ScaledQuantDescriptor
+from qzoo.quant.backward import pass_between
 from qzoo.quant.fake_quant import Grid, fake_quantize, fake_quantize_affine, grid, quantization_scale, quantize
-from qzoo.quant.gradient_mask import pass_between
 
 __all__ = [
     "QUANT_DESC_8BIT_CONV1D_WEIGHT_PER_CHANNEL", "QUANT_DESC_8BIT_CONV2D_WEIGHT_PER_CHANNEL",

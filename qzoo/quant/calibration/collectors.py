@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from qzoo.errors import CalibrationError, UnknownNameError, did_you_mean
-from qzoo.quant.calibration.bin_counting import count_aligned
+from qzoo.quant.calibration.bins import ReferenceBins, count_aligned
 from qzoo.quant.calibration.histogram import ALIGNED_BINS, Binning, Histogram, aligned_edges, exponent_of
-from qzoo.quant.calibration.reference_bins import ReferenceBins
 
 SMALLEST_EXPONENT = -126
 """The scale `2**126` is the largest that float32 holds; narrower bins are not needed."""

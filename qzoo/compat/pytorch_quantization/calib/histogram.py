@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from qzoo.compat.pytorch_quantization.calib.calibrator import _Calibrator
 from qzoo.errors import CalibrationError, UnsupportedError, did_you_mean
+from qzoo.quant.calibration.bins import REFERENCE_BINS, NumpyBins, ReferenceBins
 from qzoo.quant.calibration.histogram import Histogram
-from qzoo.quant.calibration.reference_bins import REFERENCE_BINS, NumpyBins, ReferenceBins
 from qzoo.quant.calibration.solvers import solve
 from qzoo.quant.calibration.solvers.stack import EVERY_BIN, FIRST_BIN, Search
 from qzoo.quant.layers import TRANSPOSED

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.quant import fake_quant, learned_scale
-from qzoo.quant.last_use import is_last_use
+from qzoo.quant.backward import is_last_use
 from qzoo.quant.layers import quantize_layer
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.quantizer import QuantizerSpec
