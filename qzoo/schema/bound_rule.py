@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from qzoo.errors import some
 from qzoo.schema.digest import plain_fields
+from qzoo.schema.problems import FieldPath
 from qzoo.schema.quantizer import QuantizerPatch
 from qzoo.schema.rule import RESIDUAL, ROLES, Rule
-from qzoo.schema.yaml_source import FieldPath, Line, Lines
+from qzoo.schema.yaml_source import Line, Lines
 
 MOST_LISTED = 50
 """Names that the text of a rule repeats."""

@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from qzoo.errors import did_you_mean, shown
-from qzoo.schema.yaml_source import FieldPath
+
+FieldPath = tuple[str | int, ...]
 
 LARGEST_TEXT = 1_000_000
 """Signs of a file."""

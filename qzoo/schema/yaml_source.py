@@ -13,9 +13,8 @@ import yaml
 
 from qzoo import environment
 from qzoo.errors import Fault, RecipeError, escaped, nearest, shown
-from qzoo.schema.problems import DEEPEST, LARGEST_TEXT, MOST_NODES, TOO_DEEP, TOO_MANY, is_sound
+from qzoo.schema.problems import DEEPEST, LARGEST_TEXT, MOST_NODES, TOO_DEEP, TOO_MANY, FieldPath, is_sound
 
-FieldPath = tuple[str | int, ...]
 Lines = dict[FieldPath, int]
 
 

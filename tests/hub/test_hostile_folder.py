@@ -28,7 +28,7 @@ from qzoo.schema.catalog import Catalog
 from qzoo.schema.resolve import resolve
 from qzoo.weights.artifact import versions
 from qzoo.weights.ranges import RangesInfo, save_ranges
-from qzoo.zoo.create import pretrained
+from qzoo.zoo import pretrained
 from qzoo.zoo.finding import find_variant
 from qzoo.zoo.pretrained import UnpinnedWeightsWarning
 

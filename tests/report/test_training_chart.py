@@ -9,7 +9,7 @@ import pytest
 from qzoo.report.training_chart import HELD_OUT, training_chart
 from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
-from tests.report.test_card_training import report
+from tests.report.test_card_sections import report
 
 
 @pytest.mark.parametrize("epochs", [1, 3, 50])

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qzoo.errors import CalibrationError
+from qzoo.quant.calibration import bins
 from qzoo.quant.calibration.bins import MOST_REFERENCE_BINS, NumpyBins, ReferenceBins, count_aligned
-from qzoo.quant.calibration.collecting import bin_counting
 from qzoo.quant.calibration.histogram import ALIGNED_BINS, Histogram
 
 PIECE = 1000
@@ -18,8 +18,8 @@ PIECE = 1000
 
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bin_counting, "PIECE", PIECE)
-    monkeypatch.setattr(bin_counting, "_SCRATCH", bin_counting._Scratch())
+    monkeypatch.setattr(bins, "PIECE", PIECE)
+    monkeypatch.setattr(bins, "_SCRATCH", bins._Scratch())
 
 
 def by_definition(x: torch.Tensor, exponent: int) -> np.ndarray:
