@@ -57,8 +57,10 @@ def _read(path: Path) -> ir.Model:
     proto = onnx.load(path, format="protobuf", load_external_data=False)
     if not proto.graph.node:
         raise WeightsError(f"{path} can't be read as an ONNX model: there is no graph in it.")
-    for tensor in _tensors(proto):
-        _check_tensor(tensor, path)
+    for message in _messages(proto):
+        _check_texts(message, path)
+        if isinstance(message, onnx.TensorProto):
+            _check_tensor(message, path)
     _check_functions(proto, path)
     onnx.checker.check_model(str(path), full_check=True)
     model = ir.from_proto(proto)
@@ -74,16 +76,21 @@ def _read(path: Path) -> ir.Model:
     return model
 
 
-def _tensors(message: Any) -> Iterator[onnx.TensorProto]:
-    """Yields every tensor of a message, those of attributes and subgraphs too."""
+def _messages(message: Any) -> Iterator[Any]:
+    """Yields a message of protobuf and every one inside, such as nodes, attributes, subgraphs and tensors."""
+    yield message
     for field, value in message.ListFields():
-        if field.message_type is None:
-            continue
-        for one in value if isinstance(value, Iterable) else [value]:
-            if isinstance(one, onnx.TensorProto):
-                yield one
-            else:
-                yield from _tensors(one)
+        if field.message_type is not None:
+            for one in value if isinstance(value, Iterable) else [value]:
+                yield from _messages(one)
+
+
+def _check_texts(message: Any, path: Path) -> None:
+    """Refuses names that are no UTF-8, which protobuf hands on as bytes."""
+    for field, value in message.ListFields():
+        texts = [value] if isinstance(value, (str, bytes)) else value
+        if field.type == field.TYPE_STRING and any(isinstance(text, bytes) for text in texts):
+            raise WeightsError(f"{path}: a {field.name} of {type(message).__name__} is no text in UTF-8.")
 
 
 def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:

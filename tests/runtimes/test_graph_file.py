@@ -119,7 +119,7 @@ def test_names_that_a_terminal_obeys_are_shown_harmless(model: onnx.ModelProto, 
     (folder / "a.onnx").write_bytes(model.SerializeToString())
     result = CliRunner().invoke(app, ["lint", str(folder / "a.onnx"), "-r", "onnxruntime"])
     assert result.exit_code == 1
-    assert "bad-scale: a??[31mb?: its scale holds -1.0" in " ".join(result.output.split())
+    assert r"bad-scale: a\x00\x1b[31mb\u202e: its scale holds -1.0" in " ".join(result.output.split())
     assert not {"\0", "\x1b", "\u202e"} & set(result.output)
 
 
@@ -176,6 +176,13 @@ def outcome(file: Path) -> str:
     except WeightsError as error:
         return "refused" if len(str(error)) < 1500 else "at length"
     return "read"
+
+
+def test_names_that_are_no_text_are_refused(exported: bytes, folder: Path) -> None:
+    name = onnx.load_from_string(exported).graph.node[0].name.encode()
+    (folder / "a.onnx").write_bytes(exported.replace(name, b"\xff" + name[1:]))
+    with pytest.raises(WeightsError, match=r"a\.onnx: a \w+ of \w+ is no text in UTF-8"):
+        read_graph(folder / "a.onnx")
 
 
 @pytest.mark.slow
