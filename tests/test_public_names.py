@@ -1,34 +1,56 @@
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import qzoo
 
+FOLDER = Path(qzoo.__file__).parent
+ONLY_IN_COMPAT = {"ScaleOverflowWarning"}
+STUB = ast.parse(Path(qzoo.__file__).with_suffix(".pyi").read_text())
+HOMES = {
+    name.name: f"qzoo.{line.module}" if line.module else f"qzoo.{name.name}"
+    for line in STUB.body
+    if isinstance(line, ast.ImportFrom)
+    for name in line.names
+}
 
-def test_all_is_sorted_and_complete() -> None:
-    assert sorted(qzoo.__all__) == qzoo.__all__
-    assert set(qzoo.__all__) == set(qzoo._HOMES)
+
+def test_the_table_names_everything_once_and_in_order() -> None:
+    (listed,) = [line.value for line in STUB.body if isinstance(line, ast.Assign)]
+    assert qzoo.__all__ == ast.literal_eval(listed) == sorted(HOMES)
     assert set(qzoo.__all__) <= set(dir(qzoo))
 
 
 @pytest.mark.parametrize("name", qzoo.__all__)
 def test_every_name_is_there_and_documented(name: str) -> None:
-    assert getattr(qzoo, name).__doc__
-    assert getattr(qzoo, name).__module__ == qzoo._HOMES[name]
+    found = getattr(qzoo, name)
+    assert found.__doc__
+    assert HOMES[name] == (found.__name__ if isinstance(found, ModuleType) else found.__module__)
+
+
+def test_every_error_and_warning_is_public() -> None:
+    errors = {
+        name for name, kind in vars(qzoo.errors).items() if isinstance(kind, type) and issubclass(kind, Exception)
+    }
+    found = [re.findall(r"^class (\w+Warning)\(", path.read_text(), re.M) for path in FOLDER.rglob("*.py")]
+    warnings = {name for names in found for name in names}
+    assert (errors | warnings) - set(qzoo.__all__) - ONLY_IN_COMPAT == set()
 
 
 def test_no_public_name_hides_a_subpackage() -> None:
-    folder = Path(qzoo.__file__).parent
-    parts = {path.stem for path in folder.glob("*.py")} | {path.name for path in folder.iterdir() if path.is_dir()}
-    assert not set(qzoo.__all__) & parts
+    parts = {path.stem for path in FOLDER.glob("*.py")} | {path.name for path in FOLDER.iterdir() if path.is_dir()}
+    assert {name for name in set(qzoo.__all__) & parts if not isinstance(getattr(qzoo, name), ModuleType)} == set()
 
 
 def test_an_unknown_name_says_so() -> None:
-    with pytest.raises(AttributeError, match="module 'qzoo' has no attribute 'craete'"):
+    with pytest.raises(AttributeError, match="No qzoo attribute craete"):
         qzoo.craete  # noqa: B018
 
 

@@ -44,7 +44,6 @@ def run(
     - `qzoo benchmark tf_efficientnet_lite0_int8_ort --runtime openvino --threads 2 --json lite0.json`
     """  # noqa: D412
     from qzoo.cli.terminal.progress_bar import bar
-    from qzoo.models.bases import create_base
     from qzoo.runtimes.registry import runnable_runtime
     from qzoo.schema.resolve import resolve
     from qzoo.tasks.benchmark import benchmark
@@ -58,9 +57,9 @@ def run(
         raise UnknownNameError(f"'{name}' is a float base. Name a variant to time: {', '.join(entry.variants)}.")
     resolved = resolve(entry, variant)
     seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if reduce_range else None
+    title = resolved.name + (f"_for_{runtime}" if reduce_range else "")
     report = benchmark(
-        create_pretrained(entry, resolved, {}), create_base(resolved.base, pretrained=True), runtime,
-        name=resolved.name + (f"_for_{runtime}" if reduce_range else ""), batches=batch or (1, 8), threads=threads,
+        create_pretrained(entry, resolved, {}), runtime, name=title, batches=batch or (1, 8), threads=threads,
         adapt_on=seen, reduce_range=reduce_range, progress=bar,
     )  # fmt: skip
     if json_file:

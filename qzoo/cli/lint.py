@@ -29,22 +29,17 @@ def run(
     - `qzoo lint model.onnx --runtime onnxruntime`
     - `qzoo lint model.onnx -r tensorrt --json findings.json`
     """  # noqa: D412
-    from qzoo.runtimes.registry import runtime_named
-    from qzoo.runtimes.runtime import require
-
-    target = runtime_named(runtime)
-    require("onnx_ir")
-    from qzoo.runtimes.lint import lint_file
+    from qzoo.tasks.lint import lint
 
     check_target(json_file)
-    report = lint_file(file, target)
+    report = lint(file, runtime)
     if json_file:
         write_json(json.dumps([one.model_dump() for one in report.findings], indent=1), json_file)
     if json_file != "-":
         for finding in report.findings:
             color = "red" if finding.level == "error" else "yellow"
             stdout.print(labelled(finding.level, color, f" {shown(finding)}"), soft_wrap=True)
-        found = f"{len(report.errors)} errors, {len(report.notes)} notes for {target.title}"
+        found = f"{len(report.errors)} errors, {len(report.notes)} notes for {report.runtime.title}"
         summary = f"{file}: {report.quantized} of {report.layers} layers quantized, {found}"
         stdout.print(summary, soft_wrap=True, markup=False)
     if report.errors:

@@ -13,6 +13,7 @@ from torch import nn
 
 from qzoo.errors import UnsupportedError
 from qzoo.models.example import runnable_example
+from qzoo.models.quantize import float_copy
 from qzoo.results.benchmark import BenchmarkReport, FloatOperator, Timing
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.runtimes.runtime import Kernel, Runtime, require
@@ -24,7 +25,6 @@ from qzoo.tasks.progress import Progress, silent
 
 def benchmark(
     model: nn.Module,
-    float_model: nn.Module,
     runtime: str = "onnxruntime",
     *,
     name: str = "",
@@ -38,7 +38,6 @@ def benchmark(
 
     Args:
         model: calibrated, on the CPU; not changed.
-        float_model: its base.
         runtime: `onnxruntime` or `openvino`.
         name: for the report.
         batches: sizes to measure.
@@ -49,6 +48,11 @@ def benchmark(
 
     Raises:
         UnsupportedError: the runtime does not run here, or torch can't trace the model.
+
+    Example:
+        >>> report = qzoo.benchmark("resnet8_digits_int8_ort", "onnxruntime")  # doctest: +SKIP
+        >>> [round(timing.speed, 1) for timing in report.timings]  # doctest: +SKIP
+        [0.4, 0.8]
     """
     target = runnable_runtime(runtime)
     if target.kernels is None:
@@ -58,7 +62,7 @@ def benchmark(
 
     from qzoo.runtimes.to_onnx import float_to_onnx, to_onnx
 
-    threads, example = threads or torch.get_num_threads(), runnable_example(model)
+    threads, example, float_model = threads or torch.get_num_threads(), runnable_example(model), float_copy(model)
     model = runnable_model(model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress)
     with tempfile.TemporaryDirectory() as folder:
         files = {"float": Path(folder) / "float.onnx", "quantized": Path(folder) / "quantized.onnx"}

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 from torch import nn
 
+from qzoo.tasks.benchmark import benchmark as benchmark_model
 from qzoo.tasks.calibrate import calibrate as calibrate_model
 from qzoo.tasks.evaluate import evaluate as evaluate_model
 from qzoo.tasks.export import export as export_model
@@ -33,6 +34,7 @@ def _by_name(
     return cast("Callable[Concatenate[nn.Module | str | Path, P], R]", named)
 
 
+benchmark = _by_name(benchmark_model)
 calibrate = _by_name(calibrate_model, "float")
 evaluate = _by_name(evaluate_model)
 export = _by_name(export_model)

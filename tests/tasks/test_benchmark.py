@@ -44,7 +44,7 @@ def models() -> tuple[nn.Module, nn.Module]:
 def test_float_and_quantized_are_timed_and_what_ran_on_integers_is_told(
     runtime: str, models: tuple[nn.Module, nn.Module]
 ) -> None:
-    report = benchmark(*models, runtime, name="wide", batches=(1, 2), threads=1)
+    report = benchmark(models[0], runtime, name="wide", batches=(1, 2), threads=1)
     assert [timing.batch for timing in report.timings] == [1, 2]
     for timing in report.timings:
         for low, median, high in (timing.float_ms, timing.quantized_ms):
@@ -59,7 +59,7 @@ def test_float_and_quantized_are_timed_and_what_ran_on_integers_is_told(
 def test_a_layer_that_stays_in_float_has_a_reason() -> None:
     model = network()
     quantized = qzoo.calibrate(qzoo.quantize(model, "int8", example=digits(1)), [digits()])
-    report = benchmark(quantized, model, "onnxruntime", batches=(1,), threads=1)
+    report = benchmark(quantized, "onnxruntime", batches=(1,), threads=1)
     assert report.integer_macs < 0.5
     assert report.integer_additions == (0, 2)
     reasons = {one.node: one.reason for one in report.float_operators}
@@ -69,7 +69,7 @@ def test_a_layer_that_stays_in_float_has_a_reason() -> None:
 
 def test_a_runtime_that_does_not_run_here_is_refused(models: tuple[nn.Module, nn.Module]) -> None:
     with pytest.raises(UnsupportedError, match=r"TensorRT does not run here: "):
-        benchmark(*models, "tensorrt")
+        benchmark(models[0], "tensorrt")
 
 
 def test_multiply_accumulates_are_those_of_the_formula(models: tuple[nn.Module, nn.Module]) -> None:

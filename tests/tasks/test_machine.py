@@ -77,7 +77,7 @@ def test_exporting_and_timing_warn_before_they_work(on: pytest.MonkeyPatch, tmp_
         qzoo.export(model, file, "onnxruntime", images=[torch.randn(1, 1, 4, 4)], adapt_on=[])
     assert not file.exists()
     with pytest.warns(SaturationWarning), pytest.raises(CalibrationError):
-        benchmark(model, model, "openvino", adapt_on=[])
+        benchmark(model, "openvino", adapt_on=[])
 
 
 @pytest.mark.runtimes
@@ -87,4 +87,4 @@ def test_seven_bits_are_exported_and_timed_without_a_warning(on: pytest.MonkeyPa
         warnings.simplefilter("error", SaturationWarning)
         qzoo.export(model, tmp_path / "a.onnx", example=seen[0][:1], adapt_on=seen, reduce_range=True)
         with pytest.raises(qzoo.errors.UnsupportedError, match="give images to adapt it on"):
-            benchmark(model, model, "onnxruntime", reduce_range=True)
+            benchmark(model, "onnxruntime", reduce_range=True)

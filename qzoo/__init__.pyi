@@ -1,0 +1,60 @@
+# Every public name, and where it lives. `__init__.py` reads this table and loads each name when it is first used.
+from . import compat, errors
+from .commands.calibrate import Calibrated
+from .commands.release.pull import pull
+from .commands.release.push import push
+from .commands.reproduce import reproduce
+from .commands.settings import Settings
+from .commands.solve import Solved, solve
+from .commands.verify import Verified, verify
+from .errors import (
+    CalibrationError,
+    DataError,
+    NotCalibratedError,
+    PeerError,
+    QzooError,
+    RecipeError,
+    RuleError,
+    TrainingError,
+    UnknownNameError,
+    UnsupportedError,
+    WeightsError,
+)
+from .models.heads import ReplacedHeadWarning
+from .models.shared_quantizers import LearnedApartWarning
+from .quant.calibration.collecting import ClippedNegativesWarning, DeadActivationWarning
+from .quant.quantizer import TensorQuantizer, UncalibratedWarning
+from .results.benchmark import BenchmarkReport
+from .results.export import ExportReport, Finding, Parity
+from .results.report import Report, ReportRow
+from .results.sensitivity import SensitivityReport
+from .results.training import TrainingReport
+from .runtimes.lint import LintReport
+from .schema.finetune import FinetuneSpec
+from .schema.percentiles import UnlikelyPercentileWarning
+from .schema.recipe import Recipe, Scheme, Variant
+from .tasks.evaluate import Evaluation
+from .tasks.finetune import finetune
+from .tasks.lint import lint
+from .tasks.machine import SaturationWarning
+from .tasks.progress import Progress
+from .tasks.saving import load
+from .tasks.training_run import Run
+from .weights.base_weights import NewHeadWarning
+from .zoo.by_name import benchmark, calibrate, evaluate, export, save, sensitivity
+from .zoo.create import create, list_models, quantize, recipe, transform
+from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
+
+__version__: str
+
+__all__ = [
+    "BenchmarkReport", "Calibrated", "CalibrationError", "ClippedNegativesWarning", "DataError",
+    "DeadActivationWarning", "Evaluation", "ExportReport", "Finding", "FinetuneSpec", "LearnedApartWarning",
+    "LintReport", "NewHeadWarning", "NotCalibratedError", "OtherImagesWarning", "Parity", "PeerError", "Progress",
+    "QzooError", "Recipe", "RecipeError", "ReplacedHeadWarning", "Report", "ReportRow", "RuleError", "Run",
+    "SaturationWarning", "Scheme", "SensitivityReport", "Settings", "Solved", "TensorQuantizer", "TrainingError",
+    "TrainingReport", "UncalibratedWarning", "UnknownNameError", "UnlikelyPercentileWarning",
+    "UnpinnedWeightsWarning", "UnsupportedError", "Variant", "Verified", "WeightsError", "benchmark", "calibrate",
+    "compat", "create", "errors", "evaluate", "export", "finetune", "lint", "list_models", "load", "pull", "push",
+    "quantize", "recipe", "reproduce", "save", "sensitivity", "solve", "transform", "verify",
+]  # fmt: skip
