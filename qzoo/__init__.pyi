@@ -8,6 +8,7 @@ from .commands.settings import Settings
 from .commands.solve import Solved, solve
 from .commands.verify import Verified, verify
 from .errors import (
+    ArgumentError,
     CalibrationError,
     DataError,
     NotCalibratedError,
@@ -48,7 +49,7 @@ from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
 __version__: str
 
 __all__ = [
-    "BenchmarkReport", "Calibrated", "CalibrationError", "ClippedNegativesWarning", "DataError",
+    "ArgumentError", "BenchmarkReport", "Calibrated", "CalibrationError", "ClippedNegativesWarning", "DataError",
     "DeadActivationWarning", "Evaluation", "ExportReport", "Finding", "FinetuneSpec", "LearnedApartWarning",
     "LintReport", "NewHeadWarning", "NotCalibratedError", "OtherImagesWarning", "Parity", "PeerError", "Progress",
     "QzooError", "Recipe", "RecipeError", "ReplacedHeadWarning", "Report", "ReportRow", "RuleError", "Run",

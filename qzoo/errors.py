@@ -82,6 +82,10 @@ class UnknownNameError(QzooError, LookupError):
         self.field = field
 
 
+class ArgumentError(QzooError, ValueError):
+    """An argument that a function does not take, or does not take with such a value."""
+
+
 class RecipeError(QzooError, ValueError):
     """A recipe that can't be read, parsed or validated."""
 

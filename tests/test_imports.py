@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "qzoo"
 LAYERS = [
     {"redaction"},
     {"errors"},
-    {"environment", "files"},
+    {"arguments", "environment", "files"},
     {"schema"},
     {"results", "quant", "distributed", "data"},
     {"weights", "runtimes"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import signal
 import sys
 import threading
@@ -61,8 +62,14 @@ app = typer.Typer(
 def _at_home(name: str, value: Any) -> Any:
     """Returns an option's value; in a path `~` is the home folder, also where a shell leaves it alone: `--data=~/x`."""
     if isinstance(value, Path) or (name == "json_file" and value is not None):
-        return type(value)(environment.expanded(value, f"The {name.replace('_', ' ')}"))
+        return type(value)(environment.expanded(value, _said_by(name, value)))
     return value
+
+
+def _said_by(name: str, value: Any) -> str:
+    """Returns what messages call an option, or the variable that stands for it."""
+    by_variable = name == "data" and os.environ.get("QZOO_DATA") == str(value)
+    return "QZOO_DATA" if by_variable else f"The {name.replace('_', ' ')}"
 
 
 def _guarded(run: Callable[..., None]) -> Callable[..., None]:

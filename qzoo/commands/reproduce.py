@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from qzoo.arguments import checked
 from qzoo.commands.keep import keep_calibration, keep_trained
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.commands.shared_calibration import SharedCalibration
@@ -38,6 +39,7 @@ Stage = Literal["ptq", "qat", "all"]
 STAGES: tuple[Stage, ...] = ("ptq", "qat", "all")
 
 
+@checked
 def reproduce(
     name: str | Path = "resnet8_digits",
     settings: Settings | None = None,

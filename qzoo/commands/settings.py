@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 
+from qzoo.arguments import checked_class
 from qzoo.distributed import own_device
 from qzoo.errors import UnsupportedError
 
 
+@checked_class
 @dataclass(frozen=True)
 class Settings:
     """The settings that calibrating, evaluating and reproducing share.

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from qzoo.arguments import checked
 from qzoo.errors import RecipeError, WeightsError, did_you_mean
 from qzoo.models.bases import base_digest, create_base
 from qzoo.models.outline import check_histograms_fit
@@ -45,6 +46,7 @@ class Solved:
     path: Path
 
 
+@checked
 def solve(
     histograms: str | Path,
     method: str | None = None,

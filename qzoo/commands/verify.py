@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from qzoo.arguments import checked
 from qzoo.commands.evaluate import quantized_model
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.data.catalog import evaluation_split
@@ -65,6 +66,7 @@ class Verified:
         return "The float model agrees, so images and base weights are right: a range or a quantizer is another one."
 
 
+@checked
 def verify(
     name: str | Path,
     settings: Settings | None = None,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from qzoo.arguments import checked
 from qzoo.errors import UnsupportedError
 from qzoo.models.example import runnable_example
 from qzoo.models.quantize import float_copy
@@ -23,6 +24,7 @@ from qzoo.tasks.machine import cpu_flags, environment
 from qzoo.tasks.progress import Progress, silent
 
 
+@checked
 def benchmark(
     model: nn.Module,
     runtime: str = "onnxruntime",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from qzoo.arguments import checked
 from qzoo.distributed import failing_together, meet, named_by_process, rank, reduced, world_size
 from qzoo.errors import CalibrationError
 from qzoo.models.heads import requantize_replaced
@@ -91,6 +92,7 @@ def _reduce_histograms(collection: Collection) -> None:
         one.counts = counts.clone()
 
 
+@checked
 def calibrate(
     model: nn.Module,
     images: Any,

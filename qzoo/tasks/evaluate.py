@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qzoo.arguments import checked
 from qzoo.distributed import failing_together, gathered_rows, named_by_process, rank, world_size
 from qzoo.errors import DataError
 from qzoo.models.heads import requantize_replaced
@@ -60,6 +61,7 @@ class Evaluation:
         return 100 * int((self.predictions == other.predictions).sum()) / self.images
 
 
+@checked
 def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, count: int | None = None,
              what: str = "evaluating") -> Evaluation:  # fmt: skip
     """Returns the accuracy of a model on images.

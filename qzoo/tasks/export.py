@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qzoo.arguments import checked
 from qzoo.errors import DataError, UnsupportedError
 from qzoo.files import replacing
 from qzoo.models.example import runnable_example
@@ -30,6 +31,7 @@ from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import Runner
 
 
+@checked
 def export(
     model: nn.Module,
     path: str | Path,

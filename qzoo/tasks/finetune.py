@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
+from qzoo.arguments import checked
 from qzoo.distributed import failing_together
-from qzoo.errors import TrainingError
+from qzoo.errors import ArgumentError, TrainingError, did_you_mean
 from qzoo.models.heads import requantize_replaced
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.problems import described
 from qzoo.tasks.evaluate import evaluate
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_images import GivenImages
@@ -21,6 +25,7 @@ from qzoo.training.interrupts import noticing_interrupts
 from qzoo.training.scales import settle_scales
 
 
+@checked
 def finetune(
     model: nn.Module,
     images: Any,
@@ -61,8 +66,7 @@ def finetune(
         >>> qzoo.finetune(model, loader, epochs=1, lr=1e-3, evaluate_on=held_out).top1  # doctest: +SKIP
         98.9
     """
-    content = {} if spec is None else spec.model_dump(exclude_unset=True)
-    spec = FinetuneSpec.model_validate(content | changes)
+    spec = _schedule(spec, changes)
     requantize_replaced(model)
     require_quantizers(model)
     require_calibrated(model, "finetune")
@@ -76,6 +80,20 @@ def finetune(
             return TrainingRun(model, source, spec, judge, teacher, run or Run(), progress, interrupts).report()
         finally:
             settle_scales(model)  # a model whose training was stopped can be used, and trained again
+
+
+def _schedule(spec: FinetuneSpec | None, changes: dict[str, Any]) -> FinetuneSpec:
+    fields = FinetuneSpec.model_fields
+    if strange := [name for name in changes if name not in fields]:
+        known = {*fields, *inspect.signature(finetune).parameters} - {"changes"}
+        raise ArgumentError(f"finetune() has no argument '{strange[0]}'. {did_you_mean(strange[0], known)}")
+    content = {} if spec is None else spec.model_dump(exclude_unset=True)
+    try:
+        return FinetuneSpec.model_validate(content | changes)
+    except ValidationError as error:
+        found = [described(FinetuneSpec, content | changes, problem) for problem in error.errors(include_url=False)]
+    problems = "; ".join(f"{'.'.join(map(str, path))}: {text}" if path else text for path, text in found)
+    raise ArgumentError(f"finetune(): {problems}")
 
 
 def _judge(images: Any) -> Judge:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qzoo.arguments import checked
 from qzoo.runtimes.registry import runtime_named
 from qzoo.runtimes.runtime import require
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from qzoo.runtimes.lint import LintReport
 
 
+@checked
 def lint(file: str | Path, runtime: str) -> LintReport:
     """Returns what the rules of a runtime find in an ONNX file, of qzoo or of anybody else, without running it.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
+from qzoo.arguments import checked
 from qzoo.errors import WeightsError
 from qzoo.models.bases import base_digest
 from qzoo.models.heads import fit_to_new_head, requantize_replaced
@@ -18,6 +19,7 @@ from qzoo.weights.kinds import MODEL
 from qzoo.weights.ranges import RangesInfo, check_base, load_ranges, save_ranges
 
 
+@checked
 def save(model: nn.Module, path: str | Path, *, whole: bool = False, images: int = 0, sample_sha256: str = "") -> Path:
     """Writes the ranges of a calibrated model: scales only, some KB, bound to the model's float weights.
 
@@ -45,6 +47,7 @@ def save(model: nn.Module, path: str | Path, *, whole: bool = False, images: int
     return Path(path)
 
 
+@checked
 def load(model: nn.Module, path: str | Path) -> nn.Module:
     """Gives a quantized model saved ranges, in place; or saved weights and ranges.
 

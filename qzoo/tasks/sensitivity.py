@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qzoo.arguments import checked
 from qzoo.errors import DataError
 from qzoo.models.heads import requantize_replaced
 from qzoo.models.modes import evaluation_mode
@@ -30,6 +31,7 @@ Runs = Callable[[Any], Iterator[tuple[Run, Tensor]]]
 FLOAT, QUANTIZED = ("float", ""), ("quantized", "")
 
 
+@checked
 def sensitivity(
     model: nn.Module,
     images: Any,

@@ -1,4 +1,4 @@
-"""The tasks for whoever has the name of a model in place of the model: `qzoo.export("resnet50_int8", ...)`."""
+"""The tasks for whoever has the name of a model in place of the model: `qzoo.evaluate("resnet8_digits_int8")`."""
 
 from __future__ import annotations
 
@@ -9,34 +9,58 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 from torch import nn
 
+from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.resolve import resolve
 from qzoo.tasks.benchmark import benchmark as benchmark_model
 from qzoo.tasks.calibrate import calibrate as calibrate_model
 from qzoo.tasks.evaluate import evaluate as evaluate_model
 from qzoo.tasks.export import export as export_model
+from qzoo.tasks.images import Images, calibration_images, evaluation_images
 from qzoo.tasks.saving import save as save_model
 from qzoo.tasks.sensitivity import sensitivity as sensitivity_of_model
 from qzoo.zoo.create import create
+from qzoo.zoo.finding import find_variant
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def _by_name(
-    task: Callable[Concatenate[nn.Module, P], R], pretrained: Literal[True, "float"] = True
+    task: Callable[Concatenate[nn.Module, P], R],
+    pretrained: Literal[True, "float"] = True,
+    images_of: Callable[[RecipeEntry, str], Images] | None = None,
 ) -> Callable[Concatenate[nn.Module | str | Path, P], R]:
-    """Returns a task whose model may be the name of a variant: that is then made, with `pretrained`."""
+    """Returns a task whose model may be the name of a variant: that is then made, with `pretrained`.
+
+    Args:
+        task: of a model.
+        pretrained: what of the model is looked for.
+        images_of: gives the images of the recipe, where the task needs some and none are given.
+    """
 
     @wraps(task, assigned=("__name__", "__qualname__", "__doc__", "__annotations__"))
     def named(model: nn.Module | str | Path, *arguments: Any, **options: Any) -> R:
-        made = create(model, pretrained=pretrained) if isinstance(model, (str, Path)) else model
-        return task(made, *arguments, **options)
+        if not isinstance(model, (str, Path)):
+            return task(model, *arguments, **options)
+        if images_of and not arguments and "images" not in options:
+            options["images"] = images_of(*find_variant(model))
+        return task(create(model, pretrained=pretrained), *arguments, **options)
 
     return cast("Callable[Concatenate[nn.Module | str | Path, P], R]", named)
 
 
+def _to_calibrate_on(entry: RecipeEntry, variant: str) -> Images:
+    resolved = resolve(entry, variant)
+    return calibration_images(resolved.base, resolved.dataset, resolved.calibration)
+
+
+def _to_measure_on(entry: RecipeEntry, variant: str) -> Images:
+    return evaluation_images(entry.recipe.base, entry.recipe.dataset)
+
+
 benchmark = _by_name(benchmark_model)
-calibrate = _by_name(calibrate_model, "float")
-evaluate = _by_name(evaluate_model)
+calibrate = _by_name(calibrate_model, "float", _to_calibrate_on)
+evaluate = _by_name(evaluate_model, images_of=_to_measure_on)
 export = _by_name(export_model)
 save = _by_name(save_model)
-sensitivity = _by_name(sensitivity_of_model)
+sensitivity = _by_name(sensitivity_of_model, images_of=_to_measure_on)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from qzoo.errors import UnknownNameError
+from qzoo.errors import ArgumentError, UnknownNameError
 from qzoo.models.bases import base_transform, create_base
 from qzoo.models.quantize import quantize_in_place, refuse_lazy
 from qzoo.quant.derived import copy_model
@@ -103,9 +103,11 @@ def quantize(
         'QuantLinear'
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"qzoo.quantize takes a float module, not {model!r}. A model of the zoo: qzoo.create(name).")
+        raise ArgumentError(
+            f"qzoo.quantize takes a float module, not {model!r}. A model of the zoo: qzoo.create(name)."
+        )
     if not isinstance(scheme, str | ResolvedVariant):
-        raise TypeError(f"qzoo.quantize takes the name of a scheme or a variant, not a {type(scheme).__name__}.")
+        raise ArgumentError(f"qzoo.quantize takes the name of a scheme or a variant, not a {type(scheme).__name__}.")
     rules = _rules_of(scheme) if isinstance(scheme, str) else scheme
     refuse_lazy(model)  # which can't even be copied
     quantized = copy_model(model)

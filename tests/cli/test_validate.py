@@ -129,7 +129,7 @@ def test_a_missing_file_is_no_near_match() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "held"), [("", "nothing"), ("hello\n", "a text"), ("- a\n", "a list"), ("7\n", "a int")]
+    ("text", "held"), [("", "nothing"), ("hello\n", "a text"), ("- a\n", "a list"), ("7\n", "a number")]
 )
 def test_a_file_that_is_no_mapping(text: str, held: str) -> None:
     [found] = validated(text)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from qzoo import environment
+from qzoo.arguments import checked
 from qzoo.errors import RecipeError
 from qzoo.files import replacing
 from qzoo.hub.client import fetch, parse_address
@@ -16,6 +17,7 @@ from qzoo.weights.kinds import MANIFEST, FileName
 ALL: tuple[FileName, ...] = get_args(FileName)
 
 
+@checked
 def pull(repo: str, folder: Path | str | None = None) -> Published:
     """Fetches a published model with all its files, each checked against the manifest.
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qzoo.arguments import checked
 from qzoo.commands.release.bundle import Stored, make_bundle
 from qzoo.commands.settings import Settings
 from qzoo.errors import RecipeError, UnknownNameError
@@ -36,6 +37,7 @@ class Pushed:
     missing: tuple[str, ...]
 
 
+@checked
 def push(
     name: str,
     repo: str,

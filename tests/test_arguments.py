@@ -1,0 +1,105 @@
+"""Arguments that a public function does not take: one message, and nothing is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import qzoo
+from qzoo.arguments import checked, fits
+
+X, Y = torch.rand(2, 1, 8, 8), torch.tensor([0, 1])
+NAME = "resnet8_digits_int8"
+
+WRONG: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
+    "a misspelt field of a schedule": (
+        lambda model: qzoo.finetune(model, [(X, Y)], epoch=1),
+        r"finetune\(\) has no argument 'epoch'. Did you mean 'epochs'",
+    ),
+    "a field of a wrong type": (
+        lambda model: qzoo.finetune(model, [(X, Y)], epochs="x", lr=0.1),
+        r"finetune\(\): epochs: Input should be a valid integer \(given: \"x\"\)",
+    ),
+    "a field that is missing": (lambda model: qzoo.finetune(model, [(X, Y)], epochs=1), r"lr: this field is missing"),
+    "a dict for settings": (
+        lambda model: qzoo.reproduce("resnet8_digits", {"data": "x"}),  # type: ignore[arg-type]
+        r"reproduce\(\) got settings=\{'data': 'x'\} of type dict; expected Settings or None: data, device",
+    ),
+    "a misspelt setting": (
+        lambda model: qzoo.reproduce("resnet8_digits", evl_images=3),
+        r"Settings\(\) has no argument 'evl_images'. Did you mean 'eval_images'",
+    ),
+    "a setting of a wrong type": (
+        lambda model: qzoo.Settings(eval_images=3.5),  # type: ignore[arg-type]
+        r"Settings\(\) got eval_images=3.5 of type float; expected int or None",
+    ),
+    "batches for a count": (
+        lambda model: qzoo.verify(NAME, images=[X]),  # type: ignore[arg-type]
+        r"verify\(\) got images=\[tensor.* of type list; expected int or None: how many to check",
+    ),
+    "another word": (
+        lambda model: qzoo.export(model, "x.onnx", rest="fp17"),  # type: ignore[arg-type]
+        r"export\(\) got rest='fp17' of type str; expected 'fp32' or 'fp16': `fp16`: what is not quantized",
+    ),
+    "no model": (
+        lambda model: qzoo.evaluate(3, [(X, Y)]),
+        r"evaluate\(\) got model=3 of type int; expected Module",  # type: ignore[arg-type]
+    ),
+    "nothing": (
+        lambda model: qzoo.push("a"),
+        r"push\(\): missing a required argument: 'repo'. It takes name, repo, \[settings\]",  # type: ignore[call-arg]
+    ),
+    "what is quantized": (
+        lambda model: qzoo.quantize("resnet50"),
+        r"qzoo.quantize takes a float module, not 'resnet50'",  # type: ignore[arg-type]
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return qzoo.create(NAME, pretrained=True)
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_says_what_was_given_and_what_is_accepted(case: str, model: nn.Module) -> None:
+    call, text = WRONG[case]
+    with pytest.raises(qzoo.ArgumentError, match=text):
+        call(model)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "accepted"),
+    [
+        (np.int64(3), int, True), (True, int, False), (3, float, True), (np.float32(3), float, True),
+        ("3", float, False),
+        ("a/b", Path, True), (Path("a"), str | Path, True), (None, int | None, True), ("b", Literal["a"], False),
+        ([1], Literal["a"], False), ([1], list[int], True), (3, list[int], False), (object(), Any, True),
+        (len, Callable[..., int], True),
+    ],
+)  # fmt: skip
+def test_what_is_of_a_type(value: object, hint: object, accepted: bool) -> None:
+    assert fits(value, hint) is accepted
+
+
+def test_a_checked_function_is_itself() -> None:
+    @checked
+    def half(number: float, *more: float, **others: str) -> float:
+        """Halves."""
+        return number / 2
+
+    assert (half(3), half(number=3), half.__name__, half.__doc__) == (1.5, 1.5, "half", "Halves.")
+    assert half(1, 2, other="3") == 0.5
+
+
+def test_a_name_stands_for_its_model_and_its_images() -> None:
+    found = qzoo.evaluate(NAME)
+    assert (found.images, found.top1) == (597, pytest.approx(99.33, abs=0.2))  # as README.md says
+    assert qzoo.calibrate(NAME, X).conv1.input_quantizer.amax <= 1
+    assert qzoo.calibrate(NAME).conv1.input_quantizer.amax.isfinite()
