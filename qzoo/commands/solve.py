@@ -16,6 +16,7 @@ from qzoo.models.outline import check_histograms_fit
 from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.calibration.collecting import solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector
+from qzoo.results.readable import Readable
 from qzoo.schema.calibrator import METHODS
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.loading import parse_recipe
@@ -29,8 +30,8 @@ TUTORIAL_PERCENTILE = 99.99
 """What NVIDIA's ResNet-50 tutorial ends with."""
 
 
-@dataclass(frozen=True)
-class Solved:
+@dataclass(frozen=True, repr=False)
+class Solved(Readable):
     """What was solved.
 
     Attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from qzoo.models.bases import create_base
 from qzoo.receipts.compare import Exact, Usual, compare_exact, compare_usual
 from qzoo.receipts.exact import exact_margins
 from qzoo.receipts.match import Chosen, find_images
+from qzoo.results.readable import Readable
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.references import SPLITS
 from qzoo.schema.resolve import ResolvedVariant, resolve
@@ -28,8 +30,8 @@ from qzoo.zoo.finding import find_variant
 from qzoo.zoo.pretrained import artifact_file, create_pretrained
 
 
-@dataclass(frozen=True)
-class Verified:
+@dataclass(frozen=True, repr=False)
+class Verified(Readable):
     """What came of a verification.
 
     Attributes:
@@ -39,6 +41,8 @@ class Verified:
         exact: likewise margins in float64, of some of the images.
         float_model: exact margins of the base, where the quantized model's did not fit: it says where to look.
     """
+
+    also_shown: ClassVar[tuple[str, ...]] = ("reproduced", "cause")
 
     name: str
     receipt: Receipt

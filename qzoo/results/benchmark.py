@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from qzoo.results.readable import Readable
 from qzoo.schema.model import StrictModel
 
 
@@ -30,7 +31,7 @@ class FloatOperator(StrictModel):
     reason: str
 
 
-class BenchmarkReport(StrictModel):
+class BenchmarkReport(Readable, StrictModel):
     """What `qzoo benchmark --json` writes."""
 
     name: str

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from qzoo.results.readable import Readable
 from qzoo.schema.model import StrictModel
 
 Rest = Literal["fp32", "fp16"]
@@ -114,7 +115,7 @@ class ByLevel:
         return [one for one in self.findings if one.level == "note"]
 
 
-class ExportReport(StrictModel, ByLevel):
+class ExportReport(Readable, StrictModel, ByLevel):
     """What `qzoo export --json` writes."""
 
     name: str

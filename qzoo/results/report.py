@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from qzoo.results.readable import Readable
 from qzoo.results.training import TrainingReport
 from qzoo.schema.model import StrictModel
 from qzoo.schema.published import Claim
@@ -56,7 +57,7 @@ def _figures(claims: list[Claim]) -> dict[str, float]:
     return {claim.source: claim.figure for claim in [*reversed(bounds), *reversed(exact)] if claim.figure is not None}
 
 
-class Report(StrictModel):
+class Report(Readable, StrictModel):
     """One run of a recipe."""
 
     name: str

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from qzoo.results.readable import Readable
 from qzoo.results.report import CalibrationReport
 from qzoo.schema.model import StrictModel
 from qzoo.schema.yaml_source import yaml_line
@@ -58,7 +59,7 @@ class Mended(StrictModel):
     """Points of top-1."""
 
 
-class SensitivityReport(StrictModel):
+class SensitivityReport(Readable, StrictModel):
     """A sensitivity analysis of one quantized model. What only a recipe knows is null without one."""
 
     name: str

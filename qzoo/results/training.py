@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from qzoo.results.readable import Readable
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.model import ModelName, StrictModel, read_json_file
 
@@ -32,7 +33,7 @@ class LogRow(StrictModel):
     """Of the evaluation images, at the end of an epoch."""
 
 
-class TrainingReport(StrictModel):
+class TrainingReport(Readable, StrictModel):
     """One training run. The `training.json` beside a trained model."""
 
     name: ModelName

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from qzoo.errors import WeightsError
 from qzoo.results.export import ByLevel, Finding
+from qzoo.results.readable import Readable
 from qzoo.runtimes.graph import nodes
 from qzoo.runtimes.graph_file import read_graph
 from qzoo.runtimes.passes.stored_weight import dequantizer
@@ -26,8 +27,8 @@ RULES: tuple[Rule, ...] = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class LintReport(ByLevel):
+@dataclass(frozen=True, repr=False)
+class LintReport(Readable, ByLevel):
     """What the rules found.
 
     Attributes:

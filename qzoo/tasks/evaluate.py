@@ -16,6 +16,7 @@ from qzoo.errors import DataError
 from qzoo.models.heads import requantize_replaced
 from qzoo.models.modes import evaluation_mode
 from qzoo.quant.ranges import require_calibrated
+from qzoo.results.readable import Readable
 from qzoo.tasks.batches import as_batches, device_of
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress, silent
@@ -26,8 +27,8 @@ LARGEST = torch.finfo(torch.float32).max
 """What a margin is at most: receipts hold it as float32."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(Readable):
     """What a model made of some images.
 
     Attributes:

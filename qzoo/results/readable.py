@@ -1,0 +1,109 @@
+"""Results as people read them: a block of text where they are printed, tables in a notebook."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+MOST_ROWS = 12
+LONGEST = 60
+"""Signs of a value; of digests 12 tell one from another."""
+
+
+class Readable:
+    """Mixed into a result, in front of what prints it otherwise: a line for each value, a table for each list of rows.
+
+    What is large, such as the predictions of all images, is named and not shown; the attributes have it.
+
+    Example:
+        >>> class Row(BaseModel):
+        ...     name: str
+        ...     top1: float
+        >>> class Result(Readable, BaseModel):
+        ...     images: int
+        ...     rows: list[Row]
+        >>> Result(images=3, rows=[Row(name="int8", top1=66.67)])
+        Result
+          images: 3
+          rows: name  top1
+                int8  66.67
+    """
+
+    also_shown: ClassVar[tuple[str, ...]] = ()
+    """Properties."""
+
+    def __repr__(self) -> str:
+        lines = [type(self).__name__]
+        for name, value in values_of(self):
+            rows = _rows(value)
+            lead = f"  {name}: "
+            if rows:
+                lines += [lead + rows[0], *(" " * len(lead) + row for row in rows[1:])]
+            elif (text := _text(name, value)) is not None:
+                lines.append(lead + text)
+        return "\n".join(lines)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Returns the same for a notebook."""
+        cells = []
+        for name, value in values_of(self):
+            table, text = _table(value), _text(name, value)
+            inner = _html(table) if table else escape(text or "")
+            if inner:
+                cells.append(f"<tr><th>{escape(name)}</th><td>{inner}</td></tr>")
+        return f"<table><caption>{type(self).__name__}</caption>{''.join(cells)}</table>"
+
+
+def values_of(result: Any) -> list[tuple[str, Any]]:
+    """Returns the fields of a pydantic model or a dataclass, and the properties in `also_shown`, in their order."""
+    names = (
+        type(result).model_fields if isinstance(result, BaseModel) else [one.name for one in dataclasses.fields(result)]
+    )
+    return [(name, getattr(result, name)) for name in (*names, *getattr(result, "also_shown", ()))]
+
+
+def _text(name: str, value: Any) -> str | None:
+    """Returns a plain value in a few signs; None for what is absent or large."""
+    if isinstance(value, bool | int | Path):
+        return str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str):
+        longest = 12 if name.endswith("sha256") else LONGEST
+        return value if len(value) <= longest else f"{value[:longest]}..."
+    if isinstance(value, tuple) and value and all(isinstance(one, str | int | float) for one in value):
+        return ", ".join(str(_text(name, one)) for one in value)
+    return None
+
+
+def _table(value: Any) -> list[list[str]]:
+    """Returns the plain values of a list of results, below their names."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value or not _is_result(value[0]):
+        return []
+    shown = [{name: _text(name, one) for name, one in values_of(row)} for row in value[:MOST_ROWS]]
+    names = [name for name in shown[0] if any(row.get(name) is not None for row in shown)]
+    return [names, *([row.get(name) or "" for name in names] for row in shown)]
+
+
+def _is_result(value: Any) -> bool:
+    return isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type))
+
+
+def _rows(value: Any) -> list[str]:
+    table = _table(value)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    more = len(value) - MOST_ROWS if table else 0
+    return [*lines, f"... and {more} more"] if more > 0 else lines
+
+
+def _html(table: list[list[str]]) -> str:
+    head, *rows = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in table]
+    return f"<table><tr>{head.replace('td>', 'th>')}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
