@@ -119,7 +119,7 @@ def test_before_calibration_activations_pass_with_one_warning() -> None:
 
 
 def test_what_is_no_scheme_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"takes the name of a scheme or a variant, not a Recipe\."):
+    with pytest.raises(qzoo.ArgumentError, match=r"takes the name of a scheme or a variant, not a Recipe\."):
         qzoo.quantize(nn.Linear(2, 2), qzoo.recipe("resnet8_digits"))  # type: ignore[arg-type]
 
 
