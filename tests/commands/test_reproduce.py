@@ -34,7 +34,7 @@ def test_changes_go_on_top_of_settings() -> None:
     assert report.images == 50
     assert report.calibration is not None
     assert report.calibration.images == 64
-    with pytest.raises(qzoo.ArgumentError, match="has no argument .eval_image.. Did you mean .eval_images."):
+    with pytest.raises(qzoo.ArgumentError, match=r"has no argument .eval_image.. Did you mean .eval_images."):
         reproduce("resnet8_digits", eval_image=50)
 
 
