@@ -152,9 +152,10 @@ def nearest(given: str, known: Iterable[str], most: int = 1) -> list[str]:
 def _nearest(given: str, known: tuple[str, ...], most: int) -> list[str]:
     names = {name.lower(): name for name in known if len(name) <= 2 * LONGEST_NAME}
     close = difflib.get_close_matches(given, names, n=most, cutoff=LIKENESS)
-    # Of names as short as `my`, two swapped letters are all there is.
-    swapped = [] if close else [name for name in names if sorted(name) == sorted(given)]
-    return [names[match] for match in close or swapped[:most]]
+    # `onnx` for `onnxruntime`; and of names as short as `my`, two swapped letters are all there is.
+    begun = [name for name in names if len(given) >= SHORTEST_BEGINNING and name.startswith(given)]
+    swapped = [name for name in names if sorted(name) == sorted(given)]
+    return [names[match] for match in close or (begun or swapped)[:most]]
 
 
 def did_you_mean(given: str, known: Iterable[str], most_listed: int = 12) -> str:
@@ -237,6 +238,8 @@ def _without_long_words(line: str) -> str:
     return shortened(_LONG_WORD.sub(lambda word: shortened(word[0], MOST_SHOWN), line), LONGEST_LINE)
 
 
+SHORTEST_BEGINNING = 3
+"""Signs of a name that stands for the rest."""
 LIKENESS = 0.6
 """Of two names, from which on one may be a slip of the other: `train` and `trian` have 0.8, `perc` and `nope` 0.5."""
 _LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")

@@ -71,6 +71,8 @@ def test_nothing_silly_is_near() -> None:
     assert nearest("nope", ["perc", "resnet18"]) == []
     assert nearest("trian", ["train", "test"]) == ["train"]
     assert nearest("ym", ["my", "your"]) == ["my"]
+    assert nearest("onnx", ["onnxruntime", "openvino"]) == ["onnxruntime"]
+    assert nearest("on", ["onnxruntime", "openvino"]) == []
     assert some(["a"] * 12) == "a, a, a, a, a, a, a, a, a, a, a, a"
     assert some([str(n) for n in range(1015)], most=3) == "0, 1, 2 and 1,012 more"
 

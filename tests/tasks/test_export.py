@@ -21,7 +21,7 @@ def model() -> nn.Module:
 
 
 def test_a_model_of_one_s_own_takes_the_size_of_the_images(model: nn.Module, tmp_path: Path) -> None:
-    images = ((x, torch.zeros(len(x))) for x in digits(40).split(16))
+    images = ((x, torch.zeros(len(x)).long()) for x in digits(40).split(16))
     report = qzoo.export(model, tmp_path / "new folder" / "a.onnx", "openvino", images=images)
     assert report.parity is not None
     assert report.parity.images == 40
