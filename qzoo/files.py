@@ -73,8 +73,8 @@ def require_writable(folder: str | Path) -> None:
 
 def stamp(files: Iterable[Path]) -> tuple[tuple[str, int, int], ...]:
     """Returns what changes when a file is written: of each its path, the time of the last write (ns), its bytes."""
-    found = [(str(file), file.stat()) for file in files]
-    return tuple((name, status.st_mtime_ns, status.st_size) for name, status in found)
+    found = [(str(file), os.stat(file)) for file in files]
+    return tuple([(name, status.st_mtime_ns, status.st_size) for name, status in found])
 
 
 def is_stream(path: Path) -> bool:

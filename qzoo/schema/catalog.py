@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -60,6 +60,11 @@ class RecipeEntry:
         if self.published_name is not None:
             return self.published_name
         return f"{self.name}_{variant}" if self.is_known else f"{self.where}:{variant}"
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the recipe came with qzoo, so that it is nobody else's."""
+        return self.path is not None and str(self.path).startswith(f"{environment.packaged()}{os.sep}")
 
     @property
     def is_known(self) -> bool:
@@ -230,17 +235,17 @@ class Catalog:
             self.require_variant(entry, variant)
         return entry, variant or None
 
-    def _yaml_files(self) -> Iterator[Path]:
-        seen: set[Path] = set()
+    def _yaml_files(self) -> list[Path]:
+        files: dict[tuple[int, int], Path] = {}  # one folder may be named twice, or lie in another
         for folder in self.folders:
             if not folder.is_dir():
                 fault = "is no folder" if folder.exists() else "does not exist"
                 raise RecipeError(f"The recipe folder {folder} {fault}. Correct or unset QZOO_RECIPES.")
-            for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
-                # One folder may be named twice, or lie in another.
-                if path.resolve() not in seen:
-                    seen.add(path.resolve())
-                    yield path
+            found = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
+            for path in sorted([path for path in found if path.endswith((".yaml", ".yml"))]):
+                status = os.stat(path) if os.path.exists(path) else os.lstat(path)
+                files.setdefault((status.st_dev, status.st_ino), Path(path))
+        return list(files.values())
 
 
 @lru_cache(maxsize=4)

@@ -178,3 +178,9 @@ def test_a_recipe_that_is_written_to_is_nobody_elses() -> None:
     recipe = qzoo.recipe("resnet8_digits")
     recipe.variants.clear()
     assert "int8" in qzoo.recipe("resnet8_digits").variants
+
+
+def test_a_link_to_nowhere_is_told_by_its_name(mine: Path) -> None:
+    (mine / "lost.yaml").symlink_to(mine / "nowhere.yaml")
+    with pytest.raises(RecipeError, match=r"lost\.yaml"):
+        Catalog.load().find("lost")

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 import warnings
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import torch
@@ -322,3 +324,22 @@ def test_transform_comes_from_the_weights() -> None:
     assert "mean=[0.485, 0.456, 0.406]" in repr(qzoo.transform("resnet50_int8"))
     assert "mean=[0.5]" in repr(qzoo.transform("resnet8_digits"))
     assert qzoo.recipe("resnet50_int8").dataset == "imagenet-1k"
+
+
+def test_a_name_costs_two_thousand_calls_and_no_file_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    qzoo.create("resnet8_digits_int8", pretrained=True)
+    monkeypatch.setattr("qzoo.schema.catalog.read_yaml", None)
+    monkeypatch.setattr("qzoo.schema.loading.read_yaml", None)
+    own, package = 0, str(Path(qzoo.__file__).parent)
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal own
+        own += event == "call" and frame.f_code.co_filename.startswith(package)
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        qzoo.create("resnet8_digits_int8", pretrained=True)
+    finally:
+        sys.setprofile(before)
+    assert own <= 2000
