@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from qzoo.cli.main import app
 from qzoo.cli.terminal.console import _Console, labelled, write_json
 
-QZOO = Path(__file__).parents[2] / "qzoo"
+QZOO = Path(__file__).parents[3] / "qzoo"
 EVIL = "a\x1b[31mb\x00c\u202ed\rE\x9b2Jf\x07g\u2066[red]h[/]"
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 QUOTED = json.dumps(EVIL)
