@@ -157,7 +157,7 @@ def test_styles_are_no_markup() -> None:
     found = [
         f"{path.name}: {line.strip()}"
         for folder in ("cli", "report")
-        for path in (QZOO / folder).glob("*.py")
+        for path in (QZOO / folder).rglob("*.py")
         for line in path.read_text(encoding="utf-8").splitlines()
         if markup.search(line)
     ]
