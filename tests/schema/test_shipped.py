@@ -93,11 +93,11 @@ def test_commands_that_only_read_recipes_import_no_torch(command: list[str]) -> 
     assert "torch" not in modules_after(f"from qzoo.cli import main; sys.argv = {['qzoo', *command]!r}; main()")
 
 
-def test_the_schema_imports_no_torch() -> None:
-    folder = Path(sys.modules["qzoo.schema"].__path__[0])
-    names = ", ".join(f"qzoo.schema.{path.stem}" for path in folder.glob("*.py"))
-    loaded = modules_after(f"import qzoo, {names}")
-    assert "qzoo.schema.binding" in loaded
+def test_schema_and_results_import_no_torch() -> None:
+    folder = Path(sys.modules["qzoo"].__path__[0])
+    paths = [path for room in ("schema", "results") for path in (folder / room).glob("*.py")]
+    loaded = modules_after(f"import qzoo, {', '.join(f'qzoo.{path.parent.name}.{path.stem}' for path in paths)}")
+    assert {"qzoo.schema.binding", "qzoo.results.report"} <= loaded
     assert loaded.isdisjoint({"torch", "torchvision", "timm", "numpy"})
 
 
