@@ -37,6 +37,7 @@ quality: $(READY)         ## check only: lint, format, types
 
 bench: $(READY)           ## time collecting, fake-quantization, solving, creation, training and runtimes; rewrites docs/benchmarks.md
 	$(BIN)/python -m benchmarks --write
+	$(BIN)/python -m benchmarks.kept_weights --write
 	$(BIN)/python -m benchmarks.training --write
 	$(BIN)/python -m benchmarks.runtimes --write
 

@@ -23,12 +23,11 @@ import qzoo
 from benchmarks.document import asked_to_write, publish, where
 from qzoo.quant.calibration.collecting import collecting, solve_ranges
 from qzoo.quant.calibration.solvers import solve
-from qzoo.quant.layers import QuantizedLayer
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.quantizer import QuantizerSpec
 
-IMAGES, BATCH, THREADS, ROUNDS, SHORT_ROUNDS = 64, 32, 2, 5, 21
+IMAGES, BATCH, THREADS, ROUNDS = 64, 32, 2, 5
 
 
 class Row(NamedTuple):
@@ -86,29 +85,6 @@ def forward_rows(name: str, make: Callable[[], nn.Module]) -> Iterator[Row]:
     yield Row(f"{name}: fake-quant evaluation / float", f"{ratio:.3f}", "1.20")
 
 
-def weight_rows(name: str, make: Callable[[], nn.Module]) -> Iterator[Row]:
-    """Yields what one image costs with weights quantized in each call, and with kept ones that are only compared."""
-    torch.manual_seed(0)
-    float_model, x = make().eval(), torch.randn(1, 3, 224, 224)
-    quantized = qzoo.calibrate(qzoo.quantize(float_model, "int8"), [x])
-    layers = [layer for layer in quantized.modules() if isinstance(layer, QuantizedLayer)]
-
-    def run(model: nn.Module) -> None:
-        with torch.inference_mode():
-            model(x)
-
-    def anew() -> None:
-        for layer in layers:
-            layer.refresh()
-        run(quantized)
-
-    ratio, seconds = paired(lambda: run(quantized), lambda: run(float_model), SHORT_ROUNDS)
-    yield Row(f"{name}: float forward, 1 image", f"{1000 * seconds:.0f} ms", "")
-    yield Row(f"{name}: 1 image, weights compared with those that were quantized / float", f"{ratio:.2f}", "")
-    ratio, _ = paired(anew, lambda: run(float_model), SHORT_ROUNDS)
-    yield Row(f"{name}: 1 image, weights quantized anew / float", f"{ratio:.2f}", "")
-
-
 def solving_row() -> Row:
     """Returns the time to solve three methods for the inputs of ResNet-50's 54 layers with weights."""
     model = qzoo.create("resnet50_int8")
@@ -158,7 +134,6 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     rows = [
         *forward_rows("resnet50", torchvision.models.resnet50),
-        *weight_rows("resnet50", torchvision.models.resnet50),
         *forward_rows("tf_efficientnet_lite0", lambda: timm.create_model("tf_efficientnet_lite0")),
         solving_row(),
         creation_row(),
