@@ -17,7 +17,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from qzoo.errors import ArgumentError, did_you_mean, shown
+from qzoo.errors import ArgumentError, UnknownNameError, did_you_mean, shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -71,7 +71,11 @@ def require_fit(function: Callable[..., Any], name: str, value: Any, hint: Any) 
 
     Raises:
         ArgumentError: it is not.
+        UnknownNameError: it is a word, and none of those that are accepted.
     """
+    words = [one for part in (hint, *get_args(hint)) if get_origin(part) is Literal for one in get_args(part)]
+    if isinstance(value, str) and words and not fits(value, hint):
+        raise UnknownNameError(f"Unknown {name} '{shown(value)}'. {did_you_mean(value, map(str, words))}")
     if not fits(value, hint):
         given = f"{name}={shown(repr(value), 60)} of type {type(value).__name__}"
         says = _documented(function, name)

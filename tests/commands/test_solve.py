@@ -121,7 +121,6 @@ def test_another_variant_is_named_after_what_it_changes(histograms: Path, tmp_pa
         ({"method": "mse", "percentile": 99.9}, r"The method mse has no percentile\. Leave it out, or say"),
         ({"percentile": 0.0}, r"A percentile of 0: give one above 0, at most 100"),
         ({"percentile": 101.0}, r"A percentile of 101: give one above 0"),
-        ({"bits": 4.5}, r"4\.5 bits for the input: give 2 to 16"),
         ({"bits": 1}, r"1 bits for the input: give 2 to 16"),
         ({"weight_bits": 17}, r"17 bits for the weight: give 2 to 16"),
         ({"output": Path("x.txt")}, r"x\.txt is neither a folder nor a \.safetensors file"),
@@ -130,6 +129,13 @@ def test_another_variant_is_named_after_what_it_changes(histograms: Path, tmp_pa
 def test_mistakes(arguments: dict[str, Any], text: str, histograms: Path) -> None:
     with pytest.raises(RecipeError, match=text):
         solve(histograms, **arguments)
+
+
+def test_bits_are_a_whole_number(histograms: Path) -> None:
+    with pytest.raises(
+        qzoo.ArgumentError, match=r"solve\(\) got bits=4.5 of type float; expected int or None: of these"
+    ):
+        solve(histograms, bits=4.5)  # type: ignore[arg-type]
 
 
 def test_percentiles_near_a_hundred_have_names_of_their_own(histograms: Path, tmp_path: Path) -> None:
