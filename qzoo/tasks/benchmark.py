@@ -52,9 +52,9 @@ def benchmark(
         UnsupportedError: the runtime does not run here, or torch can't trace the model.
 
     Example:
-        >>> report = qzoo.benchmark("resnet8_digits_int8_ort", "onnxruntime")  # doctest: +SKIP
-        >>> [round(timing.speed, 1) for timing in report.timings]  # doctest: +SKIP
-        [0.4, 0.8]
+        >>> report = qzoo.benchmark("tf_efficientnet_lite0_int8_ort", "onnxruntime")  # doctest: +SKIP
+        >>> [timing.batch for timing in report.timings]  # doctest: +SKIP
+        [1, 8]
     """
     target = runnable_runtime(runtime)
     if target.kernels is None:

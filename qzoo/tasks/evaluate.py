@@ -72,7 +72,8 @@ def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, coun
     `DistributedSampler` repeats images to make shares equal, and these would count twice.
 
     Args:
-        model: float or quantized; runs in evaluation mode, without gradients.
+        model: float or quantized; runs in evaluation mode, without gradients. `qzoo.evaluate` takes the name of a
+            variant too, and then, without images, those that the recipe is measured on.
         images: any iterable of `x` or `(x, y)`, `x` float `(N, C, H, W)`, already transformed.
         progress: shown the batches.
         count: how many images there are, for the progress.

@@ -76,7 +76,7 @@ def export(
         DataError: `images` holds none.
 
     Example:
-        >>> report = qzoo.export("resnet8_digits_int8_ort", "model.onnx", "onnxruntime")  # doctest: +SKIP
+        >>> report = qzoo.export("tf_efficientnet_lite0_int8_ort", "model.onnx", "onnxruntime")  # doctest: +SKIP
         >>> [finding for finding in report.findings if finding.level == "error"]  # doctest: +SKIP
         []
     """
