@@ -211,5 +211,12 @@ def test_real_histograms_give_the_shipped_ranges(
     ):  # fmt: skip
         solved = solve(str(made.histograms), **arguments, output=tmp_path)  # type: ignore[arg-type]
         assert solved.variant.variant == variant
+        # Bit for bit those of a calibration on this machine; the shipped ones are of another, whose last bits differ.
+        (calibrated,) = calibrate_variants(
+            entry, [variant], Settings(data=data_root), output=tmp_path / "full", histograms=False
+        )
+        full = get_ranges(qzoo.load(qzoo.create(f"resnet20_cifar10_{variant}", pretrained="float"), calibrated.path))
         shipped = get_ranges(qzoo.create(f"resnet20_cifar10_{variant}", pretrained=True))
-        assert all(torch.equal(value, shipped[key]) for key, value in get_ranges(solved.model).items())
+        for key, value in get_ranges(solved.model).items():
+            assert torch.equal(value, full[key])
+            torch.testing.assert_close(value, shipped[key], rtol=0.02, atol=0)
