@@ -13,7 +13,7 @@ from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.commands.train_variant import Finetuned
 from qzoo.distributed import rank
 from qzoo.files import replacing, write_text
-from qzoo.models.identity import identity
+from qzoo.models.bases import identity
 from qzoo.models.whole_model import save_whole
 from qzoo.receipts.make import Receipts
 from qzoo.schema.catalog import RecipeEntry

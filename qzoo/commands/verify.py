@@ -15,7 +15,7 @@ from qzoo.data.catalog import evaluation_split
 from qzoo.errors import WeightsError, shown
 from qzoo.models.bases import create_base
 from qzoo.receipts.compare import Exact, Usual, compare_exact, compare_usual
-from qzoo.receipts.exact import exact_margins
+from qzoo.receipts.make import exact_margins
 from qzoo.receipts.match import Chosen, find_images
 from qzoo.results.readable import Readable
 from qzoo.schema.catalog import RecipeEntry

@@ -14,6 +14,7 @@ from qzoo.models.base_model import BaseCard, BaseModel, InputFormat, WeightsFact
 from qzoo.models.provenance import Provenance, provenance, remember
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.recipe import Base
+from qzoo.weights.artifact import versions
 from qzoo.weights.content import combined_digest, entry_digests
 
 
@@ -121,3 +122,22 @@ def base_digest(model: nn.Module) -> str:
 def _source(base: Base) -> Any:
     # Imported when it is asked for: a digits model needs no timm.
     return import_module(f"qzoo.models.from_{base.source}")
+
+
+def identity(model: nn.Module) -> dict[str, Any]:
+    """Returns the fields of `ArtifactInfo`: variant, version and digest of the recipe, digest of the float weights.
+
+    A model that no recipe describes has empty ones.
+
+    Args:
+        model: float or quantized.
+    """
+    made = provenance(model)
+    variant = made.variant if made else None
+    return {
+        "name": variant.name if variant else "",
+        "version": variant.version if variant else 0,
+        "recipe_sha256": variant.digest if variant else "",
+        "base_sha256": base_digest(model),
+        **versions(),
+    }

@@ -25,11 +25,11 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def device_of(layer: nn.Module, model: nn.Module | None = None) -> torch.device | None:
-    """Returns the device of a layer's tensors, or of the model's where the layer has none, as pooling.
+def device_of(*modules: nn.Module) -> torch.device:
+    """Returns where the first parameter or buffer of the modules lies; torch's default device if there is none.
 
-    None if the model has none either.
+    Args:
+        modules: a model; or a layer and its model, since pooling layers have no tensors.
     """
-    holders = [layer] if model is None else [layer, model]
-    tensors = chain.from_iterable(chain(holder.parameters(), holder.buffers()) for holder in holders)
-    return next((tensor.device for tensor in tensors), None)
+    tensors = chain.from_iterable(chain(module.parameters(), module.buffers()) for module in modules)
+    return next((tensor.device for tensor in tensors), torch.get_default_device())

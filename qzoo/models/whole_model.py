@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.errors import WeightsError
-from qzoo.models.identity import identity
+from qzoo.models.bases import identity
 from qzoo.models.provenance import provenance
 from qzoo.quant.packing import pack, packable, packed_dtype, packed_fault, packed_shape, unpack
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges

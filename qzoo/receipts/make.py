@@ -1,4 +1,7 @@
-"""Receipts of a measurement: the predictions behind a figure, image by image."""
+"""Receipts of a measurement: the predictions behind a figure, image by image, and margins in float64.
+
+Margins in float64 come out the same on every machine.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,43 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.data import Split, sample
-from qzoo.models.identity import identity
+from qzoo.models.bases import identity
+from qzoo.models.modes import device_of, evaluation_mode
+from qzoo.quant.derived import copy_model
 from qzoo.quant.ranges import get_ranges
-from qzoo.receipts.exact import exact_margins
+from qzoo.tasks.batches import as_batches
 from qzoo.tasks.evaluate import Evaluation
 from qzoo.tasks.images import Images, is_complete
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
 from qzoo.weights.content import content_digest
 from qzoo.weights.receipt import ID_BYTES, ExactMargins, Measured, Receipt, ReceiptInfo
+
+
+def exact_margins(model: nn.Module, images: Images, progress: Progress = silent, what: str = "in float64") -> Tensor:
+    """Returns by how much each image's largest logit exceeds the second, computed in float64; float64 `(images,)`.
+
+    A quantizer is a step function: where the last bit of a float32 sum depends on machine, batch size and threads, so
+    does now and then a whole step. Sums in float64 differ in their last bits too, but these are a billionth of that,
+    and hardly ever lie at the edge of a step.
+
+    Args:
+        model: float or quantized; it is copied.
+        images: already chosen.
+        progress: shown the batches.
+        what: words for the progress.
+    """
+    device = device_of(model)
+    # Not every accelerator has float64.
+    device = torch.device("cpu") if device.type == "mps" else device
+    exact = copy_model(model).to(device, torch.float64)
+    margins = [torch.empty(0, dtype=torch.float64)]
+    with evaluation_mode(exact), torch.no_grad():
+        for batch in progress(as_batches(images, device), len(images), what):
+            best = exact(batch.inputs.double()).topk(2, dim=1).values
+            margins.append((best[:, 0] - best[:, 1]).cpu())
+    return torch.cat(margins)
+
 
 EXACT_IMAGES = 500
 """Of how many images a receipt has exact margins."""

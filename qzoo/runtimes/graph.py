@@ -79,7 +79,7 @@ def bypass(graph: ir.Graph, value: ir.Value, instead: ir.Value) -> None:
 
 def scope(node: ir.Node) -> str:
     """Returns the path of the innermost module that a node comes from, as torch's exporter noted it."""
-    # The note is a list of names as Python prints it.
+    # The note is a list of names as Python prints it: of literals, and only of a graph that was exported just now.
     names = ast.literal_eval(node.metadata_props.get(SCOPES, "[]"))
     return names[-2] if len(names) > 1 and names[-2] != NO_MODULE else ""
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from qzoo.errors import DataError
@@ -68,12 +67,6 @@ def as_batches(images: Any, device: torch.device) -> Iterator[Batch]:
             raise DataError(f"{batch.name}, {described(batch.inputs)}, holds no image; expected at least one.")
         labels = None if batch.labels is None else _checked_labels(batch).to(device)
         yield Batch(tree_map(partial(_moved, device), batch.inputs), labels, position)
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Returns where the model's first parameter or buffer lies; the CPU for a model without any."""
-    first = next(chain(model.parameters(), model.buffers()), None)
-    return torch.device("cpu") if first is None else first.device
 
 
 def described(inputs: Any) -> str:

@@ -14,10 +14,10 @@ from qzoo.arguments import checked
 from qzoo.distributed import failing_together, gathered_rows, named_by_process, rank, world_size
 from qzoo.errors import DataError
 from qzoo.models.heads import requantize_replaced
-from qzoo.models.modes import evaluation_mode
+from qzoo.models.modes import device_of, evaluation_mode
 from qzoo.quant.ranges import require_calibrated
 from qzoo.results.readable import Readable
-from qzoo.tasks.batches import as_batches, device_of
+from qzoo.tasks.batches import as_batches
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import Runner, checked_logits

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from qzoo.arguments import checked
 from qzoo.errors import DataError, UnsupportedError
 from qzoo.files import replacing
+from qzoo.models.bases import identity
 from qzoo.models.example import runnable_example
 from qzoo.models.heads import requantize_replaced
-from qzoo.models.identity import identity
 from qzoo.models.modes import evaluation_mode
 from qzoo.quant.derived import copy_model
 from qzoo.quant.ranges import require_calibrated, require_quantizers
@@ -88,7 +88,7 @@ def export(
 
     from qzoo.runtimes.lint import lint
     from qzoo.runtimes.parity import measure_parity
-    from qzoo.runtimes.passes.four_bits import store_in_four_bits
+    from qzoo.runtimes.passes.weight_bits import store_in_four_bits
     from qzoo.runtimes.to_onnx import OPSET, require_one_input, to_onnx
 
     model = _on_the_cpu(model)

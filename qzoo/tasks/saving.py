@@ -8,9 +8,8 @@ from torch import nn
 
 from qzoo.arguments import checked
 from qzoo.errors import WeightsError
-from qzoo.models.bases import base_digest
+from qzoo.models.bases import base_digest, identity
 from qzoo.models.heads import fit_to_new_head, requantize_replaced
-from qzoo.models.identity import identity
 from qzoo.models.provenance import provenance
 from qzoo.models.whole_model import load_whole, save_whole
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges

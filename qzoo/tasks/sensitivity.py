@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from qzoo.arguments import checked
 from qzoo.errors import DataError
 from qzoo.models.heads import requantize_replaced
-from qzoo.models.modes import evaluation_mode
+from qzoo.models.modes import device_of, evaluation_mode
 from qzoo.models.provenance import provenance
 from qzoo.quant.quantizer import State
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.sensitivity import LayerSensitivity, Mended, SensitivityReport
-from qzoo.tasks.batches import as_batches, device_of
+from qzoo.tasks.batches import as_batches
 from qzoo.tasks.deviation import Tally, gained, noise_of
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.replay import Replay

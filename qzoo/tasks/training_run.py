@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from qzoo.distributed import rank, world_size
 from qzoo.errors import DataError, TrainingError
-from qzoo.models.identity import identity
+from qzoo.models.bases import identity
+from qzoo.models.modes import device_of
 from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.report.training_chart import training_chart
 from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.tasks.batches import Batch, as_batches, described, device_of
+from qzoo.tasks.batches import Batch, as_batches, described
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress
 from qzoo.tasks.running import Runner

@@ -11,8 +11,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 import qzoo
 from qzoo.errors import NotCalibratedError, WeightsError
-from qzoo.models.bases import create_bare
-from qzoo.models.identity import identity
+from qzoo.models.bases import create_bare, identity
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.whole_model import load_whole, save_whole
 from qzoo.schema.catalog import Catalog

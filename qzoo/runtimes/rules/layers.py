@@ -9,7 +9,7 @@ import onnx_ir as ir
 from qzoo.results.export import Finding
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, input_of, nodes, producer
 from qzoo.runtimes.passes.stored_weight import dequantizer
-from qzoo.runtimes.rules.finding import error, note
+from qzoo.runtimes.rules import error, note
 from qzoo.runtimes.runtime import Runtime
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")

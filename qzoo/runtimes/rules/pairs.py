@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from qzoo.results.export import Finding
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, input_of, nodes, producer
-from qzoo.runtimes.rules.finding import error, note
+from qzoo.runtimes.rules import error, note
 from qzoo.runtimes.runtime import Runtime
 
 LEAST_HALF = 50 * 2.0**-24

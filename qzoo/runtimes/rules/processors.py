@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from qzoo.results.export import Finding
 from qzoo.runtimes.graph import DEQUANTIZE, constant, input_of, nodes, producer
-from qzoo.runtimes.rules.finding import note
+from qzoo.runtimes.rules import note
 from qzoo.runtimes.rules.layers import LAYERS
 from qzoo.runtimes.runtime import Array, Runtime
 
