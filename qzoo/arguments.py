@@ -61,7 +61,7 @@ def checked(function: F) -> F:
 
 
 def checked_class(kind: type[T]) -> type[T]:
-    """Does the same with what a class is made of, in place."""
+    """Returns a class, changed in place, whose constructor is checked as `checked` does it."""
     kind.__init__ = checked(kind.__init__)  # type: ignore[method-assign]
     return kind
 

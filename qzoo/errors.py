@@ -34,13 +34,13 @@ LONGEST_WORD, LONGEST_LINE, MOST_LINES = 1_000, 4_000, 100
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong at one place of a file, for who reads it by program.
+    """What is wrong at one place of a file, for programs that read it.
 
     Attributes:
         message: what is wrong, without the place.
         file: as messages name it.
         line: counted from 1; None where it is not known.
-        column: likewise.
+        column: counted from 1; None where it is not known.
         field: dotted, `variants.int8.input`; None for the whole file.
     """
 

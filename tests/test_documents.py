@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from qzoo.cli.main import app
-from qzoo.models.bases import skeleton
+from qzoo.models.bases import meta_model
 from qzoo.models.quantize import plan_quantizers
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.loading import parse_recipe
@@ -30,7 +30,7 @@ def test_recipes_bind_to_their_models(page: Path) -> None:
     entry = RecipeEntry.from_recipe(parse_recipe(text), "shown")
     for name in entry.variants:
         variant = resolve(entry, name)
-        assert plan_quantizers(skeleton(variant.base), variant).quantizers
+        assert plan_quantizers(meta_model(variant.base), variant).quantizers
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

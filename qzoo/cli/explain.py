@@ -40,12 +40,12 @@ def run(
     - `qzoo explain timm/vit_small_patch16_224:int8_vit`
     - `qzoo explain resnet50_mixed_example --json -`
     """  # noqa: D412
-    from qzoo.models.bases import skeleton
+    from qzoo.models.bases import meta_model
     from qzoo.models.quantize import plan_quantizers
     from qzoo.zoo.finding import find_variant
 
     resolved = resolve(*find_variant(name))
-    plan = plan_quantizers(skeleton(resolved.base), resolved, whole=True)
+    plan = plan_quantizers(meta_model(resolved.base), resolved, whole=True)
     if json_file:
         write_json(json.dumps(_facts(resolved, plan), indent=2), json_file)
         return

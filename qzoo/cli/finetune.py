@@ -23,10 +23,12 @@ def run(
     name: Annotated[str, typer.Argument(help="A variant, or a recipe file with one: FILE:VARIANT.")],
     data: Data = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="If not as the recipe says.")] = None,
-    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate, likewise.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", help="Learning rate, if not as the recipe says.")] = None,
     train_batch: Annotated[
         int | None,
-        typer.Option("--batch-size", min=1, help="Images a step, of all processes together, likewise."),
+        typer.Option(
+            "--batch-size", min=1, help="Images a step, of all processes together, if not as the recipe says."
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None,

@@ -149,10 +149,10 @@ def _errors_of_names(name: str) -> Iterator[QzooError]:
 def _checks(entry: RecipeEntry) -> list[_Check]:
     """Returns what looks up names, and what binds variants to the model, which is built once, at the first."""
     from qzoo.data.catalog import check_names
-    from qzoo.models.bases import skeleton
+    from qzoo.models.bases import meta_model
     from qzoo.models.quantize import plan_quantizers
 
-    model = cache(lambda: skeleton(entry.recipe.base))
+    model = cache(lambda: meta_model(entry.recipe.base))
     return [
         lambda variant: check_names(variant.dataset, variant.calibration.split),
         lambda variant: plan_quantizers(model(), variant),

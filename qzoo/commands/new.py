@@ -11,7 +11,7 @@ from pathlib import Path
 
 from qzoo.errors import UnknownNameError
 from qzoo.models.base_model import WeightsFacts
-from qzoo.models.bases import input_format, skeleton, weights_facts
+from qzoo.models.bases import input_format, meta_model, weights_facts
 from qzoo.models.operators import find_operators
 from qzoo.models.quantize import quantizable_layers
 from qzoo.schema.library import LIBRARIES, is_library_name
@@ -61,7 +61,7 @@ def new_recipe(name: str) -> NewRecipe:
     facts = weights_facts(base)
     tagged = base.model_copy(update={"architecture": architecture.partition(".")[0], "weights": facts.tag})
     sha256 = facts.sha256 if facts.path is None else _sha256(facts.path)
-    model = skeleton(tagged)
+    model = meta_model(tagged)
     operators, first = find_operators(model), next(iter(quantizable_layers(model)), "")
     text = "\n".join(_lines(name, tagged, facts, sha256, operators, first)) + "\n"
     stem = re.sub(r"[^a-z0-9_]", "_", architecture.lower())
@@ -94,7 +94,7 @@ def _base_lines(base: Base, facts: WeightsFacts, sha256: str | None) -> Iterator
     if sha256 is not None:
         yield f"  sha256: {_scalar(sha256)}  # of {facts.path.name if facts.path else facts.files[0]}"
     elif facts.files:
-        yield f"  # sha256: not known, for want of {facts.files[0]} (put it into QZOO_WEIGHTS_DIR)"
+        yield f"  # sha256: not known, because {facts.files[0]} is not here (put it into QZOO_WEIGHTS_DIR)"
     form = input_format(base)
     mean, std = (", ".join(f"{value:g}" for value in values) for values in (form.mean, form.std))
     yield (

@@ -54,7 +54,7 @@ class SharedCalibration:
         self.keep_histograms = keep_histograms
         # Opened now, so that a mistake in the data is told before anything long has run.
         self._images = {variant.calibration: self._open(variant) for variant in variants}
-        # Likewise a rule that does not fit the model.
+        # So is a rule that does not fit the model.
         self._plans = {variant.name: plan_quantizers(float_model, variant) for variant in variants}
         self._passes: list[_Pass] = []
 

@@ -38,7 +38,7 @@ class Verified(Readable):
         name: full name of the variant.
         receipt: what was checked.
         usual: this machine's predictions beside the receipt's.
-        exact: likewise margins in float64, of some of the images.
+        exact: this machine's margins in float64 beside the receipt's, of some of the images.
         float_model: exact margins of the base, where the quantized model's did not fit: it says where to look.
     """
 

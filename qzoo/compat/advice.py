@@ -52,12 +52,12 @@ def rules(fit: Fit) -> list[str]:
     """Returns the rules that would give a variant the quantizers of a state dict, as a recipe writes them.
 
     Example:
-        >>> rules(Fit(homeless=["maxpool.input_quantizer._amax"], lacking=["fc.input_quantizer.amax"]))
+        >>> rules(Fit(unexpected=["maxpool.input_quantizer._amax"], missing=["fc.input_quantizer.amax"]))
         ["{match: {name: 'maxpool'}, input: {calibrator: max}}", "{match: {name: 'fc'}, input: false}"]
     """
-    more = translate(dict.fromkeys(fit.homeless, torch.ones(()))).ranges
+    more = translate(dict.fromkeys(fit.unexpected, torch.ones(()))).ranges
     said = [(place, MORE.get(place[1], "{calibrator: max}")) for place in _places(more)]
-    said += [(place, FEWER.get(place[1], "false")) for place in _places(fit.lacking)]
+    said += [(place, FEWER.get(place[1], "false")) for place in _places(fit.missing)]
     return [f"{{match: {{name: {glob!r}}}, {role}: {what}}}" for (glob, role), what in said]
 
 

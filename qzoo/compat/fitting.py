@@ -40,39 +40,39 @@ class Fit:
     """How a state dict fits a model.
 
     Attributes:
-        weights: how many float tensors have a home in the model.
-        ranges: how many ranges have.
+        weights: how many float tensors are of the model.
+        ranges: how many ranges are.
         wrapper: what stood before every key, such as `module.`.
-        homeless: keys of the state dict that no tensor or quantizer of the model answers to.
+        unexpected: keys of the state dict that no tensor or quantizer of the model answers to.
         left_out: keys that were to be left out.
         spread: keys of ranges that the model has more of, one for all channels or groups: as many equal ones.
-        lacking: tensors and quantizers of the model that the state dict has nothing for.
+        missing: tensors and quantizers of the model that the state dict has nothing for.
         wrong: by key of the state dict, what is wrong with it.
     """
 
     weights: int = 0
     ranges: int = 0
     wrapper: str = ""
-    homeless: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     spread: list[str] = field(default_factory=list)
-    lacking: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     wrong: dict[str, str] = field(default_factory=dict)
 
     @property
     def same_weights(self) -> bool:
         """Whether the float weights are of the model's names and shapes, so that only quantizers and ranges differ."""
-        return all(_is_range(key) for key in (*self.homeless, *self.lacking, *self.wrong))
+        return all(_is_range(key) for key in (*self.unexpected, *self.missing, *self.wrong))
 
     @property
     def unusable(self) -> bool:
         """Whether all that is wrong are ranges that are no numbers."""
-        return bool(self.wrong) and not (self.homeless or self.lacking) and set(self.wrong.values()) <= set(UNUSABLE)
+        return bool(self.wrong) and not (self.unexpected or self.missing) and set(self.wrong.values()) <= set(UNUSABLE)
 
     @property
     def fits(self) -> bool:
         """Whether all fits, so that there are no problems."""
-        return bool(self.ranges and self.weights) and not (self.homeless or self.lacking or self.wrong)
+        return bool(self.ranges and self.weights) and not (self.unexpected or self.missing or self.wrong)
 
     @property
     def problems(self) -> list[str]:
@@ -82,13 +82,13 @@ class Fit:
             lines.append("no range of the model is in it: is it the checkpoint of a float model?")
         if not self.weights and not self.wrong:
             lines.append("no weight of the model is in it: qzoo's own files of ranges are for qzoo.load")
-        if self.homeless:
-            keys = "1 key" if len(self.homeless) == 1 else f"{len(self.homeless)} keys"
-            lines.append(f"no home in the model, {keys}: {grouped(self.homeless)}")
-        if any(key.endswith("_pre_quant_scale") for key in self.homeless):
+        if self.unexpected:
+            keys = "1 key" if len(self.unexpected) == 1 else f"{len(self.unexpected)} keys"
+            lines.append(f"unexpected, {keys}: {grouped(self.unexpected)}")
+        if any(key.endswith("_pre_quant_scale") for key in self.unexpected):
             lines.append("qzoo has no scale before quantizing: fold _pre_quant_scale into the layer before")
-        if self.lacking:
-            lines.append(f"nothing for, in the model, {len(self.lacking)}: {grouped(self.lacking)}")
+        if self.missing:
+            lines.append(f"missing in the checkpoint, {len(self.missing)}: {grouped(self.missing)}")
         lines += [f"{shown(key)}: {problem}" for key, problem in list(self.wrong.items())[:SHOWN]]
         return lines + ([f"and {len(self.wrong) - SHOWN} more of this kind"] if len(self.wrong) > SHOWN else [])
 
@@ -223,19 +223,19 @@ def _fit(model: nn.Module, translated: Translated, left_out: list[str]) -> tuple
             wrong[translated.origin[key]] = problem
     given = translated.weights.keys() | translated.ranges.keys()
     wanted = floats | expected.keys()
-    homeless, lacking = given - wanted, wanted - given
+    unexpected, missing = given - wanted, wanted - given
     return ranges, Fit(
         weights=len(translated.weights.keys() & floats),
         ranges=len(translated.ranges.keys() & expected.keys()),
         wrapper=translated.wrapper,
-        homeless=[origin for key, origin in translated.origin.items() if key in homeless] + translated.strange,
+        unexpected=[origin for key, origin in translated.origin.items() if key in unexpected] + translated.strange,
         left_out=left_out,
         spread=[
             translated.origin[key]
             for key, amax in ranges.items()
             if key in translated.origin and translated.ranges[key].numel() < amax.numel()
         ],
-        lacking=[key for key in own if key in lacking and not key.endswith(COUNTER)],
+        missing=[key for key in own if key in missing and not key.endswith(COUNTER)],
         wrong=wrong,
     )
 

@@ -3,7 +3,7 @@
 | toolkit                | a range of a layer                      | of a quantizer of its own            |
 |------------------------|-----------------------------------------|--------------------------------------|
 | pytorch-quantization   | `conv1._input_quantizer._amax`          | `layer1.0.residual_quantizer._amax`  |
-| NVIDIA Model-Optimizer | `conv1.input_quantizer._amax`           | likewise                             |
+| NVIDIA Model-Optimizer | `conv1.input_quantizer._amax`           | `layer1.0.residual_quantizer._amax`  |
 | qzoo                   | `conv1.input_quantizer.amax`            | `layer1.0.residual_quantizer.amax`   |
 
 Float weights have the keys of the float model in all three, behind `module.` if the model was wrapped.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A random transform whose dice are thrown by `(seed, index)` alone.
+    """A random transform whose random numbers come from `(seed, index)` alone.
 
     Attributes:
         transform: draws from torch's global generator, as all of torchvision's do.
@@ -61,7 +61,7 @@ def train_transform(
         dataset: its name.
         size: height and width of the input.
         mean: of each channel, for pixels in 0..1.
-        std: likewise.
+        std: standard deviation of each channel.
         interpolation: of the crop: `bilinear`, `bicubic`, `nearest` ...
         seed: of the augmentation.
 

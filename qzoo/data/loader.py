@@ -50,7 +50,7 @@ def loader(
         raise DataError(f"A batch of {batch_size} images is asked for. Give a batch size of 1 or more.")
     order = list(range(len(split)) if indices is None else indices)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    # A generator of its own: DataLoader would otherwise draw from torch's global one, and move a training's dice.
+    # A generator of its own: DataLoader would otherwise draw from torch's global one, and change what a training draws.
     batched = DataLoader(
         _Batches(split, transform, batches), batch_size=None, generator=torch.Generator(),
         num_workers=min(workers, len(batches)) if len(batches) > 1 else 0, worker_init_fn=_start_worker,
@@ -91,7 +91,7 @@ def _received(batches: Iterable[Any]) -> Iterator[Any]:
             if not str(error).startswith("DataLoader worker (pid"):
                 raise
             raise DataError(
-                f"A process that decodes images has died ({error}), perhaps for want of memory. Use fewer with "
+                f"A process that decodes images has died ({error}), perhaps because memory ran out. Use fewer with "
                 "--workers, or --workers 0 to decode in the main process."
             ) from error
         yield batch

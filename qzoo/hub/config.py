@@ -20,7 +20,7 @@ class InputConfig(StrictModel):
     mean: list[float]
     """Of each channel, for pixels in 0..1."""
     std: list[float]
-    """Likewise."""
+    """Standard deviation of each channel."""
     interpolation: Text
     """Of the resize before it."""
 

@@ -40,9 +40,9 @@ class Manifest(StrictModel):
     base_sha256: Sha256
     """Content digest of the base's float state dict."""
     qzoo: str = Field(max_length=50)
-    """The version that wrote it."""
+    """The version of qzoo that wrote it."""
     torch: str = Field(max_length=50)
-    """Likewise."""
+    """The version of torch that the model was made with."""
     files: dict[FileName, FileFacts] = Field(min_length=1)
 
     @property

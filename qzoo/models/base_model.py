@@ -29,7 +29,7 @@ class InputFormat:
     Attributes:
         size: height and width.
         mean: of each channel, for pixels in 0..1.
-        std: likewise.
+        std: standard deviation of each channel.
         interpolation: of a resize: `bilinear`, `bicubic` ...
     """
 

@@ -44,7 +44,7 @@ def create_bare(base: Base) -> nn.Module:
     return create_base(base, **keywords)
 
 
-def skeleton(base: Base) -> nn.Module:
+def meta_model(base: Base) -> nn.Module:
     """Returns the float model on the meta device: names and shapes, without memory for its weights."""
     try:
         with torch.device("meta"):

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from qzoo.errors import WeightsError, shown
-from qzoo.models.bases import skeleton
+from qzoo.models.bases import meta_model
 from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.calibration.collecting import require_collected
 from qzoo.quant.ranges import quantizers
@@ -30,7 +30,7 @@ def outline(variant: ResolvedVariant) -> nn.Module:
         RuleError: a rule does not fit the model.
     """
     with torch.random.fork_rng(devices=[]):
-        model = skeleton(variant.base)
+        model = meta_model(variant.base)
         quantize_in_place(model, variant)
     return model
 

@@ -64,17 +64,17 @@ def load_whole(model: nn.Module, path: Path) -> ModelInfo:
     return info
 
 
-def check_whole(skeleton: nn.Module, path: Path) -> None:
+def check_whole(meta: nn.Module, path: Path) -> None:
     """Refuses a file that does not hold the whole of a model, before memory for the model is taken.
 
     Args:
-        skeleton: the quantized model on the meta device.
+        meta: the quantized model on the meta device.
         path: of the file.
 
     Raises:
         WeightsError: the file is missing, truncated, or holds another model.
     """
-    check_model(path, _headers(skeleton))
+    check_model(path, _headers(meta))
 
 
 def _check_values(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -23,7 +23,7 @@ def pass_between(
         grad: shape and dtype of `x`.
         x: any float dtype; compared in float32.
         low: a number, or float32 that broadcasts against `x`.
-        high: likewise.
+        high: a number, or float32 that broadcasts against `x`.
         into: memory of the same shape, which may be written to and returned, where that saves time.
 
     Example:

@@ -121,7 +121,7 @@ def dequantize(values: Tensor, amax: Tensor, on: Grid) -> Tensor:
     Args:
         values: of the grid, any dtype that holds them; not changed.
         amax: as it was when they were quantized.
-        on: likewise.
+        on: the grid on which they were quantized.
 
     Returns:
         float32.

@@ -186,7 +186,7 @@ class TensorQuantizer(nn.Module):
         exact = self.amax.detach()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if exact.is_meta and not self.amax.is_meta:
-            # Memory that was given to a skeleton holds anything; it is no range.
+            # Memory that was given to a meta model holds anything; it is no range.
             self.amax.fill_(torch.nan)
         elif self.amax.dtype != exact.dtype:
             self.amax.data = exact.to(self.amax.device)

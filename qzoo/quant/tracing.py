@@ -31,8 +31,11 @@ def fx_node(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     return given.tracer.create_proxy("call_module", given.tracer.path_of_module(module), args, kwargs)  # type: ignore[attr-defined]
 
 
-# What torch.autograd hands to a backward pass that computes many gradients at once.
-_IS_BATCHED = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: False)
+# torch has no public name for these. Without one, what is transformed is an error of torch, as it is of any function
+# of one's own; nothing else changes.
+_TRANSFORMS_ARE_ACTIVE = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+_IS_BATCHED = getattr(getattr(torch._C, "_functorch", None), "is_legacy_batchedtensor", lambda tensor: False)
+"""Of what torch.autograd hands to a backward pass that computes many gradients at once."""
 
 
 def is_transformed(tensor: Tensor) -> bool:
@@ -51,8 +54,8 @@ def is_transformed(tensor: Tensor) -> bool:
     """
     if torch.compiler.is_compiling():
         return False
-    return torch._C._are_functorch_transforms_active() or _has_tangent(tensor) or _IS_BATCHED(tensor)
+    return _TRANSFORMS_ARE_ACTIVE() or _has_tangent(tensor) or _IS_BATCHED(tensor)
 
 
 def _has_tangent(tensor: Tensor) -> bool:
-    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(tensor).tangent is not None
+    return forward_ad.unpack_dual(tensor).tangent is not None

@@ -16,7 +16,10 @@ from qzoo.weights.receipt import Predictions
 SAME = 1e-4
 """A float32 margin is the same within this share of the receipt's median margin."""
 EXACTLY_SAME = 1e-6
-"""Likewise an exact margin. Other machines move it by less than 1e-13; a step of a quantizer by 1e-3 and more."""
+"""An exact margin is the same within this share of the receipt's median margin.
+
+Other machines move it by less than 1e-13; a step of a quantizer by 1e-3 and more.
+"""
 MOST_MOVED = 0.1
 """Share of images whose exact margin may move, for sums that lie at the edge of a step even in float64."""
 MOST_FLIPPED = 0.03

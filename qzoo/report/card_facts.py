@@ -21,10 +21,10 @@ class Measured:
         split: which images of it.
         images: how many.
         complete: whether these are all that published figures are measured on.
-        float_top1: percent; None without labels. Likewise the next three.
-        float_top5: of the float model.
-        top1: of the quantized model.
-        top5: likewise.
+        float_top1: of the float model, in percent; None without labels.
+        float_top5: of the float model, in percent; None without labels.
+        top1: of the quantized model, in percent; None without labels.
+        top5: of the quantized model, in percent; None without labels.
         agreement: share of images with the same first prediction, in percent.
         date: of the measurement.
         environment: what it was measured on.
@@ -56,7 +56,7 @@ class CardFacts:
         calibration: which images the recipe calibrates on.
         calibration_images: how many were seen.
         weights: how many weights have which quantizer: `{"8bit per-channel max": 54}`.
-        activations: likewise: `{"8bit per-tensor percentile 99.99": 54}`.
+        activations: how many activations have which quantizer: `{"8bit per-tensor percentile 99.99": 54}`.
         float_bytes: of the float model's parameters and buffers.
         license: of the weights, by the hub's short name; None where it is not known.
         base_model: repository of the float weights on the hub, if they lie there.

@@ -14,7 +14,7 @@ from qzoo.weights.kinds import CONFIG, MANIFEST, MODEL, FileName
 
 PURPOSES: dict[FileName, str] = {
     "model.safetensors": "the whole model",
-    "ranges.safetensors": "the ranges of all quantizers, without weights: for who has the float model",
+    "ranges.safetensors": "the ranges of all quantizers, without weights: to be put on the float model",
     "histograms.safetensors": "what each activation quantizer saw: `qzoo solve` finds other ranges in it",
     "receipt.safetensors": "the predictions behind the figures, image by image: `qzoo verify` recomputes them",
     "training.json": "how it was trained: schedule, curve, machine",
@@ -23,7 +23,7 @@ PURPOSES: dict[FileName, str] = {
     "openvino.onnx": "for OpenVINO: Q/DQ, batch norm folded",
     "exports.json": "what was checked of the ONNX files, quantizer by quantizer",
     "recipe.yaml": "the recipe below; needs no other file",
-    "config.json": "architecture, names of the classes, transform: for who reads it without qzoo",
+    "config.json": "architecture, names of the classes, transform: to be read without qzoo",
 }
 
 

@@ -13,9 +13,9 @@ class Timing(StrictModel):
 
     batch: int = Field(ge=1)
     float_ms: tuple[float, float, float]
-    """10 %, median, 90 %."""
+    """Of float: the 10th percentile, median and 90th percentile."""
     quantized_ms: tuple[float, float, float]
-    """Likewise."""
+    """Of the quantized model: the 10th percentile, median and 90th percentile."""
 
     @property
     def speed(self) -> float:

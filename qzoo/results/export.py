@@ -44,11 +44,11 @@ class NodeParity(StrictModel):
     plain: int = Field(ge=0)
     """The largest difference end to end, in ONNX Runtime without optimizations."""
     plain_share: float = Field(ge=0, le=1)
-    """Share of values that differ at all, likewise."""
+    """Share of values that differ at all, in ONNX Runtime without optimizations."""
     optimized: int | None = Field(ge=0)
     """The largest difference end to end, in ONNX Runtime with optimizations; None: it can't optimize this graph."""
     optimized_share: float | None = Field(ge=0, le=1)
-    """Likewise."""
+    """Share of values that differ at all, in ONNX Runtime with optimizations."""
     optimized_alone: int | None = Field(default=None, ge=0)
     """The largest difference where the part before it is fed rightly, in ONNX Runtime with optimizations; None: the
     graph is another runtime's, or was compared by a qzoo that did not measure it."""
@@ -63,11 +63,11 @@ class Parity(StrictModel):
     agreement_plain: float
     """Percent of images with the same top-1, in ONNX Runtime without optimizations."""
     agreement: float
-    """Likewise, in the runtime, with its optimizations."""
+    """Percent of images with the same top-1, in the runtime, with its optimizations."""
     logit_difference_plain: float
-    """The largest."""
+    """The largest, in ONNX Runtime without optimizations."""
     logit_difference: float
-    """Likewise."""
+    """The largest, in the runtime, with its optimizations."""
     largest_logit: float
     """Of the fake-quantized model, to compare differences with."""
     nodes: list[NodeParity]

@@ -31,7 +31,8 @@ def bind(variant: ResolvedVariant, layers: Sequence[Layer], operators: Sequence[
     Args:
         variant: resolved.
         layers: all that rules can speak of, in the order of the model.
-        operators: likewise, in the order of evaluation; needed only where the variant speaks of operators.
+        operators: all that rules can speak of, in the order of evaluation; needed only where the variant speaks of
+            operators.
 
     Raises:
         RuleError: a rule written in the recipe matches nothing (with its file, line and the three nearest names), or

@@ -30,7 +30,7 @@ class RecipeEntry:
         lines: the line of each field, for messages.
         schemes: the schemes it can name: its own, then the shared ones.
         library_name: what to type for it, `timm/resnet18`, where no file holds it.
-        published_name: likewise for a published model, `hf-hub:owner/repo` or a folder; its file is one of several.
+        published_name: what to type for a model of the hub, `hf-hub:owner/repo` or a folder, of which its file is one.
     """
 
     name: str

@@ -111,9 +111,9 @@ class Variant(StrictModel):
     weight: QuantizerField | None = None
     """Of the layers that the scheme quantizes."""
     input: ActivationField | None = None
-    """Likewise, for layers that have weights."""
+    """Of the inputs of layers that have weights."""
     output: ActivationField | None = None
-    """Likewise."""
+    """Of the outputs of layers that have weights."""
     residual: Residual | None = None
     """`skip`, `both`, `none` (or `false`), or fields."""
     rules: list[Rule] = Field(default_factory=list)

@@ -62,7 +62,7 @@ class ResolvedVariant:
         return self._general("input")
 
     def general_weight(self) -> dict[str, Any]:
-        """Returns the fields of `weight`, likewise."""
+        """Returns the fields of `weight` that scheme and variant give to layers with weights in general."""
         return self._general("weight")
 
     def _general(self, role: str) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def parse_yaml(text: str, where: str) -> tuple[Any, Lines]:
     """Returns a text's content and the line of every field in it; `where` names it in errors.
 
     Raises:
-        RecipeError: likewise.
+        RecipeError: the text is no YAML, or holds what `read_yaml` refuses.
     """
     refuse_large(text, where)
     try:

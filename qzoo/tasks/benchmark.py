@@ -39,7 +39,7 @@ def benchmark(
     """Returns latencies of a calibrated model and of its float base in a runtime, measured side by side in one run.
 
     Args:
-        model: calibrated, on the CPU; not changed.
+        model: calibrated, on the CPU; not changed. `qzoo.benchmark` takes the name of a variant too.
         runtime: `onnxruntime` or `openvino`.
         name: for the report.
         batches: sizes to measure.

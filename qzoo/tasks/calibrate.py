@@ -107,7 +107,8 @@ def calibrate(
     images, in any number of batches, or none. The ranges are those of all shares together, the same in each process.
 
     Args:
-        model: made by `qzoo.create` or `qzoo.quantize`.
+        model: made by `qzoo.create` or `qzoo.quantize`. `qzoo.calibrate` takes the name of a variant too, and then,
+            without images, those that the recipe calibrates on.
         images: any iterable of `x` or `(x, y)`, `x` float `(N, C, H, W)`, already transformed; or one such tensor.
         binning: of histograms, `aligned` or `reference`; default: what the recipe says, else `aligned`.
         progress: shown the batches.

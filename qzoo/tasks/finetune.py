@@ -74,7 +74,7 @@ def finetune(
         raise TrainingError("The schedule says `distill`, so it needs the float model: teacher=...")
     judge = evaluate_on if callable(evaluate_on) else _judge(evaluate_on)
     with failing_together(), torch.random.fork_rng(), noticing_interrupts() as interrupts:
-        torch.manual_seed(spec.seed)  # a loader that shuffles throws dice for the images that a start is measured on
+        torch.manual_seed(spec.seed)  # a loader that shuffles draws for the start too
         source = images if hasattr(images, "epoch") else GivenImages(images)
         try:
             return TrainingRun(model, source, spec, judge, teacher, run or Run(), progress, interrupts).report()

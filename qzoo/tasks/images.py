@@ -74,7 +74,7 @@ def calibration_images(
         spec: split, number, seed, transform.
         data: the folder that `--data` names.
         images: how many, if not as the recipe says.
-        batch_size: likewise.
+        batch_size: images at a time, if not as the recipe says.
         workers: processes that decode; default: as many as suit the split.
 
     Raises:

@@ -23,7 +23,7 @@ def save(model: nn.Module, path: str | Path, *, whole: bool = False, images: int
     """Writes the ranges of a calibrated model: scales only, some KB, bound to the model's float weights.
 
     Args:
-        model: calibrated.
+        model: calibrated. `qzoo.save` takes the name of a variant too.
         path: of the safetensors file; replaced in one step.
         whole: write the float weights too, as after `qzoo.finetune`, which changes them.
         images: how many the model was calibrated on, if known.

@@ -47,6 +47,7 @@ def sensitivity(
 
     Args:
         model: calibrated; afterwards its quantizers are in the state they were in. Those that are off stay off.
+            `qzoo.sensitivity` takes the name of a variant too, and then, without images, those of its recipe.
         images: any iterable of `x` or `(x, y)`, `x` float `(N, C, H, W)`, already transformed. A batch's activations
             are kept: 8 large images, or 250 small ones, stay below 1 GB.
         mend: how many of the worst layers to leave out together, one after the other; this takes a second pass over

@@ -166,6 +166,6 @@ class GivenImages:
         if sampler is not None and hasattr(sampler, "set_epoch"):
             sampler.set_epoch(number)
         batches: Iterator[tuple[Tensor, Tensor]] = iter(self.batches)
-        # Now, not when the next one is asked for: skipping may throw dice.
+        # Now, not when the next one is asked for: skipping may draw random numbers.
         deque(islice(batches, first), maxlen=0)
         return batches

@@ -31,7 +31,7 @@ from qzoo.training.curve import Curve
 from qzoo.training.divergence import first_not_finite, stopped
 from qzoo.training.interrupts import Interrupted, Interrupts
 from qzoo.training.loss import LabelError
-from qzoo.training.trainer import Execution, NotFinite, Trainer, throw_on
+from qzoo.training.trainer import Execution, NotFinite, Trainer, restore_rng
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 EXAMPLE_IMAGES = 256
@@ -150,12 +150,12 @@ class TrainingRun:
             raise TrainingError(f"Epoch {number + 1} had fewer than the {self.images.steps} batches of its length.")
 
     def _batches(self, epoch: int, done: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Returns the batches of an epoch that are left, with the dice as they were when the last one was done."""
-        # A loader that shuffles throws torch's dice: from here, it throws the same again.
+        """Returns the batches of an epoch that are left; the random numbers go on after those of the last one."""
+        # A loader that shuffles draws torch's random numbers: from here, it draws the same again.
         torch.manual_seed((self.spec.seed * self.spec.epochs + epoch) * world_size() + rank())
         batches = self.images.epoch(epoch, done)
         if done:
-            throw_on(self.tensors)
+            restore_rng(self.tensors)
         self.tensors = {}
         return batches
 

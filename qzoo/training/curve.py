@@ -22,7 +22,7 @@ class Curve:
 
     Args:
         steps_per_epoch: of the run.
-        epochs: likewise.
+        epochs: of the run.
         folder: that gets `training.csv` and TensorBoard's files; None: nothing is written.
 
     Attributes:

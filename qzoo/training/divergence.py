@@ -56,7 +56,7 @@ def stopped(what: str, step: int, epoch: int, kept: str) -> TrainingError:
     Args:
         what: what is not finite.
         step: from 0.
-        epoch: likewise.
+        epoch: from 0.
         kept: what can be done with the last good checkpoint.
     """
     return TrainingError(

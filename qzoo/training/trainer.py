@@ -148,13 +148,13 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": optimizer_tensors(self.optimizer, self.model),
             "average": self.average.tensors() if self.average else {},
-            "dice": _dice(),
+            "dice": _rng_state(),
             "scaler": self.precision.tensors(),
         }
         return {f"{part}/{key}": value for part, tensors in parts.items() for key, value in tensors.items()}
 
     def restore(self, tensors: dict[str, Tensor], step_number: int) -> None:
-        """Puts back what `tensors` gave, in place; the dice by `throw_on`."""
+        """Puts back what `tensors` gave, in place; the state of the random numbers by `restore_rng`."""
         self.model.load_state_dict(_part(tensors, "model"))
         restore_optimizer(self.optimizer, self.model, _part(tensors, "optimizer"))
         if self.average:
@@ -219,14 +219,14 @@ def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
     return {key.removeprefix(f"{part}/"): value for key, value in tensors.items() if key.startswith(f"{part}/")}
 
 
-def _dice() -> dict[str, Tensor]:
+def _rng_state() -> dict[str, Tensor]:
     gpu = {"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {}
     return {"cpu": torch.get_rng_state(), **gpu}
 
 
-def throw_on(tensors: dict[str, Tensor]) -> None:
-    """Lets torch's generators go on as they were when `Trainer.tensors` was asked."""
-    dice = _part(tensors, "dice")
-    torch.set_rng_state(dice["cpu"])
-    if "cuda" in dice and torch.cuda.is_available():
-        torch.cuda.set_rng_state(dice["cuda"])
+def restore_rng(tensors: dict[str, Tensor]) -> None:
+    """Lets torch's generators go on as they were when `Trainer.tensors` was called."""
+    states = _part(tensors, "dice")  # the key is as old as the files
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])

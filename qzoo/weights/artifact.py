@@ -44,9 +44,9 @@ class ArtifactInfo(StrictModel):
     base_sha256: Digest
     """Content digest of the base's float state dict."""
     qzoo: str = Field(max_length=50)
-    """The version that wrote the file."""
+    """The version of qzoo that wrote the file."""
     torch: str = Field(max_length=50)
-    """Likewise."""
+    """The version of torch that it was written with."""
 
 
 Info = TypeVar("Info", bound=ArtifactInfo)

@@ -35,15 +35,15 @@ class ReceiptInfo(ArtifactInfo):
     dataset: str = Field(max_length=200)
     """Its name in recipes."""
     split: str = Field(max_length=50)
-    """Which images of it."""
+    """The part of the dataset, `test` or `val`."""
     complete: bool
     """Whether these are all images that published figures are measured on."""
     classes: int = Field(ge=1, le=2**31 - 1)
     """How many the model tells apart."""
     top1: dict[Measured, float]
-    """float, of `float` and of `quantized`; empty without labels."""
+    """Percent, of `float` and of `quantized`; empty without labels."""
     top5: dict[Measured, float]
-    """Likewise."""
+    """Percent, of `float` and of `quantized`; empty without labels."""
     date: str = Field(max_length=30)
     """Of the measurement, `2026-11-25`."""
     environment: dict[str, str | int] = Field(max_length=100)

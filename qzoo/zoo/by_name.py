@@ -38,6 +38,7 @@ def _by_name(
         images_of: gives the images of the recipe, where the task needs some and none are given.
     """
 
+    # All that a task says of itself but its module: this one is where the public name lives.
     @wraps(task, assigned=("__name__", "__qualname__", "__doc__", "__annotations__"))
     def named(model: nn.Module | str | Path, *arguments: Any, **options: Any) -> R:
         if not isinstance(model, (str, Path)):

@@ -28,7 +28,7 @@ def target() -> nn.Module:
 def test_a_calibrated_torchvision_resnet_goes_there_and_back_bit_identical(scripted_resnet18: nn.Module) -> None:
     state, model = scripted_resnet18.state_dict(), qzoo.create("resnet18_int8")
     fit = load_state_dict(model, state)
-    assert (fit.ranges, fit.homeless, fit.lacking, fit.wrong) == (43, [], [], {})
+    assert (fit.ranges, fit.unexpected, fit.missing, fit.wrong) == (43, [], [], {})
     with torch.no_grad():
         assert torch.equal(model(images()), scripted_resnet18(images()))
     back = export_state_dict(model)
@@ -71,9 +71,9 @@ def test_what_does_not_fit_is_all_said_and_nothing_is_changed(state: OrderedDict
     with pytest.raises(WeightsError) as told:
         load_state_dict(model, state)
     for line in (
-        "no home in the model, 3 keys: fc2.weight, layer1.residual_quantizer._amax, conv1._input_quantizer._pre_qu",
+        "unexpected, 3 keys: fc2.weight, layer1.residual_quantizer._amax, conv1._input_quantizer._pre_qu",
         "qzoo has no scale before quantizing: fold _pre_quant_scale into the layer before",
-        "nothing for, in the model, 2: bn1.bias, layer2.conv1.input_quantizer.amax",
+        "missing in the checkpoint, 2: bn1.bias, layer2.conv1.input_quantizer.amax",
         "conv1.weight: has shape [2, 2], the model's [16, 1, 3, 3]",
         "layer1.conv1._weight_quantizer._amax: has shape [3, 1, 1, 1], the model's [16, 1, 1, 1]",
         "layer1.conv2._input_quantizer._amax: is NaN: its calibrator saw nothing",

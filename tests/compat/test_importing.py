@@ -69,7 +69,7 @@ def test_another_variant_of_the_recipe_that_fits_is_named(scripted_resnet18: nn.
     with pytest.raises(WeightsError) as told:
         import_checkpoint(tmp_path / "a.pth", "resnet18_int8_residual")
     assert "a.pth as resnet18_int8_residual: The state dict does not fit the model:" in str(told.value)
-    assert "nothing for, in the model, 8: layer*.*.residual_quantizer.amax (8)" in str(told.value)
+    assert "missing in the checkpoint, 8: layer*.*.residual_quantizer.amax (8)" in str(told.value)
     assert "What fits: --as resnet18_int8 or" in str(told.value)
     assert not list(tmp_path.glob("**/*.safetensors"))
 

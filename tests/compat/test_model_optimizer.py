@@ -57,5 +57,5 @@ def test_the_way_back_is_bit_identical(quantized: nn.Module) -> None:
 
 
 def test_without_the_rule_the_key_has_no_home() -> None:
-    with pytest.raises(WeightsError, match=r"no home in the model, 1 key: 3.input_quantizer._amax"):
+    with pytest.raises(WeightsError, match=r"unexpected, 1 key: 3.input_quantizer._amax"):
         load_state_dict(qzoo.quantize(network(), "int8"), read_state_dict(FILE))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from qzoo.data import loader, open_split
 from qzoo.errors import UnknownNameError, WeightsError
-from qzoo.models.bases import base_digest, base_train_transform, base_transform, create_base, skeleton
+from qzoo.models.bases import base_digest, base_train_transform, base_transform, create_base, meta_model
 from qzoo.schema.recipe import Base
 
 TIMM = ["test_resnet", "test_efficientnet", "test_convnext", "test_byobnet", "test_vit", "test_nfnet"]
@@ -131,9 +131,9 @@ class TestTransforms:
 
 
 @pytest.mark.parametrize(("source", "name"), [("timm", "tf_efficientnet_lite0"), ("torchvision", "regnet_x_400mf")])
-def test_a_skeleton_has_names_and_shapes_but_no_weights(source: str, name: str) -> None:
+def test_a_meta_model_has_names_and_shapes_but_no_weights(source: str, name: str) -> None:
     base = Base(source=source, architecture=name)
-    model = skeleton(base)
+    model = meta_model(base)
     assert {p.device.type for p in model.parameters()} == {"meta"}
     assert [(k, v.shape) for k, v in model.state_dict().items()] == [
         (k, v.shape) for k, v in create_base(base).state_dict().items()

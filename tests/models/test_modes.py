@@ -18,5 +18,8 @@ def test_is_the_models_where_the_layer_has_none() -> None:
     assert device_of(nn.AvgPool2d(2), nn.Sequential(META)) == torch.device("meta")
 
 
-def test_is_nobodys_where_there_are_no_tensors() -> None:
-    assert device_of(nn.AvgPool2d(2), nn.Sequential(nn.AvgPool2d(2))) is None
+def test_is_torchs_default_where_there_are_no_tensors() -> None:
+    pool = nn.AvgPool2d(2)
+    assert device_of(pool, nn.Sequential(pool)) == torch.device("cpu")
+    with torch.device("meta"):
+        assert device_of(pool) == torch.device("meta")

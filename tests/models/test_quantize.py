@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qzoo.errors import RuleError, UnsupportedError
-from qzoo.models.bases import create_base, skeleton
+from qzoo.models.bases import create_base, meta_model
 from qzoo.models.quantize import plan_quantizers, quantize_in_place
 from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.layers import WEIGHTED, QuantizedLayer
@@ -66,9 +66,9 @@ class TestEveryLibrary:
         assert quietly(model, torch.randn(1, 3, size, size)).isfinite().all()
         assert seen == set(quantizers(model))
 
-    def test_a_skeleton_has_the_same_plan(self, source: str, name: str) -> None:
+    def test_a_meta_model_has_the_same_plan(self, source: str, name: str) -> None:
         base, scheme = Base(source=source, architecture=name), resolve_scheme("int8")
-        assert plan_quantizers(skeleton(base), scheme) == plan_quantizers(create_base(base), scheme)
+        assert plan_quantizers(meta_model(base), scheme) == plan_quantizers(create_base(base), scheme)
 
 
 class TestSubclasses:

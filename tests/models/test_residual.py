@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import qzoo
 from qzoo.errors import UnsupportedError
-from qzoo.models.bases import create_base, skeleton
+from qzoo.models.bases import create_base, meta_model
 from qzoo.models.operators import find_operators
 from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.fake_quant import fake_quantize, grid
@@ -195,7 +195,7 @@ class TestTutorialsPattern:
 
     def test_all_sixteen_places_of_resnet50(self) -> None:
         entry, variant = Catalog.load().find("resnet50_int8_residual")
-        model = skeleton(entry.recipe.base)
+        model = meta_model(entry.recipe.base)
         plan = quantize_in_place(model, resolve(entry, variant))  # type: ignore[arg-type]
         assert names(model) == [f"{block}.residual_quantizer" for block in self.BLOCKS]
         assert {(one.site, one.operand) for one in plan.quantizers if one.role == "residual"} == {
@@ -235,7 +235,7 @@ def by_hand(block: Any, x: Tensor) -> Tensor:
     ("name", "blocks"), [("resnet18", 8), ("resnet34", 16), ("resnet101", 33), ("resnext50_32x4d", 16)]
 )
 def test_the_siblings_have_the_same_pattern(name: str, blocks: int) -> None:
-    model = skeleton(Base(source="torchvision", architecture=name))
+    model = meta_model(Base(source="torchvision", architecture=name))
     found = residual(model)
     assert [one.module for one in found] == [path for path, m in model.named_modules() if hasattr(m, "downsample")]
     assert {one.skip for one in found} == {"right"}

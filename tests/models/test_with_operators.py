@@ -144,7 +144,7 @@ def test_while_off_inductor_agrees_with_eager(name: str, silent: None) -> None:
         torch.testing.assert_close(torch.compile(model, fullgraph=True)(x), model(x), rtol=0, atol=1e-4)
 
 
-def test_a_skeleton_has_the_same_operators() -> None:
+def test_a_meta_model_has_the_same_operators() -> None:
     with torch.device("meta"):
-        skeleton = make("timm", "test_vit", {})
-    assert find_operators(skeleton) == find_operators(make("timm", "test_vit", {}))
+        meta = make("timm", "test_vit", {})
+    assert find_operators(meta) == find_operators(make("timm", "test_vit", {}))

@@ -106,7 +106,7 @@ def test_the_range_is_float32_whatever_the_default() -> None:
         torch.set_default_dtype(torch.float32)
 
 
-def test_memory_given_to_a_skeleton_is_no_range() -> None:
+def test_memory_given_to_a_meta_model_is_no_range() -> None:
     with torch.device("meta"):
         quantizer = TensorQuantizer(QuantizerSpec(unsigned="auto"))
     quantizer.to_empty(device="cpu")

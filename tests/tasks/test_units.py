@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from qzoo.models.bases import skeleton
+from qzoo.models.bases import meta_model
 from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.catalog import RecipeEntry
@@ -35,7 +35,7 @@ OPERATORS = {
 def quantized(architecture: str, variant: str, rule: str = "{match: {name: '*'}, input: {bits: 8}}") -> nn.Module:
     text = RECIPE.format(architecture=architecture, operators=OPERATORS[architecture], rule=rule)
     resolved = resolve(RecipeEntry.from_recipe(parse_recipe(text), "made"), variant)
-    model = skeleton(resolved.base)
+    model = meta_model(resolved.base)
     quantize_in_place(model, resolved)
     for quantizer in quantizers(model).values():
         quantizer.state = "quantizing"

@@ -16,7 +16,7 @@ from qzoo.errors import TrainingError, WeightsError
 from qzoo.results.training import LogRow
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.training.checkpoint import CHECKPOINT, CheckpointInfo, load_checkpoint, save_checkpoint
-from qzoo.training.trainer import Trainer, throw_on
+from qzoo.training.trainer import Trainer, restore_rng
 from qzoo.weights import artifact
 from qzoo.weights.artifact import versions
 from tests.training.conftest import digits, with_dropout
@@ -167,7 +167,7 @@ def test_a_trainer_goes_on_bit_for_bit(make: Any, path: Path) -> None:
     tensors, found = load_checkpoint(path, info())
     torch.manual_seed(99)
     other.restore(tensors, found.step)
-    throw_on(tensors)
+    restore_rng(tensors)
     steps(other, 2)
     assert (one.step_number, one.epoch) == (other.step_number, other.epoch) == (4, 1)
     mine, yours = one.tensors(), other.tensors()

@@ -17,7 +17,7 @@ from qzoo.commands.settings import Settings
 from qzoo.environment import packaged
 from qzoo.errors import NotCalibratedError, RuleError, UnknownNameError, WeightsError
 from qzoo.models.architectures.resnet_digits import DigitsResNet
-from qzoo.models.bases import skeleton
+from qzoo.models.bases import meta_model
 from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import get_ranges, quantizers, uncalibrated
 from qzoo.schema.catalog import Catalog, RecipeEntry
@@ -36,7 +36,7 @@ DIGITS = torch.rand(32, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2
 
 @pytest.mark.parametrize("entry", CATALOG.entries, ids=lambda entry: entry.name)
 def test_every_variant_is_its_bases_class_with_quantizers_inside(entry: RecipeEntry) -> None:
-    base = skeleton(entry.recipe.base)
+    base = meta_model(entry.recipe.base)
     for variant in calibratable(entry):
         model = qzoo.quantize(base, resolve(entry, variant))
         assert type(model) is type(base)

@@ -20,7 +20,7 @@ class FloatWeights:
     Attributes:
         file: its public name.
         mean: of each channel, for pixels in 0..1.
-        std: likewise.
+        std: standard deviation of each channel.
         input_size: channels, height, width.
         classes: the name of each class.
         prefix: what every key of the file begins with.

@@ -61,7 +61,7 @@ class QuantMixin(_HasInputQuantizer):
 
     Attributes:
         default_quant_desc_input: of modules that are made from now on without `quant_desc_input=`.
-        default_quant_desc_weight: likewise.
+        default_quant_desc_weight: of modules that are made from now on without `quant_desc_weight=`.
     """
 
     default_quant_desc_weight = QUANT_DESC_8BIT_PER_TENSOR

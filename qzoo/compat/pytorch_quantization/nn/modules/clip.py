@@ -18,9 +18,9 @@ class Clip(nn.Module):
 
     Args:
         clip_value_min: number, array or tensor.
-        clip_value_max: likewise.
+        clip_value_max: number, array or tensor.
         learn_min: the lower bound is a parameter, that starts there; it has to be a number, and no tensor.
-        learn_max: likewise.
+        learn_max: the upper bound is a parameter, that starts there; it has to be a number, and no tensor.
 
     Raises:
         ValueError: a bound that is to be learned is no number.

@@ -55,8 +55,8 @@ class TensorQuantizer(QuantizerSettings):
 
         Args:
             args: of the calibrator's `compute_amax`.
-            kwargs: likewise, and `strict`: whether it is an error if the calibrator saw nothing; if not, the range is
-                NaN.
+            kwargs: of `compute_amax`, and `strict`: whether it is an error if the calibrator saw nothing; if not,
+                the range is NaN.
 
         Raises:
             RuntimeError: there is no calibrator, or it saw nothing; or the range there was has another shape.
