@@ -1,4 +1,7 @@
-"""From an image file, or its bytes, to pixels."""
+"""From an image file, or its bytes, to pixels; small images are kept encoded in memory until they are first asked for.
+
+A calibration needs a thousand of the fifty thousand training images; decoding them all would take longer than the rest.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Files that say which class each image is of, by WordNet id."""
+"""ImageNet's images in one folder, as its archive of validation images unpacks, with a file of labels.
+
+That is a file that says which class each image is of, by WordNet id, or the development kit of ILSVRC 2012. The kit has
+ids of its own, not in the order of WordNet ids, so they mean nothing without its table of classes.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Base models by source: one module a library, each with `create`, `transform` and `input_format`."""
+"""Base models by source, one module a library with `create`, `transform` and `input_format`; their identity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a float model to a quantized one, in place: select layers and operators, make quantizers, derive classes."""
+"""From a float model to a quantized one, in place: select layers, make quantizers, derive classes; and back."""
 
 from __future__ import annotations
 

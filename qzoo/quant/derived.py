@@ -1,4 +1,4 @@
-"""Classes that are derived from a module's own class at run time, and how copies and files of them come about."""
+"""Classes that are derived from a module's own class at run time, and copies of models that have such classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a runtime wants of a graph, and how a graph is run in it."""
+"""What a runtime wants of a graph, and how a file is run in it: in a session, or as a module that can be evaluated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `finetune` block: quantization-aware training after calibration."""
+"""The `finetune` block: quantization-aware training after calibration; and a schedule in words, for people."""
 
 from __future__ import annotations
 

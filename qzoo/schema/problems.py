@@ -1,4 +1,7 @@
-"""What the data of a recipe have to keep to, be they from YAML, JSON or Python: size, depth, numbers, text."""
+"""What is wrong with the data of a recipe: what is beyond its limits, and pydantic's errors in the words of qzoo.
+
+The limits hold for YAML, JSON and Python alike: size, depth, numbers, text.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from qzoo.errors import did_you_mean, shown
 
 FieldPath = tuple[str | int, ...]
 
-LARGEST_TEXT = 1_000_000
+LARGEST_RECIPE = 1_000_000
 """Signs of a file."""
 MOST_NODES = 100_000
 """Keys, values and lists of a file, those that aliases stand for included."""

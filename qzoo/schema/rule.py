@@ -1,4 +1,4 @@
-"""Residual additions: which operands get a quantizer, as schemes, variants and rules say it."""
+"""Rules: which layers, functional operators or residual additions, and what to do with their quantizers."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import yaml
 
 from qzoo import environment
 from qzoo.errors import Fault, RecipeError, escaped, nearest, shown
-from qzoo.schema.problems import DEEPEST, LARGEST_TEXT, MOST_NODES, TOO_DEEP, TOO_MANY, FieldPath, is_sound
+from qzoo.schema.problems import DEEPEST, LARGEST_RECIPE, MOST_NODES, TOO_DEEP, TOO_MANY, FieldPath, is_sound
 
 Lines = dict[FieldPath, int]
 
@@ -154,7 +154,7 @@ def refuse_large(text: str, where: str) -> None:
 
 
 def _refuse_size(size: int, where: str) -> None:
-    if size > LARGEST_TEXT:
+    if size > LARGEST_RECIPE:
         raise RecipeError(f"{where} has {size / 1e6:.1f} MB; a recipe has at most 1 MB. Is it the file you meant?")
 
 

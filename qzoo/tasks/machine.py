@@ -1,4 +1,4 @@
-"""What a measurement was made on."""
+"""What a measurement is made on; and a warning before CPUs whose products of 8 bits may overflow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints: a run as one file, from which it goes on exactly where it was."""
+"""Checkpoints: a run as one file, from which it goes on exactly where it was, and what such a file has to hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which parameters an optimizer gets, and with how much weight decay."""
+"""Optimizers: which parameters they get, with how much weight decay, and the learning rate of every step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that several commands share."""
+"""The options that several commands share; `--set FIELD=VALUE` sets any field of a training schedule."""
 
 from __future__ import annotations
 
