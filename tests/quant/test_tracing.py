@@ -1,4 +1,4 @@
-"""Quantized layers under the transforms of `torch.func`: the same values and gradients as without."""
+"""What follows a model: traced, or under the transforms of `torch.func`, quantized layers give the same as without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CPUs without VNNI, played: warned of before the work, where products may overflow, and nowhere else."""
+"""What a measurement was made on; CPUs without VNNI, played: warned of before the work, and nowhere else."""
 
 from __future__ import annotations
 
