@@ -15,7 +15,6 @@ from qzoo.zoo.finding import find
 if TYPE_CHECKING:
     from qzoo.results.benchmark import BenchmarkReport
 
-NAME = "benchmark"
 SHOWN = 12
 
 

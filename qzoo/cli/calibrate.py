@@ -11,7 +11,6 @@ from qzoo.cli.terminal.console import stdout
 from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, Workers
 from qzoo.zoo.finding import find
 
-NAME = "calibrate"
 
 
 def run(

@@ -9,7 +9,6 @@ from rich.table import Table
 from qzoo.cli.terminal.console import check_target, stdout, write_json
 from qzoo.cli.terminal.options import Json
 
-NAME = "doctor"
 
 
 def run(json_file: Json = None) -> None:

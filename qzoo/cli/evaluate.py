@@ -15,7 +15,6 @@ from qzoo.zoo.finding import find
 if TYPE_CHECKING:
     from qzoo.tasks.evaluate import Evaluation
 
-NAME = "evaluate"
 
 
 def run(

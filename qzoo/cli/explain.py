@@ -17,7 +17,6 @@ from qzoo.schema.bound_rule import Origin
 from qzoo.schema.plan import Operator, Plan
 from qzoo.schema.resolve import ResolvedVariant, resolve
 
-NAME = "explain"
 WIDE = 120
 """Columns from which on whole paths fit."""
 SHOWN = 3

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from qzoo.results.export import ExportReport, Parity
     from qzoo.schema.catalog import RecipeEntry
 
-NAME = "export"
 SHOWN = 8
 """Findings that are printed; the JSON has all."""
 

@@ -16,7 +16,6 @@ from qzoo.zoo.finding import find
 if TYPE_CHECKING:
     from qzoo.commands.train_variant import Finetuned
 
-NAME = "finetune"
 
 
 def run(

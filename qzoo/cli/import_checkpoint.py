@@ -14,7 +14,6 @@ from qzoo.cli.terminal.options import Json
 if TYPE_CHECKING:
     from qzoo.compat.importing import Imported
 
-NAME = "import"
 
 
 def run(

@@ -12,7 +12,6 @@ from qzoo.cli.terminal.console import check_target, labelled, stdout, write_json
 from qzoo.cli.terminal.options import Json, Runtime
 from qzoo.errors import shown
 
-NAME = "lint"
 
 
 def run(

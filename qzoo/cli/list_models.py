@@ -15,7 +15,6 @@ from qzoo.cli.terminal.options import Json
 from qzoo.errors import LONGEST_NAME, shown
 from qzoo.schema.catalog import Catalog, RecipeEntry
 
-NAME = "list"
 
 
 def run(

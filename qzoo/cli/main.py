@@ -21,43 +21,13 @@ from typing import Any, NoReturn
 import typer
 
 from qzoo import environment
-from qzoo.cli import (
-    benchmark,
-    calibrate,
-    doctor,
-    evaluate,
-    explain,
-    export,
-    finetune,
-    import_checkpoint,
-    lint,
-    list_models,
-    new,
-    pull,
-    push,
-    reproduce,
-    sensitivity,
-    show,
-    solve,
-    validate,
-    verify,
-)
+from qzoo.cli.subcommands import group_of
 from qzoo.cli.terminal.console import WHITE, closed_streams, fail, labelled, stderr
-from qzoo.cli.terminal.processes import BY_SIGNAL, in_each_process, leave, mute_all_but_the_first
+from qzoo.cli.terminal.processes import BY_SIGNAL, leave, mute_all_but_the_first
 from qzoo.cli.terminal.streams import flush_output, guard_streams
 from qzoo.errors import PeerError, QzooError, escaped, readable
 from qzoo.redaction import redact, redacted_logs
 from qzoo.training.interrupts import interrupt
-from qzoo.zoo.finding import placing
-
-app = typer.Typer(
-    name="qzoo",
-    help="A declarative zoo of quantized vision models in which every number can be rerun.",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-)
-
 
 def _at_home(name: str, value: Any) -> Any:
     """Returns an option's value; in a path `~` is the home folder, also where a shell leaves it alone: `--data=~/x`."""
@@ -77,6 +47,8 @@ def _guarded(run: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(run)
     def command(*arguments: Any, **options: Any) -> None:
+        from qzoo.zoo.finding import placing
+
         try:
             environment.check_endpoint()
             with placing(options.get("name")):
@@ -125,14 +97,14 @@ def _report_bug(text: str) -> NoReturn:
     sys.exit(3)
 
 
-PLAIN = (
-    list_models, show, explain, new, validate, import_checkpoint, export, lint, benchmark, doctor, solve, verify, push,
-    pull,
-)  # fmt: skip
-for command in PLAIN:
-    app.command(name=command.NAME)(_guarded(command.run))
-for command in (calibrate, evaluate, reproduce, finetune, sensitivity):
-    app.command(name=command.NAME)(_guarded(in_each_process(command.run)))
+app = typer.Typer(
+    name="qzoo",
+    cls=group_of(_guarded),
+    help="A declarative zoo of quantized vision models in which every number can be rerun.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # which takes longer to load than all else
+    pretty_exceptions_enable=False,
+)
 
 
 @app.callback(invoke_without_command=True)

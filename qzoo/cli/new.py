@@ -10,7 +10,6 @@ import typer
 from qzoo.cli.terminal.console import fail, stdout
 from qzoo.files import write_text
 
-NAME = "new"
 
 
 def run(

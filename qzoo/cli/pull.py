@@ -10,7 +10,6 @@ import typer
 from qzoo.cli.terminal.console import labelled, stdout
 from qzoo.errors import shown
 
-NAME = "pull"
 
 
 def run(

@@ -14,7 +14,6 @@ from qzoo.cli.terminal.options import BatchSize, Data, Device, EvalImages, Json,
 if TYPE_CHECKING:
     from qzoo.commands.release.push import Pushed
 
-NAME = "push"
 
 
 def run(

@@ -12,7 +12,6 @@ from qzoo.cli.terminal.console import check_target, stdout, write_json
 from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, EvalImages, Json, Workers
 from qzoo.errors import UnknownNameError, did_you_mean
 
-NAME = "reproduce"
 
 
 def run(

@@ -15,7 +15,6 @@ from qzoo.zoo.finding import find_variant
 if TYPE_CHECKING:
     from qzoo.results.sensitivity import SensitivityReport
 
-NAME = "sensitivity"
 CHARTS = (".png", ".svg", ".pdf")
 RULES_INDENT = " " * 6
 """As `rules:` of a variant stand in a recipe."""

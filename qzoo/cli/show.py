@@ -12,7 +12,6 @@ from qzoo.errors import shown
 from qzoo.schema.resolve import resolve
 from qzoo.zoo.finding import find
 
-NAME = "show"
 LONGEST_RULE = 2_000
 
 

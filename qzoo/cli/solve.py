@@ -9,7 +9,6 @@ import typer
 
 from qzoo.cli.terminal.console import stdout
 
-NAME = "solve"
 
 
 def run(

@@ -22,7 +22,6 @@ from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.schema.yaml_source import read_yaml
 from qzoo.zoo.finding import find, placed
 
-NAME = "validate"
 _Check = Callable[[ResolvedVariant], object]
 
 

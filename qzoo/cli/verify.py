@@ -18,7 +18,6 @@ from qzoo.errors import shown
 if TYPE_CHECKING:
     from qzoo.commands.verify import Verified
 
-NAME = "verify"
 
 
 def run(
