@@ -22,10 +22,9 @@ from torch import Tensor, nn
 import qzoo
 from qzoo.quant.calibration.collecting import activation_quantizers
 from qzoo.receipts.compare import EXACTLY_SAME, SAME
-from qzoo.schema.resolve import resolve
 from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.machine import cpu_name
-from qzoo.zoo.finding import find_variant
+from qzoo.zoo.finding import find
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "receipts.md"
 PLACES = (("resnet20_cifar10_int8", 500, ""), ("resnet20_cifar10_w4a4", 200, ""), ("resnet56_cifar10_int8", 100, ""),
@@ -116,7 +115,7 @@ def rows(name: str, images: int, data: Path) -> Iterator[Row]:
 
 
 def _images(name: str, images: int, data: Path) -> Tensor:
-    variant = resolve(*find_variant(name))
+    variant = find(name).resolved
     some = evaluation_images(variant.base, variant.dataset, data, images=images, workers=0)
     return torch.cat([x for x, _ in some])
 

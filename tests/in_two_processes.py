@@ -29,6 +29,7 @@ from qzoo.schema.catalog import Catalog
 from qzoo.tasks.calibrate import collect_images, reduce_collection
 from qzoo.tasks.evaluate import evaluate
 from qzoo.tasks.images import calibration_images
+from qzoo.zoo.zoo_model import ZooModel
 
 IMAGES = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
 BATCHES = list(IMAGES.split(13))
@@ -51,7 +52,7 @@ def recipe_ranges(binning: str) -> dict[str, Any]:
 
 
 def named(**changes: int) -> list[Any]:
-    result = evaluate_named(DIGITS, "int8", Settings(**changes))  # type: ignore[arg-type]
+    result = evaluate_named(ZooModel(DIGITS, "int8"), Settings(**changes))  # type: ignore[arg-type]
     return [result.top1, result.top5, result.images, result.predictions.tolist()]
 
 

@@ -9,8 +9,6 @@ from rich.table import Table
 
 from qzoo.cli.terminal.console import check_target, stdout, write_json
 from qzoo.cli.terminal.options import Data, Json, ReduceRange
-from qzoo.errors import UnknownNameError
-from qzoo.zoo.finding import find
 
 if TYPE_CHECKING:
     from qzoo.results.benchmark import BenchmarkReport
@@ -44,21 +42,19 @@ def run(
     """  # noqa: D412
     from qzoo.cli.terminal.progress_bar import bar
     from qzoo.runtimes.registry import runnable_runtime
-    from qzoo.schema.resolve import resolve
     from qzoo.tasks.benchmark import benchmark
     from qzoo.tasks.images import calibration_images
+    from qzoo.zoo.finding import find
     from qzoo.zoo.pretrained import create_pretrained
 
     runnable_runtime(runtime)
     check_target(json_file)
-    entry, variant = find(name)
-    if variant is None:
-        raise UnknownNameError(f"'{name}' is a float base. Name a variant to time: {', '.join(entry.variants)}.")
-    resolved = resolve(entry, variant)
+    zoo_model = find(name)
+    resolved = zoo_model.resolved
     seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if reduce_range else None
     title = resolved.name + (f"_for_{runtime}" if reduce_range else "")
     report = benchmark(
-        create_pretrained(entry, resolved, {}), runtime, name=title, batches=batch or (1, 8), threads=threads,
+        create_pretrained(zoo_model), runtime, name=title, batches=batch or (1, 8), threads=threads,
         adapt_on=seen, reduce_range=reduce_range, progress=bar,
     )  # fmt: skip
     if json_file:

@@ -9,8 +9,6 @@ import typer
 
 from qzoo.cli.terminal.console import stdout
 from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, Workers
-from qzoo.zoo.finding import find
-
 
 
 def run(
@@ -39,24 +37,23 @@ def run(
     - `qzoo calibrate my.yaml --data /data -o ranges/`
     """  # noqa: D412
     from qzoo.cli.terminal.progress_bar import bar
-    from qzoo.commands.calibrate import calibrate_variants
+    from qzoo.commands.calibrate import calibratable, calibrate_variants
     from qzoo.commands.settings import Settings
     from qzoo.weights.kinds import RANGES
-    from qzoo.zoo.pretrained import artifact_at_hand
+    from qzoo.zoo.finding import find
 
-    entry, variant = find(name)
+    zoo_model = find(name)
     settings = Settings(data=data, calib_images=calib_images, batch_size=batch_size, device=device, workers=workers)
-    made = calibrate_variants(
-        entry, [variant] if variant else [], settings, output=output, histograms=histograms, progress=bar
-    )
-    for one in made:
-        short = f" (all there are; the recipe wants {entry.recipe.calibration.images:,})" if one.short else ""
+    variants = calibratable(zoo_model)
+    made = calibrate_variants(variants, settings, output=output, histograms=histograms, progress=bar)
+    for variant, one in zip(variants, made, strict=False):
+        short = f" (all there are; the recipe wants {variant.resolved.calibration.images:,})" if one.short else ""
         stdout.print(
             f"{one.name}: {one.quantizers} ranges from {one.images:,} images{short}, "
             f"{one.path.stat().st_size / 1000:.0f} kB, {one.seconds:.1f} s: {one.path}",
             highlight=False, soft_wrap=True, markup=False,
         )  # fmt: skip
-        used = artifact_at_hand(entry, one.name, RANGES)
+        used = variant.artifact_at_hand(RANGES)
         if output is None and used is not None and used != one.path:
             stdout.print(
                 f"note: by name {used} comes first; for these say `--ranges {one.path}`.", soft_wrap=True, markup=False

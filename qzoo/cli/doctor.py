@@ -10,7 +10,6 @@ from qzoo.cli.terminal.console import check_target, stdout, write_json
 from qzoo.cli.terminal.options import Json
 
 
-
 def run(json_file: Json = None) -> None:
     """Show what this machine can run, and which variant and runtime to choose.
 

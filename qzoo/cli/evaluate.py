@@ -10,11 +10,9 @@ import typer
 
 from qzoo.cli.terminal.console import check_target, stdout, write_json
 from qzoo.cli.terminal.options import BatchSize, Data, Device, EvalImages, Json, Ranges, ReduceRange, Workers
-from qzoo.zoo.finding import find
 
 if TYPE_CHECKING:
     from qzoo.tasks.evaluate import Evaluation
-
 
 
 def run(
@@ -58,13 +56,14 @@ def run(
     from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.evaluate import evaluate_named
     from qzoo.commands.settings import Settings
+    from qzoo.zoo.finding import find
 
     check_target(json_file)
-    entry, variant = find(name)
+    zoo_model = find(name)
     settings = Settings(data=data, eval_images=eval_images, batch_size=batch_size, device=device, workers=workers)
     check_target(None if receipt is None else str(receipt), "--receipt")
     result = evaluate_named(
-        entry, variant, settings, ranges=ranges, receipt=receipt, runtime=runtime, reduce_range=reduce_range,
+        zoo_model, settings, ranges=ranges, receipt=receipt, runtime=runtime, reduce_range=reduce_range,
         progress=bar,
     )  # fmt: skip
     if json_file:

@@ -15,7 +15,7 @@ from qzoo.cli.terminal.console import stdout, write_json
 from qzoo.cli.terminal.options import Json
 from qzoo.schema.bound_rule import Origin
 from qzoo.schema.plan import Operator, Plan
-from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.schema.resolve import ResolvedVariant
 
 WIDE = 120
 """Columns from which on whole paths fit."""
@@ -41,9 +41,9 @@ def run(
     """  # noqa: D412
     from qzoo.models.bases import meta_model
     from qzoo.models.quantize import plan_quantizers
-    from qzoo.zoo.finding import find_variant
+    from qzoo.zoo.finding import find
 
-    resolved = resolve(*find_variant(name))
+    resolved = find(name).resolved
     plan = plan_quantizers(meta_model(resolved.base), resolved, whole=True)
     if json_file:
         write_json(json.dumps(_facts(resolved, plan), indent=2), json_file)

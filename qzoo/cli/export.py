@@ -9,13 +9,12 @@ import typer
 
 from qzoo.cli.terminal.console import check_target, labelled, stderr, stdout, write_json
 from qzoo.cli.terminal.options import Data, Json, Ranges, ReduceRange, Runtime
-from qzoo.errors import UnknownNameError, shown
+from qzoo.errors import shown
 from qzoo.results.export import Rest
-from qzoo.zoo.finding import find
 
 if TYPE_CHECKING:
     from qzoo.results.export import ExportReport, Parity
-    from qzoo.schema.catalog import RecipeEntry
+    from qzoo.zoo.zoo_model import ZooModel
 
 SHOWN = 8
 """Findings that are printed; the JSON has all."""
@@ -60,16 +59,15 @@ def run(
     from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.export import export_named
     from qzoo.runtimes.registry import runtime_named
+    from qzoo.zoo.finding import find
 
     title = runtime_named(runtime).title
     check_target(json_file)
-    entry, variant = find(name)
-    if variant is None:
-        raise UnknownNameError(f"'{name}' is a float base. Name a variant to export: {', '.join(entry.variants)}.")
-    target = output or Path(f"{entry.name}_{variant}.{runtime}.onnx")
+    zoo_model = find(name)
+    target = output or Path(f"{zoo_model.resolved.name}.{runtime}.onnx")
     check_target(str(target), "--output")
     report, reason = export_named(
-        entry, variant, target, runtime, data=data, images=images, ranges=ranges, dynamic=not static,
+        zoo_model, target, runtime, data=data, images=images, ranges=ranges, dynamic=not static,
         adapt=adapt or reduce_range, reduce_range=reduce_range, rest=rest, int4=int4, progress=bar,
     )  # fmt: skip
     if json_file:
@@ -78,7 +76,7 @@ def run(
         _print(report, title)
     if report.parity is None:
         stderr.print(f"note: not compared with the model: {reason}", soft_wrap=True)
-    if _tell_of_errors(report, title, entry, adapted=adapt or reduce_range):
+    if _tell_of_errors(report, title, zoo_model, adapted=adapt or reduce_range):
         raise typer.Exit(1)
 
 
@@ -105,7 +103,7 @@ def _parity(parity: Parity, title: str) -> str:
     )
 
 
-def _tell_of_errors(report: ExportReport, title: str, entry: RecipeEntry, *, adapted: bool) -> bool:
+def _tell_of_errors(report: ExportReport, title: str, zoo_model: ZooModel, *, adapted: bool) -> bool:
     from qzoo.commands.export import fitting_variants
     from qzoo.runtimes.registry import runtime_named
 
@@ -116,7 +114,7 @@ def _tell_of_errors(report: ExportReport, title: str, entry: RecipeEntry, *, ada
         stderr.print(f"... and {len(errors) - SHOWN} more; --json FILE has all.")
     if errors and not adapted:
         scheme = runtime_named(report.runtime).scheme
-        fitting = fitting_variants(entry, scheme)
+        fitting = fitting_variants(zoo_model, scheme)
         advice = f"such as {fitting[0]}" if fitting else f"in a recipe: `scheme: {scheme}`"
         stderr.print(
             f"{report.name} does not fit {title}. A variant of scheme {scheme} does, {advice}. "

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qzoo.cli.terminal.console import check_target, stderr, stdout, write_json
-from qzoo.cli.terminal.options import CalibImages, Data, Device, EvalImages, Json, Workers, parse_changes
-from qzoo.errors import UnknownNameError
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.zoo.finding import find
+from qzoo.cli.terminal.options import CalibImages, Data, Device, EvalImages, Json, Workers
+from qzoo.zoo.zoo_model import ZooModel
 
 if TYPE_CHECKING:
     from qzoo.commands.train_variant import Finetuned
-
 
 
 def run(
@@ -75,24 +72,23 @@ def run(
     - `torchrun --nproc-per-node=8 -m qzoo finetune resnet50_int8_qat15 --data /data/imagenet --device cuda`
     """  # noqa: D412
     from qzoo.cli.terminal.progress_bar import bar
-    from qzoo.commands.finetune import finetune_named
+    from qzoo.commands.finetune import finetune_named, parse_changes
     from qzoo.commands.settings import Settings
     from qzoo.tasks.training_run import Run
     from qzoo.training.trainer import Execution
+    from qzoo.zoo.finding import find
 
     check_target(json_file)
-    entry, variant = find(name)
-    if variant is None:
-        raise UnknownNameError(f"'{name}' is a float base. Name a variant to train: {', '.join(entry.variants)}.")
+    zoo_model = find(name)
     given: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": train_batch}
     said = {field: value for field, value in given.items() if value is not None} | parse_changes(changes or [])
     settings = Settings(data, calib_images, eval_images, None, device, workers)
     execution = Execution(channels_last, compile_model)
-    checkpoint = _checkpoint(entry, variant, said, output)
+    checkpoint = _checkpoint(zoo_model, said, output)
     _tell_of(checkpoint, resume)
     try:
         made, kept = finetune_named(
-            entry, variant, settings, changes=said, train_images=train_images,
+            zoo_model, settings, changes=said, train_images=train_images,
             run=Run(output, resume, checkpoint_every, execution), progress=bar,
         )  # fmt: skip
     except KeyboardInterrupt as interrupt:
@@ -115,13 +111,12 @@ def _summary(made: Finetuned) -> str:
     )
 
 
-def _checkpoint(entry: RecipeEntry, variant: str, said: dict[str, Any], output: Path | None) -> Path:
-    from qzoo.commands.finetune import trained_entry
+def _checkpoint(zoo_model: ZooModel, said: dict[str, Any], output: Path | None) -> Path:
+    from qzoo.commands.finetune import tuned
     from qzoo.commands.train_variant import run_folder
     from qzoo.tasks.training_run import CHECKPOINT_FILE
 
-    name = f"{entry.name}_{trained_entry(entry, variant, said)[1]}"
-    return (output or run_folder(name)) / CHECKPOINT_FILE
+    return (output or run_folder(tuned(zoo_model, said).name)) / CHECKPOINT_FILE
 
 
 def _tell_of(checkpoint: Path, resume: bool) -> None:

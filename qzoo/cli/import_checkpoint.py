@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from qzoo.compat.importing import Imported
 
 
-
 def run(
     checkpoint: Annotated[Path, typer.Argument(help="A .pth, .pt or .safetensors file with a state dict.")],
     name: Annotated[str, typer.Option("--as", help="The variant that it is: resnet50_int8, or mine.yaml:int8.")],

@@ -13,7 +13,6 @@ from qzoo.cli.terminal.options import Json, Runtime
 from qzoo.errors import shown
 
 
-
 def run(
     file: Annotated[Path, typer.Argument(help="An ONNX file, of qzoo or of anybody else.")],
     runtime: Runtime,

@@ -13,8 +13,7 @@ from rich.table import Table
 from qzoo.cli.terminal.console import stdout, write_json
 from qzoo.cli.terminal.options import Json
 from qzoo.errors import LONGEST_NAME, shown
-from qzoo.schema.catalog import Catalog, RecipeEntry
-
+from qzoo.schema.summary import RecipeSummary, summaries
 
 
 def run(
@@ -35,27 +34,27 @@ def run(
     """  # noqa: D412
     rows = list(_rows(pattern, pretrained))
     if json_file:
-        names = {entry.name: [f"{entry.name}_{v}" for v in variants] for entry, variants in rows}
+        names = {base.name: [f"{base.name}_{variant}" for variant in variants] for base, variants in rows}
         write_json(json.dumps(names, indent=2), json_file)
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("base", "dataset", "float top-1", "variants"):
         table.add_column(heading, justify="right" if heading == "float top-1" else "left")
-    for entry, variants in rows:
-        top1 = next((f"{claim.top1:g}" for claim in entry.recipe.published if claim.top1 is not None), "")
-        table.add_row(entry.name, shown(entry.recipe.dataset, LONGEST_NAME), top1, ", ".join(variants))
+    for base, variants in rows:
+        top1 = "" if base.top1 is None else f"{base.top1:g}"
+        table.add_row(base.name, shown(base.dataset, LONGEST_NAME), top1, ", ".join(variants))
     stdout.print(table)
     if not rows:
         stdout.print(f"Nothing matches '{pattern}'. `qzoo list` shows everything.")
 
 
-def _rows(pattern: str, pretrained: bool) -> Iterator[tuple[RecipeEntry, list[str]]]:
+def _rows(pattern: str, pretrained: bool) -> Iterator[tuple[RecipeSummary, list[str]]]:
     """Yields the bases that match, with their variants that do."""
-    for entry in Catalog.load().entries:
-        variants = [variant for variant in entry.variants if fnmatch(f"{entry.name}_{variant}", pattern)]
+    for base in summaries():
+        variants = [variant for variant in base.variants if fnmatch(f"{base.name}_{variant}", pattern)]
         if pretrained:
-            from qzoo.zoo.pretrained import is_at_hand
+            from qzoo.zoo.finding import find
 
-            variants = [variant for variant in variants if is_at_hand(entry, variant)]
-        if variants or (fnmatch(entry.name, pattern) and not pretrained):
-            yield entry, variants
+            variants = [variant for variant in variants if find(f"{base.name}_{variant}").is_at_hand]
+        if variants or (fnmatch(base.name, pattern) and not pretrained):
+            yield base, variants

@@ -25,9 +25,10 @@ from qzoo.cli.subcommands import group_of
 from qzoo.cli.terminal.console import WHITE, closed_streams, fail, labelled, stderr
 from qzoo.cli.terminal.processes import BY_SIGNAL, leave, mute_all_but_the_first
 from qzoo.cli.terminal.streams import flush_output, guard_streams
-from qzoo.errors import PeerError, QzooError, escaped, readable
+from qzoo.errors import PeerError, QzooError, UnknownNameError, escaped, readable
 from qzoo.redaction import redact, redacted_logs
 from qzoo.training.interrupts import interrupt
+
 
 def _at_home(name: str, value: Any) -> Any:
     """Returns an option's value; in a path `~` is the home folder, also where a shell leaves it alone: `--data=~/x`."""
@@ -47,18 +48,15 @@ def _guarded(run: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(run)
     def command(*arguments: Any, **options: Any) -> None:
-        from qzoo.zoo.finding import placing
-
         try:
             environment.check_endpoint()
-            with placing(options.get("name")):
-                run(*arguments, **{name: _at_home(name, value) for name, value in options.items()})
+            run(*arguments, **{name: _at_home(name, value) for name, value in options.items()})
         except PeerError as error:
             if error.known:
                 fail(str(error))
             _report_bug(str(error))
         except QzooError as error:
-            fail(str(error))
+            fail(str(_placed(error, options.get("name"))))
         except OSError as error:
             fail(f"{error}. {_remedy(error)}".replace(".. ", ". "))
         except KeyboardInterrupt as interrupt:
@@ -69,6 +67,15 @@ def _guarded(run: Callable[..., None]) -> Callable[..., None]:
             _report_bug(traceback.format_exc())
 
     return command
+
+
+def _placed(error: QzooError, name: object) -> QzooError:
+    """Returns an error about a name in a recipe with file and line; the recipe is looked up only then."""
+    if not isinstance(error, UnknownNameError) or error.field is None:
+        return error
+    from qzoo.zoo.finding import placed_by
+
+    return placed_by(error, name)
 
 
 def _remedy(error: OSError) -> str:

@@ -11,7 +11,6 @@ from qzoo.cli.terminal.console import fail, stdout
 from qzoo.files import write_text
 
 
-
 def run(
     name: Annotated[str, typer.Argument(help="A model of a library: `timm/resnet18`, `torchvision/resnet18`.")],
     output: Annotated[

@@ -11,7 +11,6 @@ from qzoo.cli.terminal.console import labelled, stdout
 from qzoo.errors import shown
 
 
-
 def run(
     repo: Annotated[str, typer.Argument(help="OWNER/REPO or OWNER/REPO@REVISION.")],
     output: Annotated[

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from qzoo.commands.release.push import Pushed
 
 
-
 def run(
     name: Annotated[str, typer.Argument(help="A variant, or a recipe file with one: my.yaml:int8.")],
     repo: Annotated[str, typer.Argument(help="OWNER/REPO; created if need be.")],

@@ -13,7 +13,6 @@ from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, Eval
 from qzoo.errors import UnknownNameError, did_you_mean
 
 
-
 def run(
     name: Annotated[str, typer.Argument(help="A base, a variant, or a recipe file.")] = "resnet8_digits",
     data: Data = None,

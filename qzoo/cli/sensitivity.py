@@ -10,7 +10,6 @@ import typer
 
 from qzoo.cli.terminal.console import check_target, fail, stdout, write_json
 from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, EvalImages, Json, Workers
-from qzoo.zoo.finding import find_variant
 
 if TYPE_CHECKING:
     from qzoo.results.sensitivity import SensitivityReport
@@ -51,12 +50,13 @@ def run(
     from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.sensitivity import sensitivity_named
     from qzoo.commands.settings import Settings
+    from qzoo.zoo.finding import find
 
     check_target(json_file)
     _check_chart(chart)
-    entry, variant = find_variant(name)
+    zoo_model = find(name)
     settings = Settings(data, calib_images, eval_images, batch_size, device, workers)
-    report = sensitivity_named(entry, variant, settings, ranges=ranges, mend=mend, progress=bar)
+    report = sensitivity_named(zoo_model, settings, ranges=ranges, mend=mend, progress=bar)
     if json_file:
         write_json(report.to_json(), json_file)
     if chart:
@@ -64,12 +64,12 @@ def run(
 
         sensitivity_chart(report, chart, top)
     if json_file != "-":
-        _print(report, variant, top)
+        _print(report, zoo_model.variant, top)
         if chart:
             stdout.print(f"\nchart: {chart}", highlight=False, soft_wrap=True)
 
 
-def _print(report: SensitivityReport, variant: str, top: int) -> None:
+def _print(report: SensitivityReport, variant: str | None, top: int) -> None:
     from qzoo.report.sensitivity_table import sensitivity_table
 
     for part in sensitivity_table(report, top):

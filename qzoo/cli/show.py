@@ -9,8 +9,6 @@ import typer
 from qzoo.cli.terminal.console import labelled, stdout, write_json
 from qzoo.cli.terminal.options import Json
 from qzoo.errors import shown
-from qzoo.schema.resolve import resolve
-from qzoo.zoo.finding import find
 
 LONGEST_RULE = 2_000
 
@@ -30,16 +28,18 @@ def run(
 
     from qzoo.schema.finetune import schedule_rows
     from qzoo.schema.loading import dump_yaml
+    from qzoo.zoo.finding import find
 
-    entry, variant = find(name)
-    if variant is None:
+    zoo_model = find(name)
+    entry = zoo_model.entry
+    if zoo_model.variant is None:
         if json_file:
             write_json(entry.recipe.model_dump_json(by_alias=True, exclude_none=True, indent=2), json_file)
         else:
             stdout.print(labelled(f"# {shown(entry.path)}", "dim", ""))
             stdout.print(Syntax(dump_yaml(entry.recipe), "yaml", background_color="default"))
         return
-    resolved = resolve(entry, variant)
+    resolved = zoo_model.resolved
     if json_file:
         write_json(resolved.to_json(), json_file)
         return
@@ -59,4 +59,4 @@ def run(
         stdout.print(f"training     {words}", soft_wrap=True)
     for claim in resolved.published:
         stdout.print(f"published    {shown(claim)}  ({shown(claim.source)})", soft_wrap=True)
-    stdout.print(f"\nEvery quantizer with the rule that decided it: qzoo explain {entry.address(variant)}")
+    stdout.print(f"\nEvery quantizer with the rule that decided it: qzoo explain {zoo_model.address}")

@@ -10,7 +10,6 @@ import typer
 from qzoo.cli.terminal.console import stdout
 
 
-
 def run(
     histograms: Annotated[Path, typer.Argument(help="A file that `qzoo calibrate` wrote.")],
     method: Annotated[

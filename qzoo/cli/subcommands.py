@@ -97,7 +97,7 @@ def group_of(guard: Callable[[Run], Run]) -> type[TyperGroup]:
         def __init__(self, **options: Any) -> None:
             super().__init__(**options | {"commands": {name: Subcommand(name, guard) for name in SUBCOMMANDS}})
 
-        def format_commands(self, ctx: typer.Context, formatter: Any) -> None:
+        def format_commands(self, ctx: Any, formatter: Any) -> None:
             for title, entries in SECTIONS.items():
                 with formatter.section(title):
                     formatter.write_dl([(name, entry.summary) for name, entry in entries.items()])

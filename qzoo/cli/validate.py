@@ -19,6 +19,7 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.percentiles import UnlikelyPercentileWarning, warn_of_unlikely
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.schema.sources import OwnFile
 from qzoo.schema.yaml_source import read_yaml
 from qzoo.zoo.finding import find, placed
 
@@ -64,7 +65,7 @@ def run(
     """  # noqa: D412
     check_target(json_file)
     found = []
-    for name in names or [entry.name for entry in Catalog.load().entries]:
+    for name in names or Catalog.load().recipes:
         found.append(_validated(name, schema_only))
         if json_file != "-":
             _print(found[-1])
@@ -72,6 +73,8 @@ def run(
         write_json(json.dumps([one.facts() for one in found], indent=1), json_file)
     if any(one.errors for one in found):
         raise typer.Exit(2)
+    if not names:
+        _ = Catalog.load().entries  # which refuses two recipes that share a name
 
 
 def _print(one: Validated) -> None:
@@ -105,7 +108,7 @@ def _errors(found: Validated, name: str, schema_only: bool) -> Iterator[QzooErro
 
 def _all_errors(found: Validated, name: str, schema_only: bool) -> Iterator[QzooError]:
     try:
-        entry = find(name)[0]
+        entry = find(name).entry
     except QzooError as error:
         yield error
         yield from () if schema_only else _errors_of_names(name)
@@ -141,7 +144,7 @@ def _errors_of_names(name: str) -> Iterator[QzooError]:
         )
     except (QzooError, ValueError):
         return  # what is wrong with it is said already
-    entry = replace(RecipeEntry.from_recipe(recipe, path.stem), path=path, lines=lines)
+    entry = replace(RecipeEntry.from_recipe(recipe, path.stem), source=OwnFile(path), lines=lines)
     yield from _errors_of(entry, "any", _checks(entry))
 
 

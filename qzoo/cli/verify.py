@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from qzoo.commands.verify import Verified
 
 
-
 def run(
     name: Annotated[str, typer.Argument(help="A variant, a recipe file with one, hf-hub:OWNER/REPO, or a folder.")],
     data: Data = None,

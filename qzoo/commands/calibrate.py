@@ -16,11 +16,10 @@ from qzoo.errors import RecipeError
 from qzoo.files import require_writable
 from qzoo.models.bases import create_base
 from qzoo.quant.ranges import quantizers
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.progress import Progress, silent
 from qzoo.weights.ranges import SUFFIX
-from qzoo.zoo.pretrained import check_published, warn_of_unpinned
+from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
+from qzoo.zoo.zoo_model import ZooModel
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,7 @@ class Calibrated:
 
 
 def calibrate_variants(
-    entry: RecipeEntry,
-    variants: Sequence[str] = (),
+    variants: Sequence[ZooModel],
     settings: Settings | None = None,
     *,
     output: Path | None = None,
@@ -58,8 +56,7 @@ def calibrate_variants(
     """Calibrates variants as their recipe says, all in one pass over the images, and writes the ranges of each.
 
     Args:
-        entry: the recipe.
-        variants: some of its variants; default: all that calibration alone makes.
+        variants: of one recipe.
         settings: data, device, and what to change of what the recipe says.
         output: a ranges file for one variant, or a folder for several; default: in qzoo's cache, where
             `create(..., pretrained=True)` finds them.
@@ -75,38 +72,38 @@ def calibrate_variants(
         UnsupportedError: the device can't be used.
         PeerError: another process of the same run failed.
     """
-    if entry.published_name is not None and output is None:
-        raise RecipeError(f"{entry.published_name} has ranges of its own. Say where those of this run go: -o FOLDER.")
+    if variants[0].entry.source.has_own_artifacts and output is None:
+        raise RecipeError(f"{variants[0].address} has ranges of its own. Say where those of this run go: -o FOLDER.")
     settings = settings or Settings()
-    chosen = [resolve(entry, name) for name in variants or calibratable(entry)]
-    paths = [_target(output, variant.name, len(chosen)) for variant in chosen]
+    paths = [_target(output, variant.name, len(variants)) for variant in variants]
     with failing_together():
-        for variant in chosen:
-            check_published(entry, variant)
-        warn_of_unpinned(entry)
+        for variant in variants:
+            check_hub_model(variant)
+        warn_of_unpinned(variants[0])
         if rank() == 0:
             require_writable(paths[0].parent)
-        float_model = create_base(entry.recipe.base, pretrained=True).to(usable_device(settings.device))
-        shared = SharedCalibration(float_model, chosen, settings, progress, keep_histograms=histograms)
-        made = [_calibrate_one(shared, entry, variant, path) for variant, path in zip(chosen, paths, strict=True)]
+        float_model = create_base(variants[0].base, pretrained=True).to(usable_device(settings.device))
+        shared = SharedCalibration(
+            float_model, [variant.resolved for variant in variants], settings, progress, keep_histograms=histograms
+        )
+        made = [_calibrate_one(shared, variant, path) for variant, path in zip(variants, paths, strict=True)]
         meet()  # in any process the files are there when this returns
     return [one for one in made if one is not None]
 
 
-def calibratable(entry: RecipeEntry) -> list[str]:
-    """Returns the variants that calibration alone makes, without training."""
-    resolved = [resolve(entry, name) for name in entry.variants]
-    return [variant.variant for variant in resolved if variant.finetune is None]
+def calibratable(zoo_model: ZooModel) -> list[ZooModel]:
+    """Returns a variant alone, and of a base all variants that calibration alone makes, without training."""
+    if zoo_model.variant is not None:
+        return [zoo_model]
+    return [variant for variant in zoo_model.variants if variant.resolved.finetune is None]
 
 
-def _calibrate_one(
-    shared: SharedCalibration, entry: RecipeEntry, variant: ResolvedVariant, path: Path
-) -> Calibrated | None:
+def _calibrate_one(shared: SharedCalibration, variant: ZooModel, path: Path) -> Calibrated | None:
     start = time.perf_counter()
-    model, images = shared.calibrated(variant)
+    model, images = shared.calibrated(variant.resolved)
     if rank() > 0:
         return None
-    kept = keep_calibration(path, shared, entry, variant, model)
+    kept = keep_calibration(path, shared, variant, model)
     seconds = time.perf_counter() - start
     return Calibrated(variant.name, path, kept, len(images), len(quantizers(model)), seconds, images.short)
 

@@ -17,8 +17,7 @@ from qzoo.models.quantize import quantize_in_place
 from qzoo.receipts.make import Receipts
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.runtimes.runtime import RuntimeModel
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.export import export
 from qzoo.tasks.images import Images, calibration_images, evaluation_images
@@ -28,11 +27,11 @@ from qzoo.weights.artifact import is_kind
 from qzoo.weights.kinds import MODEL
 from qzoo.weights.receipt import save_receipt
 from qzoo.zoo.pretrained import create_pretrained, whole_model
+from qzoo.zoo.zoo_model import ZooModel
 
 
 def evaluate_named(
-    entry: RecipeEntry,
-    variant: str | None,
+    zoo_model: ZooModel,
     settings: Settings | None = None,
     *,
     ranges: Path | None = None,
@@ -44,8 +43,7 @@ def evaluate_named(
     """Returns the accuracy of a float base, or of a variant with the ranges found for it.
 
     Args:
-        entry: the recipe.
-        variant: one of its variants, or None for the float base.
+        zoo_model: a variant, or the float base.
         settings: data, device, number of images.
         ranges: a ranges file; default: what `create(..., pretrained=True)` would take.
         receipt: a file that gets the predictions of float and quantized model, which takes evaluating both.
@@ -59,40 +57,38 @@ def evaluate_named(
         PeerError: another process of the same run failed.
     """
     settings = settings or Settings()
-    if variant is None and (ranges or receipt):
-        known, lacks = ", ".join(entry.variants), "ranges" if ranges else "receipt"
-        raise UnknownNameError(f"'{entry.name}' is the float base, which has no {lacks}. Name a variant: {known}.")
+    if zoo_model.variant is None and (ranges or receipt):
+        known, lacks = ", ".join(zoo_model.entry.variants), "ranges" if ranges else "receipt"
+        raise UnknownNameError(f"'{zoo_model.name}' is the float base, which has no {lacks}. Name a variant: {known}.")
     if runtime is None and reduce_range:
         raise UnsupportedError("--reduce-range is for integer kernels of a runtime's CPU: name one with --runtime.")
     if runtime is not None:
-        _check_runtime(entry, variant, settings, runtime)
+        _check_runtime(zoo_model, settings, runtime)
         if receipt is not None:
             raise UnsupportedError("--receipt holds the predictions of the variant itself. Leave out --runtime.")
     with failing_together():
-        model = _model(entry, variant, ranges)
-        images = _images(entry, settings)
+        model = _model(zoo_model, ranges)
+        images = _images(zoo_model, settings)
         if runtime is not None:
-            model = _exported(model, runtime, _seen(entry, variant, settings) if reduce_range else None, progress)
+            model = _exported(model, runtime, _seen(zoo_model, settings) if reduce_range else None, progress)
         model = model.to(usable_device(settings.device))
         result = evaluate_images(model, images, progress=progress)
         if receipt is not None:
-            _write_receipt(entry, model, images, result, settings, receipt, progress)
+            _write_receipt(zoo_model, model, images, result, settings, receipt, progress)
         return result
 
 
-def _check_runtime(entry: RecipeEntry, variant: str | None, settings: Settings, runtime: str) -> None:
+def _check_runtime(zoo_model: ZooModel, settings: Settings, runtime: str) -> None:
     runnable_runtime(runtime)
-    if variant is None:
-        raise UnknownNameError(
-            f"'{entry.name}' is the float base; a runtime gets a variant. Name one: {', '.join(entry.variants)}."
-        )
+    if zoo_model.variant is None:
+        known = ", ".join(zoo_model.entry.variants)
+        raise UnknownNameError(f"'{zoo_model.name}' is the float base; a runtime gets a variant. Name one: {known}.")
     if settings.device != "cpu":
         raise UnsupportedError(f"--runtime {runtime} decides itself what it runs on. Leave out --device.")
 
 
-def _seen(entry: RecipeEntry, variant: str | None, settings: Settings) -> Images:
-    resolved = resolve(entry, str(variant))
-    return calibration_images(resolved.base, resolved.dataset, resolved.calibration, settings.data)
+def _seen(zoo_model: ZooModel, settings: Settings) -> Images:
+    return calibration_images(zoo_model.base, zoo_model.dataset, zoo_model.resolved.calibration, settings.data)
 
 
 def _exported(model: nn.Module, runtime: str, seen: Images | None, progress: Progress) -> nn.Module:
@@ -102,7 +98,7 @@ def _exported(model: nn.Module, runtime: str, seen: Images | None, progress: Pro
         return RuntimeModel(runnable_runtime(runtime).session(file, torch.get_num_threads(), True))
 
 
-def measure_receipt(entry: RecipeEntry, model: nn.Module, settings: Settings, path: Path, progress: Progress) -> None:
+def measure_receipt(zoo_model: ZooModel, model: nn.Module, settings: Settings, path: Path, progress: Progress) -> None:
     """Writes the receipt of a model that was made from a recipe's base.
 
     Raises:
@@ -110,25 +106,25 @@ def measure_receipt(entry: RecipeEntry, model: nn.Module, settings: Settings, pa
     """
     with failing_together():
         model = model.to(usable_device(settings.device))
-        images = _images(entry, settings)
+        images = _images(zoo_model, settings)
         result = evaluate_images(model, images, progress=progress)
-        _write_receipt(entry, model, images, result, settings, path, progress)
+        _write_receipt(zoo_model, model, images, result, settings, path, progress)
 
 
 def _write_receipt(
-    entry: RecipeEntry, model: nn.Module, images: Images, result: Evaluation, settings: Settings, path: Path,
+    zoo_model: ZooModel, model: nn.Module, images: Images, result: Evaluation, settings: Settings, path: Path,
     progress: Progress,
 ) -> None:  # fmt: skip
-    float_model = create_base(entry.recipe.base, pretrained=True).to(usable_device(settings.device))
+    float_model = create_base(zoo_model.base, pretrained=True).to(usable_device(settings.device))
     baseline = evaluate_images(float_model, images, progress=progress, what="evaluating float")
     receipts = Receipts(float_model, images, baseline, settings.device, progress)
     if rank() == 0:
         save_receipt(path, receipts.of(model, result))
 
 
-def _images(entry: RecipeEntry, settings: Settings) -> Images:
+def _images(zoo_model: ZooModel, settings: Settings) -> Images:
     return evaluation_images(
-        entry.recipe.base, entry.recipe.dataset, settings.data,
+        zoo_model.base, zoo_model.dataset, settings.data,
         images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
     )  # fmt: skip
 
@@ -147,8 +143,7 @@ def quantized_model(variant: ResolvedVariant, ranges: Path) -> nn.Module:
     return load(model, ranges)
 
 
-def _model(entry: RecipeEntry, variant: str | None, ranges: Path | None) -> nn.Module:
-    if variant is None:
-        return create_base(entry.recipe.base, pretrained=True)
-    resolved = resolve(entry, variant)
-    return create_pretrained(entry, resolved, {}) if ranges is None else quantized_model(resolved, ranges)
+def _model(zoo_model: ZooModel, ranges: Path | None) -> nn.Module:
+    if zoo_model.variant is None:
+        return create_base(zoo_model.base, pretrained=True)
+    return create_pretrained(zoo_model) if ranges is None else quantized_model(zoo_model.resolved, ranges)

@@ -8,27 +8,25 @@ from qzoo.commands.evaluate import quantized_model
 from qzoo.errors import DataError
 from qzoo.results.export import ExportReport, Rest
 from qzoo.runtimes.registry import runtime_named
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.resolve import resolve
 from qzoo.tasks.export import export
 from qzoo.tasks.images import Images, calibration_images, evaluation_images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.zoo.pretrained import create_pretrained
+from qzoo.zoo.zoo_model import ZooModel
 
 COMPARED = 32
 """Images that a runtime is compared on, unless told otherwise."""
 
 
 def export_named(
-    entry: RecipeEntry, variant: str, path: Path, runtime: str, *, data: Path | None = None, images: int = COMPARED,
+    zoo_model: ZooModel, path: Path, runtime: str, *, data: Path | None = None, images: int = COMPARED,
     ranges: Path | None = None, dynamic: bool = True, adapt: bool = False, reduce_range: bool = False,
     rest: Rest = "fp32", int4: bool = False, progress: Progress = silent,
 ) -> tuple[ExportReport, str | None]:  # fmt: skip
     """Exports a variant; see `export`.
 
     Args:
-        entry: the recipe.
-        variant: one of its variants.
+        zoo_model: a variant.
         path: of the ONNX file.
         runtime: its name.
         data: the folder that `--data` names.
@@ -46,10 +44,10 @@ def export_named(
         The report, and why nothing was compared, if nothing was.
     """
     runtime_named(runtime)
-    resolved = resolve(entry, variant)
-    compared, reason = images_to_compare(entry, data, images)
+    resolved = zoo_model.resolved
+    compared, reason = images_to_compare(zoo_model, data, images)
     seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if adapt else None
-    model = create_pretrained(entry, resolved, {}) if ranges is None else quantized_model(resolved, ranges)
+    model = create_pretrained(zoo_model) if ranges is None else quantized_model(resolved, ranges)
     report = export(
         model, path, runtime, images=compared, dynamic=dynamic, adapt_on=seen, reduce_range=reduce_range,
         rest=rest, int4=int4, progress=progress,
@@ -57,14 +55,14 @@ def export_named(
     return report, reason
 
 
-def fitting_variants(entry: RecipeEntry, scheme: str) -> list[str]:
-    """Returns the full names of a recipe's variants that start from a scheme."""
-    schemes = {name: variant.scheme for name, variant in entry.recipe.variants.items()}
-    return [f"{entry.name}_{name}" for name, used in schemes.items() if used == scheme]
+def fitting_variants(zoo_model: ZooModel, scheme: str) -> list[str]:
+    """Returns the full names of the variants of its recipe that start from a scheme."""
+    written = zoo_model.entry.recipe.variants
+    return [one.name for one in zoo_model.variants if written[str(one.variant)].scheme == scheme]
 
 
 def images_to_compare(
-    entry: RecipeEntry, data: Path | None, images: int = COMPARED
+    zoo_model: ZooModel, data: Path | None, images: int = COMPARED
 ) -> tuple[Images | None, str | None]:
     """Returns a seeded sample of the images that accuracy is measured on; or None, and why there are none.
 
@@ -74,7 +72,7 @@ def images_to_compare(
     if images == 0:
         return None, "no images were asked for"
     try:
-        return evaluation_images(entry.recipe.base, entry.recipe.dataset, data, images=images), None
+        return evaluation_images(zoo_model.base, zoo_model.dataset, data, images=images), None
     except DataError as error:
         if data is not None:
             raise

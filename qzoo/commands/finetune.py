@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,26 +13,26 @@ from qzoo.commands.settings import Settings, usable_device
 from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.commands.train_variant import Finetuned, images_to_train_on, run_folder, train_variant
 from qzoo.distributed import failing_together, rank
-from qzoo.errors import RecipeError
+from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
 from qzoo.files import require_writable
 from qzoo.models.bases import create_base
 from qzoo.receipts.make import Receipts
-from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.recipe import Variant
-from qzoo.schema.resolve import resolve
+from qzoo.schema.yaml_source import parse_yaml
 from qzoo.tasks.evaluate import evaluate_images
 from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_run import Run
-from qzoo.zoo.pretrained import check_published, warn_of_unpinned
+from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
+from qzoo.zoo.zoo_model import ZooModel
 
 TUNED = "tuned"
 """Ends the name of a variant that was trained otherwise than its recipe says."""
 
 
-def trained_entry(entry: RecipeEntry, variant: str, changes: Mapping[str, Any]) -> tuple[RecipeEntry, str]:
-    """Returns the recipe and the variant that a training is of.
+def tuned(zoo_model: ZooModel, changes: Mapping[str, Any]) -> ZooModel:
+    """Returns the variant that a training is of.
 
     That is the variant itself where it says how it is trained and nothing is changed; else a new one, `int8_tuned`,
     which says so, since it is another model.
@@ -40,12 +40,12 @@ def trained_entry(entry: RecipeEntry, variant: str, changes: Mapping[str, Any]) 
     Raises:
         RecipeError: the variant does not say how it is trained, and the changes do not either; or a value is wrong.
     """
-    said = resolve(entry, variant).finetune
+    said, variant = zoo_model.resolved.finetune, str(zoo_model.variant)
     if said is not None and not changes:
-        return entry, variant
+        return zoo_model
     if said is None and not {"epochs", "lr"} <= changes.keys():
         raise RecipeError(
-            f"{entry.name}_{variant} does not say how it is trained. Say at least --epochs and --lr, such as "
+            f"{zoo_model.name} does not say how it is trained. Say at least --epochs and --lr, such as "
             f"--epochs 1 --lr 1e-4; or write a `finetune` block into the recipe."
         )
     content = {} if said is None else said.model_dump(exclude_unset=True)
@@ -57,16 +57,17 @@ def trained_entry(entry: RecipeEntry, variant: str, changes: Mapping[str, Any]) 
         given = f" (given: {first['input']})" if isinstance(first["input"], str | int | float) else ""
         raise RecipeError(f"{place}: {str(first['msg']).removeprefix('Value error, ')}{given}.") from error
     if spec == said:
-        return entry, variant
-    name = f"{variant.removesuffix(f'_{TUNED}')}_{TUNED}"
+        return zoo_model
+    entry, name = zoo_model.entry, f"{variant.removesuffix(f'_{TUNED}')}_{TUNED}"
     if name == variant:
-        return entry.with_variant(name, entry.recipe.variants[name].model_copy(update={"finetune": spec})), name
-    return entry.with_variant(name, Variant.model_validate({"from": variant, "finetune": spec})), name
+        written = entry.recipe.variants[name].model_copy(update={"finetune": spec})
+    else:
+        written = Variant.model_validate({"from": variant, "finetune": spec})
+    return ZooModel(entry.with_variant(name, written), name)
 
 
 def finetune_named(
-    entry: RecipeEntry,
-    variant: str,
+    zoo_model: ZooModel,
     settings: Settings | None = None,
     *,
     changes: Mapping[str, Any] | None = None,
@@ -77,8 +78,7 @@ def finetune_named(
     """Calibrates a variant, trains it by its `finetune` block, evaluates it, and keeps what comes of it.
 
     Args:
-        entry: the recipe.
-        variant: one of its variants.
+        zoo_model: a variant.
         settings: data, device, number of images to calibrate and to evaluate on.
         changes: fields of the schedule that are not as the recipe says.
         train_images: how many to train on, a seeded sample; default all.
@@ -92,17 +92,17 @@ def finetune_named(
         PeerError: another process of the same run failed.
     """
     settings = settings or Settings()
-    entry, name = trained_entry(entry, variant, changes or {})
-    as_said = name == variant and train_images is None and settings.calib_images is None
-    resolved = resolve(entry, name)
+    variant = tuned(zoo_model, changes or {})
+    as_said = variant is zoo_model and train_images is None and settings.calib_images is None
+    resolved = variant.resolved
     with failing_together():
         if rank() == 0:
             require_writable((run and run.folder) or run_folder(resolved.name))
-            if as_said and entry.is_known:
+            if as_said and variant.entry.source.in_catalog:
                 require_writable(environment.artifacts())
         images = images_to_train_on(resolved, settings, train_images)
-        check_published(entry, resolved)
-        warn_of_unpinned(entry)
+        check_hub_model(variant)
+        warn_of_unpinned(variant)
         float_model = create_base(resolved.base, pretrained=True).to(usable_device(settings.device))
         shared = SharedCalibration(float_model, [resolved], settings, progress)
         judged = evaluation_images(
@@ -112,4 +112,40 @@ def finetune_named(
         baseline = evaluate_images(float_model, judged, progress=progress, what="evaluating float")
         made = train_variant(shared, resolved, images, judged, run=run, progress=progress)
         receipts = Receipts(float_model, judged, baseline, settings.device, progress)
-        return made, keep_trained(entry, made, receipts, by_name=as_said)
+        return made, keep_trained(variant, made, receipts, by_name=as_said)
+
+
+def parse_changes(given: Sequence[str]) -> dict[str, Any]:
+    """Returns the fields that are set, by name; the values are read as YAML, and checked when they are used.
+
+    Raises:
+        UnknownNameError: a field has no such name; with the nearest.
+        RecipeError: there is no `=`, or the value is no YAML.
+
+    Example:
+        >>> parse_changes(["schedule=cosine", "ema=0.99", "distill={temperature: 2}"])
+        {'schedule': 'cosine', 'ema': 0.99, 'distill': {'temperature': 2}}
+    """
+    changes = {}
+    for text in given:
+        field, sign, value = (part.strip() for part in text.partition("="))
+        if not sign:
+            raise RecipeError(f"--set {text}: expected FIELD=VALUE, such as --set schedule=cosine.")
+        if field not in FinetuneSpec.model_fields:
+            raise UnknownNameError(f"--set {text}: {_no_field(field, value)}")
+        changes[field] = _value(text, value)
+    return changes
+
+
+def _no_field(field: str, value: str) -> str:
+    block, _, inner = field.partition(".")
+    if inner and block in FinetuneSpec.model_fields:
+        return f"the fields of `{block}` are given together: --set '{block}={{{inner}: {value}}}'."
+    return f"a schedule has no field '{field}'. {did_you_mean(field, FinetuneSpec.model_fields)}"
+
+
+def _value(text: str, value: str) -> Any:
+    try:
+        return parse_yaml(value, "the value")[0]
+    except RecipeError as error:
+        raise RecipeError(f"--set {text}: the value is no YAML. Write it as in a recipe: --set ema=0.99.") from error

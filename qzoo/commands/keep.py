@@ -16,13 +16,12 @@ from qzoo.files import replacing, write_text
 from qzoo.models.bases import identity
 from qzoo.models.whole_model import save_whole
 from qzoo.receipts.make import Receipts
-from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.loading import dump_yaml
-from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.saving import save
 from qzoo.weights.histograms import HistogramsInfo, save_histograms
 from qzoo.weights.kinds import HISTOGRAMS, MODEL, RECEIPT, TRAINING, beside_recipe
 from qzoo.weights.receipt import save_receipt
+from qzoo.zoo.zoo_model import ZooModel
 
 
 def histograms_path(ranges: Path) -> Path:
@@ -35,30 +34,28 @@ def histograms_path(ranges: Path) -> Path:
     return ranges.with_name(ranges.name.removesuffix(".safetensors").removesuffix(".ranges") + HISTOGRAMS.suffix)
 
 
-def keep_calibration(
-    path: Path, shared: SharedCalibration, entry: RecipeEntry, variant: ResolvedVariant, model: nn.Module
-) -> Path | None:
+def keep_calibration(path: Path, shared: SharedCalibration, zoo_model: ZooModel, model: nn.Module) -> Path | None:
     """Writes the ranges of a calibrated variant, and beside them its histograms, if these were kept.
 
     Args:
         path: of the ranges file; replaced in one step.
         shared: the calibration that made the model.
-        entry: the variant's recipe.
-        variant: resolved.
+        zoo_model: the variant.
         model: calibrated.
 
     Returns:
         The path of the histograms.
     """
+    variant = zoo_model.resolved
     images = shared.images_of(variant)
     sha256 = images.digest()
     save(model, path, images=len(images), sample_sha256=sha256)
     if not shared.keep_histograms:
         return None
     info = HistogramsInfo(
-        base=entry.name,
+        base=zoo_model.entry.name,
         variant=variant.variant,
-        recipe=dump_yaml(entry.self_contained(variant.variant)),
+        recipe=dump_yaml(zoo_model.entry.self_contained(variant.variant)),
         binning=variant.calibration.binning,
         calibration_images=len(images),
         calibration_sha256=sha256,
@@ -81,28 +78,29 @@ class Kept:
     address: str
 
 
-def keep_trained(entry: RecipeEntry, made: Finetuned, receipts: Receipts, *, by_name: bool) -> Kept:
+def keep_trained(zoo_model: ZooModel, made: Finetuned, receipts: Receipts, *, by_name: bool) -> Kept:
     """Writes what a training made into the folder of its run.
 
     The folder holds the recipe, which needs no other file, and beside it what `qzoo.create(RECIPE, pretrained=True)`
     and `qzoo push RECIPE:VARIANT` look for; `training.csv` and `training.png` show the curve.
 
     Args:
-        entry: the recipe.
+        zoo_model: the variant.
         made: the training.
         receipts: of the images that the model was evaluated on.
         by_name: the variant was trained as its recipe says, so that its name alone may find it on this machine.
     """
     if rank() > 0:
-        return Kept(made.folder, made.variant.name)
-    name, recipe = made.variant.name, made.folder / f"{entry.name}.yaml"
+        return Kept(made.folder, zoo_model.name)
+    name, entry = zoo_model.name, zoo_model.entry
+    recipe = made.folder / f"{entry.name}.yaml"
     write_text(recipe, dump_yaml(entry.self_contained(made.variant.variant)))
     folder = made.folder / "artifacts"
     # Not packed: whoever trains on needs the weights between the steps of the grid.
     save_whole(made.model, folder / f"{name}{MODEL.suffix}", packed=False)
     save_receipt(folder / f"{name}{RECEIPT.suffix}", receipts.of(made.model, made.evaluation))
     write_text(folder / f"{name}{TRAINING.suffix}", made.report.model_dump_json(indent=1) + "\n")
-    if not by_name or not entry.is_known:
+    if not by_name or not entry.source.in_catalog:
         return Kept(made.folder, f"{recipe}:{made.variant.variant}")
     for kind in (MODEL, RECEIPT, TRAINING):
         _copy(folder / f"{name}{kind.suffix}", environment.artifacts() / f"{name}{kind.suffix}")

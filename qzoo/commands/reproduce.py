@@ -21,9 +21,8 @@ from qzoo.models.bases import create_base
 from qzoo.receipts.make import Receipts
 from qzoo.results.report import CalibrationReport, Report, ReportRow
 from qzoo.results.training import TrainingReport
-from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.published import Claim
-from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
+from qzoo.schema.resolve import recipe_digest
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.images import evaluation_images, is_complete
 from qzoo.tasks.machine import environment
@@ -33,7 +32,8 @@ from qzoo.tasks.training_run import Run
 from qzoo.weights.kinds import RANGES, RECEIPT
 from qzoo.weights.receipt import save_receipt
 from qzoo.zoo.finding import find
-from qzoo.zoo.pretrained import check_published, warn_of_unpinned
+from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
+from qzoo.zoo.zoo_model import ZooModel
 
 Stage = Literal["ptq", "qat", "all"]
 STAGES: tuple[Stage, ...] = ("ptq", "qat", "all")
@@ -78,11 +78,12 @@ def reproduce(
         >>> [row.variant for row in report.rows]
         ['float', 'int8']
     """
-    entry, variant = find(str(name))
+    zoo_model = find(name)
+    base, known = zoo_model.entry.name, zoo_model.entry.variants
     named = [only] if isinstance(only, str) else only
-    named = [name.removeprefix(f"{entry.name}_") if name not in entry.variants else name for name in named]
-    named = named or ([variant] if variant else ())
-    variants, left_out = runnable(entry, named, stage)
+    named = [name.removeprefix(f"{base}_") if name not in known else name for name in named]
+    named = named or ([zoo_model.variant] if zoo_model.variant else ())
+    variants, left_out = runnable(zoo_model, named, stage)
     if named and left_out:
         reasons = ", ".join(f"{one} ({reason})" for one, reason in left_out.items())
         raise UnsupportedError(f"Not of the stage {stage}: {reasons}.")
@@ -90,28 +91,34 @@ def reproduce(
         changed = replace(settings or Settings(), **changes)
         if artifacts is not None and rank() == 0:
             require_writable(artifacts)
-        return _Run(entry, variants, changed, artifacts, run or Run(), progress).report(left_out)
+        return _Run(zoo_model, variants, changed, artifacts, run or Run(), progress).report(left_out)
 
 
 def runnable(
-    entry: RecipeEntry, only: Sequence[str] = (), stage: Stage = "ptq"
-) -> tuple[list[ResolvedVariant], dict[str, str]]:
+    zoo_model: ZooModel, only: Sequence[str] = (), stage: Stage = "ptq"
+) -> tuple[list[ZooModel], dict[str, str]]:
     """Returns the variants of a stage, and why each other one is left out.
+
+    Args:
+        zoo_model: a base, or one of its variants.
+        only: names of variants; default: all.
+        stage: see `reproduce`.
 
     Raises:
         UnknownNameError: there is no such stage.
     """
     if stage not in STAGES:
         raise UnknownNameError(f"Unknown stage '{stage}'. {did_you_mean(stage, STAGES)}")
-    chosen = [resolve(entry, name) for name in only or entry.variants]
-    reasons = {v.variant: reason for v in chosen if (reason := _reason_to_leave_out(v, stage))}
+    entry = zoo_model.entry
+    chosen = [ZooModel(entry, name) for name in only or entry.variants]
+    reasons = {str(one.variant): reason for one in chosen if (reason := _reason_to_leave_out(one, stage))}
     # Who asks for trained variants knows of the others; who asks for nothing may not know of the trained ones.
     left_out = {} if stage == "qat" and not only else reasons
     return [variant for variant in chosen if variant.variant not in reasons], left_out
 
 
-def _reason_to_leave_out(variant: ResolvedVariant, stage: Stage) -> str | None:
-    if variant.finetune is None:
+def _reason_to_leave_out(zoo_model: ZooModel, stage: Stage) -> str | None:
+    if zoo_model.resolved.finetune is None:
         return "needs no training: --stage ptq or all" if stage == "qat" else None
     return "needs training: --stage qat or all" if stage == "ptq" else None
 
@@ -130,24 +137,25 @@ class _Measured:
 
 class _Run:
     def __init__(
-        self, entry: RecipeEntry, variants: list[ResolvedVariant], settings: Settings, artifacts: Path | None,
+        self, zoo_model: ZooModel, variants: list[ZooModel], settings: Settings, artifacts: Path | None,
         run: Run, progress: Progress,
     ) -> None:  # fmt: skip
-        self.entry, self.variants, self.artifacts, self.run = entry, variants, artifacts, run
+        self.entry, self.variants, self.artifacts, self.run = zoo_model.entry, variants, artifacts, run
         self.trainings: dict[str, TrainingReport] = {}
         self.settings, self.progress = settings, progress
-        device, recipe = usable_device(settings.device), entry.recipe
+        device, recipe = usable_device(settings.device), self.entry.recipe
         self.images = evaluation_images(
             recipe.base, recipe.dataset, settings.data,
             images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
         )  # fmt: skip
-        self.to_train_on = {one.variant: images_to_train_on(one, settings) for one in variants if one.finetune}
+        resolved = [variant.resolved for variant in variants]
+        self.to_train_on = {one.variant: images_to_train_on(one, settings) for one in resolved if one.finetune}
         for variant in variants:
-            check_published(entry, variant)
-        warn_of_unpinned(entry)
+            check_hub_model(variant)
+        warn_of_unpinned(zoo_model)
         self.float_model = create_base(recipe.base, pretrained=True).to(device)
         keep = artifacts is not None
-        self.shared = SharedCalibration(self.float_model, variants, settings, progress, keep_histograms=keep)
+        self.shared = SharedCalibration(self.float_model, resolved, settings, progress, keep_histograms=keep)
 
     def report(self, left_out: dict[str, str]) -> Report:
         baseline = self._measure_float()
@@ -173,26 +181,28 @@ class _Run:
         result = self._evaluate(self.float_model, "float")
         return _Measured("float", "float", None, result, self.entry.recipe.published, result.seconds)
 
-    def _measure(self, variant: ResolvedVariant, receipts: Receipts) -> _Measured:
+    def _measure(self, zoo_model: ZooModel, receipts: Receipts) -> _Measured:
+        variant = zoo_model.resolved
         if variant.finetune is not None:
-            return self._measure_trained(variant, receipts)
+            return self._measure_trained(zoo_model, receipts)
         start = time.perf_counter()
         model, _ = self.shared.calibrated(variant)
         result = self._evaluate(model, variant.variant)
         seconds = time.perf_counter() - start
         if self.artifacts is not None and rank() == 0:
-            keep_calibration(self.artifacts / f"{variant.name}{RANGES.suffix}", self.shared, self.entry, variant, model)
+            keep_calibration(self.artifacts / f"{variant.name}{RANGES.suffix}", self.shared, zoo_model, model)
             save_receipt(self.artifacts / f"{variant.name}{RECEIPT.suffix}", receipts.of(model, result))
         return _Measured(variant.variant, "ptq", variant.method, result, variant.published, seconds)
 
-    def _measure_trained(self, variant: ResolvedVariant, receipts: Receipts) -> _Measured:
+    def _measure_trained(self, zoo_model: ZooModel, receipts: Receipts) -> _Measured:
+        variant = zoo_model.resolved
         start, folder = time.perf_counter(), self.run.folder
         run = replace(self.run, folder=folder / variant.name if folder else None)
         images = self.to_train_on[variant.variant]
         made = train_variant(self.shared, variant, images, self.images, run=run, progress=self.progress)
         self.trainings[variant.variant] = made.report
         seconds = time.perf_counter() - start
-        keep_trained(self.entry, made, receipts, by_name=self.settings.calib_images is None)
+        keep_trained(zoo_model, made, receipts, by_name=self.settings.calib_images is None)
         return _Measured(variant.variant, "qat", variant.method, made.evaluation, variant.published, seconds)
 
     def _evaluate(self, model: Any, what: str) -> Evaluation:
@@ -231,6 +241,6 @@ class _Run:
         if not self.shared.images:
             return None
         images = self.shared.images[0]
-        leak = any(variant.calibration.allow_leak for variant in self.variants)
+        leak = any(variant.resolved.calibration.allow_leak for variant in self.variants)
         short = any(one.short for one in self.shared.images)
         return CalibrationReport(images=len(images), sample_sha256=images.digest(), allow_leak=leak, short=short)

@@ -16,28 +16,21 @@ from qzoo.errors import UnsupportedError
 from qzoo.models.bases import create_base
 from qzoo.results.report import CalibrationReport
 from qzoo.results.sensitivity import SensitivityReport
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.resolve import ResolvedVariant, recipe_digest, resolve
+from qzoo.schema.resolve import ResolvedVariant, recipe_digest
 from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.sensitivity import sensitivity
 from qzoo.weights.kinds import RANGES
-from qzoo.zoo.pretrained import (
-    artifact_at_hand,
-    check_published,
-    create_pretrained,
-    create_with_ranges,
-    warn_of_unpinned,
-)
+from qzoo.zoo.pretrained import check_hub_model, create_pretrained, create_with_ranges, warn_of_unpinned
+from qzoo.zoo.zoo_model import ZooModel
 
 LARGE_IMAGES_BATCH = 8
 """What a batch leaves behind is kept, 30 to 100 MB an image of 224 pixels; small batches also fit the cache better."""
 
 
 def sensitivity_named(
-    entry: RecipeEntry,
-    variant: str,
+    zoo_model: ZooModel,
     settings: Settings | None = None,
     *,
     ranges: Path | None = None,
@@ -47,8 +40,7 @@ def sensitivity_named(
     """Returns the sensitivity of a variant's layers, with the ranges found for it or else calibrated for this.
 
     Args:
-        entry: the recipe.
-        variant: one of its variants.
+        zoo_model: a variant.
         settings: data, device, numbers of images.
         ranges: a ranges file; default: what `create(..., pretrained=True)` would take; if there is none, the model is
             calibrated as the recipe says, and its ranges are not kept.
@@ -60,11 +52,11 @@ def sensitivity_named(
         DataError: the dataset is missing or of the wrong kind.
         UnsupportedError: several processes run.
     """
-    settings, resolved = settings or Settings(), resolve(entry, variant)
+    settings, resolved = settings or Settings(), zoo_model.resolved
     if world_size() > 1:
         raise UnsupportedError(f"Sensitivity runs in one process, not in {world_size()}. Start it without torchrun.")
     images = _evaluation_images(resolved, settings)
-    model, calibration = _model(entry, resolved, settings, ranges, progress)
+    model, calibration = _model(zoo_model, settings, ranges, progress)
     model.to(usable_device(settings.device))
     report = sensitivity(model, images, mend=mend, progress=progress, count=len(images))
     return report.model_copy(
@@ -75,7 +67,7 @@ def sensitivity_named(
             "split": images.split.name,
             "complete": len(images) == len(images.split) and images.split.complete,
             "calibration": calibration,
-            "recipe_sha256": recipe_digest(entry),
+            "recipe_sha256": recipe_digest(zoo_model.entry),
             "environment": environment(settings.device),
         }
     )
@@ -92,25 +84,21 @@ def _evaluation_images(variant: ResolvedVariant, settings: Settings) -> Images:
 
 
 def _model(
-    entry: RecipeEntry, variant: ResolvedVariant, settings: Settings, ranges: Path | None, progress: Progress
+    zoo_model: ZooModel, settings: Settings, ranges: Path | None, progress: Progress
 ) -> tuple[nn.Module, CalibrationReport | None]:
-    if variant.finetune is not None:
-        return create_pretrained(entry, variant, {}), None
-    if ranges is not None or artifact_at_hand(entry, variant.name, RANGES) is not None:
-        return _with_ranges(entry, variant, ranges)
-    return _calibrated(entry, variant, settings, progress)
+    if zoo_model.resolved.finetune is not None:
+        return create_pretrained(zoo_model), None
+    if ranges is not None:
+        return quantized_model(zoo_model.resolved, ranges), None
+    if zoo_model.artifact_at_hand(RANGES) is not None:
+        return create_with_ranges(zoo_model), None
+    return _calibrated(zoo_model, settings, progress)
 
 
-def _with_ranges(entry: RecipeEntry, variant: ResolvedVariant, ranges: Path | None) -> tuple[nn.Module, None]:
-    made = create_with_ranges(entry, variant, {}) if ranges is None else quantized_model(variant, ranges)
-    return made, None
-
-
-def _calibrated(
-    entry: RecipeEntry, variant: ResolvedVariant, settings: Settings, progress: Progress
-) -> tuple[nn.Module, CalibrationReport]:
-    check_published(entry, variant)
-    warn_of_unpinned(entry)
+def _calibrated(zoo_model: ZooModel, settings: Settings, progress: Progress) -> tuple[nn.Module, CalibrationReport]:
+    check_hub_model(zoo_model)
+    warn_of_unpinned(zoo_model)
+    variant = zoo_model.resolved
     base = create_base(variant.base, pretrained=True).to(usable_device(settings.device))
     model, images = SharedCalibration(base, [variant], settings, progress).calibrated(variant)
     leak = variant.calibration.allow_leak

@@ -156,10 +156,9 @@ def _words(written: dict[str, Any]) -> list[str]:
 
 
 def _known(variant: ResolvedVariant, base: str) -> ResolvedVariant | None:
-    catalog = Catalog.load()
-    if base not in catalog.files:
+    entry = Catalog.load().recipes.get(base)
+    if entry is None:
         return None
-    entry, _ = catalog.find(base)
     resolved = (resolve(entry, name) for name in entry.variants)
     return next((one for one in resolved if one.digest == variant.digest), None)
 

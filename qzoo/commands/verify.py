@@ -18,16 +18,16 @@ from qzoo.receipts.compare import Exact, Usual, compare_exact, compare_usual
 from qzoo.receipts.make import exact_margins
 from qzoo.receipts.match import Chosen, find_images
 from qzoo.results.readable import Readable
-from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.references import SPLITS
-from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import evaluate_images
 from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.weights.kinds import RECEIPT
 from qzoo.weights.receipt import Receipt, load_receipt
-from qzoo.zoo.finding import find_variant
-from qzoo.zoo.pretrained import artifact_file, create_pretrained
+from qzoo.zoo.finding import find
+from qzoo.zoo.pretrained import create_pretrained
+from qzoo.zoo.zoo_model import ZooModel
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,7 +84,7 @@ def verify(
     """Recomputes predictions and compares them with a receipt, image by image. No labels are needed.
 
     Args:
-        name: a variant, a recipe file with one, or a published model: `hf-hub:owner/repo`, or a folder.
+        name: a variant, a recipe file with one, or a hub model: `hf-hub:owner/repo`, or a folder.
         settings: data, device, batch size.
         images: how many to check; default: all that the receipt and this machine have.
         receipt: a file; default: what lies beside the variant's ranges.
@@ -101,15 +101,15 @@ def verify(
         True
     """
     settings = settings or Settings()
-    entry, variant = find_variant(name)
-    resolved = resolve(entry, variant)
-    claim = load_receipt(_receipt_file(entry, resolved, Path(receipt) if receipt else None))
+    zoo_model = find(name)
+    resolved = zoo_model.resolved
+    claim = load_receipt(_receipt_file(zoo_model, Path(receipt) if receipt else None))
     _check(claim, resolved)
     if model is None:
-        model = create_pretrained(entry, resolved, {}) if ranges is None else quantized_model(resolved, Path(ranges))
+        model = create_pretrained(zoo_model) if ranges is None else quantized_model(resolved, Path(ranges))
     model = model.to(usable_device(settings.device))
     chosen = find_images(claim, _everything(resolved, settings), images, progress)
-    found = evaluate_images(model, chosen.images, progress=progress, what=f"verifying {variant}")
+    found = evaluate_images(model, chosen.images, progress=progress, what=f"verifying {resolved.variant}")
     usual = compare_usual(claim.quantized.at(chosen.rows), found.predicted)
     exact = _exact(model, claim.exact.quantized, chosen, progress, "in float64")
     if not exact.alarm:
@@ -130,12 +130,11 @@ def _everything(resolved: ResolvedVariant, settings: Settings) -> Images:
     )
 
 
-def _receipt_file(entry: RecipeEntry, resolved: ResolvedVariant, given: Path | None) -> Path:
-    path = given or artifact_file(entry, resolved.name, RECEIPT)
+def _receipt_file(zoo_model: ZooModel, given: Path | None) -> Path:
+    path = given or zoo_model.artifact(RECEIPT)
     if path is None:
-        data = "" if resolved.dataset == "digits" else " --data PATH"
-        command = f"qzoo evaluate {entry.address(resolved.variant)}{data} --receipt FILE"
-        raise WeightsError(f"There is no receipt for {resolved.name}. Give one with --receipt, or make one: {command}")
+        command = zoo_model.command("evaluate", "--receipt FILE")
+        raise WeightsError(f"There is no receipt for {zoo_model.name}. Give one with --receipt, or make one: {command}")
     return path
 
 

@@ -11,8 +11,7 @@ from qzoo.compat.fitting import Fit, by_numbers, short
 from qzoo.compat.foreign_keys import translate
 from qzoo.errors import QzooError
 from qzoo.models.outline import outline
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.resolve import resolve
+from qzoo.zoo.zoo_model import ZooModel
 
 MOST_RULES = 30
 """That a message gives."""
@@ -21,30 +20,31 @@ FEWER = {"residual": "none"}
 """What a rule says of a role, if not `{calibrator: max}` for a quantizer, and `false` for none."""
 
 
-def what_would_fit(entry: RecipeEntry, chosen: str, fit: Fit, fit_to: Callable[[nn.Module], Fit]) -> str:
+def what_would_fit(zoo_model: ZooModel, fit: Fit, fit_to: Callable[[nn.Module], Fit]) -> str:
     """Returns which other variants of a recipe have the quantizers of a state dict, or how one would be written.
 
     Args:
-        entry: the recipe.
-        chosen: the variant that does not fit.
+        zoo_model: the variant that does not fit.
         fit: how it does not.
         fit_to: how the state dict fits another model.
     """
     if fit.unusable:
         return "Calibrate again in the script that made it: these quantizers saw nothing, or nothing usable."
-    fitting = [name for name in entry.variants if name != chosen and _fits(entry, name, fit_to)]
+    others = [one for one in zoo_model.variants if one.variant != zoo_model.variant]
+    fitting = [one.address for one in others if _fits(one, fit_to)]
+    base = zoo_model.entry.name
     if fitting:
-        return f"What fits: --as {' or '.join(entry.address(name) for name in fitting[:3])}."
+        return f"What fits: --as {' or '.join(fitting[:3])}."
     if not fit.same_weights:
-        return f"Is it a checkpoint of {entry.name}? Its float weights are not of that model's names and shapes."
+        return f"Is it a checkpoint of {base}? Its float weights are not of that model's names and shapes."
     said = rules(fit)
     if not said:
         return "Its float weights fit. Calibrate these quantizers again in the script that made it, with the axis here."
     lines = "".join(f"\n  - {short(rule)}" for rule in said[:MOST_RULES])
     lines += f"\n  and {len(said) - MOST_RULES:,} more" if len(said) > MOST_RULES else ""
     return (
-        f"Its weights are those of a {entry.name}, its quantizers those of no variant. Leave keys out with "
-        f"--ignore 'GLOB', or write a variant from {chosen} with these rules:{lines}"
+        f"Its weights are those of a {base}, its quantizers those of no variant. Leave keys out with "
+        f"--ignore 'GLOB', or write a variant from {zoo_model.variant} with these rules:{lines}"
     )
 
 
@@ -70,8 +70,8 @@ def _places(ranges: Iterable[str]) -> list[tuple[str, str]]:
     return [(glob, role) for role, found in layers.items() for glob in by_numbers(found)]
 
 
-def _fits(entry: RecipeEntry, name: str, fit_to: Callable[[nn.Module], Fit]) -> bool:
+def _fits(zoo_model: ZooModel, fit_to: Callable[[nn.Module], Fit]) -> bool:
     try:
-        return fit_to(outline(resolve(entry, name))).fits
+        return fit_to(outline(zoo_model.resolved)).fits
     except QzooError:
         return False

@@ -17,12 +17,11 @@ from qzoo.errors import WeightsError, shown
 from qzoo.models.bases import base_digest, create_bare, create_base, weights_facts
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.whole_model import save_whole
-from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.saving import save
 from qzoo.weights.kinds import MODEL, RANGES
 from qzoo.weights.packages import read_package
-from qzoo.zoo.finding import find_variant
-from qzoo.zoo.pretrained import artifact_at_hand
+from qzoo.zoo.finding import find
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,8 @@ def import_checkpoint(
     Example:
         >>> import_checkpoint("quant_resnet50-calibrated.pth", "resnet50_int8").model  # doctest: +SKIP
     """
-    entry, chosen = find_variant(name)
-    variant, path = resolve(entry, chosen), Path(path)
+    zoo_model, path = find(name), Path(path)
+    variant = zoo_model.resolved
     folder = environment.artifacts() if output is None else Path(output)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; the artifacts go into a folder")
@@ -87,15 +86,15 @@ def import_checkpoint(
     try:
         fit = load_state_dict(model, state, ignore)
     except MisfitError as error:
-        advice = what_would_fit(entry, chosen, error.fit, fits_of(state, ignore))
+        advice = what_would_fit(zoo_model, error.fit, fits_of(state, ignore))
         raise WeightsError(f"{path} as {variant.name}: {error}\n{advice}") from error
     of_base = _is_of_base(model, variant)
     files = _write(model, variant, of_base, folder)
     trained = variant.finetune is not None
-    found = artifact_at_hand(entry, variant.name, MODEL if trained else RANGES) in files
+    found = zoo_model.artifact_at_hand(MODEL if trained else RANGES) in files
     by_name = found and (trained or of_base is True)
     checked = sha256 is not None or has_checksum(path)
-    return Imported(entry.address(chosen), variant, model, fit, of_base, files, by_name, checked)
+    return Imported(zoo_model.address, variant, model, fit, of_base, files, by_name, checked)
 
 
 def _digits(sha256: str | None) -> str | None:

@@ -52,9 +52,9 @@ class Published:
         path = self.file(RECIPE)
         if path is None or path.stat().st_size > LARGEST_TEXT:
             raise WeightsError(f"{self.name} holds no qzoo model: it has no {RECIPE} of a sensible size.")
-        entry = Catalog.load().published_entry(path, self.manifest.base, self.name)
+        entry = Catalog.load().hub_entry(path, self.manifest.base, self.name)
         require_dataset_name(entry.recipe.dataset, self.name)
-        Catalog.require_variant(entry, self.manifest.variant)
+        entry.require_variant(self.manifest.variant)
         variant, manifest = resolve(entry, self.manifest.variant), self.manifest
         if (variant.name, variant.version, variant.digest) != (manifest.name, manifest.version, manifest.recipe_sha256):
             raise WeightsError(f"The recipe of {self.name} is not the one that its manifest speaks of. Push it again.")

@@ -69,10 +69,8 @@ def _data(facts: CardFacts) -> str:
 
 
 def _is_shipped(facts: CardFacts) -> bool:
-    catalog = Catalog([environment.packaged()])
-    path = catalog.files.get(facts.manifest.base)
     try:
-        entry, _ = catalog.find(str(path)) if path else (None, None)
+        entry = Catalog([environment.packaged()]).recipes.get(facts.manifest.base)
         return entry is not None and resolve(entry, facts.manifest.variant).digest == facts.manifest.recipe_sha256
     except QzooError:
         return False  # it has no such variant

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from qzoo.errors import some
 from qzoo.schema.digest import plain_fields
-from qzoo.schema.problems import FieldPath
+from qzoo.schema.limits import FieldPath
 from qzoo.schema.quantizer import QuantizerPatch
 from qzoo.schema.rule import RESIDUAL, ROLES, Rule
 from qzoo.schema.yaml_source import Line, Lines

@@ -1,9 +1,14 @@
-"""The catalogue: every recipe that is shipped or lies in a folder of `QZOO_RECIPES`. The file is the registration."""
+"""The catalogue: every recipe that is shipped or lies in a folder of `QZOO_RECIPES`. The file is the registration.
+
+Names cost no more than the files they need: stems and paths are known without reading any, and a faulty file of one's
+own stops no other name.
+"""
 
 from __future__ import annotations
 
-import os
 import re
+from collections import ChainMap
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -14,32 +19,38 @@ from qzoo.files import stamp
 from qzoo.schema.library import RESIDUAL_VARIANT, is_library_name, library_recipe
 from qzoo.schema.loading import load_recipe, validate
 from qzoo.schema.recipe import Recipe, Scheme, Variant
+from qzoo.schema.recipe_files import Stored, all_folders, recipe_stems, scheme_stems, yaml_files
+from qzoo.schema.sources import HubModel, LibraryModel, OwnFile, PythonRecipe, ShippedFile, Source
+from qzoo.schema.summary import summaries
 from qzoo.schema.yaml_source import Lines, read_yaml, short_path
 
-SCHEMES = "schemes"
+
+@dataclass(frozen=True)
+class SchemeEntry:
+    """A scheme, what messages call its file, and lines."""
+
+    scheme: Scheme
+    where: str
+    lines: Lines = field(repr=False)
 
 
 @dataclass(frozen=True)
 class RecipeEntry:
-    """A recipe with its name and, if it has one, its file.
+    """A recipe with its name.
 
     Attributes:
         name: the base's name; the file's stem.
         recipe: the validated recipe.
-        path: of the file; None for a recipe made in Python.
+        source: where it came from.
         lines: the line of each field, for messages.
         schemes: the schemes it can name: its own, then the shared ones.
-        library_name: what to type for it, `timm/resnet18`, where no file holds it.
-        published_name: what to type for a model of the hub, `hf-hub:owner/repo` or a folder, of which its file is one.
     """
 
     name: str
     recipe: Recipe
-    path: Path | None
+    source: Source
     lines: Lines = field(repr=False)
-    schemes: dict[str, SchemeEntry] = field(repr=False)
-    library_name: str | None = None
-    published_name: str | None = None
+    schemes: Mapping[str, SchemeEntry] = field(repr=False)
 
     @property
     def variants(self) -> list[str]:
@@ -48,28 +59,23 @@ class RecipeEntry:
 
     @property
     def where(self) -> str:
-        """The file, for messages; relative to the current folder if it lies below it."""
-        if self.published_name is not None:
-            return self.published_name
-        if self.path is None:
-            return self.library_name or "<recipe>"
-        return short_path(self.path)
-
-    def address(self, variant: str) -> str:
-        """Returns what to type for a variant: its full name, or its file and name if no catalogue knows the file."""
-        if self.published_name is not None:
-            return self.published_name
-        return f"{self.name}_{variant}" if self.is_known else f"{self.where}:{variant}"
+        """What messages call it."""
+        return self.source.where
 
     @property
-    def is_shipped(self) -> bool:
-        """Whether the recipe came with qzoo, so that it is nobody else's."""
-        return self.path is not None and str(self.path).startswith(f"{environment.packaged()}{os.sep}")
+    def path(self) -> Path | None:
+        """Of its file; None without one."""
+        return self.source.path
 
-    @property
-    def is_known(self) -> bool:
-        """Whether the catalogue knows the file by its name."""
-        return self.path is not None and Catalog.load().files.get(self.name) == self.path
+    def require_variant(self, variant: str) -> None:
+        """Refuses a variant that the recipe does not have.
+
+        Raises:
+            UnknownNameError: with the nearest names.
+        """
+        if variant not in self.recipe.variants:
+            advice = did_you_mean(variant, self.variants)
+            raise UnknownNameError(f"{self.where} has no variant '{shown(variant)}'. {advice}")
 
     def with_residual_variant(self) -> RecipeEntry:
         """Returns the entry with a variant `int8_residual`, added to `int8` where the recipe has none."""
@@ -87,7 +93,7 @@ class RecipeEntry:
     @classmethod
     def from_recipe(cls, recipe: Recipe, name: str) -> RecipeEntry:
         """Returns an entry for a recipe made in Python."""
-        return cls(name, recipe, None, {}, _all_schemes(recipe, "<recipe>", {}, Catalog.load().schemes))
+        return Catalog.load().entry_of(recipe, name, PythonRecipe())
 
     def self_contained(self, variant: str) -> Recipe:
         """Returns the recipe of one variant, with the schemes it needs: nothing else decides its numbers.
@@ -95,17 +101,9 @@ class RecipeEntry:
         Raises:
             UnknownNameError: the recipe has no such variant.
         """
-        Catalog.require_variant(self, variant)
-        return self.recipe.only(variant, {name: entry.scheme for name, entry in self.schemes.items()})
-
-
-@dataclass(frozen=True)
-class SchemeEntry:
-    """A scheme, what messages call its file, and lines."""
-
-    scheme: Scheme
-    where: str
-    lines: Lines = field(repr=False)
+        self.require_variant(variant)
+        named = {self.recipe.scheme, *(self.recipe.variants[link].scheme for link in self.recipe.chain(variant))}
+        return self.recipe.only(variant, {name: self.schemes[name].scheme for name in self.schemes if name in named})
 
 
 class Catalog:
@@ -126,52 +124,36 @@ class Catalog:
 
         It is the same one, with what it has read, for as long as no file comes, goes or is written.
         """
-        catalog = cls([environment.packaged(), *environment.recipe_folders()])
+        catalog = cls(all_folders())
         try:
-            return _kept(tuple(catalog.folders), stamp(catalog._yaml_files()), Path.cwd())
+            return _kept(tuple(catalog.folders), stamp(catalog._files), Path.cwd())
         except (OSError, RecipeError):
             return catalog  # whoever uses it is told what is wrong
 
     @cached_property
-    def files(self) -> dict[str, Path]:
-        """The recipe files by base name; nothing is parsed yet."""
-        files: dict[str, Path] = {}
-        for path in self._yaml_files():
-            if path.parent.name != SCHEMES:
-                _add(files, path.stem, path, "recipe")
-        return files
+    def recipes(self) -> Mapping[str, RecipeEntry]:
+        """The recipes by the stems of their files, read when they are asked for."""
+        return Stored(recipe_stems(self._files), "recipe", self._known_entry)
 
     @cached_property
-    def schemes(self) -> dict[str, SchemeEntry]:
-        """The schemes by name."""
-        files: dict[str, Path] = {}
-        for path in self._yaml_files():
-            if path.parent.name == SCHEMES:
-                _add(files, path.stem, path, "scheme")
-        return {name: _load_scheme(path) for name, path in files.items()}
+    def schemes(self) -> Mapping[str, SchemeEntry]:
+        """The schemes by name, read when they are asked for."""
+        return Stored(scheme_stems(self._files), "scheme", _load_scheme)
 
     @cached_property
     def entries(self) -> list[RecipeEntry]:
-        """Every recipe, validated, sorted by name."""
-        return [self._entry(path) for _, path in sorted(self.files.items())]
+        """Every recipe, validated, sorted by name.
 
-    @cached_property
-    def _by_name(self) -> dict[str, tuple[RecipeEntry, str | None]]:
-        # Full names are looked up, never split: `resnet50_int8` may be a variant or a base of that name.
-        found: dict[str, tuple[RecipeEntry, str | None]] = {}
-        for entry in self.entries:
-            for variant in [None, *entry.variants]:
-                name = entry.name if variant is None else f"{entry.name}_{variant}"
-                if name in found:
-                    raise RecipeError(
-                        f"The name '{name}' stands for two: in {found[name][0].where} and in {entry.where}. Rename one."
-                    )
-                found[name] = (entry, variant)
-        return found
+        Raises:
+            RecipeError: a file is faulty, or two names are the same.
+        """
+        entries = list(self.recipes.values())
+        _refuse_equal_names(entries)
+        return entries
 
     def names(self) -> list[str]:
-        """Returns the full names of all bases and variants, sorted."""
-        return sorted(self._by_name)
+        """Returns the full names of all bases and variants, sorted; those of files that can't be read are left out."""
+        return sorted({name for summary in summaries(self._files) for name in summary.full_names})
 
     def find(self, name: str) -> tuple[RecipeEntry, str | None]:
         """Returns the recipe, and the variant if the name has one.
@@ -182,39 +164,37 @@ class Catalog:
 
         Raises:
             UnknownNameError: with the nearest names.
-            RecipeError: the file is faulty, or two recipes share a name.
+            RecipeError: the file is faulty, or two recipes share the name.
         """
         if file := re.fullmatch(r"(.+\.ya?ml)(?::(.*))?", name):
-            entry, variant = self._entry(environment.expanded(file[1], "The recipe")), file[2]
-            if variant is not None:
-                self.require_variant(entry, variant)
-            return entry, variant
+            return self._with_variant(self._entry(environment.expanded(file[1], "The recipe")), file[2])
         if is_library_name(name):
-            return self._library_entry(name)
-        if name not in self._by_name:
-            raise UnknownNameError(
-                f"Unknown model '{shown(name)}'. {did_you_mean(name, self._by_name)} `qzoo list` shows all."
-            )
-        return self._by_name[name]
+            model, _, variant = name.partition(":")
+            return self._with_variant(self._library_entry(model), variant or None)
+        found = self._find_known(name)
+        if found is None:
+            advice = did_you_mean(name, self.names())
+            raise UnknownNameError(f"Unknown model '{shown(name)}'. {advice} `qzoo list` shows all.")
+        return found
 
-    @staticmethod
-    def require_variant(entry: RecipeEntry, variant: str) -> None:
-        """Refuses a variant that the recipe does not have.
+    def knows(self, name: str) -> bool:
+        """Whether a base or a variant of a recipe file has the full name."""
+        return self._find_known(name) is not None
 
-        Raises:
-            UnknownNameError: with the nearest names.
+    def entry_of(self, recipe: Recipe, name: str, source: Source, lines: Lines | None = None) -> RecipeEntry:
+        """Returns an entry for a recipe, which can name the schemes of this catalogue.
+
+        Args:
+            recipe: validated.
+            name: of its base.
+            source: where it came from.
+            lines: of its fields.
         """
-        if variant not in entry.recipe.variants:
-            advice = did_you_mean(variant, entry.variants)
-            raise UnknownNameError(f"{entry.where} has no variant '{shown(variant)}'. {advice}")
+        schemes = _all_schemes(recipe, source.where, lines or {}, self.schemes)
+        return RecipeEntry(name, recipe, source, lines or {}, schemes)
 
-    def _entry(self, path: Path, where: str | None = None) -> RecipeEntry:
-        recipe, lines = load_recipe(path, self.schemes, where)
-        schemes = _all_schemes(recipe, where or short_path(path), lines, self.schemes)
-        return RecipeEntry(path.stem, recipe, path, lines, schemes)
-
-    def published_entry(self, path: Path, base: str, name: str) -> RecipeEntry:
-        """Returns the recipe of a published model.
+    def hub_entry(self, path: Path, base: str, name: str) -> RecipeEntry:
+        """Returns the recipe of a hub model.
 
         Args:
             path: of its recipe file.
@@ -224,28 +204,60 @@ class Catalog:
         Raises:
             RecipeError: the file is faulty.
         """
-        return replace(self._entry(path, name), name=base, published_name=name)
+        return self._read(path, base, HubModel(path, name))
 
-    def _library_entry(self, name: str) -> tuple[RecipeEntry, str | None]:
-        model, _, variant = name.partition(":")
-        recipe = library_recipe(model, self.schemes)
+    def _find_known(self, name: str) -> tuple[RecipeEntry, str | None] | None:
+        """Returns what a full name stands for; names are looked up, never split: `a_b` may be a base of that name.
+
+        Raises:
+            RecipeError: a file that may hold it is faulty and no other does, or several do.
+        """
+        found: list[tuple[RecipeEntry, str | None]] = []
+        faults: list[RecipeError] = []
+        for stem in self.recipes:
+            if name != stem and not name.startswith(f"{stem}_"):
+                continue
+            variant = name[len(stem) + 1 :] or None
+            try:
+                entry = self.recipes[stem]
+            except RecipeError as fault:
+                faults.append(fault)
+                continue
+            if variant is None or variant in entry.recipe.variants:
+                found.append((entry, variant))
+        if len(found) > 1:
+            raise _stands_for_two(name, found[0][0], found[1][0])
+        if faults and not found:
+            raise faults[0]
+        return found[0] if found else None
+
+    @staticmethod
+    def _with_variant(entry: RecipeEntry, variant: str | None) -> tuple[RecipeEntry, str | None]:
+        if variant is not None:
+            entry.require_variant(variant)
+        return entry, variant
+
+    def _known_entry(self, path: Path) -> RecipeEntry:
+        shipped = path.is_relative_to(environment.packaged())
+        return self._read(path, path.stem, ShippedFile(path) if shipped else OwnFile(path, in_catalog=True))
+
+    def _entry(self, path: Path) -> RecipeEntry:
+        """Returns the recipe of a file that is named by its path, be it one of the catalogue."""
+        known = recipe_stems(self._files).get(path.stem, [])
+        is_known = [one.resolve() for one in known] == [path.resolve()]
+        return self.recipes[path.stem] if is_known else self._read(path, path.stem, OwnFile(path))
+
+    def _read(self, path: Path, name: str, source: Source) -> RecipeEntry:
+        recipe, lines = load_recipe(path, self.schemes, source.where)
+        return self.entry_of(recipe, name, source, lines)
+
+    def _library_entry(self, model: str) -> RecipeEntry:
         # A slash in a name would make folders of the ranges' file names.
-        entry = RecipeEntry(model.replace("/", "."), recipe, None, {}, self.schemes, library_name=model)
-        if variant:
-            self.require_variant(entry, variant)
-        return entry, variant or None
+        return self.entry_of(library_recipe(model, self.schemes), model.replace("/", "."), LibraryModel(model))
 
-    def _yaml_files(self) -> list[Path]:
-        files: dict[tuple[int, int], Path] = {}  # one folder may be named twice, or lie in another
-        for folder in self.folders:
-            if not folder.is_dir():
-                fault = "is no folder" if folder.exists() else "does not exist"
-                raise RecipeError(f"The recipe folder {folder} {fault}. Correct or unset QZOO_RECIPES.")
-            found = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
-            for path in sorted([path for path in found if path.endswith((".yaml", ".yml"))]):
-                status = os.stat(path) if os.path.exists(path) else os.lstat(path)
-                files.setdefault((status.st_dev, status.st_ino), Path(path))
-        return list(files.values())
+    @cached_property
+    def _files(self) -> list[Path]:
+        return yaml_files(self.folders)
 
 
 @lru_cache(maxsize=4)
@@ -254,13 +266,18 @@ def _kept(folders: tuple[Path, ...], files: object, here: Path) -> Catalog:
     return Catalog(list(folders))
 
 
-def _all_schemes(recipe: Recipe, where: str, lines: Lines, shared: dict[str, SchemeEntry]) -> dict[str, SchemeEntry]:
+def _all_schemes(
+    recipe: Recipe, where: str, lines: Lines, shared: Mapping[str, SchemeEntry]
+) -> Mapping[str, SchemeEntry]:
     """Returns the schemes that a recipe can name: its own, and the shared ones of other names."""
+    if not recipe.schemes:
+        return shared
     within: dict[str, Lines] = {name: {} for name in recipe.schemes}
     for path, line in lines.items():
         if path[:1] == ("schemes",) and len(path) > 1:
             within[str(path[1])][path[2:]] = line
-    return {**shared, **{name: SchemeEntry(scheme, where, within[name]) for name, scheme in recipe.schemes.items()}}
+    own = {name: SchemeEntry(scheme, where, within[name]) for name, scheme in recipe.schemes.items()}
+    return ChainMap(own, shared)  # type: ignore[arg-type] # nothing is written to it, and the shared ones stay unread
 
 
 def _load_scheme(path: Path) -> SchemeEntry:
@@ -268,9 +285,14 @@ def _load_scheme(path: Path) -> SchemeEntry:
     return SchemeEntry(validate(Scheme, data, lines, short_path(path)), short_path(path), lines)
 
 
-def _add(files: dict[str, Path], name: str, path: Path, what: str) -> None:
-    if name in files:
-        raise RecipeError(
-            f"Two files define the {what} '{name}': {short_path(files[name])} and {short_path(path)}. Rename one."
-        )
-    files[name] = path
+def _refuse_equal_names(entries: list[RecipeEntry]) -> None:
+    found: dict[str, RecipeEntry] = {}
+    for entry in entries:
+        for name in (entry.name, *(f"{entry.name}_{variant}" for variant in entry.variants)):
+            if name in found:
+                raise _stands_for_two(name, found[name], entry)
+            found[name] = entry
+
+
+def _stands_for_two(name: str, one: RecipeEntry, other: RecipeEntry) -> RecipeError:
+    return RecipeError(f"The name '{name}' stands for two: in {one.where} and in {other.where}. Rename one.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qzoo.errors import LONGEST_NAME, UnknownNameError, shown
-from qzoo.schema.problems import is_sound
+from qzoo.schema.limits import is_sound
 from qzoo.schema.recipe import Base, Recipe, Variant
 
 LIBRARIES = ("timm", "torchvision")

@@ -12,8 +12,9 @@ import yaml
 from pydantic import ValidationError
 
 from qzoo.errors import Fault, RecipeError, shown
+from qzoo.schema.limits import MOST_DIGITS, TOO_DEEP, FieldPath, oversized
 from qzoo.schema.model import StrictModel
-from qzoo.schema.problems import MOST_DIGITS, TOO_DEEP, FieldPath, described, keys_of, oversized, path_of
+from qzoo.schema.problems import described, keys_of, path_of
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.references import dotted, reference_problems
 from qzoo.schema.yaml_source import Line, Lines, parse_yaml, read_yaml, short_path, yaml_text

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.limits import oversized
 from qzoo.schema.model import StrictModel
-from qzoo.schema.problems import oversized
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import ActivationField, QuantizerField
 from qzoo.schema.references import MOST_VARIANTS, dotted, reference_problems

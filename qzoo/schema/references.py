@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from qzoo.errors import LONGEST_NAME, did_you_mean, shown, some
-from qzoo.schema.problems import MOST_RULES_APPLIED, FieldPath
+from qzoo.schema.limits import MOST_RULES_APPLIED, FieldPath
 
 Problem = tuple[FieldPath, str]
 Variants = Mapping[str, Mapping[str, Any]]

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,7 +16,7 @@ from qzoo.schema.bound_rule import BoundRule, Origin, ResidualSpec, bound, gener
 from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
 from qzoo.schema.digest import digest, variant_content
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.problems import oversized
+from qzoo.schema.limits import oversized
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import QuantizerPatch, contradiction
 from qzoo.schema.recipe import Base, CalibrationSpec, Variant
@@ -36,7 +37,7 @@ class ResolvedVariant:
     finetune: FinetuneSpec | None
     published: tuple[Claim, ...]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of all that can move a number: not of names, descriptions, claims or line numbers."""
         return digest(variant_content(self))
@@ -86,7 +87,7 @@ def resolve(entry: RecipeEntry, variant: str) -> ResolvedVariant:
         UnknownNameError: the recipe has no such variant.
         RecipeError: a scheme is unknown; the message has file, line and the nearest name.
     """
-    Catalog.require_variant(entry, variant)
+    entry.require_variant(variant)
     recipe, chain = entry.recipe, entry.recipe.chain(variant)
     links = [(name, recipe.variants[name]) for name in chain]
     last = links[-1][1]

@@ -13,7 +13,7 @@ import yaml
 
 from qzoo import environment
 from qzoo.errors import Fault, RecipeError, escaped, nearest, shown
-from qzoo.schema.problems import DEEPEST, LARGEST_RECIPE, MOST_NODES, TOO_DEEP, TOO_MANY, FieldPath, is_sound
+from qzoo.schema.limits import DEEPEST, LARGEST_RECIPE, MOST_NODES, TOO_DEEP, TOO_MANY, FieldPath, is_sound
 
 Lines = dict[FieldPath, int]
 

@@ -9,8 +9,6 @@ from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
 
 from torch import nn
 
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.resolve import resolve
 from qzoo.tasks.benchmark import benchmark as benchmark_model
 from qzoo.tasks.calibrate import calibrate as calibrate_model
 from qzoo.tasks.evaluate import evaluate as evaluate_model
@@ -19,7 +17,8 @@ from qzoo.tasks.images import Images, calibration_images, evaluation_images
 from qzoo.tasks.saving import save as save_model
 from qzoo.tasks.sensitivity import sensitivity as sensitivity_of_model
 from qzoo.zoo.create import create
-from qzoo.zoo.finding import find_variant
+from qzoo.zoo.finding import find
+from qzoo.zoo.zoo_model import ZooModel
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +27,7 @@ R = TypeVar("R")
 def _by_name(
     task: Callable[Concatenate[nn.Module, P], R],
     pretrained: Literal[True, "float"] = True,
-    images_of: Callable[[RecipeEntry, str], Images] | None = None,
+    images_of: Callable[[ZooModel], Images] | None = None,
 ) -> Callable[Concatenate[nn.Module | str | Path, P], R]:
     """Returns a task whose model may be the name of a variant: that is then made, with `pretrained`.
 
@@ -44,19 +43,18 @@ def _by_name(
         if not isinstance(model, (str, Path)):
             return task(model, *arguments, **options)
         if images_of and not arguments and "images" not in options:
-            options["images"] = images_of(*find_variant(model))
+            options["images"] = images_of(find(model))
         return task(create(model, pretrained=pretrained), *arguments, **options)
 
     return cast("Callable[Concatenate[nn.Module | str | Path, P], R]", named)
 
 
-def _to_calibrate_on(entry: RecipeEntry, variant: str) -> Images:
-    resolved = resolve(entry, variant)
-    return calibration_images(resolved.base, resolved.dataset, resolved.calibration)
+def _to_calibrate_on(zoo_model: ZooModel) -> Images:
+    return calibration_images(zoo_model.base, zoo_model.dataset, zoo_model.resolved.calibration)
 
 
-def _to_measure_on(entry: RecipeEntry, variant: str) -> Images:
-    return evaluation_images(entry.recipe.base, entry.recipe.dataset)
+def _to_measure_on(zoo_model: ZooModel) -> Images:
+    return evaluation_images(zoo_model.base, zoo_model.dataset)
 
 
 benchmark = _by_name(benchmark_model)

@@ -15,9 +15,11 @@ from qzoo.quant.derived import copy_model
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.library import LIBRARIES, RESIDUAL_VARIANT, is_library_name
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import ResolvedVariant, resolve, resolve_scheme, with_residual
+from qzoo.schema.resolve import ResolvedVariant, resolve_scheme, with_residual
+from qzoo.schema.sources import LibraryModel
 from qzoo.zoo.finding import find, placing
-from qzoo.zoo.pretrained import check_published, create_pretrained, is_at_hand, warn_of_unpinned
+from qzoo.zoo.pretrained import check_hub_model, create_pretrained, warn_of_unpinned
+from qzoo.zoo.zoo_model import ZooModel
 
 
 def create(
@@ -28,7 +30,7 @@ def create(
 
     Args:
         name: a variant (`resnet50_int8`), a base (`resnet50`: the float model), a recipe file (`my.yaml`,
-            `my.yaml:int8`), any model of a library (`timm/resnet18`, `torchvision/resnet18`), a published model
+            `my.yaml:int8`), any model of a library (`timm/resnet18`, `torchvision/resnet18`), a hub model
             (`hf-hub:owner/repo`, `hf-hub:owner/repo@revision`, or a folder that `qzoo pull` filled), or a `Recipe`.
         pretrained: True for weights and ranges; `"float"` for the base's weights alone, to calibrate oneself; False
             for random weights.
@@ -54,26 +56,22 @@ def create(
     if pretrained not in (True, False, "float"):
         raise UnknownNameError(f"pretrained={pretrained!r} means nothing here. Known: True, 'float', False.")
     with placing(name):
-        return _created(pretrained, _find(name, variant, scheme, quantize), residual, keywords)
+        return _created(_find(name, variant, scheme, quantize), pretrained, residual, keywords)
 
 
 def _created(
-    pretrained: bool | str, found: tuple[RecipeEntry, str | None],
-    residual: str | dict[str, Any] | None, keywords: dict[str, Any],
-) -> nn.Module:  # fmt: skip
-    entry, chosen = found
-    if residual is not None and (chosen is None or pretrained is True):
-        raise UnknownNameError(_misplaced_residual(entry, chosen, residual))
-    if chosen is None:
-        return create_base(entry.recipe.base, bool(pretrained), **keywords)
-    resolved = resolve(entry, chosen)
-    if residual is not None:
-        resolved = with_residual(resolved, residual)
+    zoo_model: ZooModel, pretrained: bool | str, residual: str | dict[str, Any] | None, keywords: dict[str, Any]
+) -> nn.Module:
+    if residual is not None and (zoo_model.variant is None or pretrained is True):
+        raise UnknownNameError(_misplaced_residual(zoo_model, residual))
+    if zoo_model.variant is None:
+        return create_base(zoo_model.base, bool(pretrained), **keywords)
     if pretrained is True:
-        return create_pretrained(entry, resolved, keywords)
-    check_published(entry, resolved)
+        return create_pretrained(zoo_model, **keywords)
+    resolved = zoo_model.resolved if residual is None else with_residual(zoo_model.resolved, residual)
+    check_hub_model(zoo_model)
     if pretrained:
-        warn_of_unpinned(entry)
+        warn_of_unpinned(zoo_model)
     model = create_base(resolved.base, bool(pretrained), **keywords)
     quantize_in_place(model, resolved)
     return model
@@ -119,19 +117,18 @@ def _rules_of(name: str) -> ResolvedVariant:
     """Returns the rules of a scheme or of a variant, by name."""
     catalog = Catalog.load()
     is_file = name.partition(":")[0].endswith((".yaml", ".yml"))
-    is_recipe = is_file or is_library_name(name) or name in catalog.names()
-    if name in catalog.schemes or not is_recipe:
+    if name in catalog.schemes or not (is_file or is_library_name(name) or catalog.knows(name)):
         return resolve_scheme(name)
-    entry, variant = catalog.find(name)
-    if variant is None:
+    found = ZooModel(*catalog.find(name))
+    if found.variant is None:
         raise UnknownNameError(f"'{name}' is a float base. Give a scheme ({', '.join(catalog.schemes)}) or a variant.")
-    return resolve(entry, variant)
+    return found.resolved
 
 
 def recipe(name: str | Path | Recipe) -> Recipe:
     """Returns the recipe that a name or a path belongs to; a recipe itself as it is."""
     # Its dicts may be written to; those that the catalogue keeps may not.
-    return name if isinstance(name, Recipe) else find(str(name))[0].recipe.model_copy(deep=True)
+    return name if isinstance(name, Recipe) else find(name).entry.recipe.model_copy(deep=True)
 
 
 def transform(name: str | Path | Recipe) -> Any:
@@ -147,38 +144,32 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
         pattern: a glob, `resnet*_int8`.
         pretrained: only variants that `create(..., pretrained=True)` finds, on this machine or on the hub.
     """
-    catalog = Catalog.load()
-    names = [name for name in catalog.names() if fnmatch.fnmatch(name, pattern)]
-    return [name for name in names if _has_ranges(catalog, name)] if pretrained else names
+    names = [name for name in Catalog.load().names() if fnmatch.fnmatch(name, pattern)]
+    return [name for name in names if _makes_pretrained(find(name))] if pretrained else names
 
 
-def _has_ranges(catalog: Catalog, name: str) -> bool:
-    entry, variant = catalog.find(name)
-    return variant is not None and is_at_hand(entry, variant)
+def _makes_pretrained(zoo_model: ZooModel) -> bool:
+    return zoo_model.variant is not None and zoo_model.is_at_hand
 
 
-def _find(
-    name: str | Path | Recipe, variant: str | None, scheme: str | None, quantize: bool
-) -> tuple[RecipeEntry, str | None]:
+def _find(name: str | Path | Recipe, variant: str | None, scheme: str | None, quantize: bool) -> ZooModel:
     _check_words(variant, scheme, quantize)
-    if isinstance(name, Recipe):
-        entry, found = RecipeEntry.from_recipe(name, "recipe"), None
-    else:
-        entry, found = find(str(name))
-    asked = {"variant": variant, "scheme": scheme, "quantize": RESIDUAL_VARIANT if quantize else None}
-    given = [f"{word}={True if word == 'quantize' else said!r}" for word, said in asked.items() if said]
-    if found and given:
+    named = ZooModel(RecipeEntry.from_recipe(name, "recipe")) if isinstance(name, Recipe) else find(name)
+    entry = named.entry
+    requested = {"variant": variant, "scheme": scheme, "quantize": RESIDUAL_VARIANT if quantize else None}
+    given = [f"{word}={True if word == 'quantize' else said!r}" for word, said in requested.items() if said]
+    if named.variant and given:
         raise UnknownNameError(f"'{name}' is a variant already; {given[0]} goes with its base, '{entry.name}'.")
     if len(given) > 1:
         raise UnknownNameError(f"{' and '.join(given)} both name a variant of '{entry.name}'. Give one.")
-    if scheme and entry.library_name is None:
+    if scheme and not isinstance(entry.source, LibraryModel):
         raise UnknownNameError(
-            f"scheme={scheme!r} goes with a library's model, {_library_name(entry)}. "
+            f"scheme={scheme!r} goes with a library's model, {_library_name(entry.recipe)}. "
             f"The variants of {entry.name}: {', '.join(entry.variants)}."
         )
     if quantize:
         entry = entry.with_residual_variant()
-    return entry, found or next((name for name in asked.values() if name), None)
+    return ZooModel(entry, named.variant or next((one for one in requested.values() if one), None))
 
 
 def _check_words(variant: Any, scheme: Any, quantize: Any) -> None:
@@ -189,15 +180,16 @@ def _check_words(variant: Any, scheme: Any, quantize: Any) -> None:
         raise UnknownNameError(f"quantize={quantize!r} is neither True nor False. To choose one: variant={quantize!r}.")
 
 
-def _library_name(entry: RecipeEntry) -> str:
-    base = entry.recipe.base
-    return entry.library_name or f"{base.source if base.source in LIBRARIES else 'timm'}/{base.architecture}"
+def _library_name(recipe: Recipe) -> str:
+    base = recipe.base
+    return f"{base.source if base.source in LIBRARIES else 'timm'}/{base.architecture}"
 
 
-def _misplaced_residual(entry: RecipeEntry, chosen: str | None, residual: Any) -> str:
-    if chosen is None:
-        return f"residual={residual!r} goes with a variant or a scheme, and '{entry.name}' is a float base."
+def _misplaced_residual(zoo_model: ZooModel, residual: Any) -> str:
+    if zoo_model.variant is None:
+        return f"residual={residual!r} goes with a variant or a scheme, and '{zoo_model.name}' is a float base."
     return (
-        f"residual={residual!r} makes another variant of {entry.name}, for which there are no ranges: create it with "
-        f"pretrained='float' and calibrate it, or write it into a recipe: {{from: {chosen}, residual: ...}}."
+        f"residual={residual!r} makes another variant of {zoo_model.entry.name}, for which there are no ranges: create "
+        "it with pretrained='float' and calibrate it, or write it into a recipe: "
+        f"{{from: {zoo_model.variant}, residual: ...}}."
     )

@@ -9,15 +9,16 @@ from pathlib import Path
 from qzoo import environment
 from qzoo.errors import Fault, QzooError, UnknownNameError
 from qzoo.hub.client import fetch, is_hub_name, parse_address
-from qzoo.hub.published import Published, is_published_folder, open_folder
+from qzoo.hub.published import is_published_folder, open_folder
 from qzoo.schema.bound_rule import origin_of
-from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.catalog import Catalog
 from qzoo.schema.yaml_source import Lines
 from qzoo.weights.kinds import RECIPE
+from qzoo.zoo.zoo_model import ZooModel
 
 
-def find(name: str | Path) -> tuple[RecipeEntry, str | None]:
-    """Returns the recipe that a name stands for, and the variant if the name has one.
+def find(name: str | Path) -> ZooModel:
+    """Returns the base or the variant that a name stands for.
 
     Args:
         name: what `Catalog.find` takes, `hf-hub:owner/repo[@revision]`, or a folder that `qzoo pull` filled; a name of
@@ -31,24 +32,11 @@ def find(name: str | Path) -> tuple[RecipeEntry, str | None]:
     name = str(name)
     if is_hub_name(name):
         published = fetch(parse_address(name), [RECIPE])
-    elif is_published_folder(name) and name not in Catalog.load().names():
+    elif is_published_folder(name) and not Catalog.load().knows(name):
         published = open_folder(environment.expanded(name, "The folder"))
     else:
-        return Catalog.load().find(name)
-    return published.entry(), published.manifest.variant
-
-
-def find_variant(name: str | Path) -> tuple[RecipeEntry, str]:
-    """Returns the recipe and the variant that a name stands for.
-
-    Raises:
-        UnknownNameError: the name is unknown, or is that of a base.
-    """
-    entry, variant = find(name)
-    if variant is None:
-        known = ", ".join(map(entry.address, entry.variants))
-        raise UnknownNameError(f"'{name}' is a base; name one of its variants: {known}.")
-    return entry, variant
+        return ZooModel(*Catalog.load().find(name))
+    return ZooModel(published.entry(), published.manifest.variant)
 
 
 @contextmanager
@@ -64,12 +52,18 @@ def placing(name: object) -> Iterator[None]:
     try:
         yield
     except UnknownNameError as error:
-        raise _placed(error, name) from error.__cause__
+        raise placed_by(error, name) from error.__cause__
 
 
-def _placed(error: UnknownNameError, name: object) -> QzooError:
+def placed_by(error: UnknownNameError, name: object) -> QzooError:
+    """Returns an error about a name in a recipe with file, line and field; any other as it is.
+
+    Args:
+        error: by who looked the name up, a library or a dataset.
+        name: of the recipe, as for `find`, or anything else.
+    """
     try:
-        entry = find(name)[0] if isinstance(name, str | Path) and error.field else None
+        entry = find(name).entry if isinstance(name, str | Path) and error.field else None
     except QzooError:
         return error
     return placed(error, entry.where, entry.lines) if entry else error
@@ -87,10 +81,3 @@ def placed(error: QzooError, where: str, lines: Lines) -> QzooError:
         return error
     origin = origin_of(where, lines, error.field)
     return UnknownNameError(f"{origin.where}: {error}", field=error.field, faults=[Fault(str(error), *origin.place)])
-
-
-def published_of(entry: RecipeEntry) -> Published | None:
-    """Returns the published model that a recipe belongs to, or None."""
-    if entry.published_name is None or entry.path is None:
-        return None
-    return open_folder(entry.path.parent, entry.published_name)

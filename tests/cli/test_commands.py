@@ -56,7 +56,7 @@ def test_help_and_version() -> None:
 
 def test_list_shows_every_recipe() -> None:
     output = qzoo("list").output
-    assert all(name in output for name in Catalog.load().files)
+    assert all(name in output for name in Catalog.load().recipes)
     names = json.loads(qzoo("list", "resnet20_*_int8*", "--json", "-").output)
     assert list(names) == ["resnet20_cifar10"]
     assert len(names["resnet20_cifar10"]) == 6
@@ -116,7 +116,7 @@ def test_explain_counts_the_tutorials_sixteen_residual_quantizers() -> None:
 def test_explain_of_a_base_lists_its_variants() -> None:
     result = qzoo("explain", "resnet8_digits")
     assert result.exit_code == 2
-    assert "'resnet8_digits' is a base; name one of its variants: resnet8_digits_int8" in result.output
+    assert "'resnet8_digits' is a float base; name one of its variants: resnet8_digits_int8" in result.output
 
 
 def test_validate_binds_every_rule(mine: Path) -> None:

@@ -110,7 +110,7 @@ def test_names_of_a_file_are_no_markup(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("resnet8_digits",), "'resnet8_digits' is a float base. Name a variant to export: int8, "),
+        (("resnet8_digits",), "'resnet8_digits' is a float base; name one of its variants: resnet8_digits_int8, "),
         (("resnet8_digits_int8", "-r", "onnx"), "Unknown runtime 'onnx'. Did you mean 'onnxruntime'?"),
     ],
 )

@@ -97,7 +97,7 @@ def test_earlier_runs_are_told_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("resnet8_digits",), "'resnet8_digits' is a float base. Name a variant to train: int8, "),
+        (("resnet8_digits",), "'resnet8_digits' is a float base; name one of its variants: resnet8_digits_int8, "),
         (("resnet8_digit_w4a8",), "Did you mean 'resnet8_digits_w4a8'?"),
         (
             ("resnet8_digits_w4a8",),

@@ -61,7 +61,7 @@ def test_shipped_ranges_and_json_alone() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resnet8_digits"], "'resnet8_digits' is a base; name one of its variants: resnet8_digits_int8"),
+        (["resnet8_digits"], "'resnet8_digits' is a float base; name one of its variants: resnet8_digits_int8"),
         (["resnet8_digits_int8", "--chart", "chart.gif"], "--chart chart.gif is no picture that can be written. Name"),
         (["resnet8_digits_int8", "--ranges", "no.safetensors"], "no.safetensors"),
         (["resnet8_digits_int8", "--eval-images", "9999"], "9,999 images are asked for"),

@@ -56,10 +56,10 @@ def test_an_unknown_stage_is_refused() -> None:
 
 
 def test_the_other_stage_is_told_of_only_where_training_is_left_out() -> None:
-    entry, _ = find("resnet8_digits")
+    base = find("resnet8_digits")
     left_out = {"w4a4_qat": "needs training: --stage qat or all", "w2a2_qat": "needs training: --stage qat or all"}
-    assert [runnable(entry, stage=stage)[1] for stage in ("ptq", "qat", "all")] == [left_out, {}, {}]
-    assert [one.variant for one in runnable(entry, stage="qat")[0]] == ["w4a4_qat", "w2a2_qat"]
+    assert [runnable(base, stage=stage)[1] for stage in ("ptq", "qat", "all")] == [left_out, {}, {}]
+    assert [one.variant for one in runnable(base, stage="qat")[0]] == ["w4a4_qat", "w2a2_qat"]
 
 
 @pytest.mark.slow

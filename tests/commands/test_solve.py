@@ -21,8 +21,11 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.loading import dump_yaml, parse_recipe
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import resolve
+from qzoo.schema.sources import PythonRecipe
 from qzoo.weights.histograms import load_histograms, save_histograms
 from qzoo.weights.ranges import load_ranges
+from qzoo.zoo.finding import find
+from qzoo.zoo.zoo_model import ZooModel
 
 METHODS: dict[str, dict[str, Any]] = {
     "max": {"method": "max"},
@@ -44,7 +47,7 @@ def with_cases(entry: RecipeEntry, binning: str = "aligned") -> RecipeEntry:
         calibrator = {"percentile": said.get("percentile", 99.99)} if name[0] == "p" else said["method"]
         variant = {"from": "int8", "input": {"bits": bits, "calibrator": calibrator}, "weight": {"bits": weight_bits}}
         content["variants"][f"case_{name}_{bits}_{weight_bits}"] = variant
-    return replace(entry, recipe=Recipe.model_validate_json(json.dumps(content)), path=None)
+    return replace(entry, recipe=Recipe.model_validate_json(json.dumps(content)), source=PythonRecipe())
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         entry = with_cases(Catalog.load().find("resnet8_digits")[0], binning)
         folders[binning] = tmp_path_factory.mktemp(binning)
         cases = [name for name in entry.variants if name.startswith("case")]
-        calibrate_variants(entry, ["int8", *cases], Settings(), output=folders[binning])
+        calibrate_variants([ZooModel(entry, name) for name in ("int8", *cases)], Settings(), output=folders[binning])
     return folders
 
 
@@ -83,8 +86,7 @@ def test_solving_is_calibrating(
 @pytest.fixture(scope="module")
 def histograms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits")
-    entry = Catalog.load().find("resnet8_digits")[0]
-    return calibrate_variants(entry, ["int8"], Settings(), output=folder)[0].histograms or Path()
+    return calibrate_variants([find("resnet8_digits_int8")], Settings(), output=folder)[0].histograms or Path()
 
 
 def test_a_known_variant_is_called_by_its_name_and_found_by_it(
@@ -96,8 +98,9 @@ def test_a_known_variant_is_called_by_its_name_and_found_by_it(
     model = qzoo.create("resnet8_digits_int8_mse", pretrained="float")
     qzoo.load(model, made.path)
     # Bit for bit those of a calibration on this machine; the shipped ones are of another, whose last bits differ.
-    entry = Catalog.load().find("resnet8_digits_int8_mse")[0]
-    (calibrated,) = calibrate_variants(entry, ["int8_mse"], Settings(), output=tmp_path / "full", histograms=False)
+    (calibrated,) = calibrate_variants(
+        [find("resnet8_digits_int8_mse")], Settings(), output=tmp_path / "full", histograms=False
+    )
     full = qzoo.load(qzoo.create("resnet8_digits_int8_mse", pretrained="float"), calibrated.path)
     shipped = get_ranges(qzoo.create("resnet8_digits_int8_mse", pretrained=True))
     for key, value in get_ranges(model).items():
@@ -204,7 +207,7 @@ def test_real_histograms_give_the_shipped_ranges(
 ) -> None:
     monkeypatch.setenv("QZOO_WEIGHTS_DIR", str(weights_dir))
     entry = Catalog.load().find("resnet20_cifar10")[0]
-    (made,) = calibrate_variants(entry, ["int8"], Settings(data=data_root), output=tmp_path)
+    (made,) = calibrate_variants([ZooModel(entry, "int8")], Settings(data=data_root), output=tmp_path)
     for variant, arguments in (
         ("int8_max", {"method": "max"}), ("int8_mse", {"method": "mse"}), ("int8_entropy", {"method": "entropy"}),
         ("int8_p999", {"percentile": 99.9}),
@@ -213,7 +216,7 @@ def test_real_histograms_give_the_shipped_ranges(
         assert solved.variant.variant == variant
         # Bit for bit those of a calibration on this machine; the shipped ones are of another, whose last bits differ.
         (calibrated,) = calibrate_variants(
-            entry, [variant], Settings(data=data_root), output=tmp_path / "full", histograms=False
+            [ZooModel(entry, variant)], Settings(data=data_root), output=tmp_path / "full", histograms=False
         )
         full = get_ranges(qzoo.load(qzoo.create(f"resnet20_cifar10_{variant}", pretrained="float"), calibrated.path))
         shipped = get_ranges(qzoo.create(f"resnet20_cifar10_{variant}", pretrained=True))

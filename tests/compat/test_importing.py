@@ -119,7 +119,7 @@ def test_ranges_along_another_axis_are_not_said_to_be_another_model(checkpoint: 
 
 
 def test_a_base_is_no_variant(checkpoint: Path) -> None:
-    with pytest.raises(UnknownNameError, match="'resnet8_digits' is a base; name one of its variants"):
+    with pytest.raises(UnknownNameError, match="'resnet8_digits' is a float base; name one of its variants"):
         import_checkpoint(checkpoint, "resnet8_digits")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 import qzoo
 from qzoo.commands.release.bundle import make_bundle
 from qzoo.hub.published import Published, open_folder
-from qzoo.zoo.finding import find_variant
+from qzoo.zoo.finding import find
 
 NAME = "resnet8_digits_int8"
 REPO = "tester/resnet8_digits_int8"
@@ -30,8 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QZOO_HOME", str(folder / "home"))
         qzoo.reproduce("resnet8_digits", only="int8", artifacts=folder / "artifacts")
-        entry, variant = find_variant(NAME)
-        bundle = make_bundle(entry, variant, folder / "model", artifacts=folder / "artifacts", repo=REPO)
+        bundle = make_bundle(find(NAME), folder / "model", artifacts=folder / "artifacts", repo=REPO)
     assert bundle.missing == ()
     return open_folder(folder / "model")
 

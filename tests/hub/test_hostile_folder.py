@@ -29,7 +29,7 @@ from qzoo.schema.resolve import resolve
 from qzoo.weights.artifact import versions
 from qzoo.weights.ranges import RangesInfo, save_ranges
 from qzoo.zoo import pretrained
-from qzoo.zoo.finding import find_variant
+from qzoo.zoo.finding import find
 from qzoo.zoo.pretrained import UnpinnedWeightsWarning
 
 GIANT = "vit_giant_patch14_224"
@@ -45,7 +45,7 @@ def folder_of(folder: Path, architecture: str, sha256: str = "", **ranges: torch
         f"base: {{source: timm, architecture: {architecture}{pin}}}\n"
         "dataset: imagenet-1k\nvariants: {int8: {scheme: int8}}\n"
     )
-    entry = Catalog.load().published_entry(recipe, architecture, str(folder))
+    entry = Catalog.load().hub_entry(recipe, architecture, str(folder))
     variant = resolve(entry, "int8")
     facts: dict[str, Any] = {
         "name": variant.name, "version": variant.version, "recipe_sha256": variant.digest, "base_sha256": "0" * 64,
@@ -64,10 +64,8 @@ WAYS: dict[str, Callable[[str], Any]] = {
     "float": lambda name: qzoo.create(name, pretrained="float"),
     "random": qzoo.create,
     "classes": lambda name: qzoo.create(name, pretrained=True, num_classes=7),
-    "evaluate": lambda name: quantized_model(resolve(*find_variant(name)), Path(name) / "ranges.safetensors"),
-    "calibrate": lambda name: calibrate_variants(
-        find_variant(name)[0], ["int8"], Settings(), output=Path(name) / "x.ranges.safetensors"
-    ),
+    "evaluate": lambda name: quantized_model(find(name).resolved, Path(name) / "ranges.safetensors"),
+    "calibrate": lambda name: calibrate_variants([find(name)], Settings(), output=Path(name) / "x.ranges.safetensors"),
     "export": lambda name: qzoo.export(name, Path(name) / "x.onnx", "onnxruntime"),
 }
 
@@ -132,8 +130,7 @@ def test_unpinned_weights_of_a_published_model_are_said_once(tmp_path: Path, mon
 
 def test_what_is_pinned_elsewhere_is_not_said() -> None:
     for name in ("resnet8_digits_int8", "resnet50_int8", "timm/resnet18"):
-        entry, _ = Catalog.load().find(name)
-        pretrained.warn_of_unpinned(entry)
+        pretrained.warn_of_unpinned(find(name))
 
 
 def test_a_file_larger_than_its_kind_can_be_is_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,8 @@ from qzoo.hub.published import Published, facts_of
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.resolve import resolve
 from qzoo.weights.receipt import load_receipt, save_receipt
-from qzoo.zoo.finding import find_variant
-from qzoo.zoo.pretrained import artifact_at_hand
+from qzoo.zoo.finding import find
+from qzoo.zoo.zoo_model import ZooModel
 from tests.hub.conftest import NAME, REPO, logits
 
 HUB_NAME = f"hf-hub:{REPO}"
@@ -33,11 +33,11 @@ FRESH = """
 import sys, torch, qzoo
 from qzoo.quant.ranges import get_ranges
 from qzoo.schema.resolve import resolve
-from qzoo.zoo.finding import find_variant
+from qzoo.zoo.finding import find
 name, images = sys.argv[1], torch.load(sys.argv[2], weights_only=True)
 with torch.no_grad():
     out = {"logits": qzoo.create(name, pretrained=True)(images)}
-digest = resolve(*find_variant(name)).digest
+digest = find(name).resolved.digest
 torch.save(out | {"digest": torch.tensor(list(digest.encode()))}, sys.argv[3])
 """
 
@@ -64,7 +64,7 @@ def test_a_pushed_model_comes_back_bit_for_bit_in_another_process(
     assert pushed.address == HubAddress(REPO, hub.repos[REPO].head)
     there = fresh(HUB_NAME, hub_environment, tmp_path)
     assert torch.equal(there["logits"], expected)
-    assert bytes(there["digest"].tolist()).decode() == resolve(*find_variant(NAME)).digest
+    assert bytes(there["digest"].tolist()).decode() == find(NAME).resolved.digest
 
 
 def test_ranges_and_base_give_the_logits_of_the_whole_model(
@@ -88,11 +88,10 @@ def test_float_weights_can_be_published_and_trained_further(hub_client: Any, exp
 
 def test_the_recipe_comes_back_equal(hub_client: Any, made: Published) -> None:
     publish(made.folder, REPO)
-    entry, variant = find_variant(HUB_NAME)
-    mine, _ = Catalog.load().find(NAME)
-    assert entry.recipe == mine.self_contained("int8")
-    assert resolve(entry, variant).digest == resolve(mine, "int8").digest
-    assert qzoo.recipe(HUB_NAME) == entry.recipe
+    on_hub, mine = find(HUB_NAME), find(NAME)
+    assert on_hub.entry.recipe == mine.entry.self_contained("int8")
+    assert on_hub.resolved.digest == mine.resolved.digest
+    assert qzoo.recipe(HUB_NAME) == on_hub.entry.recipe
     assert str(qzoo.transform(HUB_NAME)) == str(qzoo.transform(NAME))
 
 
@@ -121,7 +120,7 @@ def test_pushing_the_same_again_makes_no_commit_and_another_model_replaces_it(
     qzoo.push("resnet8_digits_w4a8", REPO, weights="none")
     files = hub.repos[REPO].files(hub.repos[REPO].head)
     assert {"model.safetensors", "histograms.safetensors"}.isdisjoint(files)
-    assert find_variant(HUB_NAME)[1] == "w4a8"
+    assert find(HUB_NAME).variant == "w4a8"
 
 
 def test_a_pull_without_a_network_says_so(hub_client: Any, tmp_path: Path, no_network: list[Any]) -> None:
@@ -225,7 +224,7 @@ def test_names_that_are_no_repository(rest: str) -> None:
 
 
 def test_a_base_and_a_revision_cannot_be_pushed(hub_client: Any) -> None:
-    with pytest.raises(UnknownNameError, match=r"'resnet8_digits' is a base; name one of its variants"):
+    with pytest.raises(UnknownNameError, match=r"'resnet8_digits' is a float base; name one of its variants"):
         qzoo.push("resnet8_digits", REPO)
     with pytest.raises(UnknownNameError, match=r"names a revision, but a push makes a new one\. Give tester/x alone"):
         qzoo.push(NAME, "tester/x@main")
@@ -276,7 +275,7 @@ def test_a_receipt_of_another_recipe_is_no_evidence(made: Published, tmp_path: P
 
 
 def test_fewer_images_are_measured_anew_and_do_not_stick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qzoo.commands.release.evidence.artifact_at_hand", _without_shipped(artifact_at_hand))
+    monkeypatch.setattr(ZooModel, "artifact_at_hand", _without_shipped(ZooModel.artifact_at_hand))
     for n, images in ((0, 100), (1, None)):
         folder = tmp_path / str(n)
         qzoo.push(NAME, REPO, settings=Settings(eval_images=images), folder=folder, dry_run=True)
@@ -284,8 +283,8 @@ def test_fewer_images_are_measured_anew_and_do_not_stick(tmp_path: Path, monkeyp
 
 
 def _without_shipped(find: Any) -> Any:
-    def at_hand(entry: Any, name: str, kind: Any) -> Any:
-        path = find(entry, name, kind)
+    def at_hand(zoo_model: ZooModel, kind: Any) -> Any:
+        path = find(zoo_model, kind)
         shipped = path is not None and kind.name == "receipt" and "recipes" in path.parts
         return None if shipped else path
 
@@ -308,7 +307,7 @@ def test_a_huge_model_beside_a_small_file_takes_no_memory(made: Published, tmp_p
     folder = shutil.copytree(made.folder, tmp_path / "huge")
     recipe = "base: {source: timm, architecture: vit_small_patch16_224}\ndataset: digits\nvariants: {int8: {}}\n"
     (folder / "recipe.yaml").write_text(recipe)
-    digest = resolve(Catalog.load().published_entry(folder / "recipe.yaml", "x", "x"), "int8").digest
+    digest = resolve(Catalog.load().hub_entry(folder / "recipe.yaml", "x", "x"), "int8").digest
     files = made.manifest.files | {"recipe.yaml": facts_of(folder / "recipe.yaml")}
     change = {"base": "x", "name": "x_int8", "recipe_sha256": digest, "files": files}
     (folder / "manifest.json").write_text(made.manifest.model_copy(update=change).to_json())

@@ -26,6 +26,7 @@ from qzoo.schema.loading import dump_yaml, parse_recipe
 from qzoo.schema.published import Claim
 from qzoo.schema.resolve import resolve
 from qzoo.weights.kinds import FileName
+from qzoo.zoo.finding import find
 
 ENTRY, VARIANT = Catalog.load().find("tf_efficientnet_lite0_int8")
 assert VARIANT is not None
@@ -315,8 +316,7 @@ def test_the_example_of_a_real_model_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    entry, _ = Catalog.load().find("resnet8_digits")
-    bundle = make_bundle(entry, "int8", Path("resnet8_digits_int8"))
+    bundle = make_bundle(find("resnet8_digits_int8"), Path("resnet8_digits_int8"))
     text = (bundle.folder / "README.md").read_text()
     pixels = load_digits().images[3] * 255 / 16
     Image.fromarray(pixels.astype("uint8")).convert("RGB").save("image.png")

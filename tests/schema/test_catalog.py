@@ -3,13 +3,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import qzoo
+from qzoo import environment
 from qzoo.errors import QzooError, RecipeError, UnknownNameError
+from qzoo.schema import yaml_source
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
+from qzoo.schema.resolve import resolve
+from qzoo.schema.summary import FaultyRecipeWarning
 
 RECIPE = (
     "base: {source: timm, architecture: resnet18}\ndataset: imagenet-1k\nvariants: {int8: {}, fp8: {scheme: fp8}}\n"
@@ -34,7 +39,7 @@ def write(path: Path, text: str = RECIPE) -> Path:
 
 def test_every_shipped_file_is_an_entry_and_every_full_name_finds_it() -> None:
     catalog = Catalog.load()
-    assert [entry.name for entry in catalog.entries] == sorted(catalog.files)
+    assert [entry.name for entry in catalog.entries] == sorted(catalog.recipes)
     for name in catalog.names():
         entry, variant = catalog.find(name)
         assert name == (entry.name if variant is None else f"{entry.name}_{variant}")
@@ -90,8 +95,9 @@ def test_two_files_of_one_name(mine: Path) -> None:
     write(mine / "b" / "net.yml")
     files = f"mine{os.sep}a{os.sep}net.yaml and mine{os.sep}b{os.sep}net.yml"
     with pytest.raises(RecipeError) as caught:
-        Catalog.load().names()
+        Catalog.load().find("net_int8")
     assert str(caught.value) == f"Two files define the recipe 'net': {files}. Rename one."
+    assert Catalog.load().find("resnet50_int8")[1] == "int8"
 
 
 def test_two_schemes_of_one_name(mine: Path) -> None:
@@ -99,7 +105,8 @@ def test_two_schemes_of_one_name(mine: Path) -> None:
     with pytest.raises(
         RecipeError, match=r"Two files define the scheme 'int8': .*int8.yaml and .*int8.yaml. Rename one."
     ):
-        _ = Catalog.load().schemes
+        resolve(Catalog.load().recipes["resnet50"], "int8")
+    assert Catalog.load().find("resnet50_int8")[1] == "int8"
 
 
 def test_a_base_named_like_anothers_variant(mine: Path) -> None:
@@ -143,11 +150,39 @@ def test_a_missing_folder(mine: Path, monkeypatch: pytest.MonkeyPatch, folder: s
         ),
     ],
 )
-def test_a_faulty_file_does_not_vanish(mine: Path, file: str, text: str, message: str) -> None:
+def test_a_faulty_file_is_told_of_by_who_needs_it_and_stops_no_other_name(
+    mine: Path, file: str, text: str, message: str
+) -> None:
+    write(mine / "net.yaml", RECIPE + "scheme: mine\n")
     write(mine / file, text)
     with pytest.raises(RecipeError) as caught:
-        Catalog.load().names()
+        resolve(Catalog.load().find("net_int8")[0], "int8")
     assert message in str(caught.value)
+    assert Catalog.load().find("resnet50_int8")[1] == "int8"
+
+
+def test_a_file_that_can_not_be_read_is_left_out_of_lists(mine: Path) -> None:
+    write(mine / "half.yaml", "base: {source: timm, archi")
+    with pytest.warns(FaultyRecipeWarning, match=r"half\.yaml is left out: `qzoo validate .*half\.yaml` says what"):
+        assert "resnet50_int8" in Catalog.load().names()
+    with pytest.raises(UnknownNameError, match="Did you mean 'resnet50_int8'"), pytest.warns(FaultyRecipeWarning):
+        Catalog.load().find("resnet50_int9")
+    with pytest.raises(RecipeError, match=r"half\.yaml:2 is not YAML"):
+        Catalog.load().find("half_int8")
+
+
+def test_a_name_costs_the_files_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    known = yaml_source.parse_yaml
+
+    def counted(text: str, where: str) -> Any:
+        read.append(where)
+        return known(text, where)
+
+    monkeypatch.setattr(yaml_source, "parse_yaml", counted)
+    catalog = Catalog([environment.packaged()])
+    assert resolve(catalog.find("resnet50_int8")[0], "int8").digest
+    assert len(read) <= 3, read
 
 
 def test_a_recipe_made_in_python_has_an_entry(mine: Path) -> None:

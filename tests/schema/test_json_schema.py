@@ -64,9 +64,10 @@ def test_the_file_is_current() -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted(Catalog.load().files))
+@pytest.mark.parametrize("name", sorted(Catalog.load().recipes))
 def test_editors_accept_the_shipped_recipes(name: str) -> None:
-    path = Catalog.load().files[name]
+    path = Catalog.load().recipes[name].path
+    assert path is not None
     assert fits(read_yaml(path)[0], SCHEMA)
     link = re.match(r"# yaml-language-server: \$schema=(.+)\n", path.read_text())
     assert link is not None

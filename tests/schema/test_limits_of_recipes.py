@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from qzoo.errors import QzooError, RecipeError, RuleError
 from qzoo.schema.binding import bind
 from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.limits import oversized
 from qzoo.schema.loading import load_recipe, parse_recipe
 from qzoo.schema.plan import Layer
-from qzoo.schema.problems import oversized
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import resolve, with_residual
 

@@ -16,6 +16,7 @@ from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
 from qzoo.schema.loading import dump_json, dump_yaml, load_recipe, parse_recipe
 from qzoo.schema.recipe import Recipe, Scheme, Variant
 from qzoo.schema.resolve import resolve
+from qzoo.schema.sources import PythonRecipe
 
 CATALOG = Catalog.load()
 HEAD = "base: {source: timm, architecture: resnet18}\ndataset: imagenet-1k\n"
@@ -28,7 +29,7 @@ def test_every_variant_has_its_digest_without_shared_schemes(entry: RecipeEntry)
         assert parse_recipe(dump_yaml(recipe)) == parse_recipe(dump_json(recipe)) == recipe
         alone = RecipeEntry.from_recipe(recipe, entry.name)
         inside = {name: scheme for name, scheme in alone.schemes.items() if name in recipe.schemes}
-        bare = RecipeEntry(entry.name, recipe, None, {}, inside)
+        bare = RecipeEntry(entry.name, recipe, PythonRecipe(), {}, inside)
         assert resolve(bare, variant).digest == resolve(entry, variant).digest
 
 

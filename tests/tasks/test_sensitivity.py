@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import qzoo
+from qzoo import environment
 from qzoo.commands.sensitivity import sensitivity_named
 from qzoo.commands.settings import Settings
 from qzoo.errors import DataError, NotCalibratedError
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
-from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.loading import parse_recipe
 from qzoo.schema.resolve import resolve
 from qzoo.tasks.deviation import sqnr_db
 from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.units import units_of, with_equal_rules
+from qzoo.zoo.finding import find
 
 Batches = list[tuple[Tensor, Tensor]]
 PLANTED = """
@@ -205,8 +207,7 @@ def test_the_ratio_of_nothing() -> None:
 def test_a_recipe_without_ranges_is_calibrated_first(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(f"version: 3{PLANTED}")
-    entry, _ = Catalog.load().find(str(file))
-    report = sensitivity_named(entry, "planted", Settings(eval_images=100), mend=0)
+    report = sensitivity_named(find(f"{file}:planted"), Settings(eval_images=100), mend=0)
     assert report.calibration is not None
     assert report.calibration.images == 64
     assert (report.name, report.version, report.complete) == ("mine_planted", 3, False)
@@ -214,9 +215,8 @@ def test_a_recipe_without_ranges_is_calibrated_first(tmp_path: Path) -> None:
 
 
 def test_ranges_at_hand_are_taken() -> None:
-    entry, _ = Catalog.load().find("resnet8_digits")
-    report = sensitivity_named(entry, "int8", Settings(eval_images=50), mend=0)
+    zoo_model = find("resnet8_digits_int8")
+    report = sensitivity_named(zoo_model, Settings(eval_images=50), mend=0)
     assert report.calibration is None
-    assert entry.path is not None
-    given = entry.path.parent / "artifacts" / "resnet8_digits_int8.ranges.safetensors"
-    assert sensitivity_named(entry, "int8", Settings(eval_images=50), ranges=given, mend=0).layers == report.layers
+    given = environment.packaged("digits/artifacts/resnet8_digits_int8.ranges.safetensors")
+    assert sensitivity_named(zoo_model, Settings(eval_images=50), ranges=given, mend=0).layers == report.layers

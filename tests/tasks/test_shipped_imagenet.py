@@ -9,22 +9,21 @@ import pytest
 import qzoo
 from qzoo.commands.evaluate import evaluate_named
 from qzoo.commands.settings import Settings
-from qzoo.schema.catalog import Catalog
 from qzoo.tasks.evaluate import Evaluation
+from qzoo.zoo.finding import find
 
 FIGURES = {0: (83.31, 95.62), 1: (83.38, 95.85), 2: (83.46, 95.85)}
 """Top-1 and top-5 of the float models on the 1,300 images."""
 
 
 def evaluated(name: str, data_root: Path) -> Evaluation:
-    return evaluate_named(*Catalog.load().find(name), Settings(data=data_root / "imagenet-mini"))
+    return evaluate_named(find(name), Settings(data=data_root / "imagenet-mini"))
 
 
 @pytest.mark.parametrize("depth", FIGURES)
 def test_ranges_come_with_qzoo(depth: int) -> None:
     names = qzoo.list_models(f"tf_efficientnet_lite{depth}_*", pretrained=True)
-    variants = Catalog.load().find(f"tf_efficientnet_lite{depth}")[0].variants
-    assert names == sorted(f"tf_efficientnet_lite{depth}_{variant}" for variant in variants)
+    assert names == sorted(variant.name for variant in find(f"tf_efficientnet_lite{depth}").variants)
 
 
 @pytest.mark.slow

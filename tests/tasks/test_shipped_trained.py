@@ -12,7 +12,7 @@ from qzoo import environment
 from qzoo.commands.evaluate import evaluate_named
 from qzoo.commands.settings import Settings
 from qzoo.results.training import TrainingReport
-from qzoo.zoo.finding import find_variant
+from qzoo.zoo.finding import find
 
 SHIPPED = sorted(path.name.removesuffix(".model.safetensors") for path in environment.packaged().rglob("*.model.*"))
 DIGITS = [name for name in SHIPPED if "digits" in name]
@@ -31,20 +31,20 @@ def test_their_files_are_small_and_their_reports_of_the_recipe(name: str) -> Non
     ]  # fmt: skip
     assert max(file.stat().st_size for file in files) < 500_000
     report = TrainingReport.model_validate_json(next(f for f in files if f.suffix == ".json").read_text())
-    entry, variant = find_variant(name)
-    claim = entry.recipe.variants[variant].published[0]
+    zoo_model = find(name)
+    claim = zoo_model.resolved.published[0]
     assert report.top1 is not None
     assert round(report.top1, 2) == claim.top1
     assert claim.own
-    assert report.finetune == entry.recipe.variants[variant].finetune
+    assert report.finetune == zoo_model.resolved.finetune
 
 
 @pytest.mark.parametrize("name", DIGITS)
 def test_digits_are_as_claimed(name: str) -> None:
-    entry, variant = find_variant(name)
-    claim = entry.recipe.variants[variant].published[0]
+    zoo_model = find(name)
+    claim = zoo_model.resolved.published[0]
     assert claim.top1 is not None
-    assert evaluate_named(entry, variant).top1 == pytest.approx(claim.top1, abs=0.34)
+    assert evaluate_named(zoo_model).top1 == pytest.approx(claim.top1, abs=0.34)
 
 
 @pytest.mark.slow
@@ -55,7 +55,6 @@ def test_cifar_reaches_its_figure(
     variant: str, least: float, data_root: Path, weights_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QZOO_WEIGHTS_DIR", os.fspath(weights_dir))
-    entry, _ = find_variant(f"resnet20_cifar10_{variant}")
-    result = evaluate_named(entry, variant, Settings(data=data_root))
+    result = evaluate_named(find(f"resnet20_cifar10_{variant}"), Settings(data=data_root))
     assert result.top1 is not None
     assert result.top1 >= least

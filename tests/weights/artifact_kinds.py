@@ -19,12 +19,12 @@ from qzoo.models.quantize import quantize_in_place
 from qzoo.models.whole_model import load_whole
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import resolve
 from qzoo.weights.histograms import load_histograms
 from qzoo.weights.kinds import MANIFEST
 from qzoo.weights.ranges import load_ranges
 from qzoo.weights.receipt import load_receipt
-from qzoo.zoo.finding import find_variant
+from qzoo.zoo.finding import find
+from qzoo.zoo.zoo_model import ZooModel
 
 NAME = "resnet8_digits_int8"
 Read = Callable[[Path], Any]
@@ -34,7 +34,7 @@ MODELS: dict[str, Any] = {}
 def read_model(path: Path) -> Any:
     # Made once: what is refused changes nothing.
     if not MODELS:
-        variant = resolve(*find_variant(NAME))
+        variant = find(NAME).resolved
         MODELS["model"] = create_bare(variant.base)
         quantize_in_place(MODELS["model"], variant)
     return load_whole(MODELS["model"], path)
@@ -72,5 +72,7 @@ def make(folder: Path) -> None:
     content = entry.recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
     content["calibration"] = {"images": 64, "binning": "reference"}
     reference = replace(entry, recipe=Recipe.model_validate_json(json.dumps(content)))
-    (made,) = calibrate_variants(reference, ["int8"], Settings(), output=folder / "reference.ranges.safetensors")
+    (made,) = calibrate_variants(
+        [ZooModel(reference, "int8")], Settings(), output=folder / "reference.ranges.safetensors"
+    )
     assert made.histograms == folder / "reference.histograms.safetensors"

@@ -4,6 +4,7 @@ import copy
 import re
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -22,23 +23,25 @@ from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import get_ranges, quantizers, uncalibrated
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Base, Recipe, Variant
-from qzoo.schema.resolve import resolve
+from qzoo.schema.sources import OwnFile
 from qzoo.weights.base_weights import NewHeadWarning
 from qzoo.weights.kinds import RANGES
 from qzoo.weights.ranges import load_ranges
-from qzoo.zoo.pretrained import OtherImagesWarning, artifact_at_hand, load_pretrained_ranges
+from qzoo.zoo.finding import find
+from qzoo.zoo.pretrained import OtherImagesWarning, load_pretrained_ranges
+from qzoo.zoo.zoo_model import ZooModel
 
 CATALOG = Catalog.load()
-CALIBRATABLE = [f"{entry.name}_{variant}" for entry in CATALOG.entries for variant in calibratable(entry)]
-SHIPPED = [name for name in CALIBRATABLE if artifact_at_hand(CATALOG.find(name)[0], name, RANGES)]
+CALIBRATABLE = [variant.name for entry in CATALOG.entries for variant in calibratable(ZooModel(entry))]
+SHIPPED = [name for name in CALIBRATABLE if find(name).artifact_at_hand(RANGES)]
 DIGITS = torch.rand(32, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
 @pytest.mark.parametrize("entry", CATALOG.entries, ids=lambda entry: entry.name)
 def test_every_variant_is_its_bases_class_with_quantizers_inside(entry: RecipeEntry) -> None:
     base = meta_model(entry.recipe.base)
-    for variant in calibratable(entry):
-        model = qzoo.quantize(base, resolve(entry, variant))
+    for variant in calibratable(ZooModel(entry)):
+        model = qzoo.quantize(base, variant.resolved)
         assert type(model) is type(base)
         assert not model.training
         assert quantizers(model, "input")
@@ -62,18 +65,17 @@ def test_the_tutorials_resnet50_has_55_input_and_54_weight_quantizers() -> None:
 
 @pytest.mark.parametrize("base", [entry.name for entry in CATALOG.entries if entry.recipe.dataset != "imagenet-1k"])
 def test_ranges_are_shipped_for_every_variant_of_a_public_dataset(base: str) -> None:
-    entry, _ = CATALOG.find(base)
-    missing = [name for name in calibratable(entry) if f"{base}_{name}" not in SHIPPED]
+    entry = CATALOG.recipes[base]
+    missing = [variant.name for variant in calibratable(ZooModel(entry)) if variant.name not in SHIPPED]
     assert not missing, f"make them: qzoo calibrate {base} -o {entry.path.parent / 'ranges'}"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_ranges_belong_to_the_recipe_of_today(name: str) -> None:
-    entry, variant = CATALOG.find(name)
-    ranges, info = load_ranges(artifact_at_hand(entry, name, RANGES))  # type: ignore[arg-type]
-    assert variant is not None
+    zoo_model = find(name)
+    ranges, info = load_ranges(zoo_model.artifact_at_hand(RANGES))  # type: ignore[arg-type]
     assert info.name == name
-    assert info.recipe_sha256 == resolve(entry, variant).digest, f"run `qzoo calibrate {entry.name}` again"
+    assert info.recipe_sha256 == zoo_model.resolved.digest, f"run `qzoo calibrate {name}` again"
     assert set(ranges) == set(get_ranges(qzoo.create(name)))
 
 
@@ -152,16 +154,16 @@ def test_ranges_of_another_variant_are_refused(tmp_path: Path) -> None:
 def test_without_ranges_the_message_has_the_command() -> None:
     expected = r"Nothing is published or calibrated for .* once: qzoo calibrate \S+ --data PATH"
     with pytest.raises(WeightsError, match=expected):
-        load_pretrained_ranges(nn.Identity(), CATALOG.find("resnet50")[0], resolve(CATALOG.find("resnet50")[0], "int8"))
+        load_pretrained_ranges(nn.Identity(), find("resnet50_int8"))
 
 
 def test_ranges_of_fewer_images_than_the_recipe_says_are_reported(tmp_path: Path) -> None:
-    entry = CATALOG.find("resnet8_digits")[0]
-    (made,) = calibrate_variants(entry, ["int8"], Settings(calib_images=16), output=tmp_path / "artifacts")
-    copy = RecipeEntry(entry.name, entry.recipe, tmp_path / "resnet8_digits.yaml", entry.lines, entry.schemes)
+    zoo_model = find("resnet8_digits_int8")
+    (made,) = calibrate_variants([zoo_model], Settings(calib_images=16), output=tmp_path / "artifacts")
+    copy = replace(zoo_model.entry, source=OwnFile(tmp_path / "resnet8_digits.yaml"))
     model = qzoo.create("resnet8_digits_int8", pretrained="float")
     with pytest.warns(OtherImagesWarning, match=r"was calibrated on 16 images, the recipe says 512"):
-        load_pretrained_ranges(model, copy, resolve(copy, "int8"))
+        load_pretrained_ranges(model, ZooModel(copy, "int8"))
     assert made.images == 16
 
 

@@ -1,16 +1,11 @@
-"""The options that several commands share; `--set FIELD=VALUE` sets any field of a training schedule."""
+"""The options that several commands share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-
-from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
-from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.yaml_source import parse_yaml
 
 Data = Annotated[
     Path | None,
@@ -52,39 +47,3 @@ ReduceRange = Annotated[
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
 Json = Annotated[str | None, typer.Option("--json", help="Write the result as JSON to FILE, or - for stdout.",
                                           metavar="FILE", show_default=False)]  # fmt: skip
-
-
-def parse_changes(given: Sequence[str]) -> dict[str, Any]:
-    """Returns the fields that are set, by name; the values are read as YAML, and checked when they are used.
-
-    Raises:
-        UnknownNameError: a field has no such name; with the nearest.
-        RecipeError: there is no `=`, or the value is no YAML.
-
-    Example:
-        >>> parse_changes(["schedule=cosine", "ema=0.99", "distill={temperature: 2}"])
-        {'schedule': 'cosine', 'ema': 0.99, 'distill': {'temperature': 2}}
-    """
-    changes = {}
-    for text in given:
-        field, sign, value = (part.strip() for part in text.partition("="))
-        if not sign:
-            raise RecipeError(f"--set {text}: expected FIELD=VALUE, such as --set schedule=cosine.")
-        if field not in FinetuneSpec.model_fields:
-            raise UnknownNameError(f"--set {text}: {_no_field(field, value)}")
-        changes[field] = _value(text, value)
-    return changes
-
-
-def _no_field(field: str, value: str) -> str:
-    block, _, inner = field.partition(".")
-    if inner and block in FinetuneSpec.model_fields:
-        return f"the fields of `{block}` are given together: --set '{block}={{{inner}: {value}}}'."
-    return f"a schedule has no field '{field}'. {did_you_mean(field, FinetuneSpec.model_fields)}"
-
-
-def _value(text: str, value: str) -> Any:
-    try:
-        return parse_yaml(value, "the value")[0]
-    except RecipeError as error:
-        raise RecipeError(f"--set {text}: the value is no YAML. Write it as in a recipe: --set ema=0.99.") from error

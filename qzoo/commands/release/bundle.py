@@ -25,14 +25,13 @@ from qzoo.quant.ranges import get_ranges, quantizers
 from qzoo.report.card_facts import CardFacts, Measured
 from qzoo.report.model_card import model_card
 from qzoo.results.training import TrainingReport, read_training_report
-from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.loading import dump_yaml
-from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.saving import save
 from qzoo.weights.artifact import versions
 from qzoo.weights.kinds import CARD, CONFIG, EXPORTS, HISTOGRAMS, MANIFEST, MODEL, RANGES, RECEIPT, RECIPE, TRAINING
 from qzoo.weights.receipt import Receipt, load_receipt
+from qzoo.zoo.zoo_model import ZooModel
 
 Stored = Literal["packed", "float", "none"]
 
@@ -53,8 +52,7 @@ class Bundle:
 
 
 def make_bundle(
-    entry: RecipeEntry,
-    variant: str,
+    zoo_model: ZooModel,
     folder: Path,
     settings: Settings | None = None,
     *,
@@ -70,8 +68,7 @@ def make_bundle(
     calibrated, float and quantized model are evaluated.
 
     Args:
-        entry: the recipe.
-        variant: one of its variants.
+        zoo_model: a variant.
         folder: made if need be; files of the same names are replaced, the manifest last.
         settings: data, device, number of images.
         artifacts: a folder in which `qzoo reproduce --artifacts` left some; looked into first.
@@ -86,28 +83,29 @@ def make_bundle(
         RecipeError: a trained model is to be stored without weights, or the model breaks a rule of a runtime.
         DataError: the dataset is missing or of the wrong kind.
     """
-    if entry.published_name is not None and entry.path is not None and entry.path.parent.resolve() == folder.resolve():
+    source = zoo_model.entry.source
+    if source.has_own_artifacts and source.path is not None and source.path.parent.resolve() == folder.resolve():
         raise RecipeError(f"{folder} is the model that is to be pushed. Give another folder with -o, or none.")
-    resolved, settings = resolve(entry, variant), settings or Settings()
-    require_dataset_name(resolved.dataset, entry.where)
+    resolved, settings = zoo_model.resolved, settings or Settings()
+    require_dataset_name(resolved.dataset, source.where)
     if resolved.finetune is not None and weights == "none":
         raise RecipeError(f"{resolved.name} is trained, so its weights are its own: store them, packed or float.")
     check_runtimes(onnx)
-    evidence = gather(entry, resolved, settings, artifacts, progress)
+    evidence = gather(zoo_model, settings, artifacts, progress)
     model = evidence.model
     folder.mkdir(parents=True, exist_ok=True)
     for name in (MANIFEST, CARD):  # half a folder must not pass for a whole one
         (folder / name).unlink(missing_ok=True)
     _write_artifacts(folder, model, evidence, weights)
-    exports = write_exports(folder, entry, model, onnx, settings.data, progress)
-    recipe = dump_yaml(entry.self_contained(variant))
-    config = _config(resolved, model)
+    exports = write_exports(folder, zoo_model, model, onnx, settings.data, progress)
+    recipe = dump_yaml(zoo_model.entry.self_contained(resolved.variant))
+    config = _config(zoo_model, model)
     (folder / RECIPE).write_text(recipe, encoding="utf-8")
     (folder / CONFIG).write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    manifest = _manifest(folder, entry, resolved, model)
-    facts = replace(_facts(entry, resolved, model, manifest, config, recipe, evidence, repo), exports=exports)
+    manifest = _manifest(folder, zoo_model, model)
+    facts = replace(_facts(zoo_model, model, manifest, config, recipe, evidence, repo), exports=exports)
     (folder / CARD).write_text(model_card(facts), encoding="utf-8")
-    manifest = _manifest(folder, entry, resolved, model)
+    manifest = _manifest(folder, zoo_model, model)
     (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
     return Bundle(folder, manifest, evidence.missing)
 
@@ -128,12 +126,13 @@ def _write_artifacts(folder: Path, model: nn.Module, evidence: Evidence, weights
         save_whole(model, folder / MODEL.file, packed=weights == "packed")
 
 
-def _manifest(folder: Path, entry: RecipeEntry, resolved: ResolvedVariant, model: nn.Module) -> Manifest:
+def _manifest(folder: Path, zoo_model: ZooModel, model: nn.Module) -> Manifest:
+    resolved = zoo_model.resolved
     names = [RECIPE, CONFIG, CARD, RANGES.file, MODEL.file, HISTOGRAMS.file, RECEIPT.file, TRAINING.file]
     names += [EXPORTS, *ONNX_FILES.values()]
     return Manifest(
         name=resolved.name,
-        base=entry.name,
+        base=zoo_model.entry.name,
         variant=resolved.variant,
         version=resolved.version,
         recipe_sha256=resolved.digest,
@@ -143,14 +142,15 @@ def _manifest(folder: Path, entry: RecipeEntry, resolved: ResolvedVariant, model
     )
 
 
-def _config(resolved: ResolvedVariant, model: nn.Module) -> ModelConfig:
-    base, form, classes = resolved.base, input_format(resolved.base), base_card(resolved.base).classes
+def _config(zoo_model: ZooModel, model: nn.Module) -> ModelConfig:
+    base = zoo_model.base
+    form, classes = input_format(base), base_card(base).classes
     return ModelConfig(
-        name=resolved.name,
+        name=zoo_model.name,
         source=base.source,
         architecture=base.architecture,
         weights=base.weights,
-        dataset=resolved.dataset,
+        dataset=zoo_model.dataset,
         num_classes=len(classes) or _outputs(model),
         labels=list(classes),
         input=InputConfig(
@@ -171,18 +171,18 @@ def _outputs(model: nn.Module) -> int:
 
 
 def _facts(
-    entry: RecipeEntry, resolved: ResolvedVariant, model: nn.Module, manifest: Manifest, config: ModelConfig,
-    recipe: str, evidence: Evidence, repo: str | None,
+    zoo_model: ZooModel, model: nn.Module, manifest: Manifest, config: ModelConfig, recipe: str, evidence: Evidence,
+    repo: str | None,
 ) -> CardFacts:  # fmt: skip
+    resolved, whole = zoo_model.resolved, zoo_model.entry.recipe
     card = base_card(resolved.base)
     own = get_ranges(model)
     state = {key: value for key, value in model.state_dict().items() if key not in own}
-    variant = entry.recipe.variants[resolved.variant]
     return CardFacts(
         manifest=manifest,
         config=config,
         recipe=recipe,
-        description=variant.description or entry.recipe.description,
+        description=whole.variants[resolved.variant].description or whole.description,
         method=resolved.method,
         calibration=resolved.calibration,
         calibration_images=evidence.images or 0,
@@ -195,7 +195,7 @@ def _facts(
         training=_training(evidence.training),
         measured=_measured(load_receipt(evidence.receipt)) if evidence.receipt else None,
         published=resolved.published,
-        published_float=tuple(entry.recipe.published),
+        published_float=tuple(whole.published),
     )
 
 

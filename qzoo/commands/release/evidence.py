@@ -14,8 +14,6 @@ from qzoo.commands.settings import Settings
 from qzoo.errors import WeightsError
 from qzoo.quant.ranges import get_ranges
 from qzoo.results.training import read_training_report
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.progress import Progress
 from qzoo.weights.artifact import ArtifactInfo
 from qzoo.weights.content import content_digest
@@ -23,7 +21,8 @@ from qzoo.weights.histograms import load_histograms
 from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, TRAINING, Kind
 from qzoo.weights.ranges import load_ranges
 from qzoo.weights.receipt import load_receipt
-from qzoo.zoo.pretrained import artifact_at_hand, artifact_file, whole_model
+from qzoo.zoo.pretrained import whole_model
+from qzoo.zoo.zoo_model import ZooModel
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,11 @@ class Evidence:
     missing: tuple[str, ...]
 
 
-def gather(
-    entry: RecipeEntry, variant: ResolvedVariant, settings: Settings, artifacts: Path | None, progress: Progress
-) -> Evidence:
+def gather(zoo_model: ZooModel, settings: Settings, artifacts: Path | None, progress: Progress) -> Evidence:
     """Returns a variant's artifacts: those at hand, and with data those that have to be made.
 
     Args:
-        entry: the recipe.
-        variant: resolved.
+        zoo_model: a variant.
         settings: data, device, number of images.
         artifacts: a folder that is looked into first.
         progress: shown the batches.
@@ -66,76 +62,65 @@ def gather(
     """
     if artifacts is not None and not artifacts.is_dir():
         raise WeightsError(f"There is no folder {artifacts} with artifacts. `qzoo reproduce --artifacts` fills one.")
-    if variant.finetune is not None:
-        return _trained(entry, variant, settings, artifacts, progress)
-    ranges = _ranges(entry, variant, settings, artifacts, progress)
+    if zoo_model.resolved.finetune is not None:
+        return _trained(zoo_model, settings, artifacts, progress)
+    ranges = _ranges(zoo_model, settings, artifacts, progress)
     values, info = load_ranges(ranges)
-    model = quantized_model(variant, ranges)
-    receipt = _receipt(entry, variant, artifacts, content_digest(values), info.recipe_sha256)
-    if _can_measure(variant, settings) and (receipt is None or not _measures(receipt, settings)):
-        receipt = _measure(entry, variant, model, settings, progress)
-    histograms = _histograms(entry, variant, artifacts, info)
+    model = quantized_model(zoo_model.resolved, ranges)
+    receipt = _receipt(zoo_model, artifacts, content_digest(values), info.recipe_sha256)
+    if _can_measure(zoo_model, settings) and (receipt is None or not _measures(receipt, settings)):
+        receipt = _measure(zoo_model, model, settings, progress)
+    histograms = _histograms(zoo_model, artifacts, info)
     return Evidence(
         model, histograms, receipt, None, info.calibration_images, info.calibration_sha256,
-        (*_without_receipt(receipt), *_without_histograms(entry, variant, histograms)),
+        (*_without_receipt(receipt), *_without_histograms(zoo_model, histograms)),
     )  # fmt: skip
 
 
-def _trained(
-    entry: RecipeEntry, variant: ResolvedVariant, settings: Settings, artifacts: Path | None, progress: Progress
-) -> Evidence:
-    file, training = _at_hand(entry, variant, MODEL, artifacts), _training(entry, variant, artifacts)
+def _trained(zoo_model: ZooModel, settings: Settings, artifacts: Path | None, progress: Progress) -> Evidence:
+    file, training = _at_hand(zoo_model, MODEL, artifacts), _training(zoo_model, artifacts)
     if file is None:
-        command = f"qzoo finetune {entry.address(variant.variant)}{_data(variant)}"
-        raise WeightsError(f"{variant.name} is not trained. Train it first: {command}")
-    model = whole_model(variant, file)
-    receipt = _receipt(entry, variant, artifacts, content_digest(get_ranges(model)), variant.digest)
-    if _can_measure(variant, settings) and (receipt is None or not _measures(receipt, settings)):
-        receipt = _measure(entry, variant, model, settings, progress)
+        raise WeightsError(f"{zoo_model.name} is not trained. Train it first: {zoo_model.command('finetune')}")
+    model = whole_model(zoo_model.resolved, file)
+    receipt = _receipt(zoo_model, artifacts, content_digest(get_ranges(model)), zoo_model.resolved.digest)
+    if _can_measure(zoo_model, settings) and (receipt is None or not _measures(receipt, settings)):
+        receipt = _measure(zoo_model, model, settings, progress)
     missing = [] if training else ["no report of its training, so the card does not tell how it was trained"]
     return Evidence(model, None, receipt, training, None, "", (*_without_receipt(receipt), *missing))
 
 
-def _training(entry: RecipeEntry, variant: ResolvedVariant, artifacts: Path | None) -> Path | None:
-    path = _at_hand(entry, variant, TRAINING, artifacts)
+def _training(zoo_model: ZooModel, artifacts: Path | None) -> Path | None:
+    path = _at_hand(zoo_model, TRAINING, artifacts)
     # A report of another state of the recipe tells of another training.
-    return path if path is not None and read_training_report(path).recipe_sha256 == variant.digest else None
+    return path if path is not None and read_training_report(path).recipe_sha256 == zoo_model.resolved.digest else None
 
 
-def _ranges(
-    entry: RecipeEntry, variant: ResolvedVariant, settings: Settings, artifacts: Path | None, progress: Progress
-) -> Path:
-    found = _at_hand(entry, variant, RANGES, artifacts)
+def _ranges(zoo_model: ZooModel, settings: Settings, artifacts: Path | None, progress: Progress) -> Path:
+    found = _at_hand(zoo_model, RANGES, artifacts)
     if found is not None:
         return found
-    if not _can_measure(variant, settings):
-        command = f"qzoo calibrate {entry.address(variant.variant)} --data PATH"
-        raise WeightsError(f"{variant.name} is not calibrated. Give --data PATH, or calibrate it first: {command}")
-    (made,) = calibrate_variants(entry, [variant.variant], settings, output=environment.artifacts(), progress=progress)
+    if not _can_measure(zoo_model, settings):
+        command = zoo_model.command("calibrate")
+        raise WeightsError(f"{zoo_model.name} is not calibrated. Give --data PATH, or calibrate it first: {command}")
+    (made,) = calibrate_variants([zoo_model], settings, output=environment.artifacts(), progress=progress)
     return made.path
 
 
-def _can_measure(variant: ResolvedVariant, settings: Settings) -> bool:
-    return settings.data is not None or variant.dataset == "digits"
+def _can_measure(zoo_model: ZooModel, settings: Settings) -> bool:
+    return settings.data is not None or zoo_model.dataset == "digits"
 
 
-def _data(variant: ResolvedVariant) -> str:
-    return "" if variant.dataset == "digits" else " --data PATH"
-
-
-def _at_hand(entry: RecipeEntry, variant: ResolvedVariant, kind: Kind, artifacts: Path | None) -> Path | None:
-    given = artifacts / f"{variant.name}{kind.suffix}" if artifacts else None
+def _at_hand(zoo_model: ZooModel, kind: Kind, artifacts: Path | None) -> Path | None:
+    given = artifacts / f"{zoo_model.name}{kind.suffix}" if artifacts else None
     if given and given.is_file():
         return given
     # What is pinned on the hub is not asked for: it may be what this push is to replace.
-    own = entry.published_name is not None
-    return artifact_file(entry, variant.name, kind) if own else artifact_at_hand(entry, variant.name, kind)
+    own = zoo_model.entry.source.has_own_artifacts
+    return zoo_model.artifact(kind) if own else zoo_model.artifact_at_hand(kind)
 
 
-def _receipt(
-    entry: RecipeEntry, variant: ResolvedVariant, artifacts: Path | None, ranges_sha256: str, recipe_sha256: str
-) -> Path | None:
-    path = _at_hand(entry, variant, RECEIPT, artifacts)
+def _receipt(zoo_model: ZooModel, artifacts: Path | None, ranges_sha256: str, recipe_sha256: str) -> Path | None:
+    path = _at_hand(zoo_model, RECEIPT, artifacts)
     if path is None:
         return None
     # A receipt of other ranges, or of the same ranges in another recipe, is evidence of another model.
@@ -149,10 +134,8 @@ def _measures(receipt: Path, settings: Settings) -> bool:
     return claim.info.complete if settings.eval_images is None else len(claim) == settings.eval_images
 
 
-def _histograms(
-    entry: RecipeEntry, variant: ResolvedVariant, artifacts: Path | None, ranges: ArtifactInfo
-) -> Path | None:
-    path = _at_hand(entry, variant, HISTOGRAMS, artifacts)
+def _histograms(zoo_model: ZooModel, artifacts: Path | None, ranges: ArtifactInfo) -> Path | None:
+    path = _at_hand(zoo_model, HISTOGRAMS, artifacts)
     if path is None:
         return None
     _, info = load_histograms(path)
@@ -164,11 +147,9 @@ def _calibration(info: ArtifactInfo) -> dict[str, object]:
     return info.model_dump(include={"recipe_sha256", "base_sha256", "calibration_images", "calibration_sha256"})
 
 
-def _measure(
-    entry: RecipeEntry, variant: ResolvedVariant, model: nn.Module, settings: Settings, progress: Progress
-) -> Path:
-    path = environment.artifacts() / f"{variant.name}{RECEIPT.suffix}"
-    measure_receipt(entry, model, settings, path, progress)
+def _measure(zoo_model: ZooModel, model: nn.Module, settings: Settings, progress: Progress) -> Path:
+    path = environment.artifacts() / f"{zoo_model.name}{RECEIPT.suffix}"
+    measure_receipt(zoo_model, model, settings, path, progress)
     return path
 
 
@@ -178,8 +159,8 @@ def _without_receipt(receipt: Path | None) -> list[str]:
     return ["no receipt, so the card has no figure and `qzoo verify` nothing to check: give --data PATH"]
 
 
-def _without_histograms(entry: RecipeEntry, variant: ResolvedVariant, histograms: Path | None) -> list[str]:
+def _without_histograms(zoo_model: ZooModel, histograms: Path | None) -> list[str]:
     if histograms is not None:
         return []
-    command = f"qzoo calibrate {entry.address(variant.variant)}{_data(variant)}"
+    command = zoo_model.command("calibrate")
     return [f"no histograms of these ranges, so nobody can solve others: `{command}` keeps some"]

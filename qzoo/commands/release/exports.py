@@ -13,11 +13,11 @@ from qzoo.errors import RecipeError
 from qzoo.results.export import ExportReport, Exports
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.runtimes.runtime import require
-from qzoo.schema.catalog import RecipeEntry
 from qzoo.tasks.export import export
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress
 from qzoo.weights.kinds import EXPORTS, FileName
+from qzoo.zoo.zoo_model import ZooModel
 
 ONNX_FILES = {name: cast("FileName", f"{name}.onnx") for name in RUNTIMES}
 """By runtime."""
@@ -36,7 +36,12 @@ def check_runtimes(runtimes: Sequence[str]) -> None:
 
 
 def write_exports(
-    folder: Path, entry: RecipeEntry, model: nn.Module, runtimes: Sequence[str], data: Path | None, progress: Progress
+    folder: Path,
+    zoo_model: ZooModel,
+    model: nn.Module,
+    runtimes: Sequence[str],
+    data: Path | None,
+    progress: Progress,
 ) -> tuple[ExportReport, ...]:
     """Writes a model for some runtimes into a folder, and what came of it; files of other runtimes are removed.
 
@@ -47,7 +52,7 @@ def write_exports(
         (folder / name).unlink(missing_ok=True)
     if not runtimes:
         return ()
-    images, _ = images_to_compare(entry, data)
+    images, _ = images_to_compare(zoo_model, data)
     made = [_export(folder, model, name, images, progress) for name in dict.fromkeys(runtimes)]
     (folder / EXPORTS).write_text(Exports(exports=made).model_dump_json(indent=1) + "\n", encoding="utf-8")
     return tuple(made)

@@ -17,7 +17,7 @@ from qzoo.hub.client import HubAddress, parse_address, publish, require_online
 from qzoo.hub.index import HubIndex, read_index
 from qzoo.hub.manifest import Manifest
 from qzoo.tasks.progress import Progress, silent
-from qzoo.zoo.finding import find_variant
+from qzoo.zoo.finding import find
 
 
 @dataclass(frozen=True)
@@ -82,13 +82,13 @@ def push(
         require_online(address)
     if address.revision is not None:
         raise UnknownNameError(f"'{repo}' names a revision, but a push makes a new one. Give {address.repo} alone.")
-    entry, variant = find_variant(name)
+    zoo_model = find(name)
     if pin_file is not None:
-        _check_pin(Path(pin_file), f"{entry.name}_{variant}", address)
+        _check_pin(Path(pin_file), zoo_model.resolved.name, address)
     folder, artifacts = (Path(path) if path else None for path in (folder, artifacts))
     with tempfile.TemporaryDirectory(prefix="qzoo-push-") as temporary:
         made = make_bundle(
-            entry, variant, folder or Path(temporary), settings,
+            zoo_model, folder or Path(temporary), settings,
             artifacts=artifacts, weights=weights, onnx=onnx, repo=address.repo, progress=progress,
         )  # fmt: skip
         sent = None if dry_run else publish(made.folder, address.repo, private=private)

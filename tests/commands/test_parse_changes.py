@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qzoo.cli.terminal.options import parse_changes
+from qzoo.commands.finetune import parse_changes
 from qzoo.errors import RecipeError, UnknownNameError
 from qzoo.schema.finetune import Distillation, FinetuneSpec, Scales
 

@@ -1,0 +1,87 @@
+"""The YAML files of recipe folders, by what they hold. Each is read when it is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from qzoo import environment
+from qzoo.errors import RecipeError
+from qzoo.schema.yaml_source import short_path
+
+T = TypeVar("T")
+SCHEMES = "schemes"
+"""Of this name are folders of schemes; all other YAML files are recipes."""
+Stems = dict[str, list[Path]]
+"""Files by their stems; several of one stem are a mistake of whoever asks for it."""
+
+
+def all_folders() -> list[Path]:
+    """Returns the folder of the shipped recipes and those of `QZOO_RECIPES`."""
+    return [environment.packaged(), *environment.recipe_folders()]
+
+
+def yaml_files(folders: Iterable[Path]) -> list[Path]:
+    """Returns the YAML files in folders and below, each once, those of a folder sorted.
+
+    Raises:
+        RecipeError: a folder does not exist.
+    """
+    files: dict[tuple[int, int], Path] = {}  # one folder may be named twice, or lie in another
+    for folder in folders:
+        if not folder.is_dir():
+            fault = "is no folder" if folder.exists() else "does not exist"
+            raise RecipeError(f"The recipe folder {folder} {fault}. Correct or unset QZOO_RECIPES.")
+        found = [os.path.join(place, name) for place, _, names in os.walk(folder) for name in names]
+        for path in sorted([path for path in found if path.endswith((".yaml", ".yml"))]):
+            status = os.stat(path) if os.path.exists(path) else os.lstat(path)
+            files.setdefault((status.st_dev, status.st_ino), Path(path))
+    return list(files.values())
+
+
+def recipe_stems(files: Iterable[Path]) -> Stems:
+    """Returns the recipe files by stem, which is the name of the base, sorted."""
+    return _by_stem(path for path in files if path.parent.name != SCHEMES)
+
+
+def scheme_stems(files: Iterable[Path]) -> Stems:
+    """Returns the files of schemes by stem, which is the name of the scheme, sorted."""
+    return _by_stem(path for path in files if path.parent.name == SCHEMES)
+
+
+def _by_stem(files: Iterable[Path]) -> Stems:
+    stems: Stems = {}
+    for path in sorted(files, key=lambda path: path.stem):
+        stems.setdefault(path.stem, []).append(path)
+    return stems
+
+
+class Stored(Mapping[str, T]):
+    """What files hold, by their stems: each is read when it is first asked for, and kept.
+
+    Args:
+        files: by stem; of one stem there may be several, which is an error once it is asked for.
+        what: they hold, for messages.
+        load: reads one.
+    """
+
+    def __init__(self, files: Stems, what: str, load: Callable[[Path], T]) -> None:
+        self.files, self.what, self.load = files, what, load
+        self._read: dict[str, T] = {}
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._read:
+            first, *others = self.files[name]
+            if others:
+                places = f"{short_path(first)} and {short_path(others[0])}"
+                raise RecipeError(f"Two files define the {self.what} '{name}': {places}. Rename one.")
+            self._read[name] = self.load(first)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
