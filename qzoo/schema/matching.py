@@ -38,7 +38,7 @@ def no_match(name: str, rule: BoundRule, layers: Sequence[Layer], operators: Seq
         return _no_operator(where, rule, operators)
     if set(rule.patches) == {RESIDUAL}:
         return _no_residual(where, rule, operators)
-    if rule.top_level:
+    if rule.is_field:
         return f"{where} speaks of layers with weights, and the scheme quantizes none."
     matched = [layer for layer in layers if matches(rule, layer)]
     if matched:

@@ -45,6 +45,17 @@ ROLES = ("weight", "input", "output")
 RESIDUAL = "residual"
 """Of the additions in a module's own forward."""
 
+WEIGHTED = "weighted"
+LAYER_KINDS = {
+    WEIGHTED: (
+        "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Linear",
+    ),
+    "pooling": (
+        "AvgPool1d", "AvgPool2d", "AvgPool3d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d",
+    ),
+}  # fmt: skip
+"""What `type` may say in place of a list of classes."""
+
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
