@@ -18,7 +18,7 @@ from qzoo.files import require_writable
 from qzoo.models.bases import create_base
 from qzoo.receipts.make import Receipts
 from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
 from qzoo.schema.recipe import Variant
 from qzoo.schema.resolve import resolve
 from qzoo.tasks.evaluate import evaluate_images
@@ -60,7 +60,8 @@ def trained_entry(entry: RecipeEntry, variant: str, changes: Mapping[str, Any]) 
         return entry, variant
     name = f"{variant.removesuffix(f'_{TUNED}')}_{TUNED}"
     if name == variant:
-        return entry.with_variant(name, entry.recipe.variants[name].model_copy(update={"finetune": spec})), name
+        patch = FinetunePatch.model_validate(spec)
+        return entry.with_variant(name, entry.recipe.variants[name].model_copy(update={"finetune": patch})), name
     return entry.with_variant(name, Variant.model_validate({"from": variant, "finetune": spec})), name
 
 

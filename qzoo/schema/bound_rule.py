@@ -10,7 +10,7 @@ from typing import Any, Literal
 from qzoo.errors import some
 from qzoo.schema.problems import FieldPath
 from qzoo.schema.quantizer import QuantizerPatch, plain_fields
-from qzoo.schema.rule import LAYER_KINDS, RESIDUAL, ROLES, WEIGHTED, Rule
+from qzoo.schema.rule import LAYER_KINDS, RESIDUAL, ROLES, WEIGHTED, Rule, kinds_named
 from qzoo.schema.yaml_source import Line, Lines
 
 MOST_LISTED = 50
@@ -118,7 +118,7 @@ class BoundRule:
 
     def __str__(self) -> str:
         """What it matches, what it says, and where it stands."""
-        match = some([*(self.ops or ()), *(self.types or ()), *(self.names or ())], MOST_LISTED)
+        match = some([*(self.ops or ()), *kinds_named(self.types or ()), *(self.names or ())], MOST_LISTED)
         everywhere = "residual additions" if RESIDUAL in self.patches else "layers with weights"
         said = ", ".join(f"{role} {_patch_text(patch)}" for role, patch in self.patches.items())
         return f"{match or everywhere}: {said}  ({self.origin})"
@@ -146,7 +146,9 @@ def ordered(rules: Iterable[BoundRule]) -> tuple[BoundRule, ...]:
 
 def origin_of(file: str, lines: Lines, path: FieldPath, prefix: str = "") -> Origin:
     """Returns where a field was written."""
-    return Origin(file, line_of(lines, path), f"{prefix} {'.'.join(map(str, path))}".strip())
+    line = Line.like(line_of(lines, path))
+    name = f"{prefix} {'.'.join(map(str, path))}".strip()
+    return Origin(line.file or file, line, name, shared=line.file is not None)
 
 
 def line_of(lines: Lines, path: FieldPath) -> int:

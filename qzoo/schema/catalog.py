@@ -11,12 +11,14 @@ from pathlib import Path
 from qzoo import environment
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean, shown
 from qzoo.files import stamp
+from qzoo.schema.including import SetEntry
 from qzoo.schema.library import RESIDUAL_VARIANT, is_library_name, library_recipe
-from qzoo.schema.loading import load_recipe, validate
+from qzoo.schema.loading import load_recipe, load_set, validate, with_sets
 from qzoo.schema.recipe import Recipe, Scheme, Variant
 from qzoo.schema.yaml_source import Lines, read_yaml, short_path
 
 SCHEMES = "schemes"
+SETS = "variants"
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class RecipeEntry:
     @classmethod
     def from_recipe(cls, recipe: Recipe, name: str) -> RecipeEntry:
         """Returns an entry for a recipe made in Python."""
-        return cls(name, recipe, None, {}, _all_schemes(recipe, "<recipe>", {}, Catalog.load().schemes))
+        catalog = Catalog.load()
+        recipe, lines = with_sets(recipe, catalog.sets, "<recipe>") if recipe.include else (recipe, {})
+        return cls(name, recipe, None, lines, _all_schemes(recipe, "<recipe>", {}, catalog.schemes))
 
     def self_contained(self, variant: str) -> Recipe:
         """Returns the recipe of one variant, with the schemes it needs: nothing else decides its numbers.
@@ -137,7 +141,7 @@ class Catalog:
         """The recipe files by base name; nothing is parsed yet."""
         files: dict[str, Path] = {}
         for path in self._yaml_files():
-            if path.parent.name != SCHEMES:
+            if path.parent.name not in (SCHEMES, SETS):
                 _add(files, path.stem, path, "recipe")
         return files
 
@@ -149,6 +153,15 @@ class Catalog:
             if path.parent.name == SCHEMES:
                 _add(files, path.stem, path, "scheme")
         return {name: _load_scheme(path) for name, path in files.items()}
+
+    @cached_property
+    def sets(self) -> dict[str, SetEntry]:
+        """The variant sets by name."""
+        files: dict[str, Path] = {}
+        for path in self._yaml_files():
+            if path.parent.name == SETS:
+                _add(files, path.stem, path, "variant set")
+        return {name: load_set(path) for name, path in files.items()}
 
     @cached_property
     def entries(self) -> list[RecipeEntry]:
@@ -209,7 +222,7 @@ class Catalog:
             raise UnknownNameError(f"{entry.where} has no variant '{shown(variant)}'. {advice}")
 
     def _entry(self, path: Path, where: str | None = None) -> RecipeEntry:
-        recipe, lines = load_recipe(path, self.schemes, where)
+        recipe, lines = load_recipe(path, self.schemes, where, self.sets)
         schemes = _all_schemes(recipe, where or short_path(path), lines, self.schemes)
         return RecipeEntry(path.stem, recipe, path, lines, schemes)
 

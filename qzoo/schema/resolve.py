@@ -25,7 +25,7 @@ from qzoo.schema.bound_rule import (
 )
 from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
 from qzoo.schema.digest import digest, variant_content
-from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.finetune import FinetuneSpec, merged
 from qzoo.schema.problems import oversized
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import QuantizerPatch, contradiction
@@ -111,7 +111,7 @@ def resolve(entry: RecipeEntry, variant: str) -> ResolvedVariant:
         dataset=recipe.dataset,
         calibration=_calibration(recipe.calibration, links),
         rules=rules,
-        finetune=next((link.finetune for _, link in reversed(links) if link.finetune is not None), None),
+        finetune=_finetune(links),
         published=tuple(last.published),
     )
 
@@ -206,6 +206,12 @@ def _check_residual(rules: tuple[BoundRule, ...]) -> None:
                 raise RuleError(f"{where}: says no placement. Add one: {{placement: skip, ...}}, or both.")
             if problem := contradiction(said):
                 raise RuleError(f"{where}: {problem[1]}")
+
+
+def _finetune(links: list[tuple[str, Variant]]) -> FinetuneSpec | None:
+    # Whether it makes a schedule was looked at when the recipe was read.
+    said = [link.finetune for _, link in links if link.finetune is not None]
+    return FinetuneSpec.model_validate(merged(said)) if said else None
 
 
 def _calibration(base: CalibrationSpec, links: list[tuple[str, Variant]]) -> CalibrationSpec:
