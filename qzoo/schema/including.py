@@ -60,10 +60,9 @@ def include(data: Any, lines: Lines, sets: Mapping[str, SetEntry]) -> Included:
             shared.setdefault(path, (n, entry, value))
     taken = {path: part for path, part in shared.items() if path not in own}
     merged = _merged(data, shared, taken)
-    # With a set that is not known, nobody can say what is missing: `include` then stays.
     problems += [] if problems else _parents(merged, taken)
-    known = {} if any(name not in sets for name in names) else {INCLUDE: []}
-    return Included(merged | known, _lines(lines, taken), problems)
+    # Where a set is missing or faulty, nobody can say what else is: `include` then stays.
+    return Included(merged if problems else merged | {INCLUDE: []}, _lines(lines, taken), problems)
 
 
 def with_sources(data: Any) -> Any:
@@ -190,14 +189,13 @@ def _order(shared: list[str], own: list[str]) -> list[str]:
 
 
 def _parents(
-    merged: dict[str, Any], taken: Mapping[FieldPath, tuple[int, SetEntry, Any]]
+    merged: Mapping[str, Any], taken: Mapping[FieldPath, tuple[int, SetEntry, Any]]
 ) -> Iterator[tuple[FieldPath, str]]:
-    """Yields what included variants build on in vain, and leaves such variants out, so that it is told once."""
-    variants = dict(_mapping(merged.get("variants")))
+    """Yields what included variants build on in vain."""
+    variants = _mapping(merged.get("variants"))
     for path, (n, entry, variant) in taken.items():
         parent = _mapping(variant).get("from")
         if path[0] == "variants" and isinstance(parent, str) and parent not in variants:
-            merged["variants"] = {name: value for name, value in merged["variants"].items() if name != path[1]}
             missing = f"builds on '{parent}', which neither this recipe nor another set of it has"
             yield (INCLUDE, n), f"{path[1]} of the set '{entry.name}' {missing}. {did_you_mean(parent, variants)}"
 
