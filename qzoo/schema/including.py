@@ -15,6 +15,10 @@ from qzoo.schema.problems import FieldPath
 from qzoo.schema.yaml_source import Line, Lines
 
 INCLUDE, SOURCES, BLANK = "include", "sources", "{}"
+MOST_SETS = 30
+"""That a recipe includes: each unknown name is compared with all that are known."""
+LONGEST_SOURCE = 500
+"""Signs of a text under `sources`, of which every claim may make another one."""
 _NAMED = re.compile(r"([a-z0-9][a-z0-9_.]{0,99})(?:\(([^()]*)\))?")
 """`log` or `log(15 epochs)`: the name of a source, and what its text has in place of `{}`."""
 
@@ -47,8 +51,9 @@ def include(data: Any, lines: Lines, sets: Mapping[str, SetEntry]) -> Included:
         sets: the known ones, by name.
     """
     names = _names(data)
-    if not names:
-        return Included(data, lines, [])
+    if not names or len(names) > MOST_SETS:
+        fault = f"{len(names):,} sets; a recipe includes at most {MOST_SETS}."
+        return Included(data, lines, [((INCLUDE,), fault)] if names else [])
     problems = list(_unknown(names, sets))
     chosen = [(n, sets[name]) for n, name in enumerate(names) if name in sets and name not in names[:n]]
     own = {path for path, _ in _parts(data)}
@@ -98,9 +103,9 @@ def _claim_with(claim: Any, sources: Mapping[str, Any]) -> Any:
 def _written_out(source: Any, sources: Mapping[str, Any]) -> str | None:
     named = _NAMED.fullmatch(source) if isinstance(source, str) else None
     text = sources.get(named[1]) if named else None
-    if named is None or not isinstance(text, str) or (BLANK in text) != (named[2] is not None):
+    if named is None or not isinstance(text, str) or len(text) > LONGEST_SOURCE:
         return None
-    return text.replace(BLANK, named[2] or "")
+    return text.replace(BLANK, named[2] or "", 1) if (BLANK in text) == (named[2] is not None) else None
 
 
 def source_fault(source: Any, sources: Mapping[str, Any]) -> tuple[str, str | None] | None:

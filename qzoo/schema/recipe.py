@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
-from qzoo.schema.including import with_sources
+from qzoo.schema.including import LONGEST_SOURCE, with_sources
 from qzoo.schema.model import StrictModel
 from qzoo.schema.problems import oversized
 from qzoo.schema.published import Claim
@@ -108,7 +108,7 @@ class Scheme(StrictModel):
     rules: list[Rule] = Field(min_length=1)
 
 
-Source = Annotated[str, Field(min_length=8, pattern=f"[^{NAME_SIGNS}]")]
+Source = Annotated[str, Field(min_length=8, max_length=LONGEST_SOURCE, pattern=f"[^{NAME_SIGNS}]")]
 
 
 class Variant(StrictModel):

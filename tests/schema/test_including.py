@@ -125,6 +125,10 @@ def test_a_recipe_in_python_may_include(shelf: Shelf) -> None:
                 "set of it has. "
             ],
         ),
+        (
+            f"include: [{', '.join(31 * ['x'])}]\n",
+            ["one.yaml:3: include: 31 sets; a recipe includes at most 30."],
+        ),
         ("include: 5\nvariants: {a: {}}\n", ["one.yaml:3: include: Input should be a valid list (given: 5)"]),
         (
             "include: [mine]\nvariants: {a: {from: int9}, b: {published: {top1_below: int9, source: xx}}}\n",
