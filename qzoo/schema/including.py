@@ -42,6 +42,11 @@ class Included:
     problems: list[tuple[FieldPath, str]]
 
 
+_Part = tuple[int, SetEntry, Any]
+"""The place of a set in `include`, the set, and what it says of one part of a recipe."""
+_Parts = Mapping[FieldPath, _Part]
+
+
 def include(data: Any, lines: Lines, sets: Mapping[str, SetEntry]) -> Included:
     """Returns a recipe's data with all that the sets say that it names; what it says itself goes before.
 
@@ -57,7 +62,7 @@ def include(data: Any, lines: Lines, sets: Mapping[str, SetEntry]) -> Included:
     problems = list(_unknown(names, sets))
     chosen = [(n, sets[name]) for n, name in enumerate(names) if name in sets and name not in names[:n]]
     own = {path for path, _ in _parts(data)}
-    shared: dict[FieldPath, tuple[int, SetEntry, Any]] = {}
+    shared: dict[FieldPath, _Part] = {}
     for n, entry in chosen:
         for path, value in _parts(entry.data):
             if path in shared and path not in own:
@@ -162,15 +167,15 @@ def _place(entry: SetEntry, path: FieldPath) -> str:
 
 def _merged(
     data: Mapping[str, Any],
-    shared: Mapping[FieldPath, tuple[int, SetEntry, Any]],
-    taken: Mapping[FieldPath, tuple[int, SetEntry, Any]],
+    shared: _Parts,
+    taken: _Parts,
 ) -> dict[str, Any]:
-    merged = dict(data)
+    merged = {key: value for key, value in data.items() if value is not None}  # `variants:` with comments alone
     for path, (_, _, value) in taken.items():
         if len(path) == 1:
             merged[str(path[0])] = value
-        elif isinstance(merged.get(str(path[0]), {}), Mapping):  # else the recipe's own is wrong, and told of
-            merged[str(path[0])] = {**merged.get(str(path[0]), {}), path[1]: value}
+        elif isinstance(said := merged.get(str(path[0]), {}), Mapping):  # else the recipe's own is wrong, and told of
+            merged[str(path[0])] = {**said, path[1]: value}
     variants = merged.get("variants")
     if isinstance(variants, Mapping):
         order = _order([str(path[1]) for path in shared if path[0] == "variants"], list(_mapping(data.get("variants"))))
@@ -193,9 +198,7 @@ def _order(shared: list[str], own: list[str]) -> list[str]:
     return order
 
 
-def _parents(
-    merged: Mapping[str, Any], taken: Mapping[FieldPath, tuple[int, SetEntry, Any]]
-) -> Iterator[tuple[FieldPath, str]]:
+def _parents(merged: Mapping[str, Any], taken: _Parts) -> Iterator[tuple[FieldPath, str]]:
     """Yields what included variants build on in vain."""
     variants = _mapping(merged.get("variants"))
     for path, (n, entry, variant) in taken.items():
@@ -205,7 +208,7 @@ def _parents(
             yield (INCLUDE, n), f"{path[1]} of the set '{entry.name}' {missing}. {did_you_mean(parent, variants)}"
 
 
-def _lines(lines: Lines, taken: Mapping[FieldPath, tuple[int, SetEntry, Any]]) -> Lines:
+def _lines(lines: Lines, taken: _Parts) -> Lines:
     found = dict(lines)
     for entry in {entry.name: entry for _, entry, _ in taken.values()}.values():
         found |= {

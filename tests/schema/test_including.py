@@ -150,6 +150,11 @@ def test_what_is_wrong_with_an_include(shelf: Shelf, text: str, messages: list[s
     assert all(line.startswith(message) for line, message in zip(lines, messages, strict=True)), lines
 
 
+def test_variants_of_which_there_are_only_comments_yet_are_none(shelf: Shelf) -> None:
+    shelf({"one.yaml": net("include: [standard]\nvariants:\n  # mine: {}\n")})
+    assert Catalog.load().find("one")[0].variants == ["int8", "int8_max", "int8_mse", "int8_entropy"]
+
+
 def test_what_two_sets_say_is_no_fault_where_the_recipe_says_it(shelf: Shelf) -> None:
     shelf({"variants/mine.yaml": STANDARD, "variants/other.yaml": "variants:\n  int8_max: {}\n"})
     shelf({"one.yaml": net("include: [mine, other]\nvariants: {int8_max: {scheme: fp8}}\n")})
