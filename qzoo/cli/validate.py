@@ -16,11 +16,13 @@ from qzoo.cli.terminal.console import check_target, labelled, stdout, write_json
 from qzoo.cli.terminal.options import Json
 from qzoo.errors import Fault, QzooError, readable, shown
 from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.loading import load_set, validate
 from qzoo.schema.percentiles import UnlikelyPercentileWarning, warn_of_unlikely
-from qzoo.schema.recipe import Recipe
+from qzoo.schema.recipe import Recipe, Scheme
+from qzoo.schema.recipe_files import SCHEMES, SETS
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.schema.sources import OwnFile
-from qzoo.schema.yaml_source import read_yaml
+from qzoo.schema.yaml_source import read_yaml, short_path
 from qzoo.zoo.finding import find, placed
 
 _Check = Callable[[ResolvedVariant], object]
@@ -28,7 +30,7 @@ _Check = Callable[[ResolvedVariant], object]
 
 @dataclass
 class Validated:
-    """What was found out about one recipe.
+    """What was found out about one file.
 
     Attributes:
         name: as it was given.
@@ -51,7 +53,7 @@ class Validated:
 
 
 def run(
-    names: Annotated[list[str] | None, typer.Argument(help="Recipe files or names; default: the whole zoo.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Recipes, sets, schemes; default: all recipes.")] = None,
     schema_only: Annotated[bool, typer.Option("--schema-only", help="Do not build the models.")] = False,
     json_file: Json = None,
 ) -> None:
@@ -60,6 +62,7 @@ def run(
     Examples:
 
     - `qzoo validate my.yaml`
+    - `qzoo validate recipes/variants/standard.yaml`
     - `qzoo validate --schema-only`
     - `qzoo validate my.yaml --json -`
     """  # noqa: D412
@@ -107,6 +110,9 @@ def _errors(found: Validated, name: str, schema_only: bool) -> Iterator[QzooErro
 
 
 def _all_errors(found: Validated, name: str, schema_only: bool) -> Iterator[QzooError]:
+    if (path := Path(name).expanduser()).is_file() and path.resolve().parent.name in (SCHEMES, SETS):
+        yield from _errors_of_shared(found, path)
+        return
     try:
         entry = find(name).entry
     except QzooError as error:
@@ -117,6 +123,17 @@ def _all_errors(found: Validated, name: str, schema_only: bool) -> Iterator[Qzoo
     checks = [] if schema_only else _checks(entry)
     for variant in entry.variants:
         yield from _errors_of(entry, variant, checks)
+
+
+def _errors_of_shared(found: Validated, path: Path) -> Iterator[QzooError]:
+    """Yields what is wrong with the file of a variant set or a scheme, which has no model to fit."""
+    try:
+        if path.resolve().parent.name == SETS:
+            found.variants = len(load_set(path).data.get("variants", ()))
+        else:
+            validate(Scheme, *read_yaml(path), short_path(path))
+    except QzooError as error:
+        yield error
 
 
 def _errors_of(entry: RecipeEntry, name: str, checks: list[_Check]) -> Iterator[QzooError]:

@@ -17,7 +17,7 @@ from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
 from qzoo.files import require_writable
 from qzoo.models.bases import create_base
 from qzoo.receipts.make import Receipts
-from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
 from qzoo.schema.recipe import Variant
 from qzoo.schema.yaml_source import parse_yaml
 from qzoo.tasks.evaluate import evaluate_images
@@ -60,7 +60,8 @@ def tuned(zoo_model: ZooModel, changes: Mapping[str, Any]) -> ZooModel:
         return zoo_model
     entry, name = zoo_model.entry, f"{variant.removesuffix(f'_{TUNED}')}_{TUNED}"
     if name == variant:
-        written = entry.recipe.variants[name].model_copy(update={"finetune": spec})
+        patch = FinetunePatch.model_validate(spec)
+        written = entry.recipe.variants[name].model_copy(update={"finetune": patch})
     else:
         written = Variant.model_validate({"from": variant, "finetune": spec})
     return ZooModel(entry.with_variant(name, written), name)

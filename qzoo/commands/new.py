@@ -74,6 +74,8 @@ def _lines(
     yield f"# Written by `qzoo new {name}` after {facts.library}. Try: qzoo validate FILE, qzoo explain FILE:int8"
     yield "version: 1                # raise it whenever a change can move a number"
     yield f"description: {base.architecture} of {base.source} on ImageNet-1k."
+    residual = ["int8_residual"] if any(operator.skip for operator in operators) else []
+    yield f"include: [{', '.join(['standard', *residual, 'w4a8'])}]  # variants that are written once, for all bases"
     yield from _base_lines(base, facts, sha256)
     yield "dataset: imagenet-1k"
     yield f"calibration: {{split: train, images: {CALIBRATION_IMAGES}, batch_size: {BATCH}, seed: 0}}"
@@ -112,19 +114,17 @@ def _published_lines(facts: WeightsFacts) -> Iterator[str]:
 
 def _variant_lines(operators: list[Operator], has_attention: bool, first: str) -> Iterator[str]:
     percentile = "99.999" if has_attention else "99.99"
+    yield "# Of this base alone; one that has the name of an included one replaces it."
     yield "variants:"
     yield f"  int8: {{input: {{calibrator: {{percentile: {percentile}}}}}}}"
-    yield "  int8_max: {input: {calibrator: max}}"
-    yield "  int8_mse: {input: {calibrator: mse}}"
-    yield "  int8_entropy: {input: {calibrator: entropy}}"
     blocks = list(dict.fromkeys(o.module or "the model itself" for o in operators if o.skip))
     if blocks:
         count = sum(operator.skip is not None for operator in operators)
         places = ", ".join(blocks[:2]) + (f" ... {blocks[-1]}" if len(blocks) > 2 else "")
-        yield f"  # {count} residual additions, in the forward of {places}; `both` instead of `skip` for ONNX Runtime"
-        yield "  int8_residual: {from: int8, residual: skip}"
-    yield "  w4a8: {from: int8, weight: {bits: 4, calibrator: mse}}"
-    yield "  # Rules speak of single layers; the last that matches wins. For example, to keep the first in float:"
+        yield f"  # {count} residual additions, in the forward of {places}; for ONNX Runtime both operands:"
+        yield "  # int8_both: {from: int8, residual: both}"
+    yield "  # Rules speak of layers by name or type (`weighted`: all with a weight that int8 quantizes); the last that"
+    yield "  # matches wins. For example, to keep the first in float:"
     yield f'  # mine: {{from: int8, rules: [{{match: {{name: "{first}"}}, weight: false, input: false, why: "..."}}]}}'
 
 

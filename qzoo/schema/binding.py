@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qzoo.errors import Fault, RuleError, shown
-from qzoo.schema.bound_rule import BoundRule, Origin
+from qzoo.schema.bound_rule import BoundRule, Origin, Precedence
 from qzoo.schema.matching import matches, no_match
 from qzoo.schema.plan import Layer, Operator, Plan, PlannedQuantizer
 from qzoo.schema.quantizer import QuantizerPatch, QuantizerSpec, contradiction
@@ -89,12 +89,12 @@ class _Drafts:
         self.drafts: dict[tuple[str, str], _Draft] = {}
         self.residual_base = _Draft()
         self.own: list[Layer] = []
-        written = next((n for n, rule in enumerate(variant.rules) if rule.must_match), len(variant.rules))
-        for rule in variant.rules[:written]:
+        scheme = [rule for rule in variant.rules if rule.precedence is Precedence.SCHEME]
+        for rule in scheme:
             self._apply(rule)
         # A variant's own fields speak of the layers with weights that its scheme quantizes, not of all.
         self.own = [layer for layer in layers if layer.has_weight and any(self._of(layer, role).on for role in ROLES)]
-        self._apply_written(variant.rules[written:])
+        self._apply_own(variant.rules[len(scheme) :])
 
     def of_layers(self) -> Iterator[PlannedQuantizer]:
         for layer in self.layers:
@@ -114,7 +114,7 @@ class _Drafts:
                 )
             yield from residual or operands
 
-    def _apply_written(self, rules: Sequence[BoundRule]) -> None:
+    def _apply_own(self, rules: Sequence[BoundRule]) -> None:
         idle = [rule for rule in rules if not self._apply(rule) and rule.must_match and not self._is_idle(rule)]
         if idle:
             raise self._no_match(idle)
@@ -134,8 +134,7 @@ class _Drafts:
 
     def _apply(self, rule: BoundRule) -> bool:
         """Returns whether the rule spoke of any quantizer."""
-        # A written rule, though it speaks of all linear layers, does not speak of residual additions.
-        if rule.is_general and "input" in rule.patches and (rule.top_level or not rule.must_match):
+        if rule.speaks_of_residual_inputs:
             self.residual_base.say(rule, "input")
         targets: list[Target] = [*self.layers, *self.operators]
         spoken = [(target, role) for target in targets for role in self._roles(rule, target)]
@@ -149,7 +148,7 @@ class _Drafts:
             known: tuple[str, ...] = ("input", "output") if rule.ops else (RESIDUAL,) if target.skip else ()
         else:
             known = () if rule.ops else ROLES if target.has_weight else ("input", "output")
-        speaks = (isinstance(target, Operator) or target in self.own) if rule.top_level else matches(rule, target)
+        speaks = (isinstance(target, Operator) or target in self.own) if rule.is_field else matches(rule, target)
         return [role for role in known if role in rule.patches] if speaks else []
 
     def _is_idle(self, rule: BoundRule) -> bool:

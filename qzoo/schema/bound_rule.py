@@ -1,16 +1,16 @@
-"""A rule with the place where it was written: what resolving makes of schemes and variants, and what binding reads."""
+"""A rule with the place where it was written and its precedence: what resolving makes of schemes and variants."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, Literal
 
 from qzoo.errors import some
-from qzoo.schema.digest import plain_fields
 from qzoo.schema.limits import FieldPath
-from qzoo.schema.quantizer import QuantizerPatch
-from qzoo.schema.rule import RESIDUAL, ROLES, Rule
+from qzoo.schema.quantizer import QuantizerPatch, plain_fields
+from qzoo.schema.rule import LAYER_KINDS, RESIDUAL, ROLES, WEIGHTED, Rule, kinds_named
 from qzoo.schema.yaml_source import Line, Lines
 
 MOST_LISTED = 50
@@ -19,13 +19,34 @@ Patches = dict[str, QuantizerPatch | Literal[False]]
 """By role: what a rule says of the quantizer, or False for float."""
 
 
+class Precedence(IntEnum):
+    """Who wins: field by field a later one; within one, the rule that comes later."""
+
+    SCHEME = 0
+    """The scheme: its `residual`, then its rules."""
+    VARIANT = 1
+    """`weight`, `input`, `output` and `residual` along the `from` chain."""
+    RULE = 2
+    """The rules along the `from` chain."""
+    CALL = 3
+    """What a call in Python says beside the name."""
+
+
 @dataclass(frozen=True)
 class Origin:
-    """Where a decision was written: file, line and field."""
+    """Where a decision was written.
+
+    Attributes:
+        file: as messages call it.
+        line: counted from 1; 0 where there is none.
+        field: dotted.
+        shared: whether it was written once for many models, so that it may match nothing in one of them.
+    """
 
     file: str
     line: int
     field: str
+    shared: bool = False
 
     @property
     def where(self) -> str:
@@ -44,26 +65,36 @@ class Origin:
 
 @dataclass(frozen=True)
 class BoundRule:
-    """A rule with its origin.
+    """A rule with its origin and precedence.
 
     Attributes:
-        names: globs over module paths; None for all.
-        types: class names; None for all.
         patches: by role.
         origin: where it was written.
-        must_match: it was written in the recipe, so matching nothing is a mistake.
-        top_level: it is a field of a scheme or variant, which speaks of all residual additions, and else only of the
-            layers with weights that the scheme quantizes.
+        precedence: what it wins over.
+        names: globs over module paths; None for all.
+        types: class names; None for all.
         ops: globs over functional operators; None for a rule that speaks of layers.
     """
 
-    names: tuple[str, ...] | None
-    types: tuple[str, ...] | None
     patches: Patches
     origin: Origin
-    must_match: bool = False
-    top_level: bool = False
+    precedence: Precedence
+    names: tuple[str, ...] | None = None
+    types: tuple[str, ...] | None = None
     ops: tuple[str, ...] | None = None
+
+    @property
+    def is_field(self) -> bool:
+        """Whether it is a field of a scheme, variant or call, which matches by nothing.
+
+        It speaks of all residual additions, and else of the layers with weights that the scheme quantizes.
+        """
+        return self.names is None and self.types is None and self.ops is None
+
+    @property
+    def must_match(self) -> bool:
+        """Whether it was written for this one model, so that matching nothing is a mistake."""
+        return self.precedence in (Precedence.VARIANT, Precedence.RULE) and not self.origin.shared
 
     @property
     def places_residuals(self) -> bool:
@@ -74,12 +105,20 @@ class BoundRule:
     @property
     def is_general(self) -> bool:
         """Whether it speaks of layers with weights as such, not of pooling, of operators or of single layers."""
-        weighted = any("Conv" in name or name == "Linear" for name in self.types or ())
-        return self.top_level or (self.names is None and self.ops is None and weighted)
+        kinds = {name.rpartition(".")[2] for name in self.types or ()} & {*LAYER_KINDS[WEIGHTED]}
+        return self.is_field or (self.names is None and self.ops is None and bool(kinds))
+
+    @property
+    def speaks_of_residual_inputs(self) -> bool:
+        """Whether its `input` holds for residual quantizers too, where `residual` leaves fields out.
+
+        A rule of a variant, though it speaks of all linear layers, does not speak of residual additions.
+        """
+        return self.is_general and "input" in self.patches and (self.is_field or self.precedence is Precedence.SCHEME)
 
     def __str__(self) -> str:
         """What it matches, what it says, and where it stands."""
-        match = some([*(self.ops or ()), *(self.types or ()), *(self.names or ())], MOST_LISTED)
+        match = some([*(self.ops or ()), *kinds_named(self.types or ()), *(self.names or ())], MOST_LISTED)
         everywhere = "residual additions" if RESIDUAL in self.patches else "layers with weights"
         said = ", ".join(f"{role} {_patch_text(patch)}" for role, patch in self.patches.items())
         return f"{match or everywhere}: {said}  ({self.origin})"
@@ -93,25 +132,23 @@ class ResidualSpec:
     fields: dict[str, Any]
 
 
-def bound(rule: Rule, file: str, lines: Lines, path: FieldPath, prefix: str, must_match: bool) -> BoundRule:
-    """Returns a rule with its origin.
-
-    Args:
-        rule: as written.
-        file: for messages.
-        lines: of the file's fields.
-        path: of the rule in the file.
-        prefix: before the field in messages, `scheme int8`.
-        must_match: see `BoundRule`.
-    """
+def bound(rule: Rule, origin: Origin, precedence: Precedence) -> BoundRule:
+    """Returns a rule as written with its origin and precedence."""
     patches: Patches = {role: said for role in (*ROLES, RESIDUAL) if (said := getattr(rule, role)) is not None}
-    match, origin = rule.match, origin_of(file, lines, path, prefix)
-    return BoundRule(_all(match.name), _all(match.type), patches, origin, must_match, ops=_all(match.op))
+    match = rule.match
+    return BoundRule(patches, origin, precedence, _all(match.name), _all(match.type), _all(match.op))
+
+
+def ordered(rules: Iterable[BoundRule]) -> tuple[BoundRule, ...]:
+    """Returns rules in the order in which they are applied: by precedence, and within one as they come."""
+    return tuple(sorted(rules, key=lambda rule: rule.precedence))
 
 
 def origin_of(file: str, lines: Lines, path: FieldPath, prefix: str = "") -> Origin:
     """Returns where a field was written."""
-    return Origin(file, line_of(lines, path), f"{prefix} {'.'.join(map(str, path))}".strip())
+    line = Line.like(line_of(lines, path))
+    name = f"{prefix} {'.'.join(map(str, path))}".strip()
+    return Origin(line.file or file, line, name, shared=line.file is not None)
 
 
 def line_of(lines: Lines, path: FieldPath) -> int:
@@ -124,7 +161,7 @@ def general_residual(rules: Iterable[BoundRule]) -> ResidualSpec | None:
     fields: dict[str, Any] = {}
     for rule in rules:
         patch = rule.patches.get(RESIDUAL)
-        if rule.top_level and isinstance(patch, QuantizerPatch):
+        if rule.is_field and isinstance(patch, QuantizerPatch):
             fields |= patch.fields()
     placement = fields.pop("placement", "none")
     return None if placement == "none" else ResidualSpec(placement, fields)

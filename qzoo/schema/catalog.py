@@ -16,10 +16,11 @@ from pathlib import Path
 from qzoo import environment
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean, shown
 from qzoo.files import stamp
+from qzoo.schema.including import SetEntry
 from qzoo.schema.library import RESIDUAL_VARIANT, is_library_name, library_recipe
-from qzoo.schema.loading import load_recipe, validate
+from qzoo.schema.loading import load_recipe, load_set, validate, with_sets
 from qzoo.schema.recipe import Recipe, Scheme, Variant
-from qzoo.schema.recipe_files import Stored, all_folders, recipe_stems, scheme_stems, yaml_files
+from qzoo.schema.recipe_files import Stored, all_folders, recipe_stems, scheme_stems, set_stems, yaml_files
 from qzoo.schema.sources import HubModel, LibraryModel, OwnFile, PythonRecipe, ShippedFile, Source
 from qzoo.schema.summary import summaries
 from qzoo.schema.yaml_source import Lines, read_yaml, short_path
@@ -93,7 +94,9 @@ class RecipeEntry:
     @classmethod
     def from_recipe(cls, recipe: Recipe, name: str) -> RecipeEntry:
         """Returns an entry for a recipe made in Python."""
-        return Catalog.load().entry_of(recipe, name, PythonRecipe())
+        catalog, source = Catalog.load(), PythonRecipe()
+        recipe, lines = with_sets(recipe, catalog.sets, source.where) if recipe.include else (recipe, {})
+        return catalog.entry_of(recipe, name, source, lines)
 
     def self_contained(self, variant: str) -> Recipe:
         """Returns the recipe of one variant, with the schemes it needs: nothing else decides its numbers.
@@ -139,6 +142,11 @@ class Catalog:
     def schemes(self) -> Mapping[str, SchemeEntry]:
         """The schemes by name, read when they are asked for."""
         return Stored(scheme_stems(self._files), "scheme", _load_scheme)
+
+    @cached_property
+    def sets(self) -> Mapping[str, SetEntry]:
+        """The variant sets by name, read when they are asked for."""
+        return Stored(set_stems(self._files), "variant set", load_set)
 
     @cached_property
     def entries(self) -> list[RecipeEntry]:
@@ -248,7 +256,7 @@ class Catalog:
         return self.recipes[path.stem] if is_known else self._read(path, path.stem, OwnFile(path))
 
     def _read(self, path: Path, name: str, source: Source) -> RecipeEntry:
-        recipe, lines = load_recipe(path, self.schemes, source.where)
+        recipe, lines = load_recipe(path, self.schemes, source.where, self.sets)
         return self.entry_of(recipe, name, source, lines)
 
     def _library_entry(self, model: str) -> RecipeEntry:

@@ -5,14 +5,36 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from qzoo.schema.quantizer import QuantizerPatch
-from qzoo.schema.recipe import SHORTEST_SHA256, Base
+from qzoo.schema.bound_rule import BoundRule, Precedence
+from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.quantizer import QuantizerPatch, plain_fields
+from qzoo.schema.recipe import SHORTEST_SHA256, Base, CalibrationSpec
 
-if TYPE_CHECKING:
-    from qzoo.schema.bound_rule import BoundRule
-    from qzoo.schema.resolve import ResolvedVariant
+
+class Numbers(Protocol):
+    """Whatever decides the numbers of a variant: `ResolvedVariant`."""
+
+    @property
+    def base(self) -> Base:
+        """The float model."""
+
+    @property
+    def dataset(self) -> str:
+        """What it is calibrated and evaluated on."""
+
+    @property
+    def calibration(self) -> CalibrationSpec:
+        """On which images."""
+
+    @property
+    def rules(self) -> tuple[BoundRule, ...]:
+        """In the order in which they are applied."""
+
+    @property
+    def finetune(self) -> FinetuneSpec | None:
+        """How it is trained after calibration; None if it is not."""
 
 
 def digest(content: dict[str, Any]) -> str:
@@ -25,7 +47,7 @@ def digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def variant_content(variant: ResolvedVariant) -> dict[str, Any]:
+def variant_content(variant: Numbers) -> dict[str, Any]:
     """Returns everything of a variant that can move a number, as JSON-ready data."""
     finetune = variant.finetune
     return {
@@ -40,16 +62,6 @@ def variant_content(variant: ResolvedVariant) -> dict[str, Any]:
     }
 
 
-def plain_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """Returns a patch's fields with the calibrator in words.
-
-    Example:
-        >>> plain_fields(QuantizerPatch.model_validate({"bits": 4, "calibrator": {"percentile": 99.9}}).fields())
-        {'bits': 4, 'calibrator': 'percentile 99.9', 'format': 'int'}
-    """
-    return {key: str(value) if key == "calibrator" else value for key, value in fields.items()}
-
-
 def _base(base: Base) -> dict[str, Any]:
     # Any number of digits pins the same file, so writing more of them changes nothing.
     content: dict[str, Any] = base.model_dump(mode="json", exclude_none=True)
@@ -60,11 +72,12 @@ def _base(base: Base) -> dict[str, Any]:
 
 
 def _rules(rules: Sequence[BoundRule]) -> list[dict[str, Any]]:
-    shared = [_rule(rule) for rule in rules if not rule.must_match and not rule.top_level]
+    matching = [rule for rule in rules if not rule.is_field]
+    first = [_rule(rule) for rule in matching if rule.precedence < Precedence.RULE]
     # What is said of residual additions in general has a place of its own.
-    fields = [rule for rule in rules if rule.top_level and "residual" not in rule.patches]
-    written = [_rule(rule) for rule in rules if rule.must_match and not rule.top_level]
-    return [*shared, *([_fields(fields)] if fields else []), *written]
+    fields = [rule for rule in rules if rule.is_field and "residual" not in rule.patches]
+    written = [_rule(rule) for rule in matching if rule.precedence >= Precedence.RULE]
+    return [*first, *([_fields(fields)] if fields else []), *written]
 
 
 def _residual(rules: Sequence[BoundRule]) -> list[dict[str, Any]] | None:
@@ -75,7 +88,7 @@ def _residual(rules: Sequence[BoundRule]) -> list[dict[str, Any]] | None:
         if isinstance(patch, QuantizerPatch):
             match = {"names": _any_of(rule.names), "types": _any_of(rule.types)}
             # A `from` chain says in several steps what one variant could say at once.
-            before = said.pop()["fields"] if rule.top_level and said and said[-1]["match"] == match else {}
+            before = said.pop()["fields"] if rule.is_field and said and said[-1]["match"] == match else {}
             said.append({"match": match, "fields": before | plain_fields(patch.fields())})
     return said or None
 

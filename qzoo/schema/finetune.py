@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_serializer, model_validator
 
+from qzoo.schema.limits import FieldPath
 from qzoo.schema.model import StrictModel
+from qzoo.schema.problems import described
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -42,17 +45,16 @@ def _scales_in_a_word(value: Any) -> Any:
     return words[value] if isinstance(value, str) else value
 
 
-class FinetuneSpec(StrictModel):
-    """A training schedule. Batch size and learning rate are of all processes together.
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
+LearningRate = Annotated[float, Field(gt=0)]
 
-    Example:
-        >>> FinetuneSpec(epochs=15, lr=1e-3, schedule="cosine").scales.learn
-        False
-    """
 
-    epochs: int = Field(ge=1, le=10_000)
+class _Schedule(StrictModel):
+    """What a training schedule and what a recipe says of one have in common."""
+
+    epochs: Epochs | None = None
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = Field(gt=0)
+    lr: LearningRate | None = None
     """Learning rate after warmup, for the whole batch of `batch_size` images."""
     schedule: Literal["constant", "step", "cosine"] = "constant"
     step_epochs: int | None = Field(default=None, ge=1)
@@ -87,6 +89,19 @@ class FinetuneSpec(StrictModel):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Of the order of images, their augmentation, and dropout."""
 
+
+class FinetuneSpec(_Schedule):
+    """A training schedule. Batch size and learning rate are of all processes together.
+
+    Example:
+        >>> FinetuneSpec(epochs=15, lr=1e-3, schedule="cosine").scales.learn
+        False
+    """
+
+    epochs: Epochs
+    lr: LearningRate
+    """Learning rate after warmup, for the whole batch of `batch_size` images."""
+
     @model_validator(mode="after")
     def _goes_together(self) -> FinetuneSpec:
         if (self.schedule == "step") != (self.step_epochs is not None):
@@ -98,6 +113,52 @@ class FinetuneSpec(StrictModel):
         if self.warmup_epochs > self.epochs:
             raise ValueError(f"`warmup_epochs` ({self.warmup_epochs:g}) is more than `epochs` ({self.epochs})")
         return self
+
+
+class FinetunePatch(_Schedule):
+    """What a variant says of its training; what it leaves out is as along its `from` chain, or else the default.
+
+    Example:
+        >>> merged([FinetunePatch(epochs=6, lr=0.01, ema=0.9), FinetunePatch(epochs=8, ema=None)])
+        {'epochs': 8, 'lr': 0.01}
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_spec(cls, value: Any) -> Any:
+        return value.model_dump(exclude_unset=True) if isinstance(value, FinetuneSpec) else value
+
+    @model_serializer
+    def _as_said(self) -> dict[str, Any]:
+        return {name: _plain(getattr(self, name)) for name in type(self).model_fields if name in self.model_fields_set}
+
+
+def merged(patches: Iterable[FinetunePatch]) -> dict[str, Any]:
+    """Returns all that patches say, the last of them winning field by field: what a `FinetuneSpec` is made of."""
+    said: dict[str, Any] = {}
+    for patch in patches:
+        said |= patch.model_dump()
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def schedule_problems(said: Mapping[str, Any]) -> Iterator[tuple[FieldPath, str]]:
+    """Yields what keeps all that is said along a `from` chain from being a schedule; not what is wrong with one field.
+
+    Example:
+        >>> list(schedule_problems({"epochs": 2, "lr": 0.1, "warmup_epochs": 3}))
+        [((), '`warmup_epochs` (3) is more than `epochs` (2)')]
+    """
+    said = {name: value for name, value in said.items() if value is not None}
+    try:
+        FinetuneSpec.model_validate(said)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            if not problem["loc"] or (problem["type"] == "missing" and len(problem["loc"]) == 1):
+                yield described(FinetuneSpec, said, dict(problem))
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, StrictModel) else value
 
 
 def schedule_rows(spec: FinetuneSpec) -> list[tuple[str, str]]:

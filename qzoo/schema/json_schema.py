@@ -15,6 +15,9 @@ FILE = "recipe.schema.json"
 def schema_text() -> str:
     """Returns the JSON Schema of a recipe file."""
     schema = _without_examples(Recipe.model_json_schema(by_alias=True, mode="validation"))
+    # What a recipe includes may say the rest.
+    whole = [{"required": ["dataset", "variants"]}, {"required": ["include"]}]
+    schema |= {"required": ["base"], "anyOf": whole}
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1) + "\n"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +13,11 @@ import yaml
 from pydantic import ValidationError
 
 from qzoo.errors import Fault, RecipeError, shown
+from qzoo.schema.including import Included, SetEntry, include
 from qzoo.schema.limits import MOST_DIGITS, TOO_DEEP, FieldPath, oversized
 from qzoo.schema.model import StrictModel
 from qzoo.schema.problems import described, keys_of, path_of
-from qzoo.schema.recipe import Recipe
+from qzoo.schema.recipe import Recipe, VariantSet
 from qzoo.schema.references import dotted, reference_problems
 from qzoo.schema.yaml_source import Line, Lines, parse_yaml, read_yaml, short_path, yaml_text
 
@@ -28,19 +30,54 @@ _Problem = tuple[FieldPath, Callable[[], str]]
 M = TypeVar("M", bound=StrictModel)
 
 
-def load_recipe(path: Path, schemes: Collection[str] | None = None, where: str | None = None) -> tuple[Recipe, Lines]:
+def load_recipe(
+    path: Path,
+    schemes: Collection[str] | None = None,
+    where: str | None = None,
+    sets: Mapping[str, SetEntry] | None = None,
+) -> tuple[Recipe, Lines]:
     """Returns a recipe and the line of each of its fields.
 
     Args:
         path: of a YAML file.
         schemes: the names of the known schemes; None: they are not looked up.
         where: what messages call it; default: its path.
+        sets: the known variant sets; None: what it includes is left to `with_sets`.
 
     Raises:
         RecipeError: the file can't be read or is no valid recipe; every problem is listed with its line.
     """
     data, lines = read_yaml(path, where)
-    return validate(Recipe, data, lines, where or short_path(path), schemes), lines
+    found = Included(data, lines, []) if sets is None else include(data, lines, sets)
+    recipe = validate(Recipe, found.data, found.lines, where or short_path(path), schemes, found.problems)
+    return recipe, found.lines
+
+
+def load_set(path: Path) -> SetEntry:
+    """Returns a variant set.
+
+    Raises:
+        RecipeError: the file can't be read or is no valid set; every problem is listed with its line.
+    """
+    (data, lines), where = read_yaml(path), short_path(path)
+    validate(VariantSet, data, lines, where)
+    return SetEntry(path.stem, data, where, lines)
+
+
+def with_sets(recipe: Recipe, sets: Mapping[str, SetEntry], where: str) -> tuple[Recipe, Lines]:
+    """Returns a recipe with all that it includes, and the lines of that.
+
+    Args:
+        recipe: made in Python, or read without knowing the sets.
+        sets: the known ones, by name.
+        where: what messages call it.
+
+    Raises:
+        RecipeError: a set is unknown, or does not go with another one or with the recipe.
+    """
+    data = recipe.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+    found = include(data, {}, sets)
+    return validate(Recipe, found.data, found.lines, where, problems=found.problems), found.lines
 
 
 def parse_recipe(text: str, where: str = "<text>") -> Recipe:
@@ -55,29 +92,42 @@ def parse_recipe(text: str, where: str = "<text>") -> Recipe:
     return validate(Recipe, data, lines, where)
 
 
-def validate(model: type[M], data: Any, lines: Lines, where: str, schemes: Collection[str] | None = None) -> M:
-    """Returns the validated data.
+def validate(
+    model: type[M],
+    data: Any,
+    lines: Lines,
+    where: str,
+    schemes: Collection[str] | None = None,
+    problems: Iterable[tuple[FieldPath, str]] = (),
+) -> M:
+    """Returns the validated data; problems that are known before are reported with the others.
 
     Raises:
         RecipeError: lists every problem with its line, and the nearest name for an unknown key.
     """
     if not isinstance(data, dict):
+        words = re.sub(r"\B[A-Z]", r" \g<0>", model.__name__).lower()
         raise RecipeError(
-            f"{where} holds {_kind(data)}; a {model.__name__.lower()} is a mapping with some of the keys "
+            f"{where} holds {_kind(data)}; a {words} is a mapping with some of the keys "
             f"{', '.join(keys_of(model))}. `qzoo show resnet8_digits` shows one."
         )
     if strange := list(oversized(data)):
         raise _listed([(path, partial(str, text)) for path, text in strange], lines, where)
-    found = list(reference_problems(data, schemes)) if model is Recipe else []
-    problems: list[_Problem] = [(path, partial(str, text)) for path, text in found]
+    found = [*problems, *(reference_problems(data, schemes) if model is Recipe else ())]
+    told: list[_Problem] = [(path, partial(str, text)) for path, text in found]
     try:
         valid = model.model_validate(data)
     except ValidationError as error:
         # What the recipe says of itself as a whole are the problems that are listed already.
-        own = [problem for problem in error.errors(include_url=False) if problem["loc"] or not problems]
-        problems += [(path_of(data, one), lambda one=one: described(model, data, one)[1]) for one in own]  # type: ignore[misc]
-    if problems:
-        raise _listed(problems, lines, where)
+        own = [problem for problem in error.errors(include_url=False) if problem["loc"] or not told]
+        known = {path for path, _ in found}
+        told += [
+            (path, lambda one=one: described(model, data, one)[1])  # type: ignore[misc]
+            for one in own
+            if (path := path_of(data, one)) not in known or not path
+        ]
+    if told:
+        raise _listed(told, lines, where)
     return valid
 
 
@@ -103,7 +153,8 @@ def _listed(problems: Sequence[_Problem], lines: Lines, where: str) -> RecipeErr
         path, text = waiting.pop(0)
         line = _line(lines, path)
         faults.setdefault(
-            Fault(shown(text()), where, line or None, line.column, shown(dotted(path), LONGEST_FIELD)), path
+            Fault(shown(text()), line.file or where, line or None, line.column, shown(dotted(path), LONGEST_FIELD)),
+            path,
         )
     more = len({path for path, _ in waiting} - set(faults.values()))
     rest = [f"{where}: and {more} problems more."] if more else []

@@ -11,7 +11,7 @@ from functools import lru_cache
 from qzoo.errors import LONGEST_NAME, shown, some
 from qzoo.schema.bound_rule import BoundRule
 from qzoo.schema.plan import Layer, Operator
-from qzoo.schema.rule import RESIDUAL
+from qzoo.schema.rule import LAYER_KINDS, RESIDUAL, kinds_named
 
 MOST_COMPARED = 5
 """Names of a rule that a message repeats, and for which it looks for similar ones."""
@@ -38,16 +38,16 @@ def no_match(name: str, rule: BoundRule, layers: Sequence[Layer], operators: Seq
         return _no_operator(where, rule, operators)
     if set(rule.patches) == {RESIDUAL}:
         return _no_residual(where, rule, operators)
-    if rule.top_level:
+    if rule.is_field:
         return f"{where} speaks of layers with weights, and the scheme quantizes none."
     matched = [layer for layer in layers if matches(rule, layer)]
     if matched:
         return f"{where} matches only layers without a weight ({matched[0].name}); say `input` or `output` of them."
     named = next((layer for layer in layers if rule.names and _any_glob(rule.names, layer.name)), None)
     if named is not None:
-        wanted = some(rule.types or ()).replace(", ", " or ")
+        wanted = some(kinds_named(rule.types or ())).replace(", ", " or ")
         return f"{where} matches nothing: {named.name} is a {named.types[0]}, no {wanted}."
-    given = _quoted([*(rule.names or ()), *(rule.types or ())])
+    given = _quoted([*(rule.names or ()), *kinds_named(rule.types or ())])
     near = _quoted(_nearest(rule, layers))
     return (
         f"{where} matches nothing: {given}. Nearest: {near}. "
@@ -77,7 +77,7 @@ def _no_residual(where: str, rule: BoundRule, operators: Sequence[Operator]) -> 
     sites = [operator.module or "the model itself" for operator in operators if operator.skip]
     if not sites:
         return f"{where} speaks of residual additions, and this model has none. Leave out `residual`."
-    given = _quoted([*(rule.names or ()), *(rule.types or ())])
+    given = _quoted([*(rule.names or ()), *kinds_named(rule.types or ())])
     near = _quoted(_likest(rule.names or (), sites))
     return f"{where} matches no residual addition: {given}. They are in the forward of {near} ..."
 
@@ -119,12 +119,11 @@ def _expression(glob: str) -> re.Pattern[str]:
 
 def _nearest(rule: BoundRule, layers: Sequence[Layer]) -> list[str]:
     """Returns the three names, of layers or else of types, that look most like what the rule names."""
-    known = (
-        [layer.name for layer in layers]
-        if rule.names
-        else [t for layer in layers for t in layer.types if "." not in t and t[0] != "_"]
-    )
-    return _likest(rule.names or rule.types or (), known)
+    if rule.names:
+        return _likest(rule.names, [layer.name for layer in layers])
+    types = {t for layer in layers for t in layer.types if "." not in t and t[0] != "_"}
+    kinds = [kind for kind, classes in LAYER_KINDS.items() if types & {*classes}]
+    return _likest(kinds_named(rule.types or ()), [*types, *kinds])
 
 
 def _likest(given: Sequence[str], known: Iterable[str]) -> list[str]:

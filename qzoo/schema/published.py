@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from typing import Annotated
+
+from pydantic import Field, WithJsonSchema, model_validator
 
 from qzoo.schema.model import StrictModel
 
@@ -18,8 +20,9 @@ class Claim(StrictModel):
     """Another variant of the recipe, which scores higher."""
     tolerance: float = Field(default=0.0, ge=0, le=100)
     """In points."""
-    source: str = Field(min_length=8)
-    """Who published it and where; for our own runs the command, date and hardware."""
+    source: Annotated[str, Field(min_length=8), WithJsonSchema({"type": "string"})]
+    """Who published it and where; for our own runs the command, date and hardware. In a file also the name of one of
+    its `sources`."""
     own: bool = False
     """Our own earlier run is the reference; the verdict then says `own`."""
 

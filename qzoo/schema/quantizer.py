@@ -114,6 +114,16 @@ class QuantizerPatch(StrictModel):
         return {name: getattr(self, name) for name in type(self).model_fields if getattr(self, name) is not None}
 
 
+def plain_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a patch's fields with the calibrator in words.
+
+    Example:
+        >>> plain_fields(QuantizerPatch.model_validate({"bits": 4, "calibrator": {"percentile": 99.9}}).fields())
+        {'bits': 4, 'calibrator': 'percentile 99.9', 'format': 'int'}
+    """
+    return {key: str(value) if key == "calibrator" else value for key, value in fields.items()}
+
+
 class ActivationPatch(QuantizerPatch):
     """Of an input, an output or a skip branch: one range for the whole tensor."""
 

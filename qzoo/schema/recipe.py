@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
+from qzoo.schema.including import LONGEST_SOURCE, with_sources
 from qzoo.schema.limits import oversized
 from qzoo.schema.model import StrictModel
 from qzoo.schema.published import Claim
@@ -15,7 +16,8 @@ from qzoo.schema.quantizer import ActivationField, QuantizerField
 from qzoo.schema.references import MOST_VARIANTS, dotted, reference_problems
 from qzoo.schema.rule import Residual, Rule
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.]{0,99}$")]
+NAME_SIGNS = "a-z0-9_."
+Name = Annotated[str, Field(pattern=rf"^[a-z0-9][{NAME_SIGNS}]{{0,99}}$")]
 
 
 SHORTEST_SHA256 = 8
@@ -89,6 +91,11 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict | Claim) else value
 
 
+def _names(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+VariantSets = Annotated[list[Name], BeforeValidator(_names, json_schema_input_type=str | list[str])]
 Claims = Annotated[list[Claim], BeforeValidator(_as_list, json_schema_input_type=Claim | list[Claim])]
 
 
@@ -99,6 +106,9 @@ class Scheme(StrictModel):
     residual: Residual | None = None
     """Of residual additions; a variant may say otherwise."""
     rules: list[Rule] = Field(min_length=1)
+
+
+Source = Annotated[str, Field(min_length=8, max_length=LONGEST_SOURCE, pattern=f"[^{NAME_SIGNS}]")]
 
 
 class Variant(StrictModel):
@@ -118,8 +128,30 @@ class Variant(StrictModel):
     """`skip`, `both`, `none` (or `false`), or fields."""
     rules: list[Rule] = Field(default_factory=list)
     calibration: CalibrationPatch | None = None
-    finetune: FinetuneSpec | None = None
+    finetune: FinetunePatch | None = None
+    """How it is trained after calibration; merges along `from` field by field, and `null` takes a field back."""
     published: Claims = Field(default_factory=list)
+
+    @field_validator("finetune", mode="before")
+    @classmethod
+    def _whole_without_parent(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, dict) and info.data.get("from_") is None:
+            FinetuneSpec.model_validate(value)  # raises what is missing; with `from` the chain is looked at as a whole
+        return value
+
+
+class VariantSet(StrictModel):
+    """What many recipes share: a recipe names it with `include`, and what it says itself goes before."""
+
+    description: str = ""
+    dataset: str | None = Field(default=None, min_length=1)
+    """What such recipes are calibrated and evaluated on: imagenet-1k."""
+    calibration: CalibrationPatch | None = None
+    """Which images, where the recipe says nothing else."""
+    sources: dict[Name, Source] = Field(default_factory=dict)
+    """By name, for the claims of such recipes."""
+    variants: dict[Name, Variant] = Field(default_factory=dict, max_length=MOST_VARIANTS)
+    """By name; one of the recipe that has the same name replaces it."""
 
 
 class Recipe(StrictModel):
@@ -135,6 +167,8 @@ class Recipe(StrictModel):
     version: int = Field(default=1, ge=1)
     """Raised whenever a change can move a number."""
     description: str = ""
+    include: VariantSets = Field(default_factory=list)
+    """Variant sets, `variants/<name>.yaml`: what they say is taken over, but for what this recipe says itself."""
     base: Base
     """The float model: {source: timm, architecture: resnet18}."""
     dataset: str = Field(min_length=1)
@@ -146,8 +180,14 @@ class Recipe(StrictModel):
     """The scheme of variants that name none."""
     schemes: dict[Name, Scheme] = Field(default_factory=dict, json_schema_extra={"additionalProperties": False})
     """Schemes of this recipe alone; they go before shared ones of the same name."""
+    sources: dict[Name, Source] = Field(default_factory=dict, json_schema_extra={"additionalProperties": False})
+    """By name, for claims: {log: "the log of {}"} for `source: log(monday)`. A recipe that was read has none, since its
+    claims have the texts."""
     variants: dict[Name, Variant] = Field(
-        min_length=1, max_length=MOST_VARIANTS, json_schema_extra={"additionalProperties": False}
+        default_factory=dict,
+        min_length=1,
+        max_length=MOST_VARIANTS,
+        json_schema_extra={"additionalProperties": False},
     )
     """By name: {int8: {}} takes the scheme as it is."""
 
@@ -157,7 +197,7 @@ class Recipe(StrictModel):
         # What comes from a file was looked at already, with its lines; what comes from Python was not.
         for path, fault in oversized(data):
             raise ValueError(f"{dotted(path) or 'the recipe'} {fault}")
-        return data
+        return with_sources(data)
 
     @model_validator(mode="after")
     def _names_exist(self) -> Recipe:
@@ -165,6 +205,7 @@ class Recipe(StrictModel):
         problems = [f"{dotted(path)}: {text}" for path, text in reference_problems(content)]
         if problems:
             raise ValueError("\n".join(problems))
+        self.sources.clear()
         return self
 
     def only(self, name: str, schemes: Mapping[str, Scheme]) -> Recipe:

@@ -12,8 +12,8 @@ from qzoo.errors import RecipeError
 from qzoo.schema.yaml_source import short_path
 
 T = TypeVar("T")
-SCHEMES = "schemes"
-"""Of this name are folders of schemes; all other YAML files are recipes."""
+SCHEMES, SETS = "schemes", "variants"
+"""Of these names are folders of schemes and of variant sets; all other YAML files are recipes."""
 Stems = dict[str, list[Path]]
 """Files by their stems; several of one stem are a mistake of whoever asks for it."""
 
@@ -43,12 +43,17 @@ def yaml_files(folders: Iterable[Path]) -> list[Path]:
 
 def recipe_stems(files: Iterable[Path]) -> Stems:
     """Returns the recipe files by stem, which is the name of the base, sorted."""
-    return _by_stem(path for path in files if path.parent.name != SCHEMES)
+    return _by_stem(path for path in files if path.parent.name not in (SCHEMES, SETS))
 
 
 def scheme_stems(files: Iterable[Path]) -> Stems:
     """Returns the files of schemes by stem, which is the name of the scheme, sorted."""
     return _by_stem(path for path in files if path.parent.name == SCHEMES)
+
+
+def set_stems(files: Iterable[Path]) -> Stems:
+    """Returns the files of variant sets by stem, which is the name of the set, sorted."""
+    return _by_stem(path for path in files if path.parent.name == SETS)
 
 
 def _by_stem(files: Iterable[Path]) -> Stems:

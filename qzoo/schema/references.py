@@ -1,4 +1,4 @@
-"""Names in a recipe that stand for something else: `from`, `scheme`, `top1_below`.
+"""Names in a recipe that stand for something else: `from`, `scheme`, `top1_below`; and what comes of a `from` chain.
 
 They are looked up in plain data of any shape, so that they are reported together with what else is wrong in a file.
 """
@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from qzoo.errors import LONGEST_NAME, did_you_mean, shown, some
+from qzoo.schema.finetune import schedule_problems
+from qzoo.schema.including import INCLUDE, SOURCES, source_fault
 from qzoo.schema.limits import MOST_RULES_APPLIED, FieldPath
 
 Problem = tuple[FieldPath, str]
@@ -47,16 +49,23 @@ def reference_problems(recipe: Mapping[str, Any], schemes: Collection[str] | Non
 
 def _problems(recipe: Mapping[str, Any], schemes: Collection[str] | None) -> Iterator[Problem | Unknown]:
     variants = {name: _mapping(variant) for name, variant in _mapping(recipe.get("variants")).items()}
+    including = bool(recipe.get(INCLUDE))  # of sets that are not known here
+    if not including and "variants" not in recipe:
+        yield ("variants",), "this field is missing. By name: {int8: {}} takes the scheme as it is."
     if len(variants) > MOST_VARIANTS:  # following all their chains would take minutes
         yield ("variants",), f"{len(variants):,} variants; a recipe has at most {MOST_VARIANTS}. Write several recipes."
         return
     yield from _splits(recipe, variants)
-    yield from _claims(recipe, (), variants)
+    sources = _mapping(recipe.get(SOURCES))
+    yield from _sources(recipe, (), sources)
+    yield from _claims(recipe, (), variants, including)
     for name, variant in variants.items():
         if name == FLOAT:
             yield ("variants", name), f"'{FLOAT}' is what reports call the base itself. Choose another name."
-        yield from _parents(name, variants)
-        yield from _claims(variant, ("variants", name), variants)
+        yield from _sources(variant, ("variants", name), sources)
+        yield from _parents(name, variants, including)
+        yield from () if including else _schedules(name, variants)
+        yield from _claims(variant, ("variants", name), variants, including)
     yield from _rules_applied(recipe, variants)
     if schemes is not None:
         yield from _schemes(recipe, variants, {*_mapping(recipe.get("schemes")), *schemes})
@@ -72,9 +81,9 @@ def dotted(path: FieldPath) -> str:
     return ".".join(map(str, path))
 
 
-def _parents(name: str, variants: Variants) -> Iterator[Problem | Unknown]:
+def _parents(name: str, variants: Variants, including: bool) -> Iterator[Problem | Unknown]:
     parent, chain = variants[name].get("from"), _chain(name, variants)
-    if isinstance(parent, str) and parent not in variants:
+    if isinstance(parent, str) and parent not in variants and not including:
         yield ("variants", name, "from"), "variant", parent, variants
     # One message for each circle: the first of its variants in the alphabet speaks for all.
     if chain[0] in chain[1:] and name == chain[0] == min(chain):
@@ -82,6 +91,16 @@ def _parents(name: str, variants: Variants) -> Iterator[Problem | Unknown]:
             ("variants", name, "from"),
             f"the chain {some(chain).replace(', ', ' <- ')} never ends. Drop one `from` of it.",
         )
+
+
+def _schedules(name: str, variants: Variants) -> Iterator[Problem]:
+    if variants[name].get("from") is None or not isinstance(variants[name].get("finetune"), Mapping):
+        return
+    said: dict[str, Any] = {}
+    for link in _chain(name, variants):
+        said |= _mapping(variants[link].get("finetune"))
+    for path, text in schedule_problems(said):
+        yield ("variants", name, "finetune", *path), text
 
 
 def _chain(name: str, variants: Variants) -> list[str]:
@@ -124,14 +143,26 @@ def _count(holder: Any) -> int:
     return len(rules) if isinstance(rules, list) else 0
 
 
-def _claims(holder: Mapping[str, Any], path: FieldPath, variants: Variants) -> Iterator[Problem | Unknown]:
+def _fields_of_claims(holder: Mapping[str, Any], path: FieldPath, name: str) -> Iterator[tuple[FieldPath, Any]]:
     published = holder.get("published")
     numbered = enumerate(published) if isinstance(published, list) else [(None, published)]
     for n, claim in numbered:
-        field = (*path, "published", *(() if n is None else (n,)), "top1_below")
-        other = _mapping(claim).get("top1_below")
+        yield (*path, "published", *(() if n is None else (n,)), name), _mapping(claim).get(name)
+
+
+def _sources(holder: Mapping[str, Any], path: FieldPath, sources: Mapping[str, Any]) -> Iterator[Problem | Unknown]:
+    for field, source in _fields_of_claims(holder, path, "source"):
+        if fault := source_fault(source, sources):
+            name, text = fault
+            yield (field, "source", name, sources) if text is None else (field, text)
+
+
+def _claims(
+    holder: Mapping[str, Any], path: FieldPath, variants: Variants, including: bool
+) -> Iterator[Problem | Unknown]:
+    for field, other in _fields_of_claims(holder, path, "top1_below"):
         if isinstance(other, str) and other not in variants:
-            yield field, "variant", other, variants
+            yield from () if including else [(field, "variant", other, variants)]
         elif other is not None and path == ("variants", other):
             yield field, f"'{other}' can't be below itself. Name another variant."
 

@@ -6,16 +6,26 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from qzoo.errors import RecipeError, RuleError, UnknownNameError, did_you_mean, shown
-from qzoo.schema.bound_rule import BoundRule, Origin, ResidualSpec, bound, general_residual, line_of, origin_of
+from qzoo.schema.bound_rule import (
+    BoundRule,
+    Origin,
+    Precedence,
+    ResidualSpec,
+    bound,
+    general_residual,
+    line_of,
+    ordered,
+    origin_of,
+)
 from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
 from qzoo.schema.digest import digest, variant_content
-from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.finetune import FinetuneSpec, merged
 from qzoo.schema.limits import oversized
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import QuantizerPatch, contradiction
@@ -91,7 +101,7 @@ def resolve(entry: RecipeEntry, variant: str) -> ResolvedVariant:
     recipe, chain = entry.recipe, entry.recipe.chain(variant)
     links = [(name, recipe.variants[name]) for name in chain]
     last = links[-1][1]
-    rules = (*_scheme_rules(entry, links), *_top_level_rules(entry, links), *_written_rules(entry, links))
+    rules = ordered([*_scheme_rules(entry, links), *_own_rules(entry, links)])
     _check_residual(rules)
     return ResolvedVariant(
         name=f"{entry.name}_{variant}",
@@ -101,7 +111,7 @@ def resolve(entry: RecipeEntry, variant: str) -> ResolvedVariant:
         dataset=recipe.dataset,
         calibration=_calibration(recipe.calibration, links),
         rules=rules,
-        finetune=next((link.finetune for _, link in reversed(links) if link.finetune is not None), None),
+        finetune=_finetune(links),
         published=tuple(last.published),
     )
 
@@ -143,8 +153,8 @@ def with_residual(variant: ResolvedVariant, residual: Any) -> ResolvedVariant:
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ").rstrip(".")
         raise RuleError(f"residual={shown(repr(residual))}: {shown(reason)}.") from error
-    rule = BoundRule(None, None, {RESIDUAL: patch}, Origin("<call>", 0, "residual"), top_level=True)
-    rules = (*variant.rules, rule)
+    rule = BoundRule({RESIDUAL: patch}, Origin("<call>", 0, "residual"), Precedence.CALL)
+    rules = ordered([*variant.rules, rule])
     _check_residual(rules)
     return replace(variant, rules=rules)
 
@@ -165,41 +175,43 @@ def _rules_of(name: str, scheme: SchemeEntry) -> Iterator[BoundRule]:
     file, prefix = scheme.where, f"scheme {name}"
     if scheme.scheme.residual is not None:
         origin = origin_of(file, scheme.lines, (RESIDUAL,), prefix)
-        yield BoundRule(None, None, {RESIDUAL: scheme.scheme.residual}, origin, top_level=True)
+        yield BoundRule({RESIDUAL: scheme.scheme.residual}, origin, Precedence.SCHEME)
     for n, rule in enumerate(scheme.scheme.rules):
-        yield bound(rule, file, scheme.lines, ("rules", n), prefix, must_match=False)
+        yield bound(rule, origin_of(file, scheme.lines, ("rules", n), prefix), Precedence.SCHEME)
 
 
-def _top_level_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> list[BoundRule]:
-    rules = []
+def _own_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> Iterator[BoundRule]:
     for variant, link in links:
+        origin = partial(_origin_in, entry, variant)
         for role in (*ROLES, RESIDUAL):
             patch = getattr(link, role)
             if patch is not None:
-                origin = origin_of(entry.where, entry.lines, ("variants", variant, role))
-                rules.append(BoundRule(None, None, {role: patch}, origin, must_match=True, top_level=True))
-    return rules
+                yield BoundRule({role: patch}, origin(role), Precedence.VARIANT)
+        for n, rule in enumerate(link.rules):
+            yield bound(rule, origin("rules", n), Precedence.RULE)
 
 
-def _written_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> list[BoundRule]:
-    return [
-        bound(rule, entry.where, entry.lines, ("variants", variant, "rules", n), "", must_match=True)
-        for variant, link in links
-        for n, rule in enumerate(link.rules)
-    ]
+def _origin_in(entry: RecipeEntry, variant: str, *field: str | int) -> Origin:
+    return origin_of(entry.where, entry.lines, ("variants", variant, *field))
 
 
 def _check_residual(rules: tuple[BoundRule, ...]) -> None:
     said: dict[str, Any] = {}
     for rule in rules:
         patch = rule.patches.get(RESIDUAL)
-        if rule.top_level and isinstance(patch, QuantizerPatch):
+        if rule.is_field and isinstance(patch, QuantizerPatch):
             said |= patch.fields()
             where = rule.origin.where
             if "placement" not in said:
                 raise RuleError(f"{where}: says no placement. Add one: {{placement: skip, ...}}, or both.")
             if problem := contradiction(said):
                 raise RuleError(f"{where}: {problem[1]}")
+
+
+def _finetune(links: list[tuple[str, Variant]]) -> FinetuneSpec | None:
+    # Whether it makes a schedule was looked at when the recipe was read.
+    said = [link.finetune for _, link in links if link.finetune is not None]
+    return FinetuneSpec.model_validate(merged(said)) if said else None
 
 
 def _calibration(base: CalibrationSpec, links: list[tuple[str, Variant]]) -> CalibrationSpec:

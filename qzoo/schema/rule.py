@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
@@ -45,21 +46,53 @@ ROLES = ("weight", "input", "output")
 RESIDUAL = "residual"
 """Of the additions in a module's own forward."""
 
+WEIGHTED = "weighted"
+LAYER_KINDS = {
+    WEIGHTED: (
+        "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Linear",
+    ),
+    "pooling": (
+        "AvgPool1d", "AvgPool2d", "AvgPool3d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d",
+    ),
+}  # fmt: skip
+"""What `type` may say in place of a list of classes."""
+
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
+
+
+def _with_kinds(value: Any) -> Any:
+    """Returns class names where a kind of layer is named, so that nothing else has to know kinds."""
+    names = _as_list(value)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return names
+    return list(dict.fromkeys(one for name in names for one in LAYER_KINDS.get(name, (name,))))
+
+
+def kinds_named(types: Sequence[str]) -> list[str]:
+    """Returns types as short as they can be written, for messages.
+
+    Example:
+        >>> kinds_named(["AvgPool2d", *LAYER_KINDS["weighted"]])
+        ['weighted', 'AvgPool2d']
+    """
+    kinds = [kind for kind, classes in LAYER_KINDS.items() if {*classes} <= {*types}]
+    within = {name for kind in kinds for name in LAYER_KINDS[kind]}
+    return [*kinds, *(name for name in types if name not in within)]
 
 
 def _as_written(names: list[str]) -> str | list[str]:
     return names[0] if len(names) == 1 else names
 
 
-Globs = Annotated[
+_Names = Annotated[
     list[Annotated[str, Field(min_length=1)]],
-    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
     PlainSerializer(_as_written, return_type=str | list[str]),
     Field(min_length=1),
 ]
+Globs = Annotated[_Names, BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
+Types = Annotated[_Names, BeforeValidator(_with_kinds, json_schema_input_type=str | list[str])]
 
 
 class Match(StrictModel):
@@ -67,8 +100,9 @@ class Match(StrictModel):
 
     name: Globs | None = None
     """Globs over module paths; `*` crosses dots: `layer4.*.conv3`."""
-    type: Globs | None = None
-    """Class names, subclasses included: `Conv2d`, `timm.layers.conv2d_same.Conv2dSame`."""
+    type: Types | None = None
+    """Class names, subclasses included: `Conv2d`, `timm.layers.conv2d_same.Conv2dSame`; or kinds of layers: `weighted`
+    (convolutions and linear layers), `pooling` (average pooling)."""
     op: Globs | None = None
     """Functional operators, no layers: `matmul`, `softmax`, `sdpa` (`F.scaled_dot_product_attention`), `cat` ...;
     `name` and `type` are then those of the module whose forward calls the operator."""

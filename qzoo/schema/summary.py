@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from qzoo.errors import RecipeError
-from qzoo.schema.recipe_files import all_folders, recipe_stems, yaml_files
+from qzoo.schema.including import SetEntry, include
+from qzoo.schema.recipe_files import Stored, all_folders, recipe_stems, set_stems, yaml_files
 from qzoo.schema.yaml_source import read_yaml, short_path
 
 
@@ -52,20 +53,27 @@ def summaries(files: list[Path] | None = None) -> Iterator[RecipeSummary]:
         >>> next(one for one in summaries() if one.name == "resnet8_digits").top1
         99.33
     """
-    for name, paths in recipe_stems(yaml_files(all_folders()) if files is None else files).items():
+    files = yaml_files(all_folders()) if files is None else files
+    sets = Stored(set_stems(files), "variant set", _set)
+    for name, paths in recipe_stems(files).items():
         for path in paths:
             try:
-                yield _summary(name, path)
+                yield _summary(name, path, sets)
             except RecipeError as fault:
                 said = f"{short_path(path)} is left out: `qzoo validate {short_path(path)}` says what is wrong."
                 warnings.warn(f"{said} {fault}", FaultyRecipeWarning, stacklevel=2)
 
 
-def _summary(name: str, path: Path) -> RecipeSummary:
-    data, _ = read_yaml(path)
+def _summary(name: str, path: Path, sets: Mapping[str, SetEntry]) -> RecipeSummary:
+    data = include(*read_yaml(path), sets).data
     if not isinstance(data, Mapping) or not isinstance(data.get("variants"), Mapping):
         raise RecipeError(f"{short_path(path)} has no variants, so it is no recipe.")
     return RecipeSummary(name, str(data.get("dataset")), _top1(data.get("published")), tuple(data["variants"]))
+
+
+def _set(path: Path) -> SetEntry:
+    data, lines = read_yaml(path)
+    return SetEntry(path.stem, data if isinstance(data, Mapping) else {}, short_path(path), lines)
 
 
 def _top1(published: Any) -> float | None:

@@ -19,9 +19,15 @@ Lines = dict[FieldPath, int]
 
 
 class Line(int):
-    """The number of a line, counted from 1, that knows in which column something stands in it."""
+    """The number of a line, counted from 1, that knows in which column something stands in it.
+
+    Attributes:
+        column: counted from 1.
+        file: what messages call the file, where it is another one than that of most lines.
+    """
 
     column: int | None = None
+    file: str | None = None
 
     @classmethod
     def of(cls, mark: Any) -> Line:
@@ -34,6 +40,12 @@ class Line(int):
     def like(cls, line: int) -> Line:
         """Returns a line as one that may know its column."""
         return line if isinstance(line, Line) else cls(line)
+
+    def within(self, file: str) -> Line:
+        """Returns the same line as one of another file."""
+        line = Line(self)
+        line.column, line.file = self.column, file
+        return line
 
 
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "map", "seq")}

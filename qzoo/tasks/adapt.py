@@ -18,7 +18,7 @@ from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
 from qzoo.runtimes.runtime import Runtime
-from qzoo.schema.bound_rule import BoundRule, Origin, Patches
+from qzoo.schema.bound_rule import BoundRule, Origin, Patches, Precedence, ordered
 from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.quantizer import ActivationPatch, QuantizerPatch
 from qzoo.schema.resolve import ResolvedVariant
@@ -56,10 +56,13 @@ def adapted(variant: ResolvedVariant, runtime: str, *, symmetric: bool, reduce_r
     rules = _skip_alone(variant) if symmetric else _for_integers(inputs)
     if reduce_range and variant.general_weight().get("bits", 8) > REDUCED_BITS:
         rules.append(_rule({"weight": QuantizerPatch(bits=REDUCED_BITS)}))
-    written = (n for n, rule in enumerate(base) if rule.must_match and not rule.top_level)
-    place = next(written, len(base))
-    merged = (*base[:place], *rules, *base[place:])
+    merged = ordered([*map(_as_field, base), *rules])
     return replace(variant, name=f"{variant.name}_for_{runtime}", rules=merged, finetune=None, published=())
+
+
+def _as_field(rule: BoundRule) -> BoundRule:
+    """Returns a rule that yields to a runtime where it speaks of no single layers, though a call in Python said it."""
+    return replace(rule, precedence=Precedence.VARIANT) if rule.precedence is Precedence.CALL else rule
 
 
 def _for_integers(inputs: dict[str, Any]) -> list[BoundRule]:
@@ -67,7 +70,7 @@ def _for_integers(inputs: dict[str, Any]) -> list[BoundRule]:
     return [
         _rule({"input": ActivationPatch(unsigned="auto")}),
         _rule({RESIDUAL: ResidualPatch(placement="both")}),
-        replace(_rule({"input": pooled}), types=POOLING, top_level=False, must_match=False),
+        replace(_rule({"input": pooled}), types=POOLING),
     ]
 
 
@@ -95,9 +98,8 @@ def _reduced(rule: BoundRule) -> BoundRule:
 
 
 def _rule(patches: Patches) -> BoundRule:
-    # Layers there always are; residual additions and pooling may be missing.
-    must_match = RESIDUAL not in patches
-    return BoundRule(None, None, patches, Origin("<adapted>", 0, "--adapt"), must_match, top_level=True)
+    # Residual additions and pooling may be missing.
+    return BoundRule(patches, Origin("<adapted>", 0, "--adapt", shared=True), Precedence.VARIANT)
 
 
 def adapt(

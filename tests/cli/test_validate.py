@@ -135,3 +135,13 @@ def test_a_file_that_is_no_mapping(text: str, held: str) -> None:
     [found] = validated(text)
     [problem] = found["problems"]
     assert problem["message"].startswith(f"a.yaml holds {held}; a recipe is a mapping")
+
+
+def test_a_variant_set_and_a_scheme_have_no_model_to_fit() -> None:
+    for folder, text in (("variants", "variants: {a: {}, b: {}}"), ("schemes", "rules: [{match: {type: weighted}}]")):
+        Path(folder).mkdir()
+        Path(folder, "mine.yaml").write_text(text)
+    result = CliRunner().invoke(app, ["validate", "variants/mine.yaml", "schemes/mine.yaml"])
+    assert result.exit_code == 2
+    assert "ok variants/mine.yaml: 2 variants" in result.output
+    assert "schemes/mine.yaml:1: rules.0: a rule needs one of `weight`, `input`," in result.output

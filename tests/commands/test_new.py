@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from qzoo.cli.main import app
 from qzoo.commands.new import new_recipe
 from qzoo.errors import UnknownNameError
+from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.loading import parse_recipe
 
 cli = CliRunner()
@@ -29,7 +30,7 @@ def test_says_what_was_found(name: str, scheme: str, additions: int, stem: str) 
     made = new_recipe(name)
     recipe = parse_recipe(made.text)
     assert (recipe.scheme, made.residual_additions, made.stem) == (scheme, additions, stem)
-    assert ("int8_residual" in recipe.variants) is (additions > 0)
+    assert ("int8_residual" in RecipeEntry.from_recipe(recipe, stem).variants) is (additions > 0)
     assert recipe.base.architecture == name.partition("/")[2].partition(".")[0]
     assert recipe.base.weights
     assert "x" in made.text.partition("# The transform comes with the weights: ")[2].split(",")[0]

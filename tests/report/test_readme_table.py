@@ -38,7 +38,8 @@ def folder(tmp_path: Path) -> Path:
     for name in (RESNET20, "resnet/resnet18.yaml", "resnet/resnet50.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(environment.packaged(name), tmp_path / name)
-    shutil.copytree(environment.packaged("schemes"), tmp_path / "schemes")
+    for shared in ("schemes", "variants"):
+        shutil.copytree(environment.packaged(shared), tmp_path / shared)
     return tmp_path
 
 

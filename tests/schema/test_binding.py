@@ -100,6 +100,8 @@ def test_each_field_knows_its_rule(write_recipe: Callable[[str], Path]) -> None:
         ({"type": "timm.layers.conv2d_same.Conv2dSame"}, {"conv1"}),
         ({"type": ["Linear", "Embedding"]}, {"fc", "embed"}),
         ({"type": "Conv2d", "name": "*.conv1"}, {"layer1.0.conv1", "layer2.0.conv1"}),
+        ({"type": "pooling"}, {"pool"}),
+        ({"type": ["weighted", "pooling"]}, {layer.name for layer in LAYERS} - {"embed"}),
     ],
 )
 def test_what_a_rule_matches(match: dict[str, Any], layers: set[str]) -> None:
@@ -123,6 +125,9 @@ def test_what_a_rule_matches(match: dict[str, Any], layers: set[str]) -> None:
         ({"name": "CONV1"}, "matches nothing: 'CONV1'."),
         ({"type": "Conv3d"}, "matches nothing: 'Conv3d'. Nearest: 'Conv2d', 'Conv2dSame', "),
         ({"type": "Linear", "name": "conv1"}, "matches nothing: conv1 is a Conv2dSame, no Linear."),
+        ({"type": "weightd"}, "matches nothing: 'weightd'. Nearest: 'weighted', "),
+        ({"type": "poolings"}, "matches nothing: 'poolings'. Nearest: 'pooling', "),
+        ({"type": "pooling", "name": "fc"}, "matches nothing: fc is a Linear, no pooling."),
     ],
 )
 def test_a_rule_that_matches_nothing(write_recipe: Callable[[str], Path], match: dict[str, Any], message: str) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from qzoo.errors import RecipeError
 from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.finetune import FinetuneSpec, Scales
+from qzoo.schema.finetune import FinetunePatch, FinetuneSpec, Scales
+from qzoo.schema.loading import dump_json, dump_yaml, parse_recipe
 from qzoo.schema.recipe import Base, Recipe, Variant
 from qzoo.schema.resolve import resolve
 
@@ -117,3 +119,87 @@ def test_defaults_that_are_written_out_change_no_digest() -> None:
 )  # fmt: skip
 def test_any_field_changes_the_digest(change: dict[str, Any]) -> None:
     assert len({digest(None), digest(LEAST), digest(LEAST | change)}) == 3
+
+
+CHAIN = """\
+base: {source: timm, architecture: resnet18}
+dataset: imagenet-1k
+variants:
+  a: {finetune: {epochs: 6, optimizer: adamw, lr: 0.01, ema: 0.9, distill: {weight: 0.5, temperature: 2}}}
+  b: {from: a, finetune: {epochs: 8, optimizer: sgd, ema: null, scales: learned}}
+  c: {from: b, weight: {bits: 3}}
+  d: {from: c, finetune: {distill: {weight: 0.7}, momentum: 0}}
+"""
+
+
+def schedules(text: str) -> dict[str, FinetuneSpec | None]:
+    entry = RecipeEntry.from_recipe(parse_recipe(text), "r")
+    return {name: resolve(entry, name).finetune for name in entry.variants}
+
+
+def test_a_schedule_merges_along_the_chain_field_by_field() -> None:
+    distill = {"weight": 0.5, "temperature": 2}
+    a = {"epochs": 6, "optimizer": "adamw", "lr": 0.01, "ema": 0.9, "distill": distill}
+    b = {"epochs": 8, "optimizer": "sgd", "lr": 0.01, "scales": {"learn": True}, "distill": distill}
+    d = b | {"distill": {"weight": 0.7, "temperature": 4}, "momentum": 0}
+    said = schedules(CHAIN)
+    assert said == {name: FinetuneSpec.model_validate(spec) for name, spec in {"a": a, "b": b, "c": b, "d": d}.items()}
+
+
+def test_what_a_link_says_comes_back_though_it_is_a_default_or_null() -> None:
+    recipe = parse_recipe(CHAIN)
+    for loaded in (
+        parse_recipe(dump_yaml(recipe)),
+        parse_recipe(dump_json(recipe)),
+        Recipe.model_validate(recipe.model_dump()),
+    ):
+        assert loaded == recipe
+        assert schedules(dump_yaml(loaded)) == schedules(CHAIN)
+        said = loaded.variants["b"].finetune
+        assert said is not None
+        assert said.model_dump() == {
+            "epochs": 8,
+            "optimizer": "sgd",
+            "ema": None,
+            "scales": {"learn": True, "init": "calibrated"},
+        }
+
+
+def test_a_whole_schedule_may_be_said_in_python() -> None:
+    spec = FinetuneSpec(epochs=1, lr=0.1)
+    variant = Variant.model_validate({"finetune": spec})
+    assert variant.finetune == FinetunePatch(epochs=1, lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            "e: {from: a, finetune: {lr: null}}",
+            "e.finetune.lr: this field is missing. Learning rate ",
+        ),
+        (
+            "e: {from: a, finetune: {schedule: step}}",
+            "e.finetune: `schedule: step` and `step_epochs` go together",
+        ),
+        ("e: {from: a, finetune: {warmup_epochs: 7}}", "e.finetune: `warmup_epochs` (7) is more than `epochs` (6)"),
+        (
+            "e: {from: f, finetune: {epochs: 7}}",
+            "e.finetune.lr: this field is missing. Learning rate ",
+        ),
+        (
+            "e: {from: a, finetune: {epochs: 0}}",
+            "e.finetune.epochs: Input should be greater than or equal",
+        ),
+        ("e: {finetune: {epochs: 1}}", "e.finetune.lr: this field is missing. Learning rate "),
+        (
+            "e: {finetune: {epochs: 1, lr: 1, warmup_epochs: 7}}",
+            "e.finetune: `warmup_epochs` (7) is more than",
+        ),
+    ],
+)
+def test_a_chain_has_to_come_to_a_schedule(change: str, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(f"{CHAIN}  f: {{}}\n  {change}\n", "my.yaml")
+    assert str(caught.value).startswith(f"my.yaml:9: variants.{message}")
+    assert "\n" not in str(caught.value)

@@ -33,6 +33,7 @@ KEYWORDS: dict[str, Callable[[Any, Any, Any], bool]] = {
     "exclusiveMinimum": lambda least, value, _: value > least,
     "exclusiveMaximum": lambda most, value, _: value < most,
     "minLength": lambda least, value, _: len(value) >= least,
+    "maxLength": lambda most, value, _: len(value) <= most,
     "minItems": lambda least, value, _: len(value) >= least,
     "minProperties": lambda least, value, _: len(value) >= least,
     "maxProperties": lambda most, value, _: len(value) <= most,

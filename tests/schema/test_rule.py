@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from qzoo.schema.rule import Match, Rule
+from qzoo.schema.rule import LAYER_KINDS, Match, Rule, kinds_named
 
 
 def test_one_glob_is_short_for_a_list() -> None:
@@ -36,3 +36,21 @@ def test_refuses(rule: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Rule.model_validate(rule)
     assert message in str(caught.value)
+
+
+def test_a_kind_of_layer_stands_for_its_classes() -> None:
+    convolutions = [f"Conv{transposed}{n}d" for transposed in ("", "Transpose") for n in (1, 2, 3)]
+    assert Match.model_validate({"type": "weighted"}).type == [*convolutions, "Linear"]
+    pools = [f"{adaptive}AvgPool{n}d" for adaptive in ("", "Adaptive") for n in (1, 2, 3)]
+    mixed = Match.model_validate({"type": ["Embedding", "pooling", "AvgPool2d"]})
+    assert mixed.type == ["Embedding", *pools]
+    assert mixed == Match.model_validate(mixed.model_dump())
+    assert kinds_named(mixed.type) == ["pooling", "Embedding"]
+    assert kinds_named(pools[1:]) == pools[1:]
+
+
+def test_kinds_of_layers_have_names_that_are_no_classes_and_share_none() -> None:
+    classes = [name for names in LAYER_KINDS.values() for name in names]
+    assert len(classes) == len(set(classes))
+    assert all(kind.islower() for kind in LAYER_KINDS)
+    assert Match.model_validate({"name": "weighted"}).name == ["weighted"]
