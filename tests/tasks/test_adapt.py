@@ -14,8 +14,8 @@ from qzoo.errors import NotCalibratedError, UnsupportedError
 from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.quant.ranges import get_ranges, quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
-from qzoo.schema.resolve import resolve
-from qzoo.tasks.adapt import adapt
+from qzoo.schema.resolve import resolve, with_residual
+from qzoo.tasks.adapt import adapt, adapted
 from qzoo.zoo.finding import find
 from tests.runtimes.conftest import digits, network
 
@@ -93,6 +93,17 @@ def test_a_reduced_range_holds_for_layers_with_rules_of_their_own_too(tmp_path: 
     assert quantizers(model)["0.weight_quantizer"].spec.bits == 8
     found = quantizers(adapt(model, ORT, [digits()], reduce_range=True))
     assert (found["0.weight_quantizer"].spec.bits, found["3.conv1.weight_quantizer"].spec.bits) == (7, 4)
+
+
+def test_a_runtime_wins_over_a_call_and_rules_of_layers_over_both(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(MIXED)
+    variant = with_residual(resolve(*find(f"{tmp_path / 'mine.yaml'}:mixed")), "skip")
+    found = adapted(variant, "onnxruntime", symmetric=False)
+    assert found.residual is not None
+    assert found.residual.placement == "both"
+    assert [rule.origin.field for rule in found.rules] == [
+        *(f"scheme w4a4 rules.{n}" for n in (0, 1)), "residual", *3 * ["--adapt"], "variants.mixed.rules.0",
+    ]  # fmt: skip
 
 
 def test_what_can_not_be_adapted_is_refused() -> None:
