@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from qzoo.arguments import checked
 from qzoo.distributed import failing_together, gathered_rows, named_by_process, rank, world_size
 from qzoo.errors import DataError
-from qzoo.models.heads import requantize_replaced
-from qzoo.models.modes import device_of, evaluation_mode
+from qzoo.quant.modes import device_of
 from qzoo.quant.ranges import require_calibrated
 from qzoo.results.readable import Readable
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.images import Images
+from qzoo.tasks.measuring import measuring
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import Runner, checked_logits
 from qzoo.weights.receipt import TOP, Predictions
@@ -90,13 +90,11 @@ def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, coun
         98.4
     """
     start = time.perf_counter()
-    with failing_together():
-        requantize_replaced(model)
+    with failing_together(), measuring(model):
         require_calibrated(model, "evaluate")
-        with evaluation_mode(model), torch.inference_mode():
-            batches = progress(as_batches(images, device_of(model)), count, named_by_process(what))
-            runner = Runner(model)
-            parts = [judged(checked_logits(runner(batch), batch), batch.labels).cpu() for batch in batches]
+        batches = progress(as_batches(images, device_of(model)), count, named_by_process(what))
+        runner = Runner(model)
+        parts = [judged(checked_logits(runner(batch), batch), batch.labels).cpu() for batch in batches]
         rows = gathered_rows(torch.cat([torch.empty(0, 2 + TOP, dtype=torch.float64), *parts]))
         return _summary(rows, time.perf_counter() - start)
 

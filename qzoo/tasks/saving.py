@@ -9,7 +9,7 @@ from torch import nn
 from qzoo.arguments import checked
 from qzoo.errors import WeightsError
 from qzoo.models.bases import base_digest, identity
-from qzoo.models.heads import fit_to_new_head, requantize_replaced
+from qzoo.models.heads import as_planned, fit_to_new_head, requantize_replaced
 from qzoo.models.provenance import provenance
 from qzoo.models.whole_model import load_whole, save_whole
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
@@ -35,15 +35,15 @@ def save(model: nn.Module, path: str | Path, *, whole: bool = False, images: int
     Example:
         >>> qzoo.save(model, "resnet50_int8.ranges.safetensors")  # doctest: +SKIP
     """
-    requantize_replaced(model)
-    if whole:
-        save_whole(model, Path(path), packed=False)
+    with as_planned(model):
+        if whole:
+            save_whole(model, Path(path), packed=False)
+            return Path(path)
+        require_quantizers(model)
+        require_calibrated(model, "save the ranges")
+        info = RangesInfo(calibration_images=images, calibration_sha256=sample_sha256, **identity(model))
+        save_ranges(Path(path), get_ranges(model), info)
         return Path(path)
-    require_quantizers(model)
-    require_calibrated(model, "save the ranges")
-    info = RangesInfo(calibration_images=images, calibration_sha256=sample_sha256, **identity(model))
-    save_ranges(Path(path), get_ranges(model), info)
-    return Path(path)
 
 
 @checked
@@ -62,6 +62,7 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
         >>> model = qzoo.create("resnet50_int8", pretrained="float")  # doctest: +SKIP
         >>> qzoo.load(model, "resnet50_int8.ranges.safetensors")  # doctest: +SKIP
     """
+    requantize_replaced(model)
     if is_kind(Path(path), MODEL):
         load_whole(model, Path(path))
         return model

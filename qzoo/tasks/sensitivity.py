@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 from qzoo.arguments import checked
 from qzoo.errors import DataError
-from qzoo.models.heads import requantize_replaced
-from qzoo.models.modes import device_of, evaluation_mode
 from qzoo.models.provenance import provenance
+from qzoo.quant.modes import device_of
 from qzoo.quant.quantizer import State
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.sensitivity import LayerSensitivity, Mended, SensitivityReport
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.deviation import Tally, gained, noise_of
+from qzoo.tasks.measuring import measuring
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.replay import Replay
 from qzoo.tasks.running import Runner, checked_logits
-from qzoo.tasks.units import Unit, states_restored, units_of, with_equal_rules
+from qzoo.tasks.units import Unit, units_of, with_equal_rules
 
 Run = tuple[str, str]
 """Which way of quantizing: `("float", "")`, `("quantized", "")`, `("alone", layer)`, `("left out", layer)`."""
@@ -66,17 +66,16 @@ def sensitivity(
     """
     # What dynamo compiled does not tell whose forward runs.
     model = getattr(model, "_orig_mod", model)
-    requantize_replaced(model)
     require_quantizers(model)
-    require_calibrated(model, "measure its sensitivity")
     if mend and isinstance(images, Iterator):
         raise DataError(
             f"The images are {type(images).__name__}, which can be gone through once; leaving out the {mend} worst "
             "layers together takes a second pass. Give a list, or say mend=0."
         )
     start = time.perf_counter()
-    analysis = _Analysis(model, images, progress, count)
-    with evaluation_mode(model), torch.inference_mode(False), torch.no_grad():
+    with measuring(model):
+        require_calibrated(model, "measure its sensitivity")
+        analysis = _Analysis(model, images, progress, count)
         tallies = analysis.measure()
         layers = ranked([_layer(unit, tallies) for unit in analysis.units])
         mended = analysis.mend([layer.name for layer in layers[:mend]], tallies)
@@ -129,7 +128,7 @@ class _Analysis:
         tallies: dict[Run, Tally] = {}
         reference = torch.empty(0)
         total = None if self.count is None else self.count * runs_per_batch
-        with self.replay.installed(), states_restored(self.model):
+        with self.replay.installed():
             for logits, labels, run in self.progress(self._outputs(runs), total, what):
                 reference = logits if run == FLOAT else reference
                 tallies.setdefault(run, Tally()).add(logits, labels, reference)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from qzoo.distributed import rank, world_size
 from qzoo.errors import DataError, TrainingError
 from qzoo.models.bases import identity
-from qzoo.models.modes import device_of
 from qzoo.models.shared_quantizers import shared_quantizers
+from qzoo.quant.modes import device_of
 from qzoo.report.training_chart import training_chart
 from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec

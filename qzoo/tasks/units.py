@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,17 +51,6 @@ def units_of(model: nn.Module) -> list[Unit]:
     owners = {path: path.rpartition(".")[0] for path in on}
     names = {path: owner if isinstance(modules[owner], QuantizedLayer) else path for path, owner in owners.items()}
     return [_unit(name, modules[name], [on[path] for path in on if names[path] == name]) for name in _unique(names)]
-
-
-@contextmanager
-def states_restored(model: nn.Module) -> Iterator[None]:
-    """Gives every quantizer of the model its state back when the context ends."""
-    states = {quantizer: quantizer.state for quantizer in quantizers(model).values()}
-    try:
-        yield
-    finally:
-        for quantizer, state in states.items():
-            quantizer.state = state
 
 
 def with_equal_rules(chosen: Iterable[Unit], units: Iterable[Unit]) -> list[Unit]:
