@@ -80,7 +80,8 @@ def carry_out(model: nn.Module, plan: Plan) -> None:
     at_sites = [planned for planned in plan.quantizers if planned.site is not None]
     operators = {planned.path: float_name(model.get_submodule(planned.module)) for planned in at_sites}
     before, left_float = provenance(model) or Provenance(), frozenset(plan.left_float)
-    remember(model, replace(before, quantizers=made, operators=operators, left_float=left_float))
+    by_path = {one.path: one for one in plan.quantizers}
+    remember(model, replace(before, quantizers=made, operators=operators, left_float=left_float, planned=by_path))
     mark_in_float(model)
 
 

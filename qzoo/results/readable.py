@@ -35,7 +35,7 @@ class Readable:
     """
 
     also_shown: ClassVar[tuple[str, ...]] = ()
-    """Properties."""
+    """Properties that are shown like fields. A row may have `not_shown`: fields that only repeat others."""
 
     def __repr__(self) -> str:
         lines = [type(self).__name__]
@@ -63,10 +63,10 @@ class Readable:
 
 def values_of(result: Any) -> list[tuple[str, Any]]:
     """Returns the fields of a pydantic model or a dataclass, and the properties in `also_shown`, in their order."""
-    names = (
-        type(result).model_fields if isinstance(result, BaseModel) else [one.name for one in dataclasses.fields(result)]
-    )
-    return [(name, getattr(result, name)) for name in (*names, *getattr(result, "also_shown", ()))]
+    is_model = isinstance(result, BaseModel)
+    fields = type(result).model_fields if is_model else [one.name for one in dataclasses.fields(result)]
+    hidden, more = getattr(result, "not_shown", ()), getattr(result, "also_shown", ())
+    return [(name, getattr(result, name)) for name in (*fields, *more) if name not in hidden]
 
 
 def _text(name: str, value: Any) -> str | None:
@@ -78,9 +78,11 @@ def _text(name: str, value: Any) -> str | None:
     if isinstance(value, str):
         longest = 12 if name.endswith("sha256") else LONGEST
         return value if len(value) <= longest else f"{value[:longest]}..."
-    if isinstance(value, tuple) and value and all(isinstance(one, str | int | float) for one in value):
-        return ", ".join(str(_text(name, one)) for one in value)
-    return None
+    if isinstance(value, tuple | list) and value and all(isinstance(one, str | int | float) for one in value):
+        listed = ", ".join(str(_text(name, one)) for one in value[:MOST_ROWS])
+        return listed if len(value) <= MOST_ROWS else f"{listed} and {len(value) - MOST_ROWS} more"
+    # A specification, a claim: what prints itself in a line.
+    return str(value) if isinstance(value, BaseModel) and "__str__" in vars(type(value)) else None
 
 
 def _table(value: Any) -> list[list[str]]:

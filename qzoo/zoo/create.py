@@ -108,14 +108,14 @@ def quantize(
         )
     if not isinstance(scheme, str | ResolvedVariant):
         raise ArgumentError(f"qzoo.quantize takes the name of a scheme or a variant, not a {type(scheme).__name__}.")
-    rules = _rules_of(scheme) if isinstance(scheme, str) else scheme
+    rules = rules_of(scheme) if isinstance(scheme, str) else scheme
     refuse_lazy(model)  # which can't even be copied
     quantized = copy_model(model)
     quantize_in_place(quantized, rules if residual is None else with_residual(rules, residual), example)
     return quantized
 
 
-def _rules_of(name: str) -> ResolvedVariant:
+def rules_of(name: str) -> ResolvedVariant:
     """Returns the rules of a scheme or of a variant, by name."""
     catalog = Catalog.load()
     is_file = name.partition(":")[0].endswith((".yaml", ".yml"))
