@@ -16,6 +16,7 @@ from qzoo.errors import RecipeError
 from qzoo.files import require_writable
 from qzoo.models.bases import create_base
 from qzoo.quant.ranges import quantizers
+from qzoo.results.readable import Readable
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.progress import Progress, silent
@@ -23,8 +24,8 @@ from qzoo.weights.ranges import SUFFIX
 from qzoo.zoo.pretrained import check_published, warn_of_unpinned
 
 
-@dataclass(frozen=True)
-class Calibrated:
+@dataclass(frozen=True, repr=False)
+class Calibrated(Readable):
     """What a calibration made.
 
     Attributes:

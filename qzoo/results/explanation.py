@@ -12,7 +12,7 @@ from qzoo.schema.model import StrictModel
 from qzoo.schema.quantizer import QuantizerSpec
 
 
-class ExplainedQuantizer(StrictModel):
+class ExplainedQuantizer(Readable, StrictModel):
     """A quantizer, and why it is as it is."""
 
     not_shown: ClassVar[tuple[str, ...]] = ("module", "role")
@@ -35,7 +35,7 @@ class ExplainedQuantizer(StrictModel):
     """The smallest and the largest magnitude of its range; None where there is no range yet."""
 
 
-class FloatOperator(StrictModel):
+class FloatOperator(Readable, StrictModel):
     """A functional operator that computes in float."""
 
     module: str

@@ -13,7 +13,7 @@ from qzoo.schema.model import StrictModel
 from qzoo.schema.yaml_source import yaml_line
 
 
-class Deviation(StrictModel):
+class Deviation(Readable, StrictModel):
     """How far one way of quantizing is from the float model."""
 
     sqnr_db: float | None
@@ -24,7 +24,7 @@ class Deviation(StrictModel):
     """Images whose first prediction is another one."""
 
 
-class LayerSensitivity(StrictModel):
+class LayerSensitivity(Readable, StrictModel):
     """What quantizing one layer does."""
 
     name: str
@@ -50,7 +50,7 @@ class LayerSensitivity(StrictModel):
         return {**(self.rule or {}), "why": f"sensitivity: {noise} alone"}
 
 
-class Mended(StrictModel):
+class Mended(Readable, StrictModel):
     """What is won when the rules of some layers are added."""
 
     layers: list[str]

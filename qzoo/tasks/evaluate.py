@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ class Evaluation(Readable):
         predicted: the likeliest classes of each image, and the margin of the first.
         seconds: wall time.
     """
+
+    also_shown: ClassVar[tuple[str, ...]] = ("ci95",)
 
     images: int
     top1: float | None
