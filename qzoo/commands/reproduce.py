@@ -78,6 +78,7 @@ def reproduce(
         >>> [row.variant for row in report.rows]
         ['float', 'int8']
     """
+    artifacts = None if artifacts is None else Path(artifacts)
     entry, variant = find(str(name))
     named = [only] if isinstance(only, str) else only
     named = [name.removeprefix(f"{entry.name}_") if name not in entry.variants else name for name in named]

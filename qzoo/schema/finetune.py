@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from qzoo.schema.model import StrictModel
+from qzoo.schema.problems import checked_fields
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -42,6 +43,7 @@ def _scales_in_a_word(value: Any) -> Any:
     return words[value] if isinstance(value, str) else value
 
 
+@checked_fields
 class FinetuneSpec(StrictModel):
     """A training schedule. Batch size and learning rate are of all processes together.
 

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.model import StrictModel
-from qzoo.schema.problems import oversized
+from qzoo.schema.problems import checked_fields, oversized
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import ActivationField, QuantizerField
 from qzoo.schema.references import MOST_VARIANTS, dotted, reference_problems
@@ -92,6 +92,7 @@ def _as_list(value: Any) -> Any:
 Claims = Annotated[list[Claim], BeforeValidator(_as_list, json_schema_input_type=Claim | list[Claim])]
 
 
+@checked_fields
 class Scheme(StrictModel):
     """A named, shared set of rules that variants start from."""
 
@@ -101,6 +102,7 @@ class Scheme(StrictModel):
     rules: list[Rule] = Field(min_length=1)
 
 
+@checked_fields
 class Variant(StrictModel):
     """One way of quantizing the base."""
 
@@ -122,6 +124,7 @@ class Variant(StrictModel):
     published: Claims = Field(default_factory=list)
 
 
+@checked_fields
 class Recipe(StrictModel):
     """A base, its dataset, and its variants. The file's stem is the base's name.
 

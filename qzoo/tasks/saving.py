@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
 from torch import nn
 
 from qzoo.arguments import checked
-from qzoo.errors import WeightsError
+from qzoo.errors import ArgumentError, WeightsError
 from qzoo.models.bases import base_digest, identity
 from qzoo.models.heads import as_planned, fit_to_new_head, requantize_replaced
 from qzoo.models.provenance import provenance
 from qzoo.models.whole_model import load_whole, save_whole
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
+from qzoo.schema.problems import all_described
 from qzoo.weights.artifact import is_kind
 from qzoo.weights.kinds import MODEL
 from qzoo.weights.ranges import RangesInfo, check_base, load_ranges, save_ranges
@@ -31,6 +33,7 @@ def save(model: nn.Module, path: str | Path, *, whole: bool = False, images: int
 
     Raises:
         NotCalibratedError: a quantizer has no range, or there are no quantizers.
+        ArgumentError: there are fewer than 0 images, or the digest is none.
 
     Example:
         >>> qzoo.save(model, "resnet50_int8.ranges.safetensors")  # doctest: +SKIP
@@ -41,7 +44,11 @@ def save(model: nn.Module, path: str | Path, *, whole: bool = False, images: int
             return Path(path)
         require_quantizers(model)
         require_calibrated(model, "save the ranges")
-        info = RangesInfo(calibration_images=images, calibration_sha256=sample_sha256, **identity(model))
+        said = {"calibration_images": int(images), "calibration_sha256": sample_sha256, **identity(model)}
+        try:
+            info = RangesInfo.model_validate(said)
+        except ValidationError as error:
+            raise ArgumentError(f"save(): {all_described(RangesInfo, said, error)}") from None
         save_ranges(Path(path), get_ranges(model), info)
         return Path(path)
 

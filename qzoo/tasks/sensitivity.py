@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.arguments import checked
-from qzoo.errors import DataError
+from qzoo.errors import ArgumentError, DataError
 from qzoo.models.provenance import provenance
 from qzoo.quant.modes import device_of
 from qzoo.quant.quantizer import State
@@ -67,6 +67,8 @@ def sensitivity(
     # What dynamo compiled does not tell whose forward runs.
     model = getattr(model, "_orig_mod", model)
     require_quantizers(model)
+    if mend < 0:
+        raise ArgumentError(f"sensitivity() got mend={mend}; expected 0 or more: layers to leave out together.")
     if mend and isinstance(images, Iterator):
         raise DataError(
             f"The images are {type(images).__name__}, which can be gone through once; leaving out the {mend} worst "

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from qzoo.arguments import checked, checked_names
 from qzoo.errors import ArgumentError, UnknownNameError
 from qzoo.models.bases import base_transform, create_base
 from qzoo.models.quantize import quantize_in_place, refuse_lazy
@@ -20,6 +21,7 @@ from qzoo.zoo.finding import find, placing
 from qzoo.zoo.pretrained import check_published, create_pretrained, is_at_hand, warn_of_unpinned
 
 
+@checked_names
 def create(
     name: str | Path | Recipe, pretrained: bool | str = False, *, variant: str | None = None, scheme: str | None = None,
     residual: str | dict[str, Any] | None = None, quantize: bool = False, **keywords: Any,
@@ -51,7 +53,7 @@ def create(
         >>> type(model).__name__
         'DigitsResNet'
     """
-    if pretrained not in (True, False, "float"):
+    if not isinstance(pretrained, bool | str) or pretrained not in (True, False, "float"):
         raise UnknownNameError(f"pretrained={pretrained!r} means nothing here. Known: True, 'float', False.")
     with placing(name):
         return _created(pretrained, _find(name, variant, scheme, quantize), residual, keywords)
@@ -79,6 +81,7 @@ def _created(
     return model
 
 
+@checked_names
 def quantize(
     model: nn.Module, scheme: str | ResolvedVariant = "int8", *, residual: str | dict[str, Any] | None = None,
     example: Any = None,
@@ -128,18 +131,21 @@ def rules_of(name: str) -> ResolvedVariant:
     return resolve(entry, variant)
 
 
+@checked
 def recipe(name: str | Path | Recipe) -> Recipe:
     """Returns the recipe that a name or a path belongs to; a recipe itself as it is."""
     # Its dicts may be written to; those that the catalogue keeps may not.
     return name if isinstance(name, Recipe) else find(str(name))[0].recipe.model_copy(deep=True)
 
 
+@checked
 def transform(name: str | Path | Recipe) -> Any:
     """Returns the evaluation transform that belongs to the base's weights."""
     with placing(name):
         return base_transform(recipe(name).base)
 
 
+@checked
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     """Returns the full names of bases and variants.
 
