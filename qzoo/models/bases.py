@@ -131,7 +131,7 @@ def base_digest(model: nn.Module) -> str:
 
 
 def _source(base: Base) -> Any:
-    # Imported when it is asked for: a digits model needs no timm.
+    # Imported when it is requested: a digits model needs no timm.
     return import_module(f"qzoo.models.from_{base.source}")
 
 

@@ -130,12 +130,12 @@ class ExportReport(Readable, StrictModel, ByLevel):
     findings: list[Finding]
     parity: Parity | None
     fault: str | None = None
-    """What the comparison found wrong, why, and what mends it; None: nothing, or nothing was compared."""
+    """What the comparison found wrong, why, and the remedy; None: nothing, or nothing was compared."""
     seconds: float
     environment: dict[str, str | int]
 
 
 class Exports(Readable, StrictModel):
-    """The `exports.json` beside the ONNX files of a published model."""
+    """The `exports.json` beside the ONNX files of a hub model."""
 
     exports: list[ExportReport]

@@ -50,7 +50,7 @@ class LayerSensitivity(Readable, StrictModel):
         return {**(self.rule or {}), "why": f"sensitivity: {noise} alone"}
 
 
-class Mended(Readable, StrictModel):
+class Excluded(Readable, StrictModel):
     """What is won when the rules of some layers are added."""
 
     layers: list[str]
@@ -74,7 +74,7 @@ class SensitivityReport(Readable, StrictModel):
     """Everything is quantized."""
     layers: list[LayerSensitivity]
     """Worst noise alone first."""
-    mended: list[Mended]
+    mended: list[Excluded]
     """The worst layer left out, the worst two, the worst three ..."""
     calibration: CalibrationReport | None = None
     """If this run calibrated; null where ranges were at hand."""

@@ -74,7 +74,7 @@ def _require_the_same(collection: Collection) -> None:
 
 
 def _reduce_extremes(collection: Collection) -> None:
-    # A NaN becomes an infinity of the same effect: reductions differ in what they make of NaN.
+    # A NaN becomes an infinity of the same effect: all-reduces differ in what they make of NaN.
     low = torch.stack([seen.amin.cpu().nan_to_num(-torch.inf, torch.inf, -torch.inf) for seen in collection.values()])
     high = torch.stack([seen.amax.cpu().nan_to_num(torch.inf, torch.inf, -torch.inf) for seen in collection.values()])
     for seen, amin, amax in zip(collection.values(), reduced(low, "min"), reduced(high, "max"), strict=True):

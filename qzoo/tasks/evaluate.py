@@ -96,7 +96,7 @@ def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, coun
         require_calibrated(model, "evaluate")
         batches = progress(as_batches(images, device_of(model)), count, named_by_process(what))
         runner = Runner(model)
-        parts = [judged(checked_logits(runner(batch), batch), batch.labels).cpu() for batch in batches]
+        parts = [prediction_rows(checked_logits(runner(batch), batch), batch.labels).cpu() for batch in batches]
         rows = gathered_rows(torch.cat([torch.empty(0, 2 + TOP, dtype=torch.float64), *parts]))
         return _summary(rows, time.perf_counter() - start)
 
@@ -131,7 +131,7 @@ def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
     return round(100 * (centre - half), 2), round(100 * (centre + half), 2)
 
 
-def judged(logits: Tensor, labels: Tensor | None) -> Tensor:
+def prediction_rows(logits: Tensor, labels: Tensor | None) -> Tensor:
     """Returns a row for each image, float64 `(images, 7)`: label, margin, and the five likeliest classes.
 
     Of equal logits the class that comes first is the likelier one, as `argmax` has it in torch, NumPy and ONNX. The
