@@ -26,6 +26,7 @@ from .models.shared_quantizers import LearnedApartWarning
 from .quant.calibration.collecting import ClippedNegativesWarning, DeadActivationWarning
 from .quant.quantizer import TensorQuantizer, UncalibratedWarning
 from .results.benchmark import BenchmarkReport
+from .results.explanation import Explanation
 from .results.export import ExportReport, Finding, Parity
 from .results.report import Report, ReportRow
 from .results.sensitivity import SensitivityReport
@@ -44,18 +45,19 @@ from .tasks.training_run import Run
 from .weights.base_weights import NewHeadWarning
 from .zoo.by_name import benchmark, calibrate, evaluate, export, save, sensitivity
 from .zoo.create import create, list_models, quantize, recipe, transform
+from .zoo.explain import explain
 from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
 
 __version__: str
 
 __all__ = [
     "ArgumentError", "BenchmarkReport", "Calibrated", "CalibrationError", "ClippedNegativesWarning", "DataError",
-    "DeadActivationWarning", "Evaluation", "ExportReport", "Finding", "FinetuneSpec", "LearnedApartWarning",
-    "LintReport", "NewHeadWarning", "NotCalibratedError", "OtherImagesWarning", "Parity", "PeerError", "Progress",
-    "QzooError", "Recipe", "RecipeError", "ReplacedHeadWarning", "Report", "ReportRow", "RuleError", "Run",
-    "SaturationWarning", "Scheme", "SensitivityReport", "Settings", "Solved", "TensorQuantizer", "TrainingError",
-    "TrainingReport", "UncalibratedWarning", "UnknownNameError", "UnlikelyPercentileWarning",
+    "DeadActivationWarning", "Evaluation", "Explanation", "ExportReport", "Finding", "FinetuneSpec",
+    "LearnedApartWarning", "LintReport", "NewHeadWarning", "NotCalibratedError", "OtherImagesWarning", "Parity",
+    "PeerError", "Progress", "QzooError", "Recipe", "RecipeError", "ReplacedHeadWarning", "Report", "ReportRow",
+    "RuleError", "Run", "SaturationWarning", "Scheme", "SensitivityReport", "Settings", "Solved", "TensorQuantizer",
+    "TrainingError", "TrainingReport", "UncalibratedWarning", "UnknownNameError", "UnlikelyPercentileWarning",
     "UnpinnedWeightsWarning", "UnsupportedError", "Variant", "Verified", "WeightsError", "benchmark", "calibrate",
-    "compat", "create", "errors", "evaluate", "export", "finetune", "lint", "list_models", "load", "pull", "push",
-    "quantize", "recipe", "reproduce", "save", "sensitivity", "solve", "transform", "verify",
+    "compat", "create", "errors", "evaluate", "explain", "export", "finetune", "lint", "list_models", "load", "pull",
+    "push", "quantize", "recipe", "reproduce", "save", "sensitivity", "solve", "transform", "verify",
 ]  # fmt: skip

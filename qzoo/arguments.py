@@ -10,9 +10,9 @@ import inspect
 import os
 import re
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, wraps
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -40,24 +40,44 @@ def checked(function: F) -> F:
         qzoo.errors.ArgumentError: double() got number='2' of type str; expected int.
     """
     signature = inspect.signature(function)
-    more = any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
 
     @wraps(function)
     def call(*given: Any, **named: Any) -> Any:
-        known = [name for name in signature.parameters if name != "self"]
-        if not more and (strange := [name for name in named if name not in known]):
-            raise ArgumentError(f"{_name(function)} has no argument '{strange[0]}'. {did_you_mean(strange[0], known)}")
-        try:
-            bound = signature.bind(*given, **named)
-        except TypeError as error:
-            raise ArgumentError(f"{_name(function)}: {error}. It takes {signature_text(signature)}.") from None
-        for name, value in bound.arguments.items():
-            hint = _hints(function).get(name, Any)
+        for name, value in _bound(function, signature, given, named).items():
             if signature.parameters[name].kind not in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL):
-                require_fit(function, name, value, hint)
+                require_fit(function, name, value, _hints(function).get(name, Any))
         return function(*given, **named)
 
     return typing.cast("F", call)
+
+
+def checked_names(function: F) -> F:
+    """Returns a function that tells of arguments that are unknown or missing; their values it checks itself.
+
+    Raises:
+        ArgumentError: by the function that is returned.
+    """
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def call(*given: Any, **named: Any) -> Any:
+        _bound(function, signature, given, named)
+        return function(*given, **named)
+
+    return typing.cast("F", call)
+
+
+def _bound(
+    function: Callable[..., Any], signature: inspect.Signature, given: tuple[Any, ...], named: dict[str, Any]
+) -> dict[str, Any]:
+    more = any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
+    known = [name for name in signature.parameters if name != "self"]
+    if not more and (strange := [name for name in named if name not in known]):
+        raise ArgumentError(f"{_name(function)} has no argument '{strange[0]}'. {did_you_mean(strange[0], known)}")
+    try:
+        return signature.bind(*given, **named).arguments
+    except TypeError as error:
+        raise ArgumentError(f"{_name(function)}: {error}. It takes {signature_text(signature)}.") from None
 
 
 def checked_class(kind: type[T]) -> type[T]:
@@ -76,6 +96,8 @@ def require_fit(function: Callable[..., Any], name: str, value: Any, hint: Any) 
     words = [one for part in (hint, *get_args(hint)) if get_origin(part) is Literal for one in get_args(part)]
     if isinstance(value, str) and words and not fits(value, hint):
         raise UnknownNameError(f"Unknown {name} '{shown(value)}'. {did_you_mean(value, map(str, words))}")
+    if Path in (hint, *get_args(hint)) and isinstance(value, str) and (not value or "\0" in value):
+        raise ArgumentError(f"{_name(function)} got {name}={value!r}, which names nothing.")
     if not fits(value, hint):
         given = f"{name}={shown(repr(value), 60)} of type {type(value).__name__}"
         says = _documented(function, name)
@@ -96,16 +118,29 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, one) for one in get_args(hint))
     if kind is Literal:
         return isinstance(value, str | int) and value in get_args(hint)
-    if hint in (int, float):
-        number = hasattr(value, "__index__") if hint is int else isinstance(value, Real)
-        return number and not isinstance(value, bool)
-    accepted = (str, os.PathLike) if hint is Path else Iterable if _is_iterable(kind) else hint
-    is_class = isinstance(accepted, type | tuple) and not getattr(accepted, "_is_protocol", False)
-    return isinstance(value, accepted) if is_class else True
+    if kind is get_origin(Callable[..., Any]) or getattr(hint, "_is_protocol", False):
+        return callable(value) or (kind is None and "__call__" not in vars(hint))
+    if isinstance(kind, type) and issubclass(kind, Iterable):
+        return _holds(value, kind, get_args(hint))
+    accepted = _ACCEPTED.get(hint, hint)
+    number = hint in (int, float)
+    return isinstance(value, accepted) and not (number and isinstance(value, bool)) if _is_class(accepted) else True
 
 
-def _is_iterable(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Iterable)
+_ACCEPTED: dict[Any, Any] = {int: Integral, float: Real, Path: (str, os.PathLike)}
+
+
+def _is_class(hint: Any) -> bool:
+    return isinstance(hint, type | tuple)
+
+
+def _holds(value: Any, kind: type, of: tuple[Any, ...]) -> bool:
+    """Whether a value holds others of a type, as far as lists, tuples and arrays tell. No text is one of its signs."""
+    if not isinstance(value, Mapping if issubclass(kind, Mapping) else Iterable) or isinstance(value, str | bytes):
+        return False
+    if of[0] is not Any and hasattr(value, "tolist"):
+        value = value.tolist()
+    return not isinstance(value, list | tuple) or all(fits(one, of[0]) for one in value)
 
 
 def signature_text(signature: inspect.Signature) -> str:

@@ -104,3 +104,52 @@ def test_a_name_stands_for_its_model_and_its_images() -> None:
     assert (found.images, found.top1) == (597, pytest.approx(99.33, abs=0.2))  # as README.md says
     assert qzoo.calibrate(NAME, X).conv1.input_quantizer.amax <= 1
     assert qzoo.calibrate(NAME).conv1.input_quantizer.amax.isfinite()
+
+
+SPEC = {"epochs": 1, "lr": 0.1}
+ATTACKS: dict[str, Callable[[nn.Module, Path], Any]] = {
+    "no model": lambda model, folder: qzoo.evaluate(),  # type: ignore[call-arg]
+    "nothing to create": lambda model, folder: qzoo.create(),  # type: ignore[call-arg]
+    "nothing to quantize": lambda model, folder: qzoo.quantize(),  # type: ignore[call-arg]
+    "an unknown argument of a constructor": lambda model, folder: qzoo.create("resnet8_digits", classes=3),
+    "a library's constructor that fails": lambda model, folder: qzoo.create("timm/test_resnet", num_classes="many"),
+    "an unknown argument": lambda model, folder: qzoo.quantize(nn.Linear(2, 2), sceme="int8"),  # type: ignore[call-arg]
+    "no pattern": lambda model, folder: qzoo.list_models(3),  # type: ignore[arg-type]
+    "no progress": lambda model, folder: qzoo.evaluate(model, X, progress=3),  # type: ignore[arg-type]
+    "a class for a count": lambda model, folder: qzoo.sensitivity(model, [X], mend=int),  # type: ignore[arg-type]
+    "less than nothing": lambda model, folder: qzoo.sensitivity(model, [X], mend=-1),
+    "tensors for a count": lambda model, folder: qzoo.save(model, folder / "x", images=X),  # type: ignore[arg-type]
+    "fewer images than none": lambda model, folder: qzoo.save(model, folder / "x", images=-1),
+    "no digest": lambda model, folder: qzoo.save(model, folder / "x", sample_sha256="a"),
+    "no path": lambda model, folder: qzoo.save(model, ""),
+    "a path that ends early": lambda model, folder: qzoo.export(model, "a\0b"),
+    "numbers for names": lambda model, folder: qzoo.reproduce("resnet8_digits", only=[1]),  # type: ignore[list-item]
+    "bytes for names": lambda model, folder: qzoo.push(NAME, "me/x", onnx=b"x"),  # type: ignore[arg-type]
+    "a schedule of nothing": lambda model, folder: qzoo.FinetuneSpec(),  # type: ignore[call-arg]
+    "a schedule of words": lambda model, folder: qzoo.FinetuneSpec(epochs="x", lr=0.1),  # type: ignore[arg-type]
+    "a schedule of NaN": lambda model, folder: qzoo.FinetuneSpec(epochs=1, lr=float("nan")),
+    "a variant of nothing known": lambda model, folder: qzoo.Variant(wieght=False),  # type: ignore[call-arg]
+    "a scheme without rules": lambda model, folder: qzoo.Scheme(rules=[]),
+    "a recipe of nothing": lambda model, folder: qzoo.Recipe(),  # type: ignore[call-arg]
+    "an unknown part of a run": lambda model, folder: qzoo.Run(foldr="x"),  # type: ignore[call-arg]
+    "no specification": lambda model, folder: qzoo.TensorQuantizer(8),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_error_comes_from_inside(attack: str, model: nn.Module, tmp_path: Path) -> None:
+    with pytest.raises(qzoo.ArgumentError) as caught:
+        ATTACKS[attack](model, tmp_path)
+    assert isinstance(caught.value, ValueError)
+    assert "validation error" not in str(caught.value)
+
+
+def test_a_schedule_says_which_field_is_wrong_in_the_words_of_a_recipe() -> None:
+    with pytest.raises(qzoo.ArgumentError, match=r"FinetuneSpec\(\): .*epoch.*Did you mean 'epochs'"):
+        qzoo.FinetuneSpec(**SPEC, epoch=1)  # type: ignore[arg-type, call-arg]
+
+
+def test_counts_of_numpy_and_folders_as_text_are_taken(model: nn.Module, tmp_path: Path) -> None:
+    qzoo.save(model, tmp_path / "x", images=np.int64(3))  # type: ignore[arg-type]
+    qzoo.reproduce("resnet8_digits", only=["int8"], artifacts=str(tmp_path / "kept"))  # type: ignore[arg-type]
+    assert (tmp_path / "kept" / "resnet8_digits_int8.ranges.safetensors").exists()

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import PurePath
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from qzoo.cli.terminal.console import stdout, write_json
 from qzoo.cli.terminal.options import Json
-from qzoo.schema.bound_rule import Origin
-from qzoo.schema.plan import Operator, Plan
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.results.explanation import Explanation
 
 WIDE = 120
 """Columns from which on whole paths fit."""
@@ -39,49 +36,37 @@ def run(
     - `qzoo explain timm/vit_small_patch16_224:int8_vit`
     - `qzoo explain resnet50_mixed_example --json -`
     """  # noqa: D412
-    from qzoo.models.bases import meta_model
-    from qzoo.models.quantize import plan_quantizers
-    from qzoo.zoo.finding import find
+    from qzoo.zoo.explain import explain
 
-    resolved = find(name).resolved
-    plan = plan_quantizers(meta_model(resolved.base), resolved, whole=True)
+    found = explain(name)
     if json_file:
-        write_json(json.dumps(_facts(resolved, plan), indent=2), json_file)
+        write_json(found.to_json(), json_file)
         return
-    stdout.print(_table(plan))
+    stdout.print(_table(found))
     stdout.print()
-    for line in _summary(resolved, plan):
+    for line in _summary(found):
         stdout.print(line, highlight=False, soft_wrap=True)
 
 
-def _facts(resolved: ResolvedVariant, plan: Plan) -> dict[str, Any]:
-    rows = [
-        {"path": q.path, "module": q.module, "role": q.role, "spec": q.spec.model_dump(), "rule": str(q.origin)}
-        for q in plan.quantizers
-    ]
-    operators = [{"module": o.module, "op": o.site.op, "residual": o.skip is not None} for o in _computing(plan)]
-    return {"name": resolved.name, "quantizers": rows, "float": plan.left_float, "float_operators": operators}
-
-
-def _table(plan: Plan) -> Table:
+def _table(found: Explanation) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("module", "quantizer", "spec", "decided by"):
         table.add_column(heading, no_wrap=heading != "decided by", overflow="fold")
-    for q in plan.quantizers:
-        table.add_row(q.module or "(the model)", q.name, str(q.spec), _where(q.origin))
+    for q in found.quantizers:
+        table.add_row(q.module or "(the model)", q.path.rpartition(".")[2], str(q.spec), _where(q.rule or ""))
     return table
 
 
-def _summary(resolved: ResolvedVariant, plan: Plan) -> Iterator[str]:
+def _summary(found: Explanation) -> Iterator[str]:
     roles = Counter({"input": 0, "weight": 0})
-    roles.update(q.role for q in plan.quantizers)
+    roles.update(q.role for q in found.quantizers)
     counts = ", ".join(f"{count} {role}" for role, count in roles.items())
-    yield f"{resolved.name}: {counts} quantizers; {len(plan.left_float)} layers in float."
-    for layer in plan.left_float:
+    yield f"{found.name}: {counts} quantizers; {len(found.left_float)} layers in float."
+    for layer in found.left_float:
         yield f"  float: {layer}"
     operators: dict[str, Counter[str]] = {}
-    for operator in _computing(plan):
-        kind = f"{operator.site.op}{' (residual)' if operator.skip else ''}"
+    for operator in found.float_operators or ():
+        kind = f"{operator.op}{' (residual)' if operator.residual else ''}"
         operators.setdefault(kind, Counter())[operator.module or "the model itself"] += 1
     if operators:
         yield "Operators in float (a rule `match: {op: NAME}` quantizes their inputs):"
@@ -90,13 +75,7 @@ def _summary(resolved: ResolvedVariant, plan: Plan) -> Iterator[str]:
         yield f"  {modules.total():>4} {op:<28} {', '.join(list(modules)[:SHOWN])}{more}"
 
 
-def _computing(plan: Plan) -> list[Operator]:
-    from qzoo.quant.operators import MOVES
-
-    return [operator for operator in plan.float_operators if operator.site.op not in MOVES]
-
-
-def _where(origin: Origin) -> str:
+def _where(rule: str) -> str:
     """Returns field, file and line; in a narrow terminal the file without its folders."""
-    file = origin.file if stdout.width >= WIDE else PurePath(origin.file).name
-    return f"{origin.field} {file}:{origin.line}"
+    field, _, place = rule.rpartition("  ")
+    return f"{field} {place if stdout.width >= WIDE else PurePath(place).name}"

@@ -16,14 +16,15 @@ from qzoo.errors import RecipeError
 from qzoo.files import require_writable
 from qzoo.models.bases import create_base
 from qzoo.quant.ranges import quantizers
+from qzoo.results.readable import Readable
 from qzoo.tasks.progress import Progress, silent
 from qzoo.weights.ranges import SUFFIX
 from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel
 
 
-@dataclass(frozen=True)
-class Calibrated:
+@dataclass(frozen=True, repr=False)
+class Calibrated(Readable):
     """What a calibration made.
 
     Attributes:

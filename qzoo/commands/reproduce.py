@@ -78,6 +78,7 @@ def reproduce(
         >>> [row.variant for row in report.rows]
         ['float', 'int8']
     """
+    artifacts = None if artifacts is None else Path(artifacts)
     zoo_model = find(name)
     base, known = zoo_model.entry.name, zoo_model.entry.variants
     named = [only] if isinstance(only, str) else only

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from qzoo.errors import WeightsError
+from qzoo.results.readable import Readable
 from qzoo.schema.model import LARGEST_TEXT, ModelName, StrictModel
 from qzoo.weights.kinds import LARGEST_FILE, MANIFEST, FileName
 
@@ -23,7 +24,7 @@ class FileFacts(StrictModel):
     sha256: Sha256
 
 
-class Manifest(StrictModel):
+class Manifest(Readable, StrictModel):
     """A published model: what it is, and its files."""
 
     format: Literal["qzoo-published/1"] = "qzoo-published/1"

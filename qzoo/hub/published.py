@@ -8,14 +8,15 @@ from pathlib import Path
 
 from qzoo.errors import WeightsError
 from qzoo.hub.manifest import FileFacts, Manifest, read_manifest
+from qzoo.results.readable import Readable
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.model import LARGEST_TEXT
 from qzoo.schema.resolve import resolve
 from qzoo.weights.kinds import MANIFEST, RECIPE, FileName
 
 
-@dataclass(frozen=True)
-class Published:
+@dataclass(frozen=True, repr=False)
+class Published(Readable):
     """A published model on this machine.
 
     Attributes:

@@ -13,7 +13,7 @@ class BaseModel:
     """A float model as its library made it.
 
     Attributes:
-        model: with weights, if they were asked for.
+        model: with weights, if they were requested.
         old_head: the classifier's tensors in the weights file, where the model got a new one by `num_classes`; they
             are not in the model, but belong to the identity of its weights.
     """

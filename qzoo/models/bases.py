@@ -10,6 +10,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from qzoo.data import Augmentation, train_transform
+from qzoo.errors import ArgumentError, QzooError, shown
 from qzoo.models.base_model import BaseCard, BaseModel, InputFormat, WeightsFacts
 from qzoo.models.provenance import Provenance, provenance, remember
 from qzoo.quant.quantizer import TensorQuantizer
@@ -28,12 +29,22 @@ def create_base(base: Base, pretrained: bool = False, **keywords: Any) -> nn.Mod
 
     Raises:
         UnknownNameError: the library has no such architecture or weights; with the nearest names.
+        ArgumentError: the library's constructor does not take the keywords; says what it says.
         WeightsError: the weights are missing, can't be downloaded, are damaged, or not the file that the recipe names.
 
     Warns:
         NewHeadWarning: `num_classes` differs from the weights', so the classifier is random.
     """
-    made: BaseModel = _source(base).create(base, pretrained, dict(keywords))
+    try:
+        made: BaseModel = _source(base).create(base, pretrained, dict(keywords))
+    except QzooError:
+        raise
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        if not keywords:
+            raise
+        said = ", ".join(f"{name}={shown(repr(value), 60)}" for name, value in keywords.items())
+        says = str(error).partition("\n")[0]
+        raise ArgumentError(f"{base.architecture} can't be made with {said}: {says}") from error
     remember(made.model, Provenance(base, old_head=entry_digests(made.old_head)))
     return made.model.eval()
 
@@ -120,7 +131,7 @@ def base_digest(model: nn.Module) -> str:
 
 
 def _source(base: Base) -> Any:
-    # Imported when it is asked for: a digits model needs no timm.
+    # Imported when it is requested: a digits model needs no timm.
     return import_module(f"qzoo.models.from_{base.source}")
 
 

@@ -13,7 +13,7 @@ from qzoo.weights.base_weights import find_file, load_into, read_weights
 
 
 def create(base: Base, pretrained: bool, keywords: dict[str, Any]) -> BaseModel:
-    """Returns the architecture, with its published weights if asked for."""
+    """Returns the architecture, with its weights if requested."""
     model = architectures.create(base.architecture, **keywords)
     if not pretrained and base.weights is None:
         return BaseModel(model)

@@ -26,7 +26,7 @@ IMAGENET_CLASSES = 1000
 
 
 def create(base: Base, pretrained: bool, keywords: dict[str, Any]) -> BaseModel:
-    """Returns the architecture, with the library's weights if asked for.
+    """Returns the architecture, with the library's weights if requested.
 
     The weights pass timm's own loader: from `QZOO_WEIGHTS_DIR` by file name, else from the package that the recipe
     names, if it is installed, else from torch's cache or the hub.

@@ -29,7 +29,7 @@ ALWAYS: dict[str, dict[str, Any]] = {
 
 
 def create(base: Base, pretrained: bool, keywords: dict[str, Any]) -> BaseModel:
-    """Returns the architecture, with the library's weights if asked for."""
+    """Returns the architecture, with the library's weights if requested."""
     name, weights = _known(base.architecture), _weights(base)
     with_weights = WITH_WEIGHTS.get(name, {}) if pretrained else {}
     model = torchvision.models.get_model(name, weights=None, **ALWAYS.get(name, {}) | with_weights | keywords)

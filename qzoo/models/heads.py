@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError, some
-from qzoo.models.modes import device_of
 from qzoo.models.provenance import Provenance, provenance, stayed_in_float
 from qzoo.quant.calibration.weight_ranges import layer_weight_amax
 from qzoo.quant.derived import float_name
-from qzoo.quant.layers import QuantizedLayer, channel_shape, has_weight, is_quantizable, quantize_layer, quantizer_of
+from qzoo.quant.layers import (
+    QuantizedLayer,
+    channel_shape,
+    has_weight,
+    is_quantizable,
+    quantize_layer,
+    quantizer_of,
+    unquantize_layer,
+)
+from qzoo.quant.modes import device_of
 from qzoo.quant.quantizer import TensorQuantizer
 
 
@@ -42,7 +51,36 @@ def fit_to_new_head(model: nn.Module, ranges: Mapping[str, Tensor]) -> dict[str,
     return fitted
 
 
-def requantize_replaced(model: nn.Module) -> list[str]:
+@contextmanager
+def as_planned(model: nn.Module) -> Iterator[None]:
+    """Brings a model back to its plan, as `requantize_replaced` does, for the time of the context.
+
+    So a measurement is of the model that calibrating would make of it, and the model itself stays as it is: a layer
+    that was replaced is the float layer again when the context ends.
+
+    Raises:
+        UnsupportedError: quantizers of the plan are gone; the model is as it was.
+
+    Warns:
+        ReplacedHeadWarning: names the layers.
+    """
+    classes = {module: type(module) for module in model.modules() if not isinstance(module, QuantizedLayer)}
+    plans = [made.quantizers for part in model.modules() if (made := provenance(part)) is not None]
+    before = [{path: dict(roles) for path, roles in plan.items()} for plan in plans]
+    try:
+        requantize_replaced(model, stays=False)
+        yield
+    finally:
+        for module, kind in classes.items():
+            if isinstance(module, QuantizedLayer):
+                unquantize_layer(module)
+                module.__class__ = kind  # type: ignore[assignment]
+        for plan, content in zip(plans, before, strict=True):
+            plan.clear()
+            plan.update(content)
+
+
+def requantize_replaced(model: nn.Module, *, stays: bool = True) -> list[str]:
     """Brings a model that was changed after it was quantized back to its plan, in place, or refuses it.
 
     A layer that was replaced, as by timm's `reset_classifier`, is quantized again. A new layer gets the input quantizer
@@ -50,6 +88,10 @@ def requantize_replaced(model: nn.Module) -> list[str]:
     layer, such as a `Sequential`, stays in float.
 
     What was wrapped afterwards, as by `nn.Sequential(normalize, model)`, is looked for inside.
+
+    Args:
+        model: changed in place.
+        stays: the warning's words: whether the model stays so, or the caller undoes it.
 
     Returns:
         The paths of the layers that are quantized anew.
@@ -64,11 +106,11 @@ def requantize_replaced(model: nn.Module) -> list[str]:
     anew = []
     for prefix, part in list(model.named_modules()):
         if (made := provenance(part)) is not None:
-            anew += [f"{prefix}.{path}".strip(".") for path in _requantize(part, made)]
+            anew += [f"{prefix}.{path}".strip(".") for path in _requantize(part, made, stays)]
     return anew
 
 
-def _requantize(model: nn.Module, made: Provenance) -> list[str]:
+def _requantize(model: nn.Module, made: Provenance, stays: bool) -> list[str]:
     standing = {path: layer for path in _left(model, made) if (layer := _module_at(model, path)) is not None}
     replaced = {
         path: layer
@@ -83,7 +125,7 @@ def _requantize(model: nn.Module, made: Provenance) -> list[str]:
     for path in in_float:
         del made.quantizers[path]
     _refuse_vanished(model, made)
-    _report(model, quantized, in_float)
+    _report(model, quantized, in_float, stays)
     return quantized
 
 
@@ -134,11 +176,12 @@ def _is_a(model: nn.Module, path: str, block: str) -> bool:
     return module is not None and float_name(module) == block
 
 
-def _report(model: nn.Module, quantized: list[str], in_float: list[str]) -> None:
+def _report(model: nn.Module, quantized: list[str], in_float: list[str], stays: bool) -> None:
     if quantized:
         warnings.warn(
             f"{', '.join(quantized)} was replaced after the model was quantized: the new layer is quantized like the "
-            "old one; its weight range is computed anew, its input range is kept.",
+            "old one; its weight range is computed anew, its input range is kept."
+            + ("" if stays else " So it is for this measurement alone; qzoo.calibrate and qzoo.finetune let it be so."),
             ReplacedHeadWarning,
             stacklevel=5,
         )

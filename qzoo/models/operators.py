@@ -11,7 +11,7 @@ from torch import nn
 from qzoo.errors import UnsupportedError
 from qzoo.models.example import example_inputs
 from qzoo.models.residual import skip_operand
-from qzoo.models.tracing import Evaluation, Trace, trace
+from qzoo.models.tracing import OperatorCall, Trace, trace
 from qzoo.quant.layers import is_quantizable
 from qzoo.schema.plan import Operator
 
@@ -89,7 +89,7 @@ def _numbered(model: nn.Module, found: Trace) -> Iterator[Operator]:
         )
 
 
-def _can_be_named(model: nn.Module, evaluation: Evaluation) -> bool:
+def _can_be_named(model: nn.Module, evaluation: OperatorCall) -> bool:
     if evaluation.site is None or not evaluation.operands:
         return False
     # A layer's convolution is the layer; what else its forward does stays inside it.

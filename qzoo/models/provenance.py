@@ -8,6 +8,7 @@ from torch import nn
 
 from qzoo.quant.layers import QuantizedLayer
 from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.schema.plan import PlannedQuantizer
 from qzoo.schema.recipe import Base
 from qzoo.schema.resolve import ResolvedVariant
 
@@ -26,6 +27,7 @@ class Provenance:
         quantizers: of each quantized layer, by path and role.
         operators: of each quantizer at an operator, by its path, the name of the class whose forward evaluates it.
         left_float: paths of the layers with weights that the plan left in float.
+        planned: each quantizer of the plan, by its path.
     """
 
     base: Base | None = None
@@ -34,6 +36,7 @@ class Provenance:
     quantizers: dict[str, dict[str, TensorQuantizer]] = field(default_factory=dict)
     operators: dict[str, str] = field(default_factory=dict)
     left_float: frozenset[str] = frozenset()
+    planned: dict[str, PlannedQuantizer] = field(default_factory=dict)
 
 
 def provenance(model: nn.Module) -> Provenance | None:

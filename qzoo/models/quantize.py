@@ -11,13 +11,13 @@ from torch.nn.parameter import is_lazy
 
 from qzoo.errors import RuleError, UnsupportedError, some
 from qzoo.models.left_in_float import is_for_training_only, is_read_as_data
-from qzoo.models.modes import device_of
 from qzoo.models.operators import class_names, find_operators
 from qzoo.models.provenance import Provenance, mark_in_float, provenance, remember
 from qzoo.quant.blocks import count_calls_from_start, quantize_operators
-from qzoo.quant.derived import copy_model, float_name, underive
+from qzoo.quant.derived import copy_model, float_name
 from qzoo.quant.fast_path import close_fast_paths
-from qzoo.quant.layers import channel_shape, has_weight, is_quantizable, quantize_layer
+from qzoo.quant.layers import channel_shape, has_weight, is_quantizable, quantize_layer, unquantize_layer
+from qzoo.quant.modes import device_of
 from qzoo.quant.quantizer import Notice, TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.binding import bind
@@ -80,7 +80,8 @@ def carry_out(model: nn.Module, plan: Plan) -> None:
     at_sites = [planned for planned in plan.quantizers if planned.site is not None]
     operators = {planned.path: float_name(model.get_submodule(planned.module)) for planned in at_sites}
     before, left_float = provenance(model) or Provenance(), frozenset(plan.left_float)
-    remember(model, replace(before, quantizers=made, operators=operators, left_float=left_float))
+    by_path = {one.path: one for one in plan.quantizers}
+    remember(model, replace(before, quantizers=made, operators=operators, left_float=left_float, planned=by_path))
     mark_in_float(model)
 
 
@@ -182,9 +183,7 @@ def float_copy(model: nn.Module) -> nn.Module:
     """
     plain = copy_model(model)
     for module in list(plain.modules()):
-        underive(module)
-        for name in [name for name, child in module._modules.items() if isinstance(child, TensorQuantizer)]:
-            del module._modules[name]
+        unquantize_layer(module)
     made = provenance(model) or Provenance()
     remember(plain, Provenance(base=made.base, old_head=made.old_head))
     return plain

@@ -9,14 +9,14 @@ from __future__ import annotations
 from heapq import heappop, heappush
 from typing import NamedTuple
 
-from qzoo.models.tracing import Evaluation, Trace
+from qzoo.models.tracing import OperatorCall, Trace
 from qzoo.quant.operators import MOVES
 
 REARRANGING = MOVES | {"mul", "neg", "cat", "stack"}
 """What rotary position embedding consists of before it adds: values moved, turned round and scaled."""
 
 
-def skip_operand(trace: Trace, evaluation: Evaluation) -> str | None:
+def skip_operand(trace: Trace, evaluation: OperatorCall) -> str | None:
     """Returns `left` or `right`, the skip branch of a residual addition; None for anything else.
 
     A residual addition adds two activations of one shape. Where as much is computed on both ways, the one without

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from qzoo.models.modes import evaluation_mode
+from qzoo.quant.modes import evaluation_mode
 from qzoo.quant.operators import counts, operands, operator_name, weight_of
 from qzoo.schema.plan import Site
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class OperatorCall:
     """One evaluation of an operator.
 
     Attributes:
@@ -55,7 +55,7 @@ class Evaluation:
 class Trace:
     """All evaluations of one pass; the first stands for the input. And how often each module was called."""
 
-    evaluations: list[Evaluation]
+    evaluations: list[OperatorCall]
     calls: dict[str, int]
 
 
@@ -90,7 +90,7 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.paths = {module: path for path, module in model.named_modules()}
         self.constants = {id(tensor) for module in model.modules() for tensor in _held(module)}
-        self.evaluations = [Evaluation(0, "", None, "input", (0,))]
+        self.evaluations = [OperatorCall(0, "", None, "input", (0,))]
         self.source = {id(tensor): 0 for tensor in _tensors(arguments)}
         # A tensor that were freed could lend its id to the next.
         self.alive: list[Any] = [arguments]
@@ -129,7 +129,7 @@ class _Recorder(TorchFunctionMode):
             found.append((operand, tensor, self._origin(tensor)))
         return name, found, sorted({origin for origin in origins if origin is not None})
 
-    def _recorded(self, name: str, found: list[Any], inputs: list[int], weight: int) -> Evaluation:
+    def _recorded(self, name: str, found: list[Any], inputs: list[int], weight: int) -> OperatorCall:
         site = None
         frame = self.frames[-1]
         if counts([(operand, tensor) for operand, tensor, _ in found]):
@@ -138,7 +138,7 @@ class _Recorder(TorchFunctionMode):
         sources = {operand.name: origin for operand, _, origin in found if origin is not None}
         shapes = tuple(tensor.shape for _, tensor, _ in found)
         index = len(self.evaluations)
-        evaluation = Evaluation(index, frame.path, site, name, tuple(inputs), sources, shapes, weight)
+        evaluation = OperatorCall(index, frame.path, site, name, tuple(inputs), sources, shapes, weight)
         self.evaluations.append(evaluation)
         return evaluation
 

@@ -1,4 +1,4 @@
-"""Whole calibrated models as files: weights and ranges together, so that no other weights are needed."""
+"""Full checkpoints of calibrated models: weights and ranges together, so that no other weights are needed."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def load_whole(model: nn.Module, path: Path) -> ModelInfo:
 
 
 def check_whole(meta: nn.Module, path: Path) -> None:
-    """Refuses a file that does not hold the whole of a model, before memory for the model is taken.
+    """Refuses a file that does not hold the full checkpoint of a model, before memory for the model is taken.
 
     Args:
         meta: the quantized model on the meta device.

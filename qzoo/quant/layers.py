@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError
-from qzoo.quant.derived import OWN_FORWARD, Derived, derive, runs_own_forward
+from qzoo.quant.derived import OWN_FORWARD, Derived, derive, runs_own_forward, underive
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.tracing import fx_node
 from qzoo.quant.weight_cache import WeightCache
@@ -97,6 +97,14 @@ def quantize_layer(layer: nn.Module, quantizers: dict[str, TensorQuantizer]) -> 
         # The float layer keeps its input and weight for its own gradient, so nobody may write to them either.
         quantizer.kept = has_weight(layer) and role != "output"
         setattr(layer, f"{role}_quantizer", quantizer)
+
+
+def unquantize_layer(layer: nn.Module) -> None:
+    """Gives a layer, in place, its own class again, without quantizers; any other module loses its quantizers alike."""
+    layer.__dict__.pop("_cache", None)
+    underive(layer)
+    for name in [name for name, child in layer._modules.items() if isinstance(child, TensorQuantizer)]:
+        del layer._modules[name]
 
 
 class QuantizedLayer(Derived):

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from qzoo.errors import UnsupportedError
+from qzoo.errors import ArgumentError, UnsupportedError
 from qzoo.quant.fake_quant import Grid, fake_quantize, grid
 from qzoo.quant.grouped import SHARED_BY_GROUPS, is_shared_by_groups
 from qzoo.quant.learned_scale import SMALLEST_LEARNED, learned_fake_quantize
@@ -71,6 +71,10 @@ class TensorQuantizer(nn.Module):
 
     def __init__(self, spec: QuantizerSpec, shape: tuple[int, ...] = (), notice: Notice | None = None) -> None:
         super().__init__()
+        if not isinstance(spec, QuantizerSpec):
+            raise ArgumentError(
+                f"TensorQuantizer() got spec={spec!r}; expected a QuantizerSpec, of qzoo.schema.quantizer."
+            )
         self.spec = spec
         self.state: State = "off"
         self.collector: Collector | None = None

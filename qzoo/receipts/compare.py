@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from qzoo.results.readable import Readable
 from qzoo.weights.receipt import Predictions
 
 SAME = 1e-4
@@ -26,8 +27,8 @@ MOST_FLIPPED = 0.03
 """Share of images whose float32 prediction may flip, and at least 3: a guard against grossly other arithmetic."""
 
 
-@dataclass(frozen=True)
-class Usual:
+@dataclass(frozen=True, repr=False)
+class Usual(Readable):
     """Predictions in the usual arithmetic, beside those of the receipt.
 
     Attributes:
@@ -50,8 +51,8 @@ class Usual:
         return self.flipped > max(3, MOST_FLIPPED * self.images)
 
 
-@dataclass(frozen=True)
-class Exact:
+@dataclass(frozen=True, repr=False)
+class Exact(Readable):
     """Exact margins beside those of the receipt.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The model card of a published model: the README.md of its repository on the Hugging Face hub."""
+"""The model card of a hub model: the README.md of its repository on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qzoo.report.markdown import code, fenced, listed, plain, table
 from qzoo.weights.kinds import CONFIG, MANIFEST, MODEL, FileName
 
 PURPOSES: dict[FileName, str] = {
-    "model.safetensors": "the whole model",
+    "model.safetensors": "the full checkpoint",
     "ranges.safetensors": "the ranges of all quantizers, without weights: to be put on the float model",
     "histograms.safetensors": "what each activation quantizer saw: `qzoo solve` finds other ranges in it",
     "receipt.safetensors": "the predictions behind the figures, image by image: `qzoo verify` recomputes them",

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from qzoo.errors import shown
 from qzoo.report.table import LEAK
-from qzoo.results.sensitivity import LayerSensitivity, Mended, SensitivityReport
+from qzoo.results.sensitivity import Excluded, LayerSensitivity, SensitivityReport
 
 HEADINGS = ("SQNR alone", "drop alone", "by drop", "flips", "gain left out")
 
@@ -69,16 +69,16 @@ def _mended(report: SensitivityReport) -> Table:
     table.add_column("layers", overflow="fold")
     for heading in ("top-1", "gain", "SQNR", "flips"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for mended in report.mended:
-        table.add_row(*_mended_cells(mended))
+    for excluded in report.mended:
+        table.add_row(*_excluded_cells(excluded))
     return table
 
 
-def _mended_cells(mended: Mended) -> tuple[str, ...]:
-    plus = "+ " if len(mended.layers) > 1 else ""
-    found = mended.deviation
+def _excluded_cells(excluded: Excluded) -> tuple[str, ...]:
+    plus = "+ " if len(excluded.layers) > 1 else ""
+    found = excluded.deviation
     top1 = "" if found.top1 is None else f"{found.top1:.2f}"
-    return plus + shown(mended.layers[-1]), top1, points(mended.gain), decibels(found.sqnr_db), str(found.flips)
+    return plus + shown(excluded.layers[-1]), top1, points(excluded.gain), decibels(found.sqnr_db), str(found.flips)
 
 
 def decibels(value: float | None) -> str:

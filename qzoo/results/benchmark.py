@@ -8,7 +8,7 @@ from qzoo.results.readable import Readable
 from qzoo.schema.model import StrictModel
 
 
-class Timing(StrictModel):
+class Timing(Readable, StrictModel):
     """Milliseconds of one batch: the median, and what a tenth of the runs stay below and above."""
 
     batch: int = Field(ge=1)
@@ -23,7 +23,7 @@ class Timing(StrictModel):
         return self.float_ms[1] / self.quantized_ms[1]
 
 
-class FloatOperator(StrictModel):
+class FloatOperator(Readable, StrictModel):
     """A layer or an addition that did not run on integers."""
 
     node: str

@@ -16,7 +16,7 @@ LEAST_AGREEMENT = 90.0
 """Percent of images. Roundings flip a few close predictions; more is a fault of graph or runtime."""
 
 
-class Finding(StrictModel):
+class Finding(Readable, StrictModel):
     """One thing that a rule found in a graph."""
 
     rule: str
@@ -34,7 +34,7 @@ class Finding(StrictModel):
         return f"{self.rule}: {self.node}: {self.message}"
 
 
-class NodeParity(StrictModel):
+class NodeParity(Readable, StrictModel):
     """How far the integers of one quantizer are from the fake-quantized model's, in steps."""
 
     node: str
@@ -54,7 +54,7 @@ class NodeParity(StrictModel):
     graph is another runtime's, or was compared by a qzoo that did not measure it."""
 
 
-class Parity(StrictModel):
+class Parity(Readable, StrictModel):
     """How close a runtime comes to the fake-quantized model, on real images."""
 
     images: int = Field(ge=1)
@@ -130,12 +130,12 @@ class ExportReport(Readable, StrictModel, ByLevel):
     findings: list[Finding]
     parity: Parity | None
     fault: str | None = None
-    """What the comparison found wrong, why, and what mends it; None: nothing, or nothing was compared."""
+    """What the comparison found wrong, why, and the remedy; None: nothing, or nothing was compared."""
     seconds: float
     environment: dict[str, str | int]
 
 
-class Exports(StrictModel):
-    """The `exports.json` beside the ONNX files of a published model."""
+class Exports(Readable, StrictModel):
+    """The `exports.json` beside the ONNX files of a hub model."""
 
     exports: list[ExportReport]

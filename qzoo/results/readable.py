@@ -13,12 +13,14 @@ from pydantic import BaseModel
 MOST_ROWS = 12
 LONGEST = 60
 """Signs of a value; of digests 12 tell one from another."""
+LONGEST_LINE = 100
+"""Signs of a result that stands in another, in one line."""
 
 
 class Readable:
     """Mixed into a result, in front of what prints it otherwise: a line for each value, a table for each list of rows.
 
-    What is large, such as the predictions of all images, is named and not shown; the attributes have it.
+    What is large, such as the predictions of all images, is told by its type and shape; the attributes have it.
 
     Example:
         >>> class Row(BaseModel):
@@ -35,7 +37,7 @@ class Readable:
     """
 
     also_shown: ClassVar[tuple[str, ...]] = ()
-    """Properties."""
+    """Properties that are shown like fields. A row may have `not_shown`: fields that only repeat others."""
 
     def __repr__(self) -> str:
         lines = [type(self).__name__]
@@ -63,24 +65,49 @@ class Readable:
 
 def values_of(result: Any) -> list[tuple[str, Any]]:
     """Returns the fields of a pydantic model or a dataclass, and the properties in `also_shown`, in their order."""
-    names = (
-        type(result).model_fields if isinstance(result, BaseModel) else [one.name for one in dataclasses.fields(result)]
-    )
-    return [(name, getattr(result, name)) for name in (*names, *getattr(result, "also_shown", ()))]
+    is_model = isinstance(result, BaseModel)
+    fields = type(result).model_fields if is_model else [one.name for one in dataclasses.fields(result)]
+    hidden, more = getattr(result, "not_shown", ()), getattr(result, "also_shown", ())
+    return [(name, getattr(result, name)) for name in (*fields, *more) if name not in hidden]
 
 
-def _text(name: str, value: Any) -> str | None:
-    """Returns a plain value in a few signs; None for what is absent or large."""
+def _text(name: str, value: Any, *, inside: bool = False) -> str | None:
+    """Returns a value in a few signs; None for what is absent or large.
+
+    Args:
+        name: of the field.
+        value: plain, or a result.
+        inside: the field is that of a result in a result, of which no further ones are shown.
+    """
     if isinstance(value, bool | int | Path):
         return str(value)
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, str):
-        longest = 12 if name.endswith("sha256") else LONGEST
-        return value if len(value) <= longest else f"{value[:longest]}..."
-    if isinstance(value, tuple) and value and all(isinstance(one, str | int | float) for one in value):
-        return ", ".join(str(_text(name, one)) for one in value)
-    return None
+        return _cut(value, 12 if name.endswith("sha256") else LONGEST)
+    if isinstance(value, tuple | list):
+        return _listed(name, value)
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return None if inside or not _is_result(value) else _line(value)
+
+
+def _listed(name: str, values: Sequence[Any]) -> str | None:
+    if not values or not all(isinstance(one, str | int | float) for one in values):
+        return None
+    listed = ", ".join(str(_text(name, one)) for one in values[:MOST_ROWS])
+    return listed if len(values) <= MOST_ROWS else f"{listed} and {len(values) - MOST_ROWS} more"
+
+
+def _line(result: Any) -> str | None:
+    if "__str__" in vars(type(result)):  # a specification, a claim, an address: what prints itself in a line
+        return _cut(str(result), LONGEST)
+    texts = [(name, _text(name, one, inside=True)) for name, one in values_of(result)]
+    return _cut(", ".join(f"{name} {text}" for name, text in texts if text is not None), LONGEST_LINE) or None
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def _table(value: Any) -> list[list[str]]:

@@ -14,7 +14,7 @@ from qzoo.schema.published import Claim
 Verdict = Literal["pass", "fail", "own", "partial", "unpublished"]
 
 
-class ReportRow(StrictModel):
+class ReportRow(Readable, StrictModel):
     """One measured model. Accuracies and agreement are in percent."""
 
     variant: str
@@ -39,7 +39,7 @@ class ReportRow(StrictModel):
         return "\n".join(map(str, self.published))
 
 
-class CalibrationReport(StrictModel):
+class CalibrationReport(Readable, StrictModel):
     """Which images the ranges came from."""
 
     images: int

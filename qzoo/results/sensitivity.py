@@ -13,7 +13,7 @@ from qzoo.schema.model import StrictModel
 from qzoo.schema.yaml_source import yaml_line
 
 
-class Deviation(StrictModel):
+class Deviation(Readable, StrictModel):
     """How far one way of quantizing is from the float model."""
 
     sqnr_db: float | None
@@ -24,7 +24,7 @@ class Deviation(StrictModel):
     """Images whose first prediction is another one."""
 
 
-class LayerSensitivity(StrictModel):
+class LayerSensitivity(Readable, StrictModel):
     """What quantizing one layer does."""
 
     name: str
@@ -50,7 +50,7 @@ class LayerSensitivity(StrictModel):
         return {**(self.rule or {}), "why": f"sensitivity: {noise} alone"}
 
 
-class Mended(StrictModel):
+class Excluded(Readable, StrictModel):
     """What is won when the rules of some layers are added."""
 
     layers: list[str]
@@ -74,7 +74,7 @@ class SensitivityReport(Readable, StrictModel):
     """Everything is quantized."""
     layers: list[LayerSensitivity]
     """Worst noise alone first."""
-    mended: list[Mended]
+    mended: list[Excluded]
     """The worst layer left out, the worst two, the worst three ..."""
     calibration: CalibrationReport | None = None
     """If this run calibrated; null where ranges were at hand."""

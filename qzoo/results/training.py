@@ -16,7 +16,7 @@ from qzoo.schema.model import ModelName, StrictModel, read_json_file
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
-class LogRow(StrictModel):
+class LogRow(Readable, StrictModel):
     """What a run was like since the row before. Accuracies are in percent."""
 
     step: int = Field(ge=0)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError
+from qzoo.quant.modes import evaluation_mode
 from qzoo.quant.outputs import primary_tensor
 from qzoo.quant.ranges import quantizers
 from qzoo.results.export import Parity
@@ -56,8 +57,9 @@ def measure_parity(
         whole, cut = Path(folder) / "whole.onnx", Path(folder) / "cut.onnx"
         paths = write_probed(file, whole)
         write_probed(file, cut, cut=True)
-        comparison = _Comparison(model.eval(), file, runtime, whole, cut, paths)
-        return comparison.run(x for batch in images for x in batch.split(IMAGES_A_TIME if dynamic else 1))
+        comparison = _Comparison(model, file, runtime, whole, cut, paths)
+        with evaluation_mode(model):
+            return comparison.run(x for batch in images for x in batch.split(IMAGES_A_TIME if dynamic else 1))
 
 
 class _Comparison:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError
+from qzoo.quant.modes import evaluation_mode
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.export import Rest
 from qzoo.runtimes.exported_quantizer import exportable
@@ -84,7 +85,8 @@ def float_to_onnx(model: nn.Module, example: Tensor) -> ir.Model:
     """
     require("onnxscript")
     require_one_input(model, example)
-    traced, names = _traced(model.eval(), example, dynamic=True)
+    with evaluation_mode(model):
+        traced, names = _traced(model, example, dynamic=True)
     name_by_module(traced.graph, _first_paths(model))
     name_outputs(traced.graph, names)
     make_names_unique(traced.graph)

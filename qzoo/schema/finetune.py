@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_serializer, 
 
 from qzoo.schema.limits import FieldPath
 from qzoo.schema.model import StrictModel
-from qzoo.schema.problems import described
+from qzoo.schema.problems import checked_fields, described
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -90,6 +90,7 @@ class _Schedule(StrictModel):
     """Of the order of images, their augmentation, and dropout."""
 
 
+@checked_fields
 class FinetuneSpec(_Schedule):
     """A training schedule. Batch size and learning rate are of all processes together.
 

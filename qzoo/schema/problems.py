@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from qzoo.errors import did_you_mean, shown
+from qzoo.errors import ArgumentError, did_you_mean, shown
 from qzoo.schema.limits import FieldPath
+
+M = TypeVar("M", bound=BaseModel)
 
 LONGEST_VALUE = 60
 
@@ -26,6 +28,31 @@ def described(model: type[BaseModel], data: Any, problem: Mapping[str, Any]) -> 
     """
     path = path_of(data, problem)
     return path, _message(model, path, problem)
+
+
+def all_described(model: type[BaseModel], data: Any, error: ValidationError) -> str:
+    """Returns each problem of an error in one text, as `described` words it: field, what is wrong, what was given."""
+    found = [described(model, data, problem) for problem in error.errors(include_url=False)]
+    return "; ".join(f"{'.'.join(map(str, path))}: {text}" if path else text for path, text in found)
+
+
+def checked_fields(model: type[M]) -> type[M]:
+    """Returns a schema class, changed in place, whose constructor says what is wrong in the words of a recipe's errors.
+
+    What reads data, `model_validate`, raises pydantic's errors as before: they have the places.
+
+    Raises:
+        ArgumentError: by the constructor: a field is unknown, missing or of a wrong type or value.
+    """
+
+    def checked(self: M, /, **fields: Any) -> None:
+        try:
+            BaseModel.__init__(self, **fields)
+        except ValidationError as error:
+            raise ArgumentError(f"{model.__name__}(): {all_described(model, fields, error)}") from None
+
+    model.__init__ = checked  # type: ignore[method-assign, assignment]
+    return model
 
 
 def path_of(data: Any, problem: Mapping[str, Any]) -> FieldPath:

@@ -11,6 +11,7 @@ from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
 from qzoo.schema.including import LONGEST_SOURCE, with_sources
 from qzoo.schema.limits import oversized
 from qzoo.schema.model import StrictModel
+from qzoo.schema.problems import checked_fields
 from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import ActivationField, QuantizerField
 from qzoo.schema.references import MOST_VARIANTS, dotted, reference_problems
@@ -99,6 +100,7 @@ VariantSets = Annotated[list[Name], BeforeValidator(_names, json_schema_input_ty
 Claims = Annotated[list[Claim], BeforeValidator(_as_list, json_schema_input_type=Claim | list[Claim])]
 
 
+@checked_fields
 class Scheme(StrictModel):
     """A named, shared set of rules that variants start from."""
 
@@ -111,6 +113,7 @@ class Scheme(StrictModel):
 Source = Annotated[str, Field(min_length=8, max_length=LONGEST_SOURCE, pattern=f"[^{NAME_SIGNS}]")]
 
 
+@checked_fields
 class Variant(StrictModel):
     """One way of quantizing the base."""
 
@@ -154,6 +157,7 @@ class VariantSet(StrictModel):
     """By name; one of the recipe that has the same name replaces it."""
 
 
+@checked_fields
 class Recipe(StrictModel):
     """A base, its dataset, and its variants. The file's stem is the base's name.
 

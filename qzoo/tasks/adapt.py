@@ -11,7 +11,6 @@ from typing import Any
 from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError
-from qzoo.models.heads import requantize_replaced
 from qzoo.models.provenance import provenance
 from qzoo.models.quantize import float_copy, quantize_in_place
 from qzoo.models.shared_quantizers import shared_quantizers
@@ -25,6 +24,7 @@ from qzoo.schema.resolve import ResolvedVariant
 from qzoo.schema.rule import RESIDUAL, ResidualPatch
 from qzoo.tasks.calibrate import calibrate
 from qzoo.tasks.machine import warn_of_saturation
+from qzoo.tasks.measuring import measuring
 from qzoo.tasks.progress import Progress, silent
 
 POOLING = ("AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d")
@@ -128,7 +128,13 @@ def adapt(
         >>> model = qzoo.create("resnet50_int8", pretrained=True)  # doctest: +SKIP
         >>> adapt(model, runtime_named("onnxruntime"), images)  # doctest: +SKIP
     """
-    requantize_replaced(model)
+    with measuring(model):
+        return _adapted_model(model, runtime, images, reduce_range, example, progress)
+
+
+def _adapted_model(
+    model: nn.Module, runtime: Runtime, images: Any, reduce_range: bool, example: Tensor | None, progress: Progress
+) -> nn.Module:
     require_quantizers(model)
     require_calibrated(model, f"adapt the model to {runtime.title}")
     made = provenance(model)

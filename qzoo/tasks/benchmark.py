@@ -21,6 +21,7 @@ from qzoo.runtimes.runtime import Kernel, Runtime, require
 from qzoo.tasks.adapt import runnable_model
 from qzoo.tasks.export import versions
 from qzoo.tasks.machine import cpu_flags, environment
+from qzoo.tasks.measuring import measuring
 from qzoo.tasks.progress import Progress, silent
 
 
@@ -64,11 +65,14 @@ def benchmark(
 
     from qzoo.runtimes.to_onnx import float_to_onnx, to_onnx
 
-    threads, example, float_model = threads or torch.get_num_threads(), runnable_example(model), float_copy(model)
-    model = runnable_model(model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress)
-    with tempfile.TemporaryDirectory() as folder:
+    threads = threads or torch.get_num_threads()
+    with measuring(model), tempfile.TemporaryDirectory() as folder:
+        example, float_model = runnable_example(model), float_copy(model)
+        runnable = runnable_model(
+            model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress
+        )
         files = {"float": Path(folder) / "float.onnx", "quantized": Path(folder) / "quantized.onnx"}
-        graph = to_onnx(model, example, target)
+        graph = to_onnx(runnable, example, target)
         ir.save(graph, files["quantized"])
         ir.save(float_to_onnx(float_model, example), files["float"])
         sessions = {kind: target.session(file, threads, True) for kind, file in files.items()}

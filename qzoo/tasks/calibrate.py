@@ -13,10 +13,10 @@ from qzoo.arguments import checked
 from qzoo.distributed import failing_together, meet, named_by_process, rank, reduced, world_size
 from qzoo.errors import CalibrationError
 from qzoo.models.heads import requantize_replaced
-from qzoo.models.modes import device_of, evaluation_mode
 from qzoo.models.provenance import provenance
 from qzoo.quant.calibration.collecting import Collection, collecting, solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector
+from qzoo.quant.modes import device_of, evaluation_mode
 from qzoo.quant.ranges import require_quantizers
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.images import Images
@@ -74,7 +74,7 @@ def _require_the_same(collection: Collection) -> None:
 
 
 def _reduce_extremes(collection: Collection) -> None:
-    # A NaN becomes an infinity of the same effect: reductions differ in what they make of NaN.
+    # A NaN becomes an infinity of the same effect: all-reduces differ in what they make of NaN.
     low = torch.stack([seen.amin.cpu().nan_to_num(-torch.inf, torch.inf, -torch.inf) for seen in collection.values()])
     high = torch.stack([seen.amax.cpu().nan_to_num(torch.inf, torch.inf, -torch.inf) for seen in collection.values()])
     for seen, amin, amax in zip(collection.values(), reduced(low, "min"), reduced(high, "max"), strict=True):

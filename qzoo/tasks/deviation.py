@@ -8,7 +8,7 @@ from torch import Tensor
 
 from qzoo.errors import DataError
 from qzoo.results.sensitivity import Deviation
-from qzoo.tasks.evaluate import judged
+from qzoo.tasks.evaluate import prediction_rows
 
 
 class Tally:
@@ -29,12 +29,12 @@ class Tally:
         Raises:
             DataError: a logit is NaN, or the labels do not fit the model.
         """
-        rows = judged(logits, labels)
+        rows = prediction_rows(logits, labels)
         predictions = rows[:, 2]
         self.images += len(rows)
         self.labelled += 0 if labels is None else len(rows)
         self.hits += 0 if labels is None else int((predictions == rows[:, 0]).sum())
-        self.flips += int((predictions != judged(reference, None)[:, 2]).sum())
+        self.flips += int((predictions != prediction_rows(reference, None)[:, 2]).sum())
         exact = reference.double()
         self.signal += float(exact.square().sum())
         self.noise += float((exact - logits.double()).square().sum())

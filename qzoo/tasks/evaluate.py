@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from qzoo.arguments import checked
 from qzoo.distributed import failing_together, gathered_rows, named_by_process, rank, world_size
 from qzoo.errors import DataError
-from qzoo.models.heads import requantize_replaced
-from qzoo.models.modes import device_of, evaluation_mode
+from qzoo.quant.modes import device_of
 from qzoo.quant.ranges import require_calibrated
 from qzoo.results.readable import Readable
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.images import Images
+from qzoo.tasks.measuring import measuring
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import Runner, checked_logits
 from qzoo.weights.receipt import TOP, Predictions
@@ -38,6 +38,8 @@ class Evaluation(Readable):
         predicted: the likeliest classes of each image, and the margin of the first.
         seconds: wall time.
     """
+
+    also_shown: ClassVar[tuple[str, ...]] = ("ci95",)
 
     images: int
     top1: float | None
@@ -90,13 +92,11 @@ def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, coun
         98.4
     """
     start = time.perf_counter()
-    with failing_together():
-        requantize_replaced(model)
+    with failing_together(), measuring(model):
         require_calibrated(model, "evaluate")
-        with evaluation_mode(model), torch.inference_mode():
-            batches = progress(as_batches(images, device_of(model)), count, named_by_process(what))
-            runner = Runner(model)
-            parts = [judged(checked_logits(runner(batch), batch), batch.labels).cpu() for batch in batches]
+        batches = progress(as_batches(images, device_of(model)), count, named_by_process(what))
+        runner = Runner(model)
+        parts = [prediction_rows(checked_logits(runner(batch), batch), batch.labels).cpu() for batch in batches]
         rows = gathered_rows(torch.cat([torch.empty(0, 2 + TOP, dtype=torch.float64), *parts]))
         return _summary(rows, time.perf_counter() - start)
 
@@ -131,7 +131,7 @@ def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
     return round(100 * (centre - half), 2), round(100 * (centre + half), 2)
 
 
-def judged(logits: Tensor, labels: Tensor | None) -> Tensor:
+def prediction_rows(logits: Tensor, labels: Tensor | None) -> Tensor:
     """Returns a row for each image, float64 `(images, 7)`: label, margin, and the five likeliest classes.
 
     Of equal logits the class that comes first is the likelier one, as `argmax` has it in torch, NumPy and ONNX. The

@@ -17,8 +17,6 @@ from qzoo.errors import DataError, UnsupportedError
 from qzoo.files import replacing
 from qzoo.models.bases import identity
 from qzoo.models.example import runnable_example
-from qzoo.models.heads import requantize_replaced
-from qzoo.models.modes import evaluation_mode
 from qzoo.quant.derived import copy_model
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.export import ExportReport, Rest
@@ -26,6 +24,7 @@ from qzoo.runtimes.registry import runtime_named
 from qzoo.tasks.adapt import runnable_model
 from qzoo.tasks.batches import Batch, as_batches, described
 from qzoo.tasks.machine import environment
+from qzoo.tasks.measuring import measuring
 from qzoo.tasks.parity_fault import fault_of
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import Runner
@@ -91,34 +90,37 @@ def export(
     from qzoo.runtimes.passes.weight_bits import store_in_four_bits
     from qzoo.runtimes.to_onnx import OPSET, require_one_input, to_onnx
 
-    model = _on_the_cpu(model)
-    require_one_input(model, example)
-    model = runnable_model(model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress)
-    compared = None if images is None else _Compared(images, model)
-    shape = compared.first[:1] if compared and example is None else example
-    graph = to_onnx(model, runnable_example(model) if shape is None else shape, target, dynamic=dynamic, rest=rest)
-    if int4 and not store_in_four_bits(graph.graph):
-        raise UnsupportedError(f"{identity(model)['name'] or 'This model'} has no weights of 4 bits: leave out --int4.")
-    _write(graph, Path(path), ir.save)
-    found = lint(graph, target)
-    parity = None
-    if compared is not None:
-        parity = measure_parity(model, Path(path), target, progress(compared, None, "comparing"), dynamic=dynamic)
-    return ExportReport(
-        name=identity(model)["name"],
-        runtime=runtime,
-        file=str(path),
-        opset=OPSET,
-        bytes=Path(path).stat().st_size,
-        float_bytes=4 * sum(value.numel() for value in _float_tensors(model)),
-        layers=found.layers,
-        quantized_layers=found.quantized,
-        findings=found.findings,
-        parity=parity,
-        fault=None if parity is None else fault_of(parity, target.title),
-        seconds=round(time.perf_counter() - started, 1),
-        environment={**environment("cpu"), **versions()},
-    )
+    with measuring(model):
+        model = _on_the_cpu(model)
+        require_one_input(model, example)
+        model = runnable_model(model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress)
+        compared = None if images is None else _Compared(images, model)
+        shape = compared.first[:1] if compared and example is None else example
+        graph = to_onnx(model, runnable_example(model) if shape is None else shape, target, dynamic=dynamic, rest=rest)
+        if int4 and not store_in_four_bits(graph.graph):
+            raise UnsupportedError(
+                f"{identity(model)['name'] or 'This model'} has no weights of 4 bits: leave out --int4."
+            )
+        _write(graph, Path(path), ir.save)
+        found = lint(graph, target)
+        parity = None
+        if compared is not None:
+            parity = measure_parity(model, Path(path), target, progress(compared, None, "comparing"), dynamic=dynamic)
+        return ExportReport(
+            name=identity(model)["name"],
+            runtime=runtime,
+            file=str(path),
+            opset=OPSET,
+            bytes=Path(path).stat().st_size,
+            float_bytes=4 * sum(value.numel() for value in _float_tensors(model)),
+            layers=found.layers,
+            quantized_layers=found.quantized,
+            findings=found.findings,
+            parity=parity,
+            fault=None if parity is None else fault_of(parity, target.title),
+            seconds=round(time.perf_counter() - started, 1),
+            environment={**environment("cpu"), **versions()},
+        )
 
 
 class _Compared:
@@ -139,8 +141,7 @@ class _Compared:
     def _checked(self, batch: Batch) -> Tensor:
         images = _one_tensor(batch)
         if images.shape[1:] not in self.shapes:
-            with evaluation_mode(self.model), torch.no_grad():
-                self.runner(batch._replace(inputs=images))
+            self.runner(batch._replace(inputs=images))
             self.shapes.add(images.shape[1:])
         return images
 
@@ -153,7 +154,6 @@ def _one_tensor(batch: Batch) -> Tensor:
 
 def _on_the_cpu(model: nn.Module) -> nn.Module:
     """Returns a calibrated model itself; or, of one elsewhere or in another type, a copy on the CPU in float32."""
-    requantize_replaced(model)
     require_quantizers(model)
     require_calibrated(model, "export")
     kinds = {(p.device.type, p.dtype) for p in model.parameters()}

@@ -16,7 +16,7 @@ from qzoo.models.heads import requantize_replaced
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.problems import described
+from qzoo.schema.problems import all_described
 from qzoo.tasks.evaluate import evaluate
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_images import GivenImages
@@ -91,9 +91,7 @@ def _schedule(spec: FinetuneSpec | None, changes: dict[str, Any]) -> FinetuneSpe
     try:
         return FinetuneSpec.model_validate(content | changes)
     except ValidationError as error:
-        found = [described(FinetuneSpec, content | changes, problem) for problem in error.errors(include_url=False)]
-    problems = "; ".join(f"{'.'.join(map(str, path))}: {text}" if path else text for path, text in found)
-    raise ArgumentError(f"finetune(): {problems}")
+        raise ArgumentError(f"finetune(): {all_described(FinetuneSpec, content | changes, error)}") from None
 
 
 def _judge(images: Any) -> Judge:

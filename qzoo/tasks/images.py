@@ -128,8 +128,8 @@ def evaluation_images(
     return Images(split, list(chosen), base_transform(base), batch_size or default, workers=_workers(split, workers))
 
 
-def _workers(split: Split, asked: int | None) -> int:
-    return default_workers(split) if asked is None else asked
+def _workers(split: Split, requested: int | None) -> int:
+    return default_workers(split) if requested is None else requested
 
 
 def is_complete(images: Images) -> bool:

@@ -1,4 +1,4 @@
-"""What a comparison of a runtime with the model found wrong, in words: why, and what mends it."""
+"""What a comparison of a runtime with the model found wrong, in words: why, and the remedy."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ class Progress(Protocol):
         Args:
             items: batches.
             images: how many images they hold together, if known.
-            what: a few words for a person, `evaluating int8`; or a function that returns them, asked again and again.
+            what: a few words for a person, `evaluating int8`; or a function that returns them, called again and again.
         """
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
 from torch import nn
 
 from qzoo.arguments import checked
-from qzoo.errors import WeightsError
+from qzoo.errors import ArgumentError, WeightsError
 from qzoo.models.bases import base_digest, identity
-from qzoo.models.heads import fit_to_new_head, requantize_replaced
+from qzoo.models.heads import as_planned, fit_to_new_head, requantize_replaced
 from qzoo.models.provenance import provenance
 from qzoo.models.whole_model import load_whole, save_whole
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
+from qzoo.schema.problems import all_described
 from qzoo.weights.artifact import is_kind
 from qzoo.weights.kinds import MODEL
 from qzoo.weights.ranges import RangesInfo, check_base, load_ranges, save_ranges
@@ -25,25 +27,30 @@ def save(model: nn.Module, path: str | Path, *, whole: bool = False, images: int
     Args:
         model: calibrated. `qzoo.save` takes the name of a variant too.
         path: of the safetensors file; replaced in one step.
-        whole: write the float weights too, as after `qzoo.finetune`, which changes them.
+        whole: write a full checkpoint, with the float weights, as after `qzoo.finetune`, which changes them.
         images: how many the model was calibrated on, if known.
         sample_sha256: digest of those images, if known.
 
     Raises:
         NotCalibratedError: a quantizer has no range, or there are no quantizers.
+        ArgumentError: there are fewer than 0 images, or the digest is none.
 
     Example:
         >>> qzoo.save(model, "resnet50_int8.ranges.safetensors")  # doctest: +SKIP
     """
-    requantize_replaced(model)
-    if whole:
-        save_whole(model, Path(path), packed=False)
+    with as_planned(model):
+        if whole:
+            save_whole(model, Path(path), packed=False)
+            return Path(path)
+        require_quantizers(model)
+        require_calibrated(model, "save the ranges")
+        said = {"calibration_images": int(images), "calibration_sha256": sample_sha256, **identity(model)}
+        try:
+            info = RangesInfo.model_validate(said)
+        except ValidationError as error:
+            raise ArgumentError(f"save(): {all_described(RangesInfo, said, error)}") from None
+        save_ranges(Path(path), get_ranges(model), info)
         return Path(path)
-    require_quantizers(model)
-    require_calibrated(model, "save the ranges")
-    info = RangesInfo(calibration_images=images, calibration_sha256=sample_sha256, **identity(model))
-    save_ranges(Path(path), get_ranges(model), info)
-    return Path(path)
 
 
 @checked
@@ -53,7 +60,7 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
     Args:
         model: made by `qzoo.create(variant, pretrained="float")` or `qzoo.quantize`; for a file of ranges, with the
             weights that they were made for.
-        path: of a file that `save` wrote; it says itself whether it holds the whole model.
+        path: of a file that `save` wrote; it says itself whether it is a full checkpoint.
 
     Raises:
         WeightsError: the file is missing, corrupt, or made for other weights or another variant; nothing is changed.
@@ -62,6 +69,7 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
         >>> model = qzoo.create("resnet50_int8", pretrained="float")  # doctest: +SKIP
         >>> qzoo.load(model, "resnet50_int8.ranges.safetensors")  # doctest: +SKIP
     """
+    requantize_replaced(model)
     if is_kind(Path(path), MODEL):
         load_whole(model, Path(path))
         return model

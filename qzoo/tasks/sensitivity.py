@@ -10,23 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.arguments import checked
-from qzoo.errors import DataError
-from qzoo.models.heads import requantize_replaced
-from qzoo.models.modes import device_of, evaluation_mode
+from qzoo.errors import ArgumentError, DataError
 from qzoo.models.provenance import provenance
+from qzoo.quant.modes import device_of
 from qzoo.quant.quantizer import State
 from qzoo.quant.ranges import require_calibrated, require_quantizers
-from qzoo.results.sensitivity import LayerSensitivity, Mended, SensitivityReport
+from qzoo.results.sensitivity import Excluded, LayerSensitivity, SensitivityReport
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.deviation import Tally, gained, noise_of
+from qzoo.tasks.measuring import measuring
 from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.quantizer_groups import QuantizerGroup, quantizer_groups, with_equal_rules
 from qzoo.tasks.replay import Replay
 from qzoo.tasks.running import Runner, checked_logits
-from qzoo.tasks.units import Unit, states_restored, units_of, with_equal_rules
 
-Run = tuple[str, str]
+Way = tuple[str, str]
 """Which way of quantizing: `("float", "")`, `("quantized", "")`, `("alone", layer)`, `("left out", layer)`."""
-Runs = Callable[[Any], Iterator[tuple[Run, Tensor]]]
+Ways = Callable[[Any], Iterator[tuple[Way, Tensor]]]
 """Yields a batch's logits for each way, float first."""
 FLOAT, QUANTIZED = ("float", ""), ("quantized", "")
 
@@ -66,27 +66,28 @@ def sensitivity(
     """
     # What dynamo compiled does not tell whose forward runs.
     model = getattr(model, "_orig_mod", model)
-    requantize_replaced(model)
     require_quantizers(model)
-    require_calibrated(model, "measure its sensitivity")
+    if mend < 0:
+        raise ArgumentError(f"sensitivity() got mend={mend}; expected 0 or more: layers to leave out together.")
     if mend and isinstance(images, Iterator):
         raise DataError(
             f"The images are {type(images).__name__}, which can be gone through once; leaving out the {mend} worst "
             "layers together takes a second pass. Give a list, or say mend=0."
         )
     start = time.perf_counter()
-    analysis = _Analysis(model, images, progress, count)
-    with evaluation_mode(model), torch.inference_mode(False), torch.no_grad():
+    with measuring(model):
+        require_calibrated(model, "measure its sensitivity")
+        analysis = _Analysis(model, images, progress, count)
         tallies = analysis.measure()
-        layers = ranked([_layer(unit, tallies) for unit in analysis.units])
-        mended = analysis.mend([layer.name for layer in layers[:mend]], tallies)
+        layers = ranked([_layer(group, tallies) for group in analysis.groups])
+        excluded = analysis.exclude([layer.name for layer in layers[:mend]], tallies)
     return SensitivityReport(
         name=_name(model),
         images=tallies[FLOAT].images,
         float_top1=tallies[FLOAT].top1,
         quantized=tallies[QUANTIZED].deviation(),
         layers=layers,
-        mended=mended,
+        mended=excluded,
         seconds=round(time.perf_counter() - start, 2),
     )
 
@@ -105,31 +106,31 @@ def ranked(layers: Sequence[LayerSensitivity]) -> list[LayerSensitivity]:
 class _Analysis:
     def __init__(self, model: nn.Module, images: Any, progress: Progress, count: int | None) -> None:
         self.model, self.images, self.progress, self.count = model, images, progress, count
-        self.units = units_of(model)
+        self.groups = quantizer_groups(model)
         self.replay = Replay(model)
 
-    def measure(self) -> dict[Run, Tally]:
+    def measure(self) -> dict[Way, Tally]:
         """Returns a tally for each way of quantizing, float first."""
-        return self._tallied(self._single, 2 * len(self.units) + 2, "one layer at a time")
+        return self._tallied(self._single, 2 * len(self.groups) + 2, "one layer at a time")
 
-    def mend(self, worst: list[str], tallies: dict[Run, Tally]) -> list[Mended]:
+    def exclude(self, worst: list[str], tallies: dict[Way, Tally]) -> list[Excluded]:
         """Returns what leaving out the worst, the worst two ... brings."""
-        groups = [worst[:n] for n in range(1, len(worst) + 1)]
-        if not groups:
+        prefixes = [worst[:n] for n in range(1, len(worst) + 1)]
+        if not prefixes:
             return []
-        found = self._tallied(lambda x: self._together(x, groups), len(groups) + 2, "the worst left out")
+        found = self._tallied(lambda x: self._together(x, prefixes), len(prefixes) + 2, "the worst left out")
         before = tallies[QUANTIZED].top1
-        made = [found["together", " ".join(group)] for group in groups]
+        made = [found["together", " ".join(names)] for names in prefixes]
         return [
-            Mended(layers=group, deviation=tally.deviation(), gain=gained(before, tally.top1))
-            for group, tally in zip(groups, made, strict=True)
+            Excluded(layers=names, deviation=tally.deviation(), gain=gained(before, tally.top1))
+            for names, tally in zip(prefixes, made, strict=True)
         ]
 
-    def _tallied(self, runs: Runs, runs_per_batch: int, what: str) -> dict[Run, Tally]:
-        tallies: dict[Run, Tally] = {}
+    def _tallied(self, runs: Ways, runs_per_batch: int, what: str) -> dict[Way, Tally]:
+        tallies: dict[Way, Tally] = {}
         reference = torch.empty(0)
         total = None if self.count is None else self.count * runs_per_batch
-        with self.replay.installed(), states_restored(self.model):
+        with self.replay.installed():
             for logits, labels, run in self.progress(self._outputs(runs), total, what):
                 reference = logits if run == FLOAT else reference
                 tallies.setdefault(run, Tally()).add(logits, labels, reference)
@@ -137,54 +138,54 @@ class _Analysis:
             raise DataError("There are no images to measure sensitivity on.")
         return tallies
 
-    def _outputs(self, runs: Runs) -> Iterator[tuple[Tensor, Tensor | None, Run]]:
+    def _outputs(self, runs: Ways) -> Iterator[tuple[Tensor, Tensor | None, Way]]:
         runner = Runner(self.model)
         for batch in as_batches(self.images, device_of(self.model)):
             with runner.blaming(batch):
                 for run, logits in runs(batch.inputs):
                     yield checked_logits(logits, batch), batch.labels, run
 
-    def _single(self, x: Any) -> Iterator[tuple[Run, Tensor]]:
+    def _single(self, x: Any) -> Iterator[tuple[Way, Tensor]]:
         yield FLOAT, self._record(x, "off")
-        for unit in self.units:
-            yield ("alone", unit.name), self._rerun(x, [unit], "quantizing")
+        for group in self.groups:
+            yield ("alone", group.name), self._rerun(x, [group], "quantizing")
         yield QUANTIZED, self._record(x, "quantizing")
-        for unit in self.units:
-            yield ("left out", unit.name), self._rerun(x, [unit], "off")
+        for group in self.groups:
+            yield ("left out", group.name), self._rerun(x, [group], "off")
 
-    def _together(self, x: Any, groups: list[list[str]]) -> Iterator[tuple[Run, Tensor]]:
+    def _together(self, x: Any, prefixes: list[list[str]]) -> Iterator[tuple[Way, Tensor]]:
         yield FLOAT, self._record(x, "off")
         yield QUANTIZED, self._record(x, "quantizing")
-        for group in groups:
-            chosen = with_equal_rules([unit for unit in self.units if unit.name in group], self.units)
-            yield ("together", " ".join(group)), self._rerun(x, chosen, "off")
+        for names in prefixes:
+            chosen = with_equal_rules([group for group in self.groups if group.name in names], self.groups)
+            yield ("together", " ".join(names)), self._rerun(x, chosen, "off")
 
     def _record(self, x: Any, state: State) -> Tensor:
-        for unit in self.units:
-            unit.switch(state)
+        for group in self.groups:
+            group.switch(state)
         return self.replay.record(x)  # type: ignore[no-any-return]
 
-    def _rerun(self, x: Any, units: list[Unit], state: State) -> Tensor:
-        before = units[0].quantizers[0].state
-        for unit in units:
-            unit.switch(state)
-        logits = self.replay.rerun(x, {unit.module for unit in units})
-        for unit in units:
-            unit.switch(before)
+    def _rerun(self, x: Any, groups: list[QuantizerGroup], state: State) -> Tensor:
+        before = groups[0].quantizers[0].state
+        for group in groups:
+            group.switch(state)
+        logits = self.replay.rerun(x, {group.module for group in groups})
+        for group in groups:
+            group.switch(before)
         return logits  # type: ignore[no-any-return]
 
 
-def _layer(unit: Unit, tallies: dict[Run, Tally]) -> LayerSensitivity:
-    alone, left_out = tallies["alone", unit.name], tallies["left out", unit.name]
+def _layer(group: QuantizerGroup, tallies: dict[Way, Tally]) -> LayerSensitivity:
+    alone, left_out = tallies["alone", group.name], tallies["left out", group.name]
     return LayerSensitivity(
-        name=unit.name,
+        name=group.name,
         alone=alone.deviation(),
         left_out=left_out.deviation(),
         drop=gained(alone.top1, tallies[FLOAT].top1),
         gain=gained(tallies[QUANTIZED].top1, left_out.top1),
         rank_by_sqnr=0,
         rank_by_drop=0,
-        rule=unit.rule,
+        rule=group.rule,
     )
 
 

@@ -120,7 +120,7 @@ def recipe_images(
     chosen = range(len(found)) if images is None else sample(found, images, spec.seed)
     if len(chosen) < spec.batch_size:
         raise DataError(
-            f"A batch of {spec.batch_size} images is asked for, but there are only {len(chosen):,} to train on. "
+            f"A batch of {spec.batch_size} images is requested, but there are only {len(chosen):,} to train on. "
             f"Say --batch-size {len(chosen)} or less."
         )
     if spec.batch_size % world_size():
@@ -166,6 +166,6 @@ class GivenImages:
         if sampler is not None and hasattr(sampler, "set_epoch"):
             sampler.set_epoch(number)
         batches: Iterator[tuple[Tensor, Tensor]] = iter(self.batches)
-        # Now, not when the next one is asked for: skipping may draw random numbers.
+        # Now, not when the next one is requested: skipping may draw random numbers.
         deque(islice(batches, first), maxlen=0)
         return batches

@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from qzoo.arguments import checked_class
 from qzoo.distributed import rank, world_size
 from qzoo.errors import DataError, TrainingError
 from qzoo.models.bases import identity
-from qzoo.models.modes import device_of
 from qzoo.models.shared_quantizers import shared_quantizers
+from qzoo.quant.modes import device_of
 from qzoo.report.training_chart import training_chart
 from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
@@ -43,6 +44,7 @@ Judge = Callable[[nn.Module, str], float | None]
 """Returns the top-1 of a model on the evaluation images, in percent; the text says what for."""
 
 
+@checked_class
 @dataclass(frozen=True)
 class Run:
     """How a training is carried out, and where it is kept.

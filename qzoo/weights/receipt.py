@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from qzoo.errors import WeightsError
+from qzoo.results.readable import Readable
 from qzoo.weights.artifact import ArtifactInfo, Digest, Header, read_artifact, write_artifact
 from qzoo.weights.kinds import RECEIPT
 
@@ -27,7 +28,7 @@ TOP = 5
 Measured = Literal["float", "quantized"]
 
 
-class ReceiptInfo(ArtifactInfo):
+class ReceiptInfo(Readable, ArtifactInfo):
     """What a receipt says of itself."""
 
     ranges_sha256: Digest
@@ -50,8 +51,8 @@ class ReceiptInfo(ArtifactInfo):
     """What it was measured on: versions, processor, threads."""
 
 
-@dataclass(frozen=True)
-class Predictions:
+@dataclass(frozen=True, repr=False)
+class Predictions(Readable):
     """What a model said of some images.
 
     Attributes:
@@ -67,8 +68,8 @@ class Predictions:
         return Predictions(self.top[indices], self.margins[indices])
 
 
-@dataclass(frozen=True)
-class ExactMargins:
+@dataclass(frozen=True, repr=False)
+class ExactMargins(Readable):
     """Margins in float64 arithmetic, of some of the images.
 
     Attributes:
@@ -82,8 +83,8 @@ class ExactMargins:
     quantized: Tensor
 
 
-@dataclass(frozen=True)
-class Receipt:
+@dataclass(frozen=True, repr=False)
+class Receipt(Readable):
     """Predictions of a float model and its quantized one on the same images.
 
     Attributes:

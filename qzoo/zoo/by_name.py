@@ -39,12 +39,14 @@ def _by_name(
 
     # All that a task says of itself but its module: this one is where the public name lives.
     @wraps(task, assigned=("__name__", "__qualname__", "__doc__", "__annotations__"))
-    def named(model: nn.Module | str | Path, *arguments: Any, **options: Any) -> R:
+    def named(*arguments: Any, **options: Any) -> R:
+        model = arguments[0] if arguments else options.get("model")
         if not isinstance(model, (str, Path)):
-            return task(model, *arguments, **options)
-        if images_of and not arguments and "images" not in options:
+            return task(*arguments, **options)
+        options.pop("model", None)
+        if images_of and not arguments[1:] and "images" not in options:
             options["images"] = images_of(find(model))
-        return task(create(model, pretrained=pretrained), *arguments, **options)
+        return task(create(model, pretrained=pretrained), *arguments[1:], **options)
 
     return cast("Callable[Concatenate[nn.Module | str | Path, P], R]", named)
 

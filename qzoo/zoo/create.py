@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from qzoo.arguments import checked, checked_names
 from qzoo.errors import ArgumentError, UnknownNameError
 from qzoo.models.bases import base_transform, create_base
 from qzoo.models.quantize import quantize_in_place, refuse_lazy
@@ -22,6 +23,7 @@ from qzoo.zoo.pretrained import check_hub_model, create_pretrained, warn_of_unpi
 from qzoo.zoo.zoo_model import ZooModel
 
 
+@checked_names
 def create(
     name: str | Path | Recipe, pretrained: bool | str = False, *, variant: str | None = None, scheme: str | None = None,
     residual: str | dict[str, Any] | None = None, quantize: bool = False, **keywords: Any,
@@ -53,7 +55,7 @@ def create(
         >>> type(model).__name__
         'DigitsResNet'
     """
-    if pretrained not in (True, False, "float"):
+    if not isinstance(pretrained, bool | str) or pretrained not in (True, False, "float"):
         raise UnknownNameError(f"pretrained={pretrained!r} means nothing here. Known: True, 'float', False.")
     with placing(name):
         return _created(_find(name, variant, scheme, quantize), pretrained, residual, keywords)
@@ -77,6 +79,7 @@ def _created(
     return model
 
 
+@checked_names
 def quantize(
     model: nn.Module, scheme: str | ResolvedVariant = "int8", *, residual: str | dict[str, Any] | None = None,
     example: Any = None,
@@ -106,14 +109,14 @@ def quantize(
         )
     if not isinstance(scheme, str | ResolvedVariant):
         raise ArgumentError(f"qzoo.quantize takes the name of a scheme or a variant, not a {type(scheme).__name__}.")
-    rules = _rules_of(scheme) if isinstance(scheme, str) else scheme
+    rules = rules_of(scheme) if isinstance(scheme, str) else scheme
     refuse_lazy(model)  # which can't even be copied
     quantized = copy_model(model)
     quantize_in_place(quantized, rules if residual is None else with_residual(rules, residual), example)
     return quantized
 
 
-def _rules_of(name: str) -> ResolvedVariant:
+def rules_of(name: str) -> ResolvedVariant:
     """Returns the rules of a scheme or of a variant, by name."""
     catalog = Catalog.load()
     is_file = name.partition(":")[0].endswith((".yaml", ".yml"))
@@ -125,18 +128,21 @@ def _rules_of(name: str) -> ResolvedVariant:
     return found.resolved
 
 
+@checked
 def recipe(name: str | Path | Recipe) -> Recipe:
     """Returns the recipe that a name or a path belongs to; a recipe itself as it is."""
     # Its dicts may be written to; those that the catalogue keeps may not.
     return name if isinstance(name, Recipe) else find(name).entry.recipe.model_copy(deep=True)
 
 
+@checked
 def transform(name: str | Path | Recipe) -> Any:
     """Returns the evaluation transform that belongs to the base's weights."""
     with placing(name):
         return base_transform(recipe(name).base)
 
 
+@checked
 def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     """Returns the full names of bases and variants.
 

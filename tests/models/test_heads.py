@@ -144,8 +144,18 @@ class TestReplacedLater:
         original.linear = nn.Linear(64, 3)
         with pytest.warns(ReplacedHeadWarning, match="linear"):
             act(original, tmp_path / "x.ranges.safetensors")
-        assert isinstance(original.linear, QuantizedLayer)
         assert not uncalibrated(original)
+
+    def test_is_quantized_for_good_by_what_changes_a_model_alone(self, original: nn.Module, tmp_path: Path) -> None:
+        original.linear = nn.Linear(64, 3)
+        for measure in (lambda: qzoo.evaluate(original, X), lambda: qzoo.save(original, tmp_path / "x")):
+            with pytest.warns(ReplacedHeadWarning):
+                measure()
+            assert type(original.linear) is nn.Linear
+        with pytest.warns(ReplacedHeadWarning):
+            qzoo.load(original, tmp_path / "x")
+        assert isinstance(original.linear, QuantizedLayer)
+        assert torch.equal(original.linear.weight_quantizer.amax, original.linear.weight.abs().amax(1, keepdim=True))
 
     @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "test_byobnet", "test_vit"])
     def test_by_timms_reset_classifier(self, name: str, quantized: Quantize) -> None:

@@ -117,6 +117,9 @@ def test_what_was_wrapped_is_looked_for_inside(wrap: Callable[[nn.Module], nn.Mo
     inner[4] = nn.Linear(3, 7)
     with pytest.warns(ReplacedHeadWarning, match="4 was replaced"):
         qzoo.evaluate(model, [(X, Y)])
+    assert type(inner[4]) is nn.Linear  # measured as it would be quantized, and left alone
+    with pytest.warns(ReplacedHeadWarning, match="4 was replaced"):
+        qzoo.calibrate(model, [X])
     assert torch.equal(inner[4].weight_quantizer.amax, inner[4].weight.detach().abs().amax(1, keepdim=True))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qzoo.results.sensitivity import Deviation, LayerSensitivity, Mended, SensitivityReport
+from qzoo.results.sensitivity import Deviation, Excluded, LayerSensitivity, SensitivityReport
 
 
 def _deviation(sqnr_db: float | None, top1: float | None = 76.0, flips: int = 0) -> Deviation:
@@ -29,7 +29,7 @@ def make(layers: int = 3, labelled: bool = True, **fields: Any) -> SensitivityRe
         name="net_int8", version=2, dataset="imagenet-1k", split="val", images=400,
         float_top1=76.0 if labelled else None, quantized=_deviation(9.0, 70.0 if labelled else None, 31),
         layers=[_layer(place, ratio, labelled) for place, ratio in enumerate([*ratios, None])],
-        mended=[Mended(layers=["block.0.conv"], deviation=_deviation(12.0, 75.0), gain=5.0 if labelled else None)],
+        mended=[Excluded(layers=["block.0.conv"], deviation=_deviation(12.0, 75.0), gain=5.0 if labelled else None)],
         seconds=1.0, **fields,
     )  # fmt: skip
 

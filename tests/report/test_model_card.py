@@ -259,7 +259,7 @@ def test_calibration_is_told() -> None:
 def test_files_have_sizes_and_purposes() -> None:
     text = card()
     assert {*PURPOSES, "README.md"} == {*get_args(FileName)}
-    assert row(text, "`model.safetensors`") == ["4.7 MB", "25 %", "the whole model"]
+    assert row(text, "`model.safetensors`") == ["4.7 MB", "25 %", "the full checkpoint"]
     assert row(text, "`ranges.safetensors`")[:2] == ["250.0 kB", "1.3 %"]
     assert row(text, "the float model")[:2] == ["18.8 MB", "100 %"]
     assert "The weights are not among the files" not in text

@@ -51,10 +51,10 @@ def test_values_are_lines_and_lists_are_tables() -> None:
     assert str(report()) == repr(report())
 
 
-def test_what_is_large_is_not_shown() -> None:
+def test_what_is_large_is_told_by_its_shape() -> None:
     assert repr(report(MOST_ROWS + 3)).endswith(f"v{MOST_ROWS - 1}   3.66667\n        ... and 3 more")
     found = Found(Path("a/b"), (1.25, 2.0), zeros(9))
-    assert repr(found) == "Found\n  path: a/b\n  interval: 1.25, 2\n  good: True"
+    assert repr(found) == "Found\n  path: a/b\n  interval: 1.25, 2\n  predictions: float32 (9,)\n  good: True"
 
 
 def test_a_notebook_gets_tables_and_no_markup_of_anybody() -> None:

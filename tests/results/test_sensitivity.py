@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from qzoo.results.sensitivity import Deviation, LayerSensitivity, Mended, SensitivityReport
+from qzoo.results.sensitivity import Deviation, Excluded, LayerSensitivity, SensitivityReport
 from qzoo.schema.rule import Rule
 
 FIELDS = {
@@ -27,7 +27,7 @@ def example() -> SensitivityReport:
     return SensitivityReport(
         name="net_int8", images=400, float_top1=76.0, quantized=whole,
         layers=[layer("block.0.conv", 10.0, 1), layer("block.1.conv", None, 2)],
-        mended=[Mended(layers=["block.0.conv"], deviation=whole, gain=5.0)], seconds=1.0,
+        mended=[Excluded(layers=["block.0.conv"], deviation=whole, gain=5.0)], seconds=1.0,
     )  # fmt: skip
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import qzoo
 from qzoo.quant.ranges import quantizers
+from qzoo.tasks.quantizer_groups import QuantizerGroup, quantizer_groups
 from qzoo.tasks.replay import Replay
-from qzoo.tasks.units import Unit, units_of
 
 
 def images(size: int, channels: int = 3) -> Tensor:
@@ -173,41 +173,41 @@ MODELS = {
 def test_equals_the_naive_way(name: str, base: str) -> None:
     model, x = MODELS[name]()
     model = calibrated(model, x.clone(), residual="both" if name.startswith("residual") else "none")
-    units = units_of(model)
-    units = units[:: max(1, len(units) // 7)]
+    groups = quantizer_groups(model)
+    groups = groups[:: max(1, len(groups) // 7)]
     for quantizer in quantizers(model).values():
         quantizer.state = base  # type: ignore[assignment]
-    naive = [_switched(unit, lambda: model(x.clone())) for unit in units]
+    naive = [_switched(group, lambda: model(x.clone())) for group in groups]
     replay = Replay(model)
     with torch.no_grad(), replay.installed():
         recorded = replay.record(x)
         assert torch.equal(recorded, model(x.clone()))
-        rerun = [_switched(unit, lambda u=unit: replay.rerun(x, [u.module])) for unit in units]
+        rerun = [_switched(group, lambda u=group: replay.rerun(x, [u.module])) for group in groups]
         assert torch.equal(replay.rerun(x, []), recorded)
     assert all(torch.equal(one, other) for one, other in zip(naive, rerun, strict=True))
     # A gate's last bits may get lost in the next quantizer; but the switches have to show.
-    assert sum(not torch.equal(recorded, changed) for changed in rerun) > 0.7 * len(units)
+    assert sum(not torch.equal(recorded, changed) for changed in rerun) > 0.7 * len(groups)
 
 
 @torch.no_grad()
-def _switched(unit: Unit, compute: Callable[[], Tensor]) -> Tensor:
-    before = unit.quantizers[0].state
-    unit.switch("off" if before == "quantizing" else "quantizing")
+def _switched(group: QuantizerGroup, compute: Callable[[], Tensor]) -> Tensor:
+    before = group.quantizers[0].state
+    group.switch("off" if before == "quantizing" else "quantizing")
     logits = compute()
-    unit.switch(before)
+    group.switch(before)
     return logits
 
 
 def test_several_changes_at_once() -> None:
     model, x = digits()
     model = calibrated(model, x)
-    units = units_of(model)[3:7:3]
+    groups = quantizer_groups(model)[3:7:3]
     replay = Replay(model)
     with torch.no_grad(), replay.installed():
         replay.record(x)
-        for unit in units:
-            unit.switch("off")
-        rerun = replay.rerun(x, {unit.module for unit in units})
+        for group in groups:
+            group.switch("off")
+        rerun = replay.rerun(x, {group.module for group in groups})
         naive = model(x.clone())
     assert torch.equal(rerun, naive)
 
@@ -216,7 +216,7 @@ def test_what_came_before_is_not_computed_again() -> None:
     model, x = digits()
     model = calibrated(model, x)
     ran: list[nn.Module] = []
-    last = units_of(model)[-1].module
+    last = quantizer_groups(model)[-1].module
     replay = Replay(model)
     # Inside a layer nothing is looked up, so its input quantizer tells that the layer ran.
     for quantizer in quantizers(model, "input").values():

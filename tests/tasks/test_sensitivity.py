@@ -22,7 +22,7 @@ from qzoo.schema.loading import parse_recipe
 from qzoo.schema.resolve import resolve
 from qzoo.tasks.deviation import sqnr_db
 from qzoo.tasks.images import evaluation_images
-from qzoo.tasks.units import units_of, with_equal_rules
+from qzoo.tasks.quantizer_groups import quantizer_groups, with_equal_rules
 from qzoo.zoo.finding import find
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -146,7 +146,7 @@ def test_modes_and_states_are_restored_even_after_a_failure(batches: Batches) ->
 def test_a_quantizer_that_is_off_stays_off() -> None:
     model = digits()
     model.conv1.input_quantizer.state = model.conv1.weight_quantizer.state = "off"
-    assert "conv1" not in {unit.name for unit in units_of(model)}
+    assert "conv1" not in {group.name for group in quantizer_groups(model)}
     for quantizer in quantizers(model).values():
         quantizer.state = "off"
     with pytest.raises(NotCalibratedError, match=r"Every quantizer of this model is switched off. Switch those on"):
@@ -159,10 +159,10 @@ def test_a_quantizer_of_no_layer_counts_as_one_and_its_rule_is_the_operator_s() 
     report = qzoo.sensitivity(model, torch.rand(32, 1, 8, 8), mend=0)
     layer = next(layer for layer in report.layers if layer.name == "layer1.residual_quantizer")
     assert layer.rule == {"match": {"name": "layer1"}, "residual": "none"}
-    units = units_of(model)
-    one = [unit for unit in units if unit.name == "layer1.residual_quantizer"]
+    groups = quantizer_groups(model)
+    one = [group for group in groups if group.name == "layer1.residual_quantizer"]
     both = {"layer1.residual_quantizer", "layer1.residual_main_quantizer"}
-    assert {unit.name for unit in with_equal_rules(one, units)} == both
+    assert {group.name for group in with_equal_rules(one, groups)} == both
 
 
 def test_without_labels_there_is_no_drop(batches: Batches) -> None:

@@ -16,12 +16,13 @@ from qzoo.files import write_text
 from qzoo.hub.client import HubAddress, parse_address, publish, require_online
 from qzoo.hub.index import HubIndex, read_index
 from qzoo.hub.manifest import Manifest
+from qzoo.results.readable import Readable
 from qzoo.tasks.progress import Progress, silent
 from qzoo.zoo.finding import find
 
 
-@dataclass(frozen=True)
-class Pushed:
+@dataclass(frozen=True, repr=False)
+class Pushed(Readable):
     """What was published.
 
     Attributes:

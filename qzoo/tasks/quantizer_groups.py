@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from qzoo.quant.ranges import quantizers
 
 
 @dataclass(frozen=True, eq=False)
-class Unit:
+class QuantizerGroup:
     """Quantizers that are switched together.
 
     Attributes:
@@ -37,8 +36,8 @@ class Unit:
             quantizer.state = state
 
 
-def units_of(model: nn.Module) -> list[Unit]:
-    """Returns the units of a calibrated model in its order; quantizers that are switched off are in none.
+def quantizer_groups(model: nn.Module) -> list[QuantizerGroup]:
+    """Returns the groups of a calibrated model in its order; quantizers that are switched off are in none.
 
     Raises:
         NotCalibratedError: every quantizer is switched off.
@@ -51,34 +50,23 @@ def units_of(model: nn.Module) -> list[Unit]:
     modules = dict(model.named_modules())
     owners = {path: path.rpartition(".")[0] for path in on}
     names = {path: owner if isinstance(modules[owner], QuantizedLayer) else path for path, owner in owners.items()}
-    return [_unit(name, modules[name], [on[path] for path in on if names[path] == name]) for name in _unique(names)]
+    return [_group(name, modules[name], [on[path] for path in on if names[path] == name]) for name in _unique(names)]
 
 
-@contextmanager
-def states_restored(model: nn.Module) -> Iterator[None]:
-    """Gives every quantizer of the model its state back when the context ends."""
-    states = {quantizer: quantizer.state for quantizer in quantizers(model).values()}
-    try:
-        yield
-    finally:
-        for quantizer, state in states.items():
-            quantizer.state = state
-
-
-def with_equal_rules(chosen: Iterable[Unit], units: Iterable[Unit]) -> list[Unit]:
-    """Returns the chosen units, and those that their rules leave out with them: both operands of an addition."""
+def with_equal_rules(chosen: Iterable[QuantizerGroup], groups: Iterable[QuantizerGroup]) -> list[QuantizerGroup]:
+    """Returns the chosen groups, and those that their rules leave out with them: both operands of an addition."""
     chosen = list(chosen)
-    rules = [unit.rule for unit in chosen if unit.rule is not None]
-    return [unit for unit in units if unit in chosen or unit.rule in rules]
+    rules = [group.rule for group in chosen if group.rule is not None]
+    return [group for group in groups if group in chosen or group.rule in rules]
 
 
 def _unique(names: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(names.values()))
 
 
-def _unit(name: str, module: nn.Module, its: list[TensorQuantizer]) -> Unit:
+def _group(name: str, module: nn.Module, its: list[TensorQuantizer]) -> QuantizerGroup:
     rule = _layer_rule(name, module) if isinstance(module, QuantizedLayer) else _operator_rule(name)
-    return Unit(name, module, tuple(its), rule)
+    return QuantizerGroup(name, module, tuple(its), rule)
 
 
 def _layer_rule(name: str, layer: nn.Module) -> dict[str, Any] | None:

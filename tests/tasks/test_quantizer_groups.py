@@ -1,4 +1,4 @@
-"""Each unit's rule, in a recipe, leaves in float what was switched off to measure it."""
+"""Each group's rule, in a recipe, leaves in float what was switched off to measure it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.loading import parse_recipe
 from qzoo.schema.resolve import resolve
 from qzoo.schema.yaml_source import yaml_line
-from qzoo.tasks.units import Unit, units_of, with_equal_rules
+from qzoo.tasks.quantizer_groups import QuantizerGroup, quantizer_groups, with_equal_rules
 
 RECIPE = """
 base: {{source: timm, architecture: {architecture}}}
@@ -45,17 +45,17 @@ def quantized(architecture: str, variant: str, rule: str = "{match: {name: '*'},
 @pytest.mark.parametrize("architecture", OPERATORS)
 def test_a_rule_removes_its_unit_and_those_of_the_same_rule(architecture: str) -> None:
     model = quantized(architecture, "all")
-    units = units_of(model)
-    assert {id(q) for unit in units for q in unit.quantizers} == {id(q) for q in quantizers(model).values()}
-    for unit in _one_of_each_kind(units):
-        assert unit.rule is not None
-        mended = quantized(architecture, "mended", yaml_line(unit.rule))
-        off = {id(q) for one in with_equal_rules([unit], units) for q in one.quantizers}
+    groups = quantizer_groups(model)
+    assert {id(q) for group in groups for q in group.quantizers} == {id(q) for q in quantizers(model).values()}
+    for group in _one_of_each_kind(groups):
+        assert group.rule is not None
+        mended = quantized(architecture, "mended", yaml_line(group.rule))
+        off = {id(q) for one in with_equal_rules([group], groups) for q in one.quantizers}
         left = {path for path, quantizer in quantizers(model).items() if id(quantizer) not in off}
-        assert set(quantizers(mended)) == left, unit.name
+        assert set(quantizers(mended)) == left, group.name
 
 
-def _one_of_each_kind(units: list[Unit]) -> list[Unit]:
-    kinds = {(type(unit.module), unit.name.rpartition(".")[2]): unit for unit in units}
+def _one_of_each_kind(groups: list[QuantizerGroup]) -> list[QuantizerGroup]:
+    kinds = {(type(group.module), group.name.rpartition(".")[2]): group for group in groups}
     assert len(kinds) > 4
     return list(kinds.values())

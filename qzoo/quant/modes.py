@@ -17,10 +17,14 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     Module by module: batch norm that was frozen inside a training model stays frozen.
     """
     modes = {module: module.training for module in model.modules()}
-    model.eval()
     try:
+        model.eval()
         yield
     finally:
+        # Some do more than set the flag: graphs of torch.fx that have one for each mode, layers that merge weights.
+        for module, training in modes.items():
+            if getattr(module.train, "__func__", None) is not nn.Module.train:
+                module.train(training)
         for module, training in modes.items():
             module.training = training
 

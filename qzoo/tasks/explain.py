@@ -1,0 +1,108 @@
+"""Which quantizers rules give a model, or which stand in it, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from qzoo.errors import UnsupportedError
+from qzoo.models.provenance import provenance
+from qzoo.models.quantize import float_copy, plan_quantizers
+from qzoo.quant.layers import has_weight
+from qzoo.quant.operators import MOVES
+from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.ranges import quantizers
+from qzoo.results.explanation import ExplainedQuantizer, Explanation, FloatOperator
+from qzoo.schema.plan import Operator, Plan, PlannedQuantizer
+from qzoo.schema.resolve import ResolvedVariant
+
+
+def explain_plan(model: nn.Module, variant: ResolvedVariant, example: Any = None) -> Explanation:
+    """Returns which quantizers the rules of a variant give a float model, and which rule decides each.
+
+    Args:
+        model: float, on any device; not changed. It runs once, to find its operators.
+        variant: resolved.
+        example: an input that the model takes; default: one of the size that it is made for.
+
+    Raises:
+        RuleError: a rule written in the recipe matches nothing.
+        UnsupportedError: the model does not run on the example, or there is none and a rule speaks of operators.
+    """
+    plan, is_traced = _planned(model, variant, example)
+    return Explanation(
+        name=variant.name,
+        quantizers=[_explained(one) for one in plan.quantizers],
+        left_float=plan.left_float,
+        float_operators=_computing(plan.float_operators) if is_traced else None,
+    )
+
+
+def explain_quantized(model: nn.Module, example: Any = None) -> Explanation:
+    """Returns which quantizers stand in a model, and which rule made each so.
+
+    Args:
+        model: quantized, calibrated or not; not changed.
+        example: as for `explain_plan`.
+    """
+    made, found = provenance(model), quantizers(model)
+    variant, planned = (made.variant, made.planned) if made else (None, {})
+    owners = {path.rpartition(".")[0] for path in found}
+    return Explanation(
+        name=variant.name if variant else type(model).__name__,
+        quantizers=[_standing(path, quantizer, planned.get(path)) for path, quantizer in found.items()],
+        left_float=[path for path, one in model.named_modules() if has_weight(one) and path not in owners],
+        float_operators=None if variant is None else _operators_of(model, variant, example),
+    )
+
+
+def _planned(model: nn.Module, variant: ResolvedVariant, example: Any) -> tuple[Plan, bool]:
+    """Returns the plan, and whether it tells of the operators that stay in float."""
+    try:
+        return plan_quantizers(model, variant, example, whole=True), True
+    except UnsupportedError:
+        if example is not None or variant.speaks_of_operators:
+            raise
+    return plan_quantizers(model, variant), False
+
+
+def _operators_of(model: nn.Module, variant: ResolvedVariant, example: Any) -> list[FloatOperator] | None:
+    try:
+        plan, is_traced = _planned(float_copy(model), variant, example)
+    except UnsupportedError:
+        return None
+    return _computing(plan.float_operators) if is_traced else None
+
+
+def _explained(planned: PlannedQuantizer) -> ExplainedQuantizer:
+    return ExplainedQuantizer(
+        path=planned.path,
+        module=planned.module,
+        role=planned.role,
+        spec=planned.spec,
+        rule=str(planned.origin),
+        fields={field: str(origin) for field, origin in planned.field_origins.items()},
+    )
+
+
+def _standing(path: str, quantizer: TensorQuantizer, planned: PlannedQuantizer | None) -> ExplainedQuantizer:
+    amax = quantizer.amax.detach()
+    facts: dict[str, Any] = {
+        "spec": quantizer.spec,
+        "state": quantizer.state,
+        "amax": (amax.min().item(), amax.max().item()) if quantizer.calibrated and amax.numel() else None,
+    }
+    if planned is not None and planned.spec == quantizer.spec:
+        return _explained(planned).model_copy(update=facts)
+    module, _, name = path.rpartition(".")
+    return ExplainedQuantizer(path=path, module=module, role=name.partition("_quantizer")[0], rule=None, **facts)
+
+
+def _computing(operators: Iterable[Operator]) -> list[FloatOperator]:
+    return [
+        FloatOperator(module=one.module, op=one.site.op, residual=one.skip is not None)
+        for one in operators
+        if one.site.op not in MOVES
+    ]
