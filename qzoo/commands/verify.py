@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from qzoo.arguments import checked
 from qzoo.commands.evaluate import quantized_model
 from qzoo.commands.settings import Settings, usable_device
-from qzoo.data.catalog import evaluation_split
 from qzoo.errors import WeightsError, shown
 from qzoo.models.bases import create_base
 from qzoo.receipts.compare import Exact, Usual, compare_exact, compare_usual
@@ -19,7 +18,7 @@ from qzoo.receipts.make import exact_margins
 from qzoo.receipts.match import Chosen, find_images
 from qzoo.results.readable import Readable
 from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.references import SPLITS
+from qzoo.schema.datasets import dataset_named
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.evaluate import evaluate_images
 from qzoo.tasks.images import Images, evaluation_images
@@ -133,7 +132,7 @@ def _everything(resolved: ResolvedVariant, settings: Settings) -> Images:
 def _receipt_file(entry: RecipeEntry, resolved: ResolvedVariant, given: Path | None) -> Path:
     path = given or artifact_file(entry, resolved.name, RECEIPT)
     if path is None:
-        data = "" if resolved.dataset == "digits" else " --data PATH"
+        data = dataset_named(resolved.dataset).data_option
         command = f"qzoo evaluate {entry.address(resolved.variant)}{data} --receipt FILE"
         raise WeightsError(f"There is no receipt for {resolved.name}. Give one with --receipt, or make one: {command}")
     return path
@@ -146,8 +145,9 @@ def _check(claim: Receipt, resolved: ResolvedVariant) -> None:
             f"{resolved.name} ({resolved.digest[:12]}): another variant, or another state of its recipe."
         )
     # A folder of images has the name of whoever measured on it.
-    expected = (resolved.dataset, evaluation_split(resolved.dataset))
-    if resolved.dataset in SPLITS and (claim.info.dataset, claim.info.split) != expected:
+    dataset = dataset_named(resolved.dataset)
+    expected = (dataset.name, dataset.evaluated_on)
+    if dataset.splits and (claim.info.dataset, claim.info.split) != expected:
         raise WeightsError(
             f"The receipt is of {shown(claim.info.dataset)} {shown(claim.info.split)}, and {resolved.name} is measured "
             f"on {' '.join(expected)}. Make one on that: qzoo evaluate ... --receipt FILE"

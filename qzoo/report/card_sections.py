@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qzoo.report.card_facts import CardFacts
-from qzoo.report.card_words import dataset_name
 from qzoo.report.markdown import plain, table
 from qzoo.results.export import ExportReport
 from qzoo.results.training import TrainingReport
+from qzoo.schema.datasets import dataset_named
 from qzoo.schema.finetune import schedule_rows
 from qzoo.weights.kinds import EXPORTS, TRAINING_REPORT
 
@@ -64,9 +64,10 @@ def _summary(report: TrainingReport) -> str:
     processes = f", {report.processes} processes" if report.processes > 1 else ""
     long = report.seconds >= 120
     time = f"{report.seconds / 60:.0f} minutes" if long else f"{report.seconds:.0f} seconds"
+    dataset = plain(dataset_named(report.dataset).title)
     return (
-        f"With its quantizers on, on {report.images:,} images of {plain(dataset_name(report.dataset))} an epoch, in "
-        f"{time} ({plain(str(machine))}{processes}), {report.date}.{start}"
+        f"With its quantizers on, on {report.images:,} images of {dataset} an epoch, in {time} "
+        f"({plain(str(machine))}{processes}), {report.date}.{start}"
     )
 
 

@@ -8,8 +8,9 @@ from qzoo.report.card_facts import CardFacts
 from qzoo.report.card_figures import figures
 from qzoo.report.card_front_matter import HUB, front_matter, known_license
 from qzoo.report.card_sections import exports, training
-from qzoo.report.card_words import address, dataset_name, formats
+from qzoo.report.card_words import address, formats
 from qzoo.report.markdown import code, fenced, listed, plain, table
+from qzoo.schema.datasets import dataset_named
 from qzoo.weights.kinds import CONFIG, MANIFEST, MODEL, FileName
 
 PURPOSES: dict[FileName, str] = {
@@ -121,7 +122,7 @@ def _calibration(facts: CardFacts) -> str:
     before = "Before training, ranges" if facts.training else "Ranges"
     text = (
         f"{before} of activations{method}, from {images}{fewer} of the {spec.split} split of "
-        f"{dataset_name(facts.config.dataset)}, drawn with seed {spec.seed}{augmented}."
+        f"{dataset_named(facts.config.dataset).title}, drawn with seed {spec.seed}{augmented}."
     )
     return text + (
         " **These may be images that the figures are measured on (`allow_leak`): the figures are too good.**"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qzoo.report.card_words import dataset_name
 from qzoo.report.sensitivity_chart import GRID, INK, QUIET
 from qzoo.results.training import LogRow, TrainingReport
+from qzoo.schema.datasets import dataset_named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +38,7 @@ def _title(report: TrainingReport) -> str:
     scales = "learned scales" if spec.scales.learn else "fixed ranges"
     return (
         f"{report.name or 'model'}: {spec.epochs} {'epoch' if spec.epochs == 1 else 'epochs'} on {report.images:,} "
-        f"images of {dataset_name(report.dataset) if report.dataset else 'a dataset'}, {scales}"
+        f"images of {dataset_named(report.dataset).title if report.dataset else 'a dataset'}, {scales}"
     )
 
 

@@ -20,6 +20,7 @@ from qzoo.models.quantize import quantize_in_place
 from qzoo.models.whole_model import check_whole, load_whole
 from qzoo.quant.ranges import set_ranges
 from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.datasets import dataset_named
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.weights.kinds import MODEL, RANGES, Kind, beside_recipe
 from qzoo.weights.packages import is_installed
@@ -203,8 +204,7 @@ def _whole_file(entry: RecipeEntry, resolved: ResolvedVariant, keywords: dict[st
         )
     file = artifact_file(entry, resolved.name, MODEL)
     if file is None:
-        data = "" if resolved.dataset == "digits" else " --data PATH"
-        command = f"qzoo finetune {entry.address(resolved.variant)}{data}"
+        command = f"qzoo finetune {entry.address(resolved.variant)}{dataset_named(resolved.dataset).data_option}"
         raise WeightsError(f"Nothing is published or trained for {resolved.name} yet. This trains it, once: {command}")
     return file
 
@@ -219,5 +219,4 @@ def _local_files(entry: RecipeEntry, full_name: str, kind: Kind) -> Iterator[Pat
 
 
 def _calibrate_command(entry: RecipeEntry, resolved: ResolvedVariant) -> str:
-    data = "" if resolved.dataset == "digits" else " --data PATH"
-    return f"qzoo calibrate {entry.address(resolved.variant)}{data}"
+    return f"qzoo calibrate {entry.address(resolved.variant)}{dataset_named(resolved.dataset).data_option}"

@@ -15,6 +15,7 @@ from qzoo.errors import WeightsError
 from qzoo.quant.ranges import get_ranges
 from qzoo.results.training import read_training_report
 from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.datasets import dataset_named
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.progress import Progress
 from qzoo.weights.artifact import ArtifactInfo
@@ -116,11 +117,11 @@ def _ranges(
 
 
 def _can_measure(variant: ResolvedVariant, settings: Settings) -> bool:
-    return settings.data is not None or variant.dataset == "digits"
+    return settings.data is not None or not dataset_named(variant.dataset).needs_data
 
 
 def _data(variant: ResolvedVariant) -> str:
-    return "" if variant.dataset == "digits" else " --data PATH"
+    return dataset_named(variant.dataset).data_option
 
 
 def _at_hand(entry: RecipeEntry, variant: ResolvedVariant, kind: Kind, artifacts: Path | None) -> Path | None:
