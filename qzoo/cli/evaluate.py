@@ -10,6 +10,7 @@ import typer
 
 from qzoo.cli.terminal.console import check_target, stdout, write_json
 from qzoo.cli.terminal.options import BatchSize, Data, Device, EvalImages, Json, Ranges, ReduceRange, Workers
+from qzoo.runtimes.registry import spelled
 from qzoo.zoo.finding import find
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def run(
         typer.Option(
             "--runtime",
             "-r",
-            help="Evaluate what is exported for onnxruntime, openvino or tensorrt.",
+            help=f"Evaluate what is exported for {spelled()}.",
             show_default=False,
         ),
     ] = None,

@@ -21,7 +21,7 @@ from qzoo.schema.loading import dump_yaml
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.saving import save
 from qzoo.weights.histograms import HistogramsInfo, save_histograms
-from qzoo.weights.kinds import HISTOGRAMS, MODEL, RECEIPT, TRAINING, beside_recipe
+from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, TRAINING, beside_recipe
 from qzoo.weights.receipt import save_receipt
 
 
@@ -32,7 +32,8 @@ def histograms_path(ranges: Path) -> Path:
         >>> histograms_path(Path("resnet50_int8.ranges.safetensors")).name
         'resnet50_int8.histograms.safetensors'
     """
-    return ranges.with_name(ranges.name.removesuffix(".safetensors").removesuffix(".ranges") + HISTOGRAMS.suffix)
+    stem = ranges.name.removesuffix(RANGES.suffix).removesuffix(f".{RANGES.extension}")
+    return ranges.with_name(stem + HISTOGRAMS.suffix)
 
 
 def keep_calibration(

@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from qzoo.errors import WeightsError
+from qzoo.hub.files import MANIFEST, FileName
 from qzoo.schema.model import LARGEST_TEXT, ModelName, StrictModel
-from qzoo.weights.kinds import LARGEST_FILE, MANIFEST, FileName
+from qzoo.weights.kinds import LARGEST_FILE
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 

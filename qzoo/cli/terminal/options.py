@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
+from qzoo.runtimes.registry import spelled
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.yaml_source import parse_yaml
 
@@ -45,7 +46,7 @@ Ranges = Annotated[
     Path | None,
     typer.Option("--ranges", help="A file of ranges, or of a whole model; default: by name.", show_default=False),
 ]
-Runtime = Annotated[str, typer.Option("--runtime", "-r", help="tensorrt, onnxruntime or openvino.")]
+Runtime = Annotated[str, typer.Option("--runtime", "-r", help=f"{spelled()}.")]
 ReduceRange = Annotated[
     bool, typer.Option("--reduce-range", help="Adapt, with weights of 7 bits: for CPUs without VNNI.")
 ]

@@ -11,10 +11,11 @@ from typing import Literal
 from torch import nn
 
 from qzoo.commands.release.evidence import Evidence, gather
-from qzoo.commands.release.exports import ONNX_FILES, check_runtimes, write_exports
+from qzoo.commands.release.exports import check_runtimes, write_exports
 from qzoo.commands.settings import Settings
 from qzoo.errors import RecipeError
 from qzoo.hub.config import InputConfig, ModelConfig
+from qzoo.hub.files import CARD, CONFIG, FILES, MANIFEST, RECIPE
 from qzoo.hub.manifest import Manifest
 from qzoo.hub.published import facts_of, require_dataset_name
 from qzoo.models.bases import base_card, base_digest, input_format
@@ -31,7 +32,7 @@ from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.saving import save
 from qzoo.weights.artifact import versions
-from qzoo.weights.kinds import CARD, CONFIG, EXPORTS, HISTOGRAMS, MANIFEST, MODEL, RANGES, RECEIPT, RECIPE, TRAINING
+from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, TRAINING
 from qzoo.weights.receipt import Receipt, load_receipt
 
 Stored = Literal["packed", "float", "none"]
@@ -129,8 +130,6 @@ def _write_artifacts(folder: Path, model: nn.Module, evidence: Evidence, weights
 
 
 def _manifest(folder: Path, entry: RecipeEntry, resolved: ResolvedVariant, model: nn.Module) -> Manifest:
-    names = [RECIPE, CONFIG, CARD, RANGES.file, MODEL.file, HISTOGRAMS.file, RECEIPT.file, TRAINING.file]
-    names += [EXPORTS, *ONNX_FILES.values()]
     return Manifest(
         name=resolved.name,
         base=entry.name,
@@ -138,7 +137,7 @@ def _manifest(folder: Path, entry: RecipeEntry, resolved: ResolvedVariant, model
         version=resolved.version,
         recipe_sha256=resolved.digest,
         base_sha256=base_digest(model),
-        files={name: facts_of(folder / name) for name in names if (folder / name).is_file()},
+        files={name: facts_of(folder / name) for name in FILES if (folder / name).is_file()},
         **versions(),
     )
 
