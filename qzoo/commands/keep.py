@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from qzoo import environment
 from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.commands.train_variant import Finetuned
 from qzoo.distributed import rank
-from qzoo.files import replacing, write_text
+from qzoo.files import copy, write_text
 from qzoo.models.bases import identity
 from qzoo.models.whole_model import save_whole
 from qzoo.receipts.make import Receipts
@@ -106,13 +105,8 @@ def keep_trained(entry: RecipeEntry, made: Finetuned, receipts: Receipts, *, by_
     if not by_name or not entry.is_known:
         return Kept(made.folder, f"{recipe}:{made.variant.variant}")
     for kind in (MODEL, RECEIPT, TRAINING):
-        _copy(folder / f"{name}{kind.suffix}", environment.artifacts() / f"{name}{kind.suffix}")
+        copy(folder / f"{name}{kind.suffix}", environment.artifacts() / f"{name}{kind.suffix}")
     # What is shipped goes before what is trained here.
     shipped = beside_recipe(entry, name, MODEL)
     address = f"{recipe}:{made.variant.variant}" if shipped is not None and shipped.is_file() else name
     return Kept(made.folder, address)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as unfinished:
-        shutil.copyfile(source, unfinished)

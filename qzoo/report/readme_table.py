@@ -9,6 +9,7 @@ from pathlib import Path
 
 from qzoo import environment
 from qzoo.errors import WeightsError
+from qzoo.files import write_text
 from qzoo.report.markdown import placed, table
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.datasets import dataset_named
@@ -161,4 +162,4 @@ def _families(variants: Sequence[str]) -> str:
 
 if __name__ == "__main__":
     file = Path(sys.argv[1] if len(sys.argv) > 1 else "README.md")
-    file.write_text(rewrite(file, Catalog([environment.packaged()]).entries), encoding="utf-8")
+    write_text(file, rewrite(file, Catalog([environment.packaged()]).entries))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qzoo.files import replacing
 from qzoo.report.sensitivity_chart import GRID, INK, QUIET
 from qzoo.results.training import LogRow, TrainingReport
 from qzoo.schema.datasets import dataset_named
@@ -30,7 +31,8 @@ def training_chart(report: TrainingReport, file: Path) -> None:
     _draw_accuracy(accuracy, report)
     _draw_rate(rate, report.rows)
     figure.suptitle(_title(report), x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
-    figure.savefig(file)
+    with replacing(file) as unfinished:
+        figure.savefig(unfinished)
 
 
 def _title(report: TrainingReport) -> str:

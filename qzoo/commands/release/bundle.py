@@ -14,6 +14,7 @@ from qzoo.commands.release.evidence import Evidence, gather
 from qzoo.commands.release.exports import check_runtimes, write_exports
 from qzoo.commands.settings import Settings
 from qzoo.errors import RecipeError
+from qzoo.files import copy, write_text
 from qzoo.hub.config import InputConfig, ModelConfig
 from qzoo.hub.files import CARD, CONFIG, FILES, MANIFEST, RECIPE
 from qzoo.hub.manifest import Manifest
@@ -103,13 +104,13 @@ def make_bundle(
     exports = write_exports(folder, entry, model, onnx, settings.data, progress)
     recipe = dump_yaml(entry.self_contained(variant))
     config = _config(resolved, model)
-    (folder / RECIPE).write_text(recipe, encoding="utf-8")
-    (folder / CONFIG).write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_text(folder / RECIPE, recipe)
+    write_text(folder / CONFIG, config.model_dump_json(indent=1) + "\n")
     manifest = _manifest(folder, entry, resolved, model)
     facts = replace(_facts(entry, resolved, model, manifest, config, recipe, evidence, repo), exports=exports)
-    (folder / CARD).write_text(model_card(facts), encoding="utf-8")
+    write_text(folder / CARD, model_card(facts))
     manifest = _manifest(folder, entry, resolved, model)
-    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    write_text(folder / MANIFEST, manifest.to_json())
     return Bundle(folder, manifest, evidence.missing)
 
 
@@ -123,7 +124,7 @@ def _write_artifacts(folder: Path, model: nn.Module, evidence: Evidence, weights
         target = folder / kind.file
         target.unlink(missing_ok=True)
         if path is not None:
-            target.write_bytes(path.read_bytes())
+            copy(path, target)
     (folder / MODEL.file).unlink(missing_ok=True)
     if weights != "none":
         save_whole(model, folder / MODEL.file, packed=weights == "packed")

@@ -9,6 +9,7 @@ from torch import nn
 
 from qzoo.commands.export import images_to_compare
 from qzoo.errors import RecipeError
+from qzoo.files import write_text
 from qzoo.hub.files import EXPORTS
 from qzoo.results.export import ExportReport, Exports
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
@@ -45,7 +46,7 @@ def write_exports(
         return ()
     images, _ = images_to_compare(entry, data)
     made = [_export(folder, model, name, images, progress) for name in dict.fromkeys(runtimes)]
-    (folder / EXPORTS).write_text(Exports(exports=made).model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_text(folder / EXPORTS, Exports(exports=made).model_dump_json(indent=1) + "\n")
     return tuple(made)
 
 
