@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 import qzoo
+from qzoo.runtimes.registry import RUNTIMES
 
 FOLDER = Path(qzoo.__file__).parent
 ONLY_IN_COMPAT = {"ScaleOverflowWarning"}
@@ -58,3 +59,14 @@ def test_an_unknown_name_says_so() -> None:
 def test_importing_it_imports_no_torch(command: str) -> None:
     code = f"{command}; import sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet8_digits_int8", "resnet50_int8_mse", "timm/resnet18"], ids=["qzoo", "torchvision", "timm"]
+)
+def test_creating_a_model_imports_nothing_that_only_data_reports_and_runtimes_need(name: str) -> None:
+    pretrained = name == "resnet8_digits_int8"
+    heavy = {"sklearn", "scipy", "matplotlib", "pyarrow", "datasets", "onnx", "onnx_ir", *RUNTIMES}
+    code = f"import qzoo, sys; qzoo.create({name!r}, pretrained={pretrained}); print({heavy} & sys.modules.keys())"
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert result.stdout == "set()\n"

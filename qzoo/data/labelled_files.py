@@ -97,7 +97,7 @@ def read_devkit(ground_truth: Path) -> dict[str, str]:
 
 
 def _from_mat(file: Path) -> dict[str, str]:
-    from scipy.io import loadmat  # type: ignore[import-untyped]
+    from scipy.io import loadmat
 
     try:
         table = loadmat(file, squeeze_me=True)["synsets"]
