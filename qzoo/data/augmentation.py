@@ -41,3 +41,14 @@ def image_seed(seed: int, index: int) -> int:
         True
     """
     return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:8], "little") >> 1
+
+
+def cropped_by_area(size: int, interpolation: str) -> list[Any]:
+    """Returns the moves of large photographs: a crop of 8-100 % of the area, mirrored at random.
+
+    Source: Szegedy et al. 2014 (arXiv 1409.4842), section 6.
+    """
+    from torchvision.transforms import InterpolationMode, v2  # takes seconds, and few runs augment
+
+    crop = v2.RandomResizedCrop(size, interpolation=InterpolationMode(interpolation), antialias=True)
+    return [crop, v2.RandomHorizontalFlip()]

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from qzoo import environment
-from qzoo.data.augmentation import Augmentation
+from qzoo.data.augmentation import Augmentation, cropped_by_area
 from qzoo.data.image_folder import open_folder
-from qzoo.data.reader import Reader, cropped_by_area
 from qzoo.data.split import Split
 from qzoo.errors import DataError, UnknownNameError, did_you_mean, nearest, shown
 from qzoo.schema.datasets import DATASETS, Dataset, dataset_named
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What a file of a dataset has to give.
+
+    Attributes:
+        read: a split, from a folder; None: from where the dataset lies by itself, or from the hub.
+        moves: the random transforms of training, for a height and width and an interpolation.
+    """
+
+    read: Callable[[str, Path | None], Split]
+    moves: Callable[[int, str], list[Any]] = cropped_by_area
 
 
 def reader_of(dataset: Dataset) -> Reader:

@@ -16,9 +16,8 @@ from sklearn.datasets import load_digits
 
 from qzoo.cli.main import app
 from qzoo.commands.release.bundle import make_bundle
-from qzoo.hub.config import InputConfig, ModelConfig
 from qzoo.hub.files import FILES
-from qzoo.hub.manifest import FileFacts, Manifest
+from qzoo.hub.manifest import FileFacts, InputConfig, Manifest, ModelConfig
 from qzoo.report.card_facts import CardFacts, Measured
 from qzoo.report.model_card import model_card
 from qzoo.results.export import ExportReport, NodeParity, Parity

@@ -15,9 +15,8 @@ from qzoo.commands.release.exports import check_runtimes, write_exports
 from qzoo.commands.settings import Settings
 from qzoo.errors import RecipeError
 from qzoo.files import copy, write_text
-from qzoo.hub.config import InputConfig, ModelConfig
 from qzoo.hub.files import CARD, CONFIG, FILES, MANIFEST, RECIPE
-from qzoo.hub.manifest import Manifest
+from qzoo.hub.manifest import InputConfig, Manifest, ModelConfig
 from qzoo.hub.published import facts_of, require_dataset_name
 from qzoo.models.bases import base_card, base_digest, input_format
 from qzoo.models.whole_model import save_whole
