@@ -21,7 +21,7 @@ from qzoo.quant import backward
 from qzoo.report.markdown import table
 from qzoo.training.trainer import Trainer
 
-BATCH, ROUNDS = 8, 5
+BATCH, ROUNDS = 16, 5
 HEADINGS = ["model", "ranges", ">step", ">without it / with it"]
 
 
