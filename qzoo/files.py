@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -57,6 +58,16 @@ def write_text(path: str | Path, text: str) -> None:
     with replacing(path) as unfinished:
         # Names of files that are no UTF-8 are kept byte for byte.
         unfinished.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def copy(source: str | Path, target: str | Path) -> None:
+    """Copies a file, in one step.
+
+    Raises:
+        OSError: it can't be read, or the copy not be written; the message names the file.
+    """
+    with replacing(target) as unfinished:
+        shutil.copyfile(source, unfinished)
 
 
 def require_writable(folder: str | Path) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from qzoo.files import is_stream, replacing, write_text
+import qzoo
+from qzoo.files import copy, is_stream, replacing, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -39,6 +41,27 @@ def test_after_an_error_the_old_one_is_there_and_nothing_else(error: BaseExcepti
         fail(unfinished)
     assert names(tmp_path) == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_a_copy_replaces_what_was_there_and_may_be_changed_where_the_source_may_not(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "new")
+    (tmp_path / "a.txt").chmod(0o444)
+    write_text(tmp_path / "b.txt", "old")
+    copy(tmp_path / "a.txt", tmp_path / "b.txt")
+    assert (tmp_path / "b.txt").read_text() == "new"
+    write_text(tmp_path / "b.txt", "newer")
+    with pytest.raises(FileNotFoundError, match=r"nothing\.txt"):
+        copy(tmp_path / "nothing.txt", tmp_path / "b.txt")
+    assert (tmp_path / "b.txt").read_text() == "newer"
+    assert names(tmp_path) == ["a.txt", "b.txt"]
+
+
+def test_nobody_else_writes_files() -> None:
+    package = Path(qzoo.__file__).parent
+    own = re.compile(r"os\.replace|TemporaryFile|mkstemp|\.write_(text|bytes)\(|copyfile|open\([^)]*[\"'][wax]b?[\"']")
+    found = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if own.search(path.read_text())}
+    opens_streams = {"cli/terminal/console.py", "cli/terminal/streams.py"}
+    assert found == {"files.py", *opens_streams}
 
 
 def test_an_error_names_the_file_and_not_the_unfinished_one(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 import qzoo
+from qzoo.runtimes.registry import RUNTIMES
 
 FOLDER = Path(qzoo.__file__).parent
 ONLY_IN_COMPAT = {"ScaleOverflowWarning"}
@@ -58,3 +59,11 @@ def test_an_unknown_name_says_so() -> None:
 def test_importing_it_imports_no_torch(command: str) -> None:
     code = f"{command}; import sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_creating_a_model_imports_nothing_that_only_data_reports_and_runtimes_need() -> None:
+    heavy = {"sklearn", "scipy", "matplotlib", "pyarrow", "datasets", "onnx", "onnx_ir", *RUNTIMES}
+    made = "qzoo.create('resnet8_digits_int8', pretrained=True); qzoo.create('torchvision/resnet18')"
+    code = f"import qzoo, sys; {made}; qzoo.create('timm/resnet18'); print({heavy} & sys.modules.keys())"
+    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert result.stdout == "set()\n"

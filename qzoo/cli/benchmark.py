@@ -9,16 +9,18 @@ from rich.table import Table
 
 from qzoo.cli.terminal.console import check_target, stdout, write_json
 from qzoo.cli.terminal.options import Data, Json, ReduceRange
+from qzoo.runtimes.registry import RUNTIMES, spelled
 
 if TYPE_CHECKING:
     from qzoo.results.benchmark import BenchmarkReport
 
 SHOWN = 12
+TIMED = [one for one in RUNTIMES.values() if one.kernels is not None]
 
 
 def run(
     name: Annotated[str, typer.Argument(help="A variant with ranges, or a recipe file with one: FILE:VARIANT.")],
-    runtime: Annotated[str, typer.Option("--runtime", "-r", help="onnxruntime or openvino.")],
+    runtime: Annotated[str, typer.Option("--runtime", "-r", help=f"{spelled(TIMED)}.")],
     batch: Annotated[
         list[int] | None, typer.Option("--batch", min=1, help="Images at a time; may be repeated. Default: 1 and 8.")
     ] = None,

@@ -10,6 +10,7 @@ import typer
 
 from qzoo.cli.terminal.console import check_target, stdout, write_json
 from qzoo.cli.terminal.options import BatchSize, Data, Device, EvalImages, Json, Ranges, ReduceRange, Workers
+from qzoo.runtimes.registry import spelled
 
 if TYPE_CHECKING:
     from qzoo.tasks.evaluate import Evaluation
@@ -32,7 +33,7 @@ def run(
         typer.Option(
             "--runtime",
             "-r",
-            help="Evaluate what is exported for onnxruntime, openvino or tensorrt.",
+            help=f"Evaluate what is exported for {spelled()}.",
             show_default=False,
         ),
     ] = None,

@@ -11,6 +11,7 @@ from qzoo.cli.terminal.console import check_target, labelled, stderr, stdout, wr
 from qzoo.cli.terminal.options import Data, Json, Ranges, ReduceRange, Runtime
 from qzoo.errors import shown
 from qzoo.results.export import Rest
+from qzoo.runtimes.registry import REFERENCE, RUNTIMES, runtime_named, spelled
 
 if TYPE_CHECKING:
     from qzoo.results.export import ExportReport, Parity
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN = 8
 """Findings that are printed; the JSON has all."""
+HALF = [one for one in RUNTIMES.values() if one.half]
 
 
 def run(
@@ -32,7 +34,7 @@ def run(
     adapt: Annotated[bool, typer.Option("--adapt", help="Derive what the runtime runs best, with the ranges.")] = False,
     reduce_range: ReduceRange = False,
     rest: Annotated[
-        Rest, typer.Option("--rest", help="Type of what is not quantized; fp16 for tensorrt alone.")
+        Rest, typer.Option("--rest", help=f"Type of what is not quantized; fp16 for {spelled(HALF)} alone.")
     ] = "fp32",
     int4: Annotated[
         bool, typer.Option("--int4", help="Store weights of 4 bits in 4: half the file, float on CPUs.")
@@ -58,7 +60,6 @@ def run(
     """  # noqa: D412
     from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.export import export_named
-    from qzoo.runtimes.registry import runtime_named
     from qzoo.zoo.finding import find
 
     title = runtime_named(runtime).title
@@ -94,7 +95,7 @@ def _print(report: ExportReport, title: str) -> None:
 
 def _parity(parity: Parity, title: str) -> str:
     worst = max((node.alone for node in parity.nodes), default=0)
-    by = title if parity.own_runtime else f"ONNX Runtime without optimizations, in place of {title},"
+    by = title if parity.own_runtime else f"{REFERENCE.title} without optimizations, in place of {title},"
     plain = f" (without optimizations {parity.agreement_plain:.1f} %)" if parity.own_runtime else ""
     alone = f"; each of {len(parity.nodes)} quantizers, fed rightly, within {worst} step{'' if worst == 1 else 's'}"
     return (
@@ -105,7 +106,6 @@ def _parity(parity: Parity, title: str) -> str:
 
 def _tell_of_errors(report: ExportReport, title: str, zoo_model: ZooModel, *, adapted: bool) -> bool:
     from qzoo.commands.export import fitting_variants
-    from qzoo.runtimes.registry import runtime_named
 
     errors = report.errors
     for finding in errors[:SHOWN]:

@@ -18,7 +18,7 @@ from qzoo.models.bases import create_base
 from qzoo.quant.ranges import quantizers
 from qzoo.results.readable import Readable
 from qzoo.tasks.progress import Progress, silent
-from qzoo.weights.ranges import SUFFIX
+from qzoo.weights.kinds import RANGES
 from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel
 
@@ -116,7 +116,7 @@ def _target(output: Path | None, name: str, count: int) -> Path:
             f"{output} is neither a folder nor a .safetensors file. Ranges are safetensors: -o NAME.safetensors"
         )
     if folder.suffix != ".safetensors":
-        return folder / f"{name}{SUFFIX}"
+        return folder / f"{name}{RANGES.suffix}"
     if count > 1:
         raise RecipeError(f"{output} is one file, but {count} variants are calibrated. Give a folder with -o.")
     return folder

@@ -7,9 +7,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from qzoo.runtimes.registry import RUNTIMES
+from qzoo.runtimes.runtime import EXPORTING, EXTRA
 from qzoo.tasks.machine import cpu_flags, cpu_name, has_dot_products
 
-RUNTIME_PACKAGES = ("onnx", "onnxscript", "onnxruntime", "openvino", "tensorrt")
 FP8_CAPABILITY = (8, 9)
 """From Ada on; NVIDIA's CUDA programming guide, compute capabilities."""
 
@@ -24,7 +25,8 @@ def facts() -> dict[str, str]:
         "GPU": gpu,
         "torch": version("torch"),
     }
-    return found | {name: _version(name) or "not installed" for name in RUNTIME_PACKAGES}
+    packages = [*_packages(in_extra=True), *_packages(in_extra=False)]
+    return found | {name: _version(name) or "not installed" for name in packages}
 
 
 def advice() -> Iterator[str]:
@@ -32,20 +34,30 @@ def advice() -> Iterator[str]:
     yield _about_the_processor(has_dot_products(cpu_flags()))
     if torch.cuda.is_available():
         fp8 = torch.cuda.get_device_capability() >= FP8_CAPABILITY
-        yield f"GPU: int8_residual{' or fp8' if fp8 else ''} in TensorRT: qzoo export NAME --runtime tensorrt."
-    missing = [name for name in RUNTIME_PACKAGES[:4] if _version(name) is None]
+        here = next(one for one in RUNTIMES.values() if one.on_gpu)
+        formats = f"int8_residual{' or fp8' if fp8 else ''}"
+        yield f"GPU: {formats} in {here.title}: qzoo export NAME --runtime {here.name}."
+    missing = [name for name in _packages(in_extra=True) if _version(name) is None]
     if missing:
-        yield f"Not installed: {', '.join(missing)}. Exporting needs them: pip install 'qzoo[export]'."
+        yield f"Not installed: {', '.join(missing)}. Exporting needs them: pip install 'qzoo[{EXTRA}]'."
+
+
+def _packages(*, in_extra: bool) -> list[str]:
+    """Returns the packages that come with `qzoo[export]`, or those of the runtimes that do not."""
+    of_runtimes = [one.package for one in RUNTIMES.values() if one.in_extra == in_extra]
+    return [*(EXPORTING if in_extra else ()), *of_runtimes]
 
 
 def _about_the_processor(sums_in_32_bits: bool | None) -> str:
+    here = [one for one in RUNTIMES.values() if not one.on_gpu]
     if sums_in_32_bits:
-        return "CPU: variants of scheme int8_ort, in OpenVINO or ONNX Runtime: qzoo benchmark NAME compares."
-    unknown = "whether it has VNNI can't be told here; " if sums_in_32_bits is None else ""
+        titles = " or ".join(one.title for one in here)
+        return f"CPU: variants of scheme {here[0].scheme}, in {titles}: qzoo benchmark NAME compares."
+    cpu, unknown = here[0].name, "whether it has VNNI can't be told here; " if sums_in_32_bits is None else ""
     return (
         f"CPU: {unknown}without VNNI or its like, sums of 8-bit products may overflow 16 bits in integer kernels, and "
-        "gain little. Weights of 7 bits avoid that: qzoo export NAME --runtime openvino --reduce-range. Accuracy in a "
-        "runtime: qzoo evaluate NAME --runtime onnxruntime --reduce-range."
+        f"gain little. Weights of 7 bits avoid that: qzoo export NAME --runtime {cpu} --reduce-range. Accuracy in "
+        f"a runtime: qzoo evaluate NAME --runtime {cpu} --reduce-range."
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +11,14 @@ from qzoo import environment
 from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.commands.train_variant import Finetuned
 from qzoo.distributed import rank
-from qzoo.files import replacing, write_text
+from qzoo.files import copy, write_text
 from qzoo.models.bases import identity
 from qzoo.models.whole_model import save_whole
 from qzoo.receipts.make import Receipts
 from qzoo.schema.loading import dump_yaml
 from qzoo.tasks.saving import save
 from qzoo.weights.histograms import HistogramsInfo, save_histograms
-from qzoo.weights.kinds import HISTOGRAMS, MODEL, RECEIPT, TRAINING, beside_recipe
+from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, TRAINING, beside_recipe
 from qzoo.weights.receipt import save_receipt
 from qzoo.zoo.zoo_model import ZooModel
 
@@ -31,7 +30,8 @@ def histograms_path(ranges: Path) -> Path:
         >>> histograms_path(Path("resnet50_int8.ranges.safetensors")).name
         'resnet50_int8.histograms.safetensors'
     """
-    return ranges.with_name(ranges.name.removesuffix(".safetensors").removesuffix(".ranges") + HISTOGRAMS.suffix)
+    stem = ranges.name.removesuffix(RANGES.suffix).removesuffix(f".{RANGES.extension}")
+    return ranges.with_name(stem + HISTOGRAMS.suffix)
 
 
 def keep_calibration(path: Path, shared: SharedCalibration, zoo_model: ZooModel, model: nn.Module) -> Path | None:
@@ -103,13 +103,8 @@ def keep_trained(zoo_model: ZooModel, made: Finetuned, receipts: Receipts, *, by
     if not by_name or not entry.source.in_catalog:
         return Kept(made.folder, f"{recipe}:{made.variant.variant}")
     for kind in (MODEL, RECEIPT, TRAINING):
-        _copy(folder / f"{name}{kind.suffix}", environment.artifacts() / f"{name}{kind.suffix}")
+        copy(folder / f"{name}{kind.suffix}", environment.artifacts() / f"{name}{kind.suffix}")
     # What is shipped goes before what is trained here.
     shipped = beside_recipe(entry, name, MODEL)
     address = f"{recipe}:{made.variant.variant}" if shipped is not None and shipped.is_file() else name
     return Kept(made.folder, address)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as unfinished:
-        shutil.copyfile(source, unfinished)

@@ -24,7 +24,8 @@ from qzoo.schema.recipe import Variant
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.tasks.saving import save
 from qzoo.weights.histograms import HistogramsInfo, load_histograms
-from qzoo.weights.ranges import SUFFIX, check_base
+from qzoo.weights.kinds import RANGES
+from qzoo.weights.ranges import check_base
 
 TUTORIAL_PERCENTILE = 99.99
 """What NVIDIA's ResNet-50 tutorial ends with."""
@@ -168,4 +169,4 @@ def _target(output: Path, name: str) -> Path:
         return output
     if output.suffix and not output.is_dir():
         raise RecipeError(f"{output} is neither a folder nor a .safetensors file. Ranges are safetensors.")
-    return output / f"{name}{SUFFIX}"
+    return output / f"{name}{RANGES.suffix}"

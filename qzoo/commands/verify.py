@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from qzoo.arguments import checked
 from qzoo.commands.evaluate import quantized_model
 from qzoo.commands.settings import Settings, usable_device
-from qzoo.data.catalog import evaluation_split
 from qzoo.errors import WeightsError, shown
 from qzoo.models.bases import create_base
 from qzoo.receipts.compare import Exact, Usual, compare_exact, compare_usual
 from qzoo.receipts.make import exact_margins
 from qzoo.receipts.match import Chosen, find_images
 from qzoo.results.readable import Readable
-from qzoo.schema.references import SPLITS
+from qzoo.schema.datasets import dataset_named
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import evaluate_images
 from qzoo.tasks.images import Images, evaluation_images
@@ -145,8 +144,9 @@ def _check(claim: Receipt, resolved: ResolvedVariant) -> None:
             f"{resolved.name} ({resolved.digest[:12]}): another variant, or another state of its recipe."
         )
     # A folder of images has the name of whoever measured on it.
-    expected = (resolved.dataset, evaluation_split(resolved.dataset))
-    if resolved.dataset in SPLITS and (claim.info.dataset, claim.info.split) != expected:
+    dataset = dataset_named(resolved.dataset)
+    expected = (dataset.name, dataset.evaluated_on)
+    if dataset.splits and (claim.info.dataset, claim.info.split) != expected:
         raise WeightsError(
             f"The receipt is of {shown(claim.info.dataset)} {shown(claim.info.split)}, and {resolved.name} is measured "
             f"on {' '.join(expected)}. Make one on that: qzoo evaluate ... --receipt FILE"

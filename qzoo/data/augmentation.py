@@ -43,40 +43,12 @@ def image_seed(seed: int, index: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:8], "little") >> 1
 
 
-def train_transform(
-    dataset: str,
-    *,
-    size: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    interpolation: str = "bilinear",
-    seed: int = 0,
-) -> Augmentation:
-    """Returns the training transform of a dataset, from a uint8 image to a normalized float32 tensor `(C, size, size)`.
+def cropped_by_area(size: int, interpolation: str) -> list[Any]:
+    """Returns the moves of large photographs: a crop of 8-100 % of the area, mirrored at random.
 
-    Digits are shifted by a pixel at most; CIFAR-10 is shifted by four and mirrored; anything else is cropped to 8-100 %
-    of its area and mirrored.
-
-    Args:
-        dataset: its name.
-        size: height and width of the input.
-        mean: of each channel, for pixels in 0..1.
-        std: standard deviation of each channel.
-        interpolation: of the crop: `bilinear`, `bicubic`, `nearest` ...
-        seed: of the augmentation.
-
-    Source:
-        He et al. 2015 (arXiv 1512.03385), section 4.2, for CIFAR-10; Szegedy et al. 2014 (arXiv 1409.4842), section 6,
-        for the crop by area.
+    Source: Szegedy et al. 2014 (arXiv 1409.4842), section 6.
     """
     from torchvision.transforms import InterpolationMode, v2  # takes seconds, and few runs augment
 
-    if dataset == "digits":
-        moves = [v2.RandomCrop(size, padding=1)]
-    elif dataset == "cifar10":
-        moves = [v2.RandomCrop(size, padding=4), v2.RandomHorizontalFlip()]
-    else:
-        crop = v2.RandomResizedCrop(size, interpolation=InterpolationMode(interpolation), antialias=True)
-        moves = [crop, v2.RandomHorizontalFlip()]
-    to_float = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std)), v2.ToPureTensor()]
-    return Augmentation(v2.Compose([v2.ToImage(), *moves, *to_float]), seed)
+    crop = v2.RandomResizedCrop(size, interpolation=InterpolationMode(interpolation), antialias=True)
+    return [crop, v2.RandomHorizontalFlip()]

@@ -8,22 +8,24 @@ from __future__ import annotations
 import pickle
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from qzoo.data.catalog import Reader
 from qzoo.data.encoded import EncodedImages
 from qzoo.data.split import ArraySplit
 from qzoo.errors import DataError
 from qzoo.files import stamp
+from qzoo.schema.datasets import CIFAR10
 
-SIZES = {"train": 50_000, "test": 10_000}
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 BATCH_FILES = "cifar-10-batches-py"
 
 HOW_TO = (
-    "Expected data/{train,test}-*.parquet (columns img, label), as in the hub dataset uoft-cs/cifar10, or "
-    f"torchvision's {BATCH_FILES}. `hf download uoft-cs/cifar10 --repo-type dataset --local-dir FOLDER` fetches it; "
+    f"Expected data/{{train,test}}-*.parquet (columns img, label), as in the hub dataset {CIFAR10.hub_id}, or "
+    f"torchvision's {BATCH_FILES}. `hf download {CIFAR10.hub_id} --repo-type dataset --local-dir FOLDER` fetches it; "
     "then give --data FOLDER or set QZOO_DATA."
 )
 
@@ -45,7 +47,20 @@ def open_cifar10(split: str, data: Path | None) -> ArraySplit:
         images, labels = cifar10_from_hub(split, HOW_TO)
     else:
         images, labels = _read(data, split)
-    return ArraySplit("cifar10", split, images, labels, CLASSES, complete=len(images) == SIZES[split])
+    return ArraySplit(CIFAR10.name, split, images, labels, CLASSES, complete=len(images) == CIFAR10.splits[split])
+
+
+def moves(size: int, interpolation: str) -> list[Any]:
+    """Returns the moves of training: a shift of four pixels at most, mirrored at random.
+
+    Source: He et al. 2015 (arXiv 1512.03385), section 4.2.
+    """
+    from torchvision.transforms import v2
+
+    return [v2.RandomCrop(size, padding=4), v2.RandomHorizontalFlip()]
+
+
+READER = Reader(open_cifar10, moves)
 
 
 def _read(folder: Path, split: str) -> tuple[Tensor | EncodedImages, Tensor]:
@@ -89,11 +104,11 @@ def _read_parquet(file: Path) -> tuple[list[bytes], Tensor]:
 
 @lru_cache(maxsize=4)
 def _from_batches(folder: Path, split: str, _stamp: object) -> tuple[Tensor, Tensor]:
-    from torchvision.datasets import CIFAR10
+    from torchvision import datasets
 
     try:
         # torchvision checks each file's MD5 before it unpickles it.
-        data = CIFAR10(str(folder), train=split == "train")
+        data = datasets.CIFAR10(str(folder), train=split == "train")
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
         raise DataError(f"torchvision can't read {folder / BATCH_FILES} ({error}). {HOW_TO}") from error
     return torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(data.targets)

@@ -6,22 +6,39 @@ Source: E. Alpaydin, C. Kaynak 1998, "Optical Recognition of Handwritten Digits"
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from qzoo.data.catalog import Reader
 from qzoo.data.split import ArraySplit
-
-HELD_OUT = 597
-"""Images of the test split; the other 1,200 are for training."""
+from qzoo.schema.datasets import DIGITS
 
 
-def open_digits(split: str) -> ArraySplit:
-    """Returns a split, uint8 `(N, 1, 8, 8)`, pixels scaled from 0..16 to 0..255; the same one on every machine."""
+def open_digits(split: str, data: Path | None = None) -> ArraySplit:
+    """Returns a split, uint8 `(N, 1, 8, 8)`, pixels scaled from 0..16 to 0..255; the same one on every machine.
+
+    Args:
+        split: `train` or `test`.
+        data: not looked at.
+    """
+    held_out = DIGITS.splits["test"]
     images, labels = _digits()
     order = np.argsort(np.random.PCG64(0).random_raw(len(images)), kind="stable")
-    chosen = torch.from_numpy(np.sort(order[HELD_OUT:] if split == "train" else order[:HELD_OUT]))
-    return ArraySplit("digits", split, images[chosen], labels[chosen], tuple("0123456789"))
+    chosen = torch.from_numpy(np.sort(order[held_out:] if split == "train" else order[:held_out]))
+    return ArraySplit(DIGITS.name, split, images[chosen], labels[chosen], tuple("0123456789"))
+
+
+def moves(size: int, interpolation: str) -> list[Any]:
+    """Returns the moves of training: a shift of a pixel at most."""
+    from torchvision.transforms import v2
+
+    return [v2.RandomCrop(size, padding=1)]
+
+
+READER = Reader(open_digits, moves)
 
 
 @cache

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from qzoo.data.parquet_images import imagenet_labels
 from qzoo.data.split import EncodedSplit
-from qzoo.data.synsets import IMAGENET, IMAGENET_SIZES, imagenet_synsets
+from qzoo.data.synsets import imagenet_synsets
 from qzoo.errors import DataError
 from qzoo.redaction import redacted_logs
-
-CIFAR10, IMAGENET_1K = "uoft-cs/cifar10", "ILSVRC/imagenet-1k"
+from qzoo.schema.datasets import CIFAR10, IMAGENET, Dataset
 
 
 def cifar10_from_hub(split: str, how_to: str) -> tuple[Tensor, Tensor]:
@@ -24,7 +23,7 @@ def cifar10_from_hub(split: str, how_to: str) -> tuple[Tensor, Tensor]:
     Raises:
         DataError: the library is not installed, or the hub can't be reached.
     """
-    loaded = _loaded(CIFAR10, "cifar10", how_to, lambda library: library.load_dataset(CIFAR10, split=split))
+    loaded = _loaded(CIFAR10, how_to, lambda library: library.load_dataset(CIFAR10.hub_id, split=split))
     pixels = np.stack([np.asarray(image.convert("RGB")) for image in loaded["img"]])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), torch.tensor(list(loaded["label"]))
 
@@ -35,30 +34,32 @@ def imagenet_from_hub(split: str, how_to: str) -> EncodedSplit:
     Raises:
         DataError: the library is not installed, the hub can't be reached, or its terms are not accepted.
     """
-    loaded = _loaded(IMAGENET_1K, IMAGENET, how_to, lambda library: _load_imagenet(library, split))
-    labels = imagenet_labels(list(loaded["label"]), loaded.features["label"].names, f"The hub dataset {IMAGENET_1K}")
-    complete = len(labels) == IMAGENET_SIZES[split]
-    return EncodedSplit(IMAGENET, split, _HubImages(loaded), torch.tensor(labels), list(imagenet_synsets()), complete)
+    loaded = _loaded(IMAGENET, how_to, lambda library: _load_imagenet(library, split))
+    where, names = f"The hub dataset {IMAGENET.hub_id}", loaded.features["label"].names
+    labels, classes = torch.tensor(imagenet_labels(list(loaded["label"]), names, where)), list(imagenet_synsets())
+    complete = len(labels) == IMAGENET.splits[split]
+    return EncodedSplit(IMAGENET.name, split, _HubImages(loaded), labels, classes, complete)
 
 
 def _load_imagenet(library: Any, split: str) -> Any:
-    name = "validation" if split == "val" else split
+    name = IMAGENET.hub_split(split)
     # Only the files of this split: the library would fetch the others too, and miss them afterwards.
     files = {name: f"data/{name}-*.parquet"}
-    loaded = library.load_dataset(IMAGENET_1K, split=name, data_files=files, verification_mode="no_checks")
+    loaded = library.load_dataset(IMAGENET.hub_id, split=name, data_files=files, verification_mode="no_checks")
     return loaded.cast_column("image", library.Image(decode=False))
 
 
-def _loaded(repository: str, dataset: str, how_to: str, load: Callable[[Any], Any]) -> Any:
+def _loaded(dataset: Dataset, how_to: str, load: Callable[[Any], Any]) -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise DataError(f"No data for {dataset}: QZOO_DATA is not set, and no --data is given. {how_to}") from error
+        missing = f"No data for {dataset.name}: QZOO_DATA is not set, and no --data is given."
+        raise DataError(f"{missing} {how_to}") from error
     try:
         with redacted_logs():
             return load(datasets)
     except Exception as error:  # the library passes on whatever its network client raises
-        problem = f"The hub dataset {repository} can't be loaded ({error}). {how_to}"
+        problem = f"The hub dataset {dataset.hub_id} can't be loaded ({error}). {how_to}"
     # Not from the client's error, in which a token may stand.
     raise DataError(problem)
 
@@ -75,4 +76,4 @@ class _HubImages:
 
     def where(self, index: int) -> str:
         """Returns the place of an image, for messages."""
-        return f"Image {index} of the hub dataset {IMAGENET_1K}"
+        return f"Image {index} of the hub dataset {IMAGENET.hub_id}"

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 
 from qzoo.data.split import FileSplit
-from qzoo.data.synsets import IMAGENET, IMAGENET_SIZES, imagenet_synsets, is_wordnet_id
+from qzoo.data.synsets import imagenet_synsets, is_wordnet_id
 from qzoo.errors import DataError
+from qzoo.schema.datasets import IMAGENET
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 FOLDERS = {"train": ("train",), "val": ("val", "validation", "test"), "test": ("test", "val", "validation")}
@@ -39,13 +40,13 @@ def open_folder(dataset: str, split: str, data: Path) -> FileSplit:
             f"Give the folder of {dataset} with --data, or set QZOO_DATA."
         )
     present = sorted({_class_of(file) for file in files})
-    if dataset == IMAGENET:
+    if dataset == IMAGENET.name:
         _refuse_strange_classes(folder, present)
     is_imagenet = _are_imagenet(present)
     classes = list(imagenet_synsets()) if is_imagenet else _all_classes(data, present)
     index = {wordnet_id: position for position, wordnet_id in enumerate(classes)}
     labels = torch.tensor([index[_class_of(file)] for file in files])
-    complete = not is_imagenet or len(files) == IMAGENET_SIZES.get(name)
+    complete = not is_imagenet or len(files) == IMAGENET.splits.get(name)
     return FileSplit(dataset, name, files, labels, classes, complete)
 
 
@@ -84,7 +85,7 @@ def _subfolder(data: Path, split: str) -> Path | None:
 
 
 def _other_forms(dataset: str, split: str) -> str:
-    if dataset != IMAGENET:
+    if dataset != IMAGENET.name:
         return ""
     parquet = "validation" if split == "val" else split
     return f", or {split}/*.JPEG with a label file, or data/{parquet}-*.parquet"

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qzoo.data.catalog import Reader
 from qzoo.data.image_folder import find_split, is_flat, open_folder
 from qzoo.data.labelled_files import open_labelled_files
 from qzoo.data.parquet_images import open_parquet, parquet_files
 from qzoo.data.split import Split
-from qzoo.data.synsets import IMAGENET
+from qzoo.schema.datasets import IMAGENET
 
 KAGGLE = Path("ILSVRC") / "Data" / "CLS-LOC"
 """Where the archive of Kaggle's competition has its images."""
 
 HOW_TO = (
     "ImageNet-1k can't be downloaded without an account. From the hub: accept the terms on the page of the gated "
-    "dataset ILSVRC/imagenet-1k, log in with `hf auth login` (or set HF_TOKEN), and `pip install 'qzoo[hub-data]'`. "
+    f"dataset {IMAGENET.hub_id}, log in with `hf auth login` (or set HF_TOKEN), and `pip install 'qzoo[hub-data]'`. "
     "From image-net.org or Kaggle: give --data FOLDER or set QZOO_DATA. The folder holds "
     "{train,val}/<WordNet id>/*.JPEG, or val/*.JPEG with a label file, or data/{train,validation}-*.parquet."
 )
@@ -44,4 +45,7 @@ def open_imagenet(split: str, data: Path | None) -> Split:
     folder, name = find_split(images, split)
     if is_flat(folder):
         return open_labelled_files(name, folder, holders=(folder, folder.parent, data))
-    return open_folder(IMAGENET, split, images)
+    return open_folder(IMAGENET.name, split, images)
+
+
+READER = Reader(open_imagenet)

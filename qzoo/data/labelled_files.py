@@ -15,8 +15,9 @@ import torch
 
 from qzoo.data.image_folder import is_image
 from qzoo.data.split import FileSplit
-from qzoo.data.synsets import IMAGENET, IMAGENET_SIZES, imagenet_synsets
+from qzoo.data.synsets import imagenet_synsets
 from qzoo.errors import DataError
+from qzoo.schema.datasets import IMAGENET
 
 EXPECTED = "Expected `<file name> <WordNet id>` on each line, or a CSV file with these two columns."
 
@@ -96,7 +97,7 @@ def read_devkit(ground_truth: Path) -> dict[str, str]:
 
 
 def _from_mat(file: Path) -> dict[str, str]:
-    from scipy.io import loadmat  # type: ignore[import-untyped]
+    from scipy.io import loadmat
 
     try:
         table = loadmat(file, squeeze_me=True)["synsets"]
@@ -139,12 +140,12 @@ def open_labelled_files(split: str, folder: Path, holders: Iterable[Path]) -> Fi
     labelled = sorted((labels[PurePath(name).stem], name) for name in names)
     synsets = imagenet_synsets()
     return FileSplit(
-        dataset=IMAGENET,
+        dataset=IMAGENET.name,
         name=split,
         files=[os.path.join(folder, name) for _, name in labelled],
         labels=torch.tensor([synsets[wordnet_id] for wordnet_id, _ in labelled]),
         classes=list(synsets),
-        complete=len(names) == IMAGENET_SIZES[split],
+        complete=len(names) == IMAGENET.splits[split],
     )
 
 

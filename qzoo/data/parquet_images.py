@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 
 from qzoo.data.split import EncodedSplit
-from qzoo.data.synsets import IMAGENET, IMAGENET_SIZES, class_indices, imagenet_synsets
+from qzoo.data.synsets import class_indices, imagenet_synsets
 from qzoo.errors import DataError
 from qzoo.files import stamp
+from qzoo.schema.datasets import IMAGENET
 
 NAMES = {"train": ("train",), "val": ("validation", "val")}
 EXPECTED = (
@@ -52,8 +53,8 @@ def _opened(split: str, files: tuple[Path, ...], _stamp: object) -> EncodedSplit
     labels = torch.tensor([label for file in files for label in _labels(file)])
     if not len(labels):
         raise DataError(f"{files[0]} holds no images. {EXPECTED}")
-    complete = len(labels) == IMAGENET_SIZES[split]
-    return EncodedSplit(IMAGENET, split, RowGroups(files), labels, list(imagenet_synsets()), complete)
+    complete = len(labels) == IMAGENET.splits[split]
+    return EncodedSplit(IMAGENET.name, split, RowGroups(files), labels, list(imagenet_synsets()), complete)
 
 
 class RowGroups:

@@ -6,9 +6,6 @@ import re
 from collections.abc import Sequence
 from functools import cache
 
-IMAGENET = "imagenet-1k"
-IMAGENET_SIZES = {"train": 1_281_167, "val": 50_000}
-
 
 @cache
 def imagenet_synsets() -> dict[str, int]:

@@ -9,14 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from qzoo import environment
 from qzoo.errors import UnknownNameError, WeightsError
 from qzoo.hub.errors import explained, patiently
+from qzoo.hub.files import FILES, MANIFEST
 from qzoo.hub.manifest import read_manifest
 from qzoo.hub.published import Published, fault_of
-from qzoo.weights.kinds import MANIFEST, FileName, largest_of
 
 PREFIX = "hf-hub:"
 _ADDRESS = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w][\w./-]*))?")
@@ -74,7 +74,7 @@ def require_online(address: HubAddress) -> None:
         raise WeightsError(f"Nothing can be sent to {address}: HF_HUB_OFFLINE is set. Unset it, or say --dry-run.")
 
 
-def fetch(address: HubAddress, files: Sequence[FileName] = ()) -> Published:
+def fetch(address: HubAddress, files: Sequence[str] = ()) -> Published:
     """Returns a published model, with some of its files; those in the cache are not fetched again.
 
     Args:
@@ -91,8 +91,8 @@ def fetch(address: HubAddress, files: Sequence[FileName] = ()) -> Published:
     exactly = replace(address, revision=folder.name) if _COMMIT.fullmatch(folder.name) else address
     for name in files:
         facts = published.manifest.files.get(name)
-        if facts is not None and facts.bytes > largest_of(name):
-            most = f"such a file has at most {largest_of(name) / 1e6:,.0f} MB"
+        if facts is not None and facts.bytes > FILES[name].largest:
+            most = f"such a file has at most {FILES[name].largest / 1e6:,.0f} MB"
             raise WeightsError(f"{name} of {address} has {facts.bytes / 1e6:,.0f} MB; {most}. It is not fetched.")
         if facts is not None and fault_of(_download(exactly, name), facts):
             # The client does not notice flipped bits, and would serve them from its cache from now on.
@@ -105,7 +105,7 @@ def fetch(address: HubAddress, files: Sequence[FileName] = ()) -> Published:
     return published
 
 
-def fetch_more(published: Published, files: Sequence[FileName]) -> Published:
+def fetch_more(published: Published, files: Sequence[str]) -> Published:
     """Returns the model with more of its files: from the hub, the same commit; a folder has all it has already."""
     if not is_hub_name(published.name):
         return published
@@ -162,7 +162,7 @@ def publish(folder: Path, repo: str, *, private: bool | None = None, message: st
         there = patiently(lambda: api.list_repo_files(address.repo))
         if {MANIFEST, *manifest.files} <= set(there) and (commit := _same(address, manifest.digest)):
             return replace(address, revision=commit)
-        stale = [name for name in there if name in get_args(FileName) and name not in manifest.files]
+        stale = [name for name in there if name in FILES and name not in manifest.files]
 
         def commit_all() -> Any:
             # Made anew for each try: the client notes in them what the hub has, and a commit whose answer was lost

@@ -76,7 +76,8 @@ def retries_in_one_line() -> Iterator[None]:
 def patiently(call: Callable[[], T]) -> T:
     """Returns what a call returns, trying it again after an error of the server or the connection.
 
-    The pauses are 1, 2 and 4 seconds, or what the server's Retry-After says, if that is at most half a minute.
+    The pauses are 1, 2 and 4 seconds, or what the server's Retry-After says, if that is at most half a minute. The
+    client's own tries are not enough: it gives up where a file is truncated, or its connection is dropped, once.
     """
     for attempt in range(1, TRIES):
         try:

@@ -1,4 +1,8 @@
-"""`manifest.json`: which files a published model consists of, each with its size and SHA-256."""
+"""What a published model says of itself in JSON.
+
+`manifest.json`: which files it consists of, each with its size and SHA-256. `config.json`: architecture, classes and
+transform, for whoever reads it without qzoo.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,13 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from qzoo.errors import WeightsError
+from qzoo.hub.files import MANIFEST, FileName
 from qzoo.results.readable import Readable
 from qzoo.schema.model import LARGEST_TEXT, ModelName, StrictModel
-from qzoo.weights.kinds import LARGEST_FILE, MANIFEST, FileName
+from qzoo.weights.kinds import LARGEST_FILE
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, Field(max_length=500)]
 
 
 class FileFacts(StrictModel):
@@ -84,3 +90,37 @@ def read_manifest(path: Path, where: str) -> Manifest:
             f"The {MANIFEST} of {where} is damaged: its digest does not fit its content. Fetch it again."
         )
     return manifest
+
+
+class InputConfig(StrictModel):
+    """What the model expects of an image."""
+
+    channels: int
+    size: int
+    """Height and width."""
+    mean: list[float]
+    """Of each channel, for pixels in 0..1."""
+    std: list[float]
+    """Standard deviation of each channel."""
+    interpolation: Text
+    """Of the resize before it."""
+
+
+class ModelConfig(StrictModel):
+    """What a published model is."""
+
+    library_name: Literal["qzoo"] = "qzoo"
+    name: Text
+    source: Text
+    """Whose class it is: torchvision, timm or qzoo."""
+    architecture: Text
+    """The library's name for it."""
+    weights: Text | None
+    """The library's name for the float weights."""
+    dataset: Text
+    num_classes: int = Field(ge=1)
+    labels: list[Text] = Field(max_length=100_000)
+    """The name of each class, where they are known."""
+    input: InputConfig
+    parameters: int
+    quantizers: int

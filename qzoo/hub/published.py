@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qzoo.errors import WeightsError
+from qzoo.hub.files import MANIFEST, RECIPE
 from qzoo.hub.manifest import FileFacts, Manifest, read_manifest
 from qzoo.results.readable import Readable
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.model import LARGEST_TEXT
 from qzoo.schema.resolve import resolve
-from qzoo.weights.kinds import MANIFEST, RECIPE, FileName
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,7 +29,7 @@ class Published(Readable):
     manifest: Manifest
     name: str
 
-    def file(self, name: FileName) -> Path | None:
+    def file(self, name: str) -> Path | None:
         """Returns a file, after checking it against the manifest; None if the model has none of that name.
 
         Raises:

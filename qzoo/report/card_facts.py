@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from qzoo.hub.config import ModelConfig
-from qzoo.hub.manifest import Manifest
+from qzoo.hub.manifest import Manifest, ModelConfig
 from qzoo.results.export import ExportReport
 from qzoo.results.training import TrainingReport
 from qzoo.schema.published import Claim

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qzoo.report.card_facts import CardFacts, Measured
-from qzoo.report.card_words import HUB_DATASETS, dataset_name, formats, verify_command, where
+from qzoo.report.card_words import formats, verify_command, where
+from qzoo.schema.datasets import dataset_named
 from qzoo.weights.kinds import RECEIPT
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def front_matter(facts: CardFacts) -> str:
     from huggingface_hub import ModelCardData
 
     results = _results(facts)
-    dataset = HUB_DATASETS.get(facts.config.dataset)
+    dataset = dataset_named(facts.config.dataset).hub_id
     base: dict[str, Any] = (
         {"base_model": facts.base_model, "base_model_relation": "quantized"} if facts.base_model else {}
     )
@@ -84,24 +85,20 @@ def _results(facts: CardFacts) -> list[EvalResult]:
 def _result(facts: CardFacts, measured: Measured, top: int, value: float) -> EvalResult:
     from huggingface_hub import EvalResult
 
+    dataset = dataset_named(measured.dataset)
     name = f"top-{top}" if measured.complete else f"top-{top} on {where(measured)}"
     return EvalResult(
         task_type=TASK,
         task_name="Image classification",
-        dataset_type=HUB_DATASETS.get(measured.dataset) or Path(measured.dataset).name,
-        dataset_name=dataset_name(measured.dataset),
-        dataset_split=_split(measured),
+        dataset_type=dataset.hub_id or Path(dataset.name).name,
+        dataset_name=dataset.title,
+        dataset_split=dataset.hub_split(measured.split),
         metric_type="accuracy",
         metric_name=name,
         metric_value=round(value, 2),
         metric_args={"top": top, "unit": "percent", "images": measured.images, "command": verify_command(facts)},
         **_source(facts),
     )
-
-
-def _split(measured: Measured) -> str:
-    """Returns what `datasets.load_dataset` calls the split."""
-    return "validation" if measured.dataset in HUB_DATASETS and measured.split == "val" else measured.split
 
 
 def _source(facts: CardFacts) -> dict[str, Any]:

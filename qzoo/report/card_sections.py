@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qzoo.hub.files import EXPORTS
 from qzoo.report.card_facts import CardFacts
-from qzoo.report.card_words import dataset_name
 from qzoo.report.markdown import plain, table
 from qzoo.results.export import ExportReport
 from qzoo.results.training import TrainingReport
+from qzoo.runtimes.registry import REFERENCE
+from qzoo.schema.datasets import dataset_named
 from qzoo.schema.finetune import schedule_rows
-from qzoo.weights.kinds import EXPORTS, TRAINING_REPORT
+from qzoo.weights.kinds import TRAINING
 
 
 def exports(facts: CardFacts) -> Iterator[str]:
@@ -25,7 +27,7 @@ def exports(facts: CardFacts) -> Iterator[str]:
     headings = ["file", ">layers quantized", ">images compared", ">same top-1, %", ">largest error of a quantizer"]
     yield table(headings, [_row(report) for report in facts.exports])
     stand_ins = [one.runtime for one in facts.exports if one.parity is not None and not one.parity.own_runtime]
-    where = f" For {', '.join(stand_ins)}, ONNX Runtime without optimizations stood in." if stand_ins else ""
+    where = f" For {', '.join(stand_ins)}, {REFERENCE.title} without optimizations stood in." if stand_ins else ""
     yield (
         "Compared with the fake-quantized model, in the runtime itself. The error is that of quantizers which are fed "
         f"with the model's own values, in steps.{where} `{EXPORTS}` has each of them."
@@ -54,7 +56,7 @@ def training(facts: CardFacts) -> Iterator[str]:
     yield _summary(report)
     yield table(["what", "value"], [[what, value] for what, value in schedule_rows(report.finetune)])
     yield table(["epoch", ">training loss", ">training top-1", ">top-1"], list(_epochs(report)))
-    yield f"`{TRAINING_REPORT}` has the whole curve, and what it was run on."
+    yield f"`{TRAINING.file}` has the whole curve, and what it was run on."
 
 
 def _summary(report: TrainingReport) -> str:
@@ -64,9 +66,10 @@ def _summary(report: TrainingReport) -> str:
     processes = f", {report.processes} processes" if report.processes > 1 else ""
     long = report.seconds >= 120
     time = f"{report.seconds / 60:.0f} minutes" if long else f"{report.seconds:.0f} seconds"
+    dataset = plain(dataset_named(report.dataset).title)
     return (
-        f"With its quantizers on, on {report.images:,} images of {plain(dataset_name(report.dataset))} an epoch, in "
-        f"{time} ({plain(str(machine))}{processes}), {report.date}.{start}"
+        f"With its quantizers on, on {report.images:,} images of {dataset} an epoch, in {time} "
+        f"({plain(str(machine))}{processes}), {report.date}.{start}"
     )
 
 

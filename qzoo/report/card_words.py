@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 from qzoo import environment
-from qzoo.data.hub import CIFAR10, IMAGENET_1K
 from qzoo.errors import QzooError
 from qzoo.report.card_facts import CardFacts, Measured
 from qzoo.report.markdown import plain
 from qzoo.schema.catalog import Catalog
+from qzoo.schema.datasets import dataset_named
 from qzoo.schema.resolve import resolve
-
-PRETTY = {"digits": "scikit-learn digits", "cifar10": "CIFAR-10", "imagenet-1k": "ImageNet-1k"}
-HUB_DATASETS = {"cifar10": CIFAR10, "imagenet-1k": IMAGENET_1K}
-NEEDS_NO_DATA = "digits"
 
 
 def address(facts: CardFacts) -> str:
@@ -24,19 +19,9 @@ def address(facts: CardFacts) -> str:
     return f"hf-hub:{facts.repo}" if facts.repo else f"./{facts.manifest.name}"
 
 
-def dataset_name(dataset: str) -> str:
-    """Returns a dataset's name as people write it; of a folder only the last part, which tells nothing of a machine.
-
-    Example:
-        >>> dataset_name("imagenet-1k"), dataset_name("/home/me/flowers")
-        ('ImageNet-1k', 'flowers')
-    """
-    return PRETTY.get(dataset) or Path(dataset).name
-
-
 def verify_command(facts: CardFacts) -> str:
     """Returns the command that recomputes the predictions behind the quantized model's figures."""
-    return f"qzoo verify {address(facts)}{_data(facts)}"
+    return f"qzoo verify {address(facts)}{dataset_named(facts.config.dataset).data_option}"
 
 
 def reproduce_command(facts: CardFacts) -> str:
@@ -44,13 +29,14 @@ def reproduce_command(facts: CardFacts) -> str:
     manifest = facts.manifest
     name = f"{manifest.base} --only {manifest.variant}" if _is_shipped(facts) else address(facts)
     stage = " --stage all" if facts.training else ""
-    return f"qzoo reproduce {name}{stage}{_data(facts)}"
+    return f"qzoo reproduce {name}{stage}{dataset_named(facts.config.dataset).data_option}"
 
 
 def where(measured: Measured) -> str:
     """Returns what figures were measured on: `500 images of ImageNet-1k val`."""
     every = "all " if measured.complete else ""
-    return f"{every}{measured.images:,} images of {plain(dataset_name(measured.dataset))} {plain(measured.split)}"
+    dataset = dataset_named(measured.dataset).title
+    return f"{every}{measured.images:,} images of {plain(dataset)} {plain(measured.split)}"
 
 
 def formats(kinds: Iterable[str]) -> list[str]:
@@ -62,10 +48,6 @@ def formats(kinds: Iterable[str]) -> list[str]:
     """
     found = [re.search(r"\b(\d+)bit\b", kind) for kind in kinds]
     return list(dict.fromkeys(f"int{bits[1]}" if bits else "fp8" for bits in found))
-
-
-def _data(facts: CardFacts) -> str:
-    return "" if facts.config.dataset == NEEDS_NO_DATA else " --data PATH"
 
 
 def _is_shipped(facts: CardFacts) -> bool:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from qzoo.hub.files import CARD, CONFIG, FILES, MANIFEST
 from qzoo.report.card_facts import CardFacts
 from qzoo.report.card_figures import figures
 from qzoo.report.card_front_matter import HUB, front_matter, known_license
 from qzoo.report.card_sections import exports, training
-from qzoo.report.card_words import address, dataset_name, formats
+from qzoo.report.card_words import address, formats
 from qzoo.report.markdown import code, fenced, listed, plain, table
-from qzoo.weights.kinds import CONFIG, MANIFEST, MODEL, FileName
-
-PURPOSES: dict[FileName, str] = {
-    "model.safetensors": "the full checkpoint",
-    "ranges.safetensors": "the ranges of all quantizers, without weights: to be put on the float model",
-    "histograms.safetensors": "what each activation quantizer saw: `qzoo solve` finds other ranges in it",
-    "receipt.safetensors": "the predictions behind the figures, image by image: `qzoo verify` recomputes them",
-    "training.json": "how it was trained: schedule, curve, machine",
-    "tensorrt.onnx": "for TensorRT: Q/DQ, batch norm left to the builder",
-    "onnxruntime.onnx": "for ONNX Runtime: Q/DQ, batch norm folded",
-    "openvino.onnx": "for OpenVINO: Q/DQ, batch norm folded",
-    "exports.json": "what was checked of the ONNX files, quantizer by quantizer",
-    "recipe.yaml": "the recipe below; needs no other file",
-    "config.json": "architecture, names of the classes, transform: to be read without qzoo",
-}
+from qzoo.schema.datasets import dataset_named
+from qzoo.weights.kinds import MODEL
 
 
 def model_card(facts: CardFacts) -> str:
@@ -121,7 +109,7 @@ def _calibration(facts: CardFacts) -> str:
     before = "Before training, ranges" if facts.training else "Ranges"
     text = (
         f"{before} of activations{method}, from {images}{fewer} of the {spec.split} split of "
-        f"{dataset_name(facts.config.dataset)}, drawn with seed {spec.seed}{augmented}."
+        f"{dataset_named(facts.config.dataset).title}, drawn with seed {spec.seed}{augmented}."
     )
     return text + (
         " **These may be images that the figures are measured on (`allow_leak`): the figures are too good.**"
@@ -131,9 +119,10 @@ def _calibration(facts: CardFacts) -> str:
 
 def _files(facts: CardFacts) -> Iterator[str]:
     yield "## Files"
-    present = {name: facts.manifest.files[name] for name in PURPOSES if name in facts.manifest.files}
+    # A card can't tell its own size.
+    present = {name: facts.manifest.files[name] for name in FILES if name in facts.manifest.files and name != CARD}
     rows = [
-        [f"`{name}`", _size(file.bytes), _share(file.bytes, facts.float_bytes), PURPOSES[name]]
+        [f"`{name}`", _size(file.bytes), _share(file.bytes, facts.float_bytes), FILES[name].purpose]
         for name, file in present.items()
     ]
     rows.append(["the float model", _size(facts.float_bytes), "100 %", "for comparison: parameters and buffers"])

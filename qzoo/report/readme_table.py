@@ -9,9 +9,10 @@ from pathlib import Path
 
 from qzoo import environment
 from qzoo.errors import WeightsError
-from qzoo.report.card_words import NEEDS_NO_DATA, dataset_name
+from qzoo.files import write_text
 from qzoo.report.markdown import placed, table
 from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.datasets import dataset_named
 from qzoo.schema.resolve import resolve
 from qzoo.weights.kinds import RANGES, RECEIPT, Kind, beside_recipe
 from qzoo.weights.receipt import Receipt, load_receipt
@@ -72,9 +73,10 @@ def _receipts(entry: RecipeEntry) -> dict[str, Receipt]:
 def _current(entry: RecipeEntry, variant: str, path: Path) -> Receipt:
     receipt = load_receipt(path)
     if receipt.info.recipe_sha256 != resolve(entry, variant).digest:
+        data = dataset_named(entry.recipe.dataset).data_option
         raise WeightsError(
             f"{path} is of another state of the recipe {entry.where}. Measure again: "
-            f"qzoo reproduce {entry.name} --only {variant}{_data(entry)} --artifacts {path.parent}"
+            f"qzoo reproduce {entry.name} --only {variant}{data} --artifacts {path.parent}"
         )
     return receipt
 
@@ -102,16 +104,12 @@ def _percent(value: float | None) -> str:
 
 
 def _dataset(entry: RecipeEntry) -> str:
-    inside = ", in the package" if entry.recipe.dataset == NEEDS_NO_DATA else ""
-    return f"{dataset_name(entry.recipe.dataset)}{inside}"
-
-
-def _data(entry: RecipeEntry) -> str:
-    return "" if entry.recipe.dataset == NEEDS_NO_DATA else " --data PATH"
+    dataset = dataset_named(entry.recipe.dataset)
+    return dataset.title + ("" if dataset.needs_data else ", in the package")
 
 
 def _summary(group: list[RecipeEntry], name: str, published: str, variants: str) -> list[str]:
-    how = "rerun with `--data`" if _data(group[0]) else "rerun, needs no data"
+    how = "rerun with `--data`" if dataset_named(group[0].recipe.dataset).needs_data else "rerun, needs no data"
     return [name, _dataset(group[0]), published, "", "", how, variants]
 
 
@@ -164,4 +162,4 @@ def _families(variants: Sequence[str]) -> str:
 
 if __name__ == "__main__":
     file = Path(sys.argv[1] if len(sys.argv) > 1 else "README.md")
-    file.write_text(rewrite(file, Catalog([environment.packaged()]).entries), encoding="utf-8")
+    write_text(file, rewrite(file, Catalog([environment.packaged()]).entries))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qzoo.files import replacing
 from qzoo.report.sensitivity_table import decibels
 from qzoo.results.sensitivity import LayerSensitivity, SensitivityReport
 
@@ -37,7 +38,8 @@ def sensitivity_chart(report: SensitivityReport, file: Path, top: int | None = N
     if labelled:
         _draw_points(panels[1], report, layers)
     figure.suptitle(_title(report, len(layers)), x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
-    figure.savefig(file)
+    with replacing(file) as unfinished:
+        figure.savefig(unfinished)
 
 
 def noise_percent(sqnr_db: float | None) -> float:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qzoo.report.card_words import dataset_name
+from qzoo.files import replacing
 from qzoo.report.sensitivity_chart import GRID, INK, QUIET
 from qzoo.results.training import LogRow, TrainingReport
+from qzoo.schema.datasets import dataset_named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,8 @@ def training_chart(report: TrainingReport, file: Path) -> None:
     _draw_accuracy(accuracy, report)
     _draw_rate(rate, report.rows)
     figure.suptitle(_title(report), x=0.01, ha="left", fontsize=11, fontweight="bold", color=INK)
-    figure.savefig(file)
+    with replacing(file) as unfinished:
+        figure.savefig(unfinished)
 
 
 def _title(report: TrainingReport) -> str:
@@ -38,7 +40,7 @@ def _title(report: TrainingReport) -> str:
     scales = "learned scales" if spec.scales.learn else "fixed ranges"
     return (
         f"{report.name or 'model'}: {spec.epochs} {'epoch' if spec.epochs == 1 else 'epochs'} on {report.images:,} "
-        f"images of {dataset_name(report.dataset) if report.dataset else 'a dataset'}, {scales}"
+        f"images of {dataset_named(report.dataset).title if report.dataset else 'a dataset'}, {scales}"
     )
 
 

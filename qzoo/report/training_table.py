@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qzoo import environment
 from qzoo.errors import WeightsError
+from qzoo.files import write_text
 from qzoo.report.markdown import placed, table
 from qzoo.results.training import TrainingReport, read_training_report
 from qzoo.schema.catalog import Catalog, RecipeEntry
@@ -60,7 +61,7 @@ def _row(name: str, report: TrainingReport, float_top1: float) -> list[str]:
 def main() -> None:
     """Writes the table into the file that is named."""
     path = Path(sys.argv[1])
-    path.write_text(placed(path, BEGIN, END, training_table(Catalog([environment.packaged()]).entries)), "utf-8")
+    write_text(path, placed(path, BEGIN, END, training_table(Catalog([environment.packaged()]).entries)))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from qzoo.errors import UnsupportedError
 from qzoo.quant.fake_quant import Grid, quantization_scale
+from qzoo.quant.tracing import is_traced
 from qzoo.runtimes.quant_ops import EMPTY_SCALE, has_more_values, step_size, stored_dtype
 
 try:
@@ -23,6 +24,9 @@ try:
     from torch.onnx._internal.exporter import _flags as _FLAGS
 except ImportError:
     _FLAGS = None  # type: ignore[assignment]
+
+_GET_STATE: Any = getattr(torch._C, "_get_tracing_state", None)
+_SET_STATE: Any = getattr(torch._C, "_set_tracing_state", None)
 
 MOST_BITS = 16
 OPSETS = {torch.int16: 21, torch.uint16: 21, torch.float8_e4m3fn: 19}
@@ -53,7 +57,7 @@ def quantize_dequantize_pair(x: Tensor, amax: Tensor, on: Grid, bits: int) -> Te
     """
     if on.fp8 is None and bits > MOST_BITS:
         raise UnsupportedError(f"ONNX stores quantized values of at most {MOST_BITS} bits, not {bits}.")
-    traced = torch._C._is_tracing()
+    traced = is_traced()
     with untraced():
         axis, scale = _axis(amax, x.dim()), step_size(amax, on)
         dtype = stored_dtype(on.fp8, bits, unsigned=on.low == 0)
@@ -82,14 +86,19 @@ def quantize_dequantize_pair(x: Tensor, amax: Tensor, on: Grid, bits: int) -> Te
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Lets the TorchScript exporter see results as constants, not how they are computed."""
-    tracing: Any = torch._C
-    state = tracing._get_tracing_state()
-    tracing._set_tracing_state(None)
+    """Lets the TorchScript exporter see results as constants, not how they are computed.
+
+    Without torch's private names for that, the graph computes them itself, to the same values.
+    """
+    if _GET_STATE is None or _SET_STATE is None:
+        yield
+        return
+    state = _GET_STATE()
+    _SET_STATE(None)
     try:
         yield
     finally:
-        tracing._set_tracing_state(state)
+        _SET_STATE(state)
 
 
 def _axis(amax: Tensor, dims: int) -> int | None:

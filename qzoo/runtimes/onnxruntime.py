@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from qzoo.errors import UnsupportedError
-from qzoo.quant.outputs import primary
 from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session, require
 
 
@@ -34,6 +33,8 @@ def load(path: Path, *, optimized: bool, threads: int | None = None) -> Any:
 
 class _Session:
     def __init__(self, path: Path, threads: int | None, optimized: bool) -> None:
+        from qzoo.quant.outputs import primary
+
         self.session = load(path, optimized=optimized, threads=threads)
         self.input = self.session.get_inputs()[0].name
         names = [one.name for one in self.session.get_outputs()]

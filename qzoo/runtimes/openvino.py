@@ -6,7 +6,6 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from qzoo.quant.outputs import primary
 from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session, require
 
 FACTS = ("primitiveType", "runtimePrecision", "originalLayersNames")
@@ -21,6 +20,8 @@ def _core() -> Any:
 
 class _Session:
     def __init__(self, path: Path, threads: int | None, optimized: bool) -> None:
+        from qzoo.quant.outputs import primary
+
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         # Otherwise it may compute float layers in bfloat16, where the processor can.
         options["INFERENCE_PRECISION_HINT"] = "f32"

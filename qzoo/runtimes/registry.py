@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
 from qzoo.runtimes import onnxruntime, openvino, tensorrt
 from qzoo.runtimes.runtime import Runtime
 
 RUNTIMES: dict[str, Runtime] = {one.RUNTIME.name: one.RUNTIME for one in (tensorrt, onnxruntime, openvino)}
+REFERENCE = onnxruntime.RUNTIME
+"""Without its optimizations, it stands for a runtime that does not run on this machine."""
+
+
+def spelled(runtimes: Iterable[Runtime] = RUNTIMES.values()) -> str:
+    """Returns the names of runtimes, as help lists what can be given.
+
+    Example:
+        >>> spelled()
+        'tensorrt, onnxruntime or openvino'
+    """
+    *names, last = [runtime.name for runtime in runtimes]
+    return f"{', '.join(names)} or {last}" if names else last
 
 
 def runtime_named(name: str) -> Runtime:

@@ -1,4 +1,7 @@
-"""What a runtime wants of a graph, and how a file is run in it: in a session, or as a module that can be evaluated."""
+"""What a runtime wants of a graph, how a file is run in it, and what is said of it.
+
+A record is read by the command line's help too, so its file imports neither torch nor the runtime before they are used.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import numpy as np
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from qzoo.errors import UnsupportedError
 
-Array = np.ndarray[Any, Any]
+if TYPE_CHECKING:
+    import numpy as np
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+EXTRA = "export"
+"""Of qzoo, with what exports, and the runtimes that a package index has for every machine."""
+EXPORTING = ("onnx", "onnxscript")
+"""Packages that exporting needs, whatever runs the file."""
 
 
 class Session(Protocol):
@@ -51,6 +57,9 @@ class Runtime:
         residual: which inputs of a residual addition have to be quantized for it to run on integers.
         scheme: that fits it.
         package: that runs it, as pip calls it.
+        in_extra: the package comes with `qzoo[export]`.
+        on_gpu: it runs on a GPU; if not, on the CPU.
+        timer: what times a file, where qzoo can't tell by which kernels it is run.
         session: loads a file, with a number of threads, with the runtime's own optimizations or without.
         missing: tells what of this machine it lacks to run; None: nothing. Where it does not run, ONNX Runtime stands
             for it, as far as values are compared.
@@ -67,8 +76,21 @@ class Runtime:
     scheme: str
     package: str
     session: Callable[[Path, int | None, bool], Session]
+    in_extra: bool = True
+    on_gpu: bool = False
+    timer: str = ""
     missing: Callable[[], str | None] = lambda: None
     kernels: Callable[[Path], dict[str, Kernel]] | None = None
+
+    @property
+    def file(self) -> str:
+        """The name of its ONNX file in a published model."""
+        return f"{self.name}.onnx"
+
+    @property
+    def purpose(self) -> str:
+        """What that file is for, as a model card says it."""
+        return f"for {self.title}: Q/DQ, batch norm {'folded' if self.folds else 'left to the builder'}"
 
 
 def require(package: str) -> Any:
@@ -81,17 +103,5 @@ def require(package: str) -> Any:
         return import_module(package)
     except ImportError as error:
         raise UnsupportedError(
-            f"This needs {package}, which can't be imported here ({error}). Install it: pip install 'qzoo[export]'."
+            f"This needs {package}, which can't be imported here ({error}). Install it: pip install 'qzoo[{EXTRA}]'."
         ) from error
-
-
-class RuntimeModel(nn.Module):
-    """Logits of an ONNX file that a runtime has loaded."""
-
-    def __init__(self, session: Session) -> None:
-        super().__init__()
-        self.session = session
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns the logits `(N, classes)` of images `(N, C, H, W)`, float32, on the CPU."""
-        return torch.from_numpy(self.session.run(x.detach().float().numpy()))

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from qzoo.errors import UnsupportedError
-from qzoo.quant.outputs import primary
 from qzoo.runtimes.runtime import Array, Runtime, Session, require
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 USUAL_BATCH, LARGEST_BATCH = 8, 64
 """Engines are built for a range of batches, and tuned for one; larger batches are run in parts."""
@@ -28,11 +26,15 @@ def missing() -> str | None:
     """Returns what it lacks to run here, or None."""
     if find_spec("tensorrt") is None:
         return "there is no package tensorrt (pip install tensorrt)"
+    import torch
+
     return None if torch.cuda.is_available() else "torch sees no GPU"
 
 
 class _Session:
     def __init__(self, path: Path) -> None:
+        from qzoo.quant.outputs import primary
+
         self.trt = trt = require("tensorrt")
         self.logger = trt.Logger(trt.Logger.ERROR)
         self.engine = trt.Runtime(self.logger).deserialize_cuda_engine(_built(trt, self.logger, path))
@@ -45,10 +47,15 @@ class _Session:
         self.most = LARGEST_BATCH if static < 0 else int(static)
 
     def run(self, x: Array) -> Array:
+        import numpy as np
+
         parts = [self._run(x[start : start + self.most]) for start in range(0, len(x), self.most)]
         return np.concatenate(parts)
 
     def _run(self, x: Array) -> Array:
+        import numpy as np
+        import torch
+
         images, stream = torch.from_numpy(np.ascontiguousarray(x)).cuda(), torch.cuda.current_stream()
         self.context.set_input_shape(self.images, tuple(images.shape))
         outputs = {name: self._empty(name) for name in self.outputs}
@@ -60,6 +67,9 @@ class _Session:
         return outputs[self.logits].cpu().numpy()
 
     def _empty(self, name: str) -> Tensor:
+        import numpy as np
+        import torch
+
         shape = tuple(self.context.get_tensor_shape(name))
         if name == self.logits:
             return torch.empty(shape, device="cuda")
@@ -100,6 +110,9 @@ RUNTIME = Runtime(
     residual="skip",
     scheme="int8",
     package="tensorrt",
+    in_extra=False,
+    on_gpu=True,
+    timer="trtexec",
     session=session,
     missing=missing,
 )

@@ -23,7 +23,7 @@ from qzoo.runtimes.named_outputs import flat_outputs, name_outputs, names_of_out
 from qzoo.runtimes.passes.fold_batch_norm import fold_batch_norms
 from qzoo.runtimes.passes.half_rest import to_half
 from qzoo.runtimes.passes.share_quantizers import share_quantizers
-from qzoo.runtimes.passes.transpose_weights import transpose_weights
+from qzoo.runtimes.passes.stored_weight import transpose_weights
 from qzoo.runtimes.passes.usable_scales import make_scales_usable
 from qzoo.runtimes.quant_ops import translation
 from qzoo.runtimes.runtime import Runtime, require

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qzoo import environment
+from qzoo.files import write_text
 from qzoo.schema.recipe import Recipe
 
 FILE = "recipe.schema.json"
@@ -36,4 +37,4 @@ def _without_examples(schema: Any) -> Any:
 
 
 if __name__ == "__main__":
-    schema_file().write_text(schema_text(), encoding="utf-8")
+    write_text(schema_file(), schema_text())

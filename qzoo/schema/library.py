@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qzoo.errors import LONGEST_NAME, UnknownNameError, shown
+from qzoo.schema.datasets import IMAGENET
 from qzoo.schema.limits import is_sound
 from qzoo.schema.recipe import Base, Recipe, Variant
 
@@ -47,6 +48,6 @@ def library_recipe(name: str, schemes: Iterable[str]) -> Recipe:
     return Recipe(
         description=f"{architecture} of {source}, by the generic recipe.",
         base=base,
-        dataset="imagenet-1k",
+        dataset=IMAGENET.name,
         variants=variants | {RESIDUAL_VARIANT: residual},
     )

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from qzoo.errors import LONGEST_NAME, did_you_mean, shown, some
+from qzoo.schema.datasets import dataset_named
 from qzoo.schema.finetune import schedule_problems
 from qzoo.schema.including import INCLUDE, SOURCES, source_fault
 from qzoo.schema.limits import MOST_RULES_APPLIED, FieldPath
@@ -16,8 +17,6 @@ from qzoo.schema.limits import MOST_RULES_APPLIED, FieldPath
 Problem = tuple[FieldPath, str]
 Variants = Mapping[str, Mapping[str, Any]]
 FLOAT = "float"
-SPLITS = {"digits": ("train", "test"), "cifar10": ("train", "test"), "imagenet-1k": ("train", "val")}
-"""Of the datasets that are known by name; those of a folder are its own."""
 MOST_VARIANTS = 300
 MOST_SUGGESTED = 10
 """Names that stand for nothing, for which similar ones are looked for: each is compared with all that are known."""
@@ -115,7 +114,7 @@ def _chain(name: str, variants: Variants) -> list[str]:
 
 def _splits(recipe: Mapping[str, Any], variants: Variants) -> Iterator[Problem]:
     dataset = recipe.get("dataset")
-    known = SPLITS.get(dataset, ()) if isinstance(dataset, str) else ()
+    known = dataset_named(dataset).splits if isinstance(dataset, str) else ()
     holders: dict[FieldPath, Mapping[str, Any]] = {(): recipe}
     holders |= {("variants", name): variant for name, variant in variants.items()}
     for path, holder in holders.items() if known else ():

@@ -59,7 +59,8 @@ def benchmark(
     """
     target = runnable_runtime(runtime)
     if target.kernels is None:
-        raise UnsupportedError(f"{target.title} does not tell its kernels to qzoo. Its own tool times it: trtexec.")
+        own = f"Its own tool times it: {target.timer}."
+        raise UnsupportedError(f"{target.title} does not tell its kernels to qzoo. {own}")
     require("onnxscript")
     import onnx_ir as ir
 

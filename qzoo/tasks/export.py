@@ -20,7 +20,8 @@ from qzoo.models.example import runnable_example
 from qzoo.quant.derived import copy_model
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.export import ExportReport, Rest
-from qzoo.runtimes.registry import runtime_named
+from qzoo.runtimes.registry import RUNTIMES, runtime_named
+from qzoo.runtimes.runtime import EXPORTING, require
 from qzoo.tasks.adapt import runnable_model
 from qzoo.tasks.batches import Batch, as_batches, described
 from qzoo.tasks.machine import environment
@@ -80,8 +81,6 @@ def export(
         []
     """
     started, target = time.perf_counter(), runtime_named(runtime)
-    from qzoo.runtimes.runtime import require
-
     require("onnxscript")
     import onnx_ir as ir
 
@@ -173,7 +172,7 @@ def _float_tensors(model: nn.Module) -> Iterable[Tensor]:
 def versions() -> dict[str, str]:
     """Returns the versions of the packages that export and run, as they stand in a report."""
     found = {}
-    for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+    for package in (*EXPORTING, *(one.package for one in RUNTIMES.values())):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

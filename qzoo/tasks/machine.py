@@ -80,7 +80,7 @@ def warn_of_saturation(model: nn.Module, runtime: Runtime) -> None:
         model: quantized, as it will be exported; not changed.
         runtime: that the model is for; one that does not run on CPUs has nothing to fear.
     """
-    if runtime.symmetric or has_dot_products(cpu_flags()) is not False or not _has_large_weights(model):
+    if runtime.on_gpu or has_dot_products(cpu_flags()) is not False or not _has_large_weights(model):
         return
     warnings.warn(
         f"This CPU, {cpu_name()}, has no VNNI: {runtime.title} adds products of 8-bit weights in 16 bits here, which "

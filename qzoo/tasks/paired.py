@@ -61,10 +61,6 @@ def mcnemar(lost: int, gained: int) -> float:
         >>> mcnemar(5, 3)
         0.7265625
     """
-    flips = lost + gained
-    coefficient = below = 1
-    for successes in range(min(lost, gained)):
-        coefficient = coefficient * (flips - successes) // (successes + 1)
-        below += coefficient
-    # Python divides whole numbers of any size, and rounds once.
-    return min(1.0, 2 * below / (1 << flips))
+    from scipy.stats import binomtest  # takes half a second, and only reports need it
+
+    return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0

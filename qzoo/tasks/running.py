@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from qzoo.errors import DataError, QzooError, UnsupportedError
 from qzoo.quant.layers import WEIGHTED
 from qzoo.quant.outputs import logits_of
+from qzoo.runtimes.runtime import Session
 from qzoo.tasks.batches import FORMS, Batch, described
 from qzoo.training.loss import LabelError, check_classes
 
@@ -160,3 +161,15 @@ def _wanted(model: nn.Module) -> str:
         sizes = ("L",), ("H", "W"), ("D", "H", "W")
         shape = f"(N, {', '.join([str(layer.in_channels), *sizes[len(layer.kernel_size) - 1]])})"
     return f"Its first layer, {path or type(layer).__name__}, takes {dtype} {shape}."
+
+
+class RuntimeModel(nn.Module):
+    """Logits of an ONNX file that a runtime has loaded."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the logits `(N, classes)` of images `(N, C, H, W)`, float32, on the CPU."""
+        return torch.from_numpy(self.session.run(x.detach().float().numpy()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -45,13 +44,13 @@ class Statistics:
 
     def remember(self) -> None:
         """Remembers the statistics as they are now."""
-        if self._now:
-            torch._foreach_copy_(self._before, self._now)
+        for before, now in zip(self._before, self._now, strict=True):
+            before.copy_(now)
 
     def put_back(self) -> None:
         """Makes the statistics what they were, in place."""
-        if self._now:
-            torch._foreach_copy_(self._now, self._before)
+        for before, now in zip(self._before, self._now, strict=True):
+            now.copy_(before)
 
 
 def average_statistics(model: nn.Module) -> None:

@@ -4,23 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
 
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.model import LARGEST_TEXT
 
-FileName = Literal[
-    "recipe.yaml", "config.json", "README.md", "training.json",
-    "ranges.safetensors", "model.safetensors", "histograms.safetensors", "receipt.safetensors",
-    "exports.json", "tensorrt.onnx", "onnxruntime.onnx", "openvino.onnx",
-]  # fmt: skip
-"""The files of a published model. No other name is ever read, so none can lead out of the folder."""
-MANIFEST = "manifest.json"
-RECIPE: FileName = "recipe.yaml"
-CONFIG: FileName = "config.json"
-CARD: FileName = "README.md"
-TRAINING_REPORT: FileName = "training.json"
-EXPORTS: FileName = "exports.json"
 FOLDER = "artifacts"
 """Beside the recipes of a folder."""
 LARGEST_FILE = 20_000_000_000
@@ -34,13 +21,15 @@ class Kind:
     Attributes:
         name: `ranges`, `histograms`, `receipt`, `model`.
         largest: bytes; a larger file is refused unread.
-        remedy: ends a message about a file that can't be used.
+        remedy: ends a message about a file that can't be used; it names the command that makes one.
+        purpose: what it is for, as a model card says it; empty for what is never published.
         extension: of the file.
     """
 
     name: str
     largest: int
     remedy: str
+    purpose: str = ""
     extension: str = "safetensors"
 
     @property
@@ -54,32 +43,49 @@ class Kind:
         return f".{self.name}.{self.extension}"
 
     @property
-    def file(self) -> FileName:
+    def file(self) -> str:
         """The file's name in a published model."""
-        return cast("FileName", f"{self.name}.{self.extension}")
+        return f"{self.name}.{self.extension}"
 
 
-RANGES = Kind("ranges", largest=64_000_000, remedy="`qzoo calibrate NAME` writes one; or copy it again.")
-"""All `amax` of a calibrated model."""
-MODEL = Kind("model", largest=LARGEST_FILE, remedy="`qzoo push` makes one; or fetch it again.")
+MODEL = Kind(
+    "model",
+    largest=LARGEST_FILE,
+    remedy="`qzoo push` makes one; or fetch it again.",
+    purpose="the full checkpoint",
+)
 """A whole model, calibrated or trained."""
-HISTOGRAMS = Kind("histograms", largest=100_000_000, remedy="`qzoo calibrate NAME` writes one; or copy it again.")
+RANGES = Kind(
+    "ranges",
+    largest=64_000_000,
+    remedy="`qzoo calibrate NAME` writes one; or copy it again.",
+    purpose="the ranges of all quantizers, without weights: to be put on the float model",
+)
+"""All `amax` of a calibrated model."""
+HISTOGRAMS = Kind(
+    "histograms",
+    largest=100_000_000,
+    remedy="`qzoo calibrate NAME` writes one; or copy it again.",
+    purpose="what each activation quantizer saw: `qzoo solve` finds other ranges in it",
+)
 """What a calibration collected."""
-TRAINING = Kind("training", LARGEST_TEXT, "`qzoo finetune NAME` writes one; or copy it again.", extension="json")
-"""How a model was trained."""
-RECEIPT = Kind("receipt", largest=500_000_000, remedy="`qzoo evaluate NAME --receipt FILE` writes one.")
+RECEIPT = Kind(
+    "receipt",
+    largest=500_000_000,
+    remedy="`qzoo evaluate NAME --receipt FILE` writes one.",
+    purpose="the predictions behind the figures, image by image: `qzoo verify` recomputes them",
+)
 """The predictions behind a figure."""
-
-
-def largest_of(file: FileName) -> int:
-    """Returns how many bytes a file of a published model has at most.
-
-    Example:
-        >>> largest_of("ranges.safetensors"), largest_of("recipe.yaml")
-        (64000000, 4000000)
-    """
-    kinds = {kind.file: kind.largest for kind in (RANGES, MODEL, HISTOGRAMS, RECEIPT)}
-    return kinds.get(file, LARGEST_FILE if file.endswith(".onnx") else LARGEST_TEXT)
+TRAINING = Kind(
+    "training",
+    largest=LARGEST_TEXT,
+    remedy="`qzoo finetune NAME` writes one; or copy it again.",
+    purpose="how it was trained: schedule, curve, machine",
+    extension="json",
+)
+"""How a model was trained."""
+KINDS = (MODEL, RANGES, HISTOGRAMS, RECEIPT, TRAINING)
+"""Those that a published model can have."""
 
 
 def beside_recipe(entry: RecipeEntry, full_name: str, kind: Kind) -> Path | None:

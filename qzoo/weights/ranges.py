@@ -12,8 +12,6 @@ from qzoo.errors import WeightsError, shown
 from qzoo.weights.artifact import ArtifactInfo, Digest, Header, TensorSpec, check_header, read_artifact, write_artifact
 from qzoo.weights.kinds import RANGES
 
-SUFFIX = RANGES.suffix
-
 
 class RangesInfo(ArtifactInfo):
     """What a ranges file says of itself."""

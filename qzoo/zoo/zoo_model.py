@@ -13,6 +13,7 @@ from qzoo.hub.client import fetch, fetch_more, parse_address
 from qzoo.hub.index import published as on_hub
 from qzoo.hub.published import open_folder
 from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.datasets import dataset_named
 from qzoo.schema.recipe import Base
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.weights.kinds import MODEL, RANGES, Kind, beside_recipe
@@ -78,7 +79,7 @@ class ZooModel:
 
     def command(self, verb: str, options: str = "") -> str:
         """Returns what to type to do something with it: `qzoo calibrate resnet50_int8 --data PATH`."""
-        data = "" if self.dataset == "digits" else " --data PATH"
+        data = dataset_named(self.dataset).data_option
         return f"qzoo {verb} {self.address}{data}{options and f' {options}'}"
 
     def artifact(self, kind: Kind) -> Path | None:

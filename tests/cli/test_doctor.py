@@ -24,7 +24,7 @@ def test_it_shows_processor_and_packages() -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["avx2", "avx512_vnni"], "variants of scheme int8_ort, in OpenVINO or ONNX Runtime"),
+        (["avx2", "avx512_vnni"], "variants of scheme int8_ort, in ONNX Runtime or OpenVINO"),
         (["i8mm"], "variants of scheme int8_ort"),
         (["avx2"], "may overflow 16 bits in integer kernels"),
         ([], "may overflow 16 bits"),

@@ -1,17 +1,31 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from qzoo.data.catalog import SPLITS, evaluation_split, open_split
+import qzoo
+from qzoo.data.catalog import evaluation_split, open_split, reader_of
 from qzoo.errors import DataError, QzooError, UnknownNameError
+from qzoo.schema.datasets import DATASETS
 
 
-@pytest.mark.parametrize("dataset", SPLITS)
-def test_every_dataset_is_evaluated_on_one_of_its_splits(dataset: str) -> None:
-    assert evaluation_split(dataset) in SPLITS[dataset]
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_dataset_is_evaluated_on_one_of_its_splits_and_has_a_reader(name: str) -> None:
+    dataset = DATASETS[name]
+    assert evaluation_split(name) in dataset.splits
+    assert set(dataset.hub_splits) <= set(dataset.splits)
+    assert callable(reader_of(dataset).read)
+    assert reader_of(dataset).moves(8, "bilinear")
+
+
+def test_no_other_file_asks_which_dataset_it_is() -> None:
+    package = Path(qzoo.__file__).parent
+    files = {path: path.read_text() for path in package.rglob("*.py") if path.name != "datasets.py"}
+    asked = re.compile(rf"[!=]= *[\"']({'|'.join(DATASETS)})[\"']|[\"']({'|'.join(DATASETS)})[\"'] *:")
+    assert [str(path) for path, text in files.items() if asked.search(text)] == []
 
 
 def test_a_folder_is_evaluated_on_val() -> None:

@@ -18,8 +18,8 @@ import qzoo
 from qzoo.errors import WeightsError
 from qzoo.hub import errors as hub_errors
 from qzoo.hub.client import fetch, parse_address, publish
+from qzoo.hub.files import MANIFEST
 from qzoo.hub.published import Published
-from qzoo.weights.kinds import MANIFEST
 from tests.hub.conftest import REPO, logits
 from tests.loopback_hub.faults import Fault
 from tests.loopback_hub.state import READ_TOKEN, STRANGER_TOKEN

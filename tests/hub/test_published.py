@@ -10,9 +10,9 @@ import torch
 import qzoo
 from qzoo.commands.release.push import push
 from qzoo.errors import RecipeError, WeightsError
+from qzoo.hub.files import MANIFEST
 from qzoo.hub.manifest import FileFacts
 from qzoo.hub.published import Published, facts_of, fault_of, is_published_folder, open_folder
-from qzoo.weights.kinds import MANIFEST
 
 NAME = "resnet8_digits_int8"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qzoo.quant import fake_quant, learned_scale
+from qzoo.quant import backward, fake_quant, learned_scale, tracing
 from qzoo.quant.backward import is_last_use
 from qzoo.quant.layers import quantize_layer
 from qzoo.quant.quantizer import TensorQuantizer
@@ -95,7 +95,13 @@ def test_gradients_of_gradients_can_be_had(learn: bool, monkeypatch: pytest.Monk
     assert (second[passes] != 0).any()
 
 
-def test_the_gradients_are_those_of_memory_of_their_own(learn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("private", [
+    (backward, "_HOLDERS", None), (backward, "_KEEPS_GRAPH", None),
+    (tracing, "_TRANSFORMS_ARE_ACTIVE", lambda: False), (tracing, "_IS_BATCHED", lambda tensor: False),
+], ids=lambda private: private[1])  # fmt: skip
+def test_without_a_private_name_of_torch_gradients_are_the_same(
+    private: tuple[Any, str, Any], learn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(learned_scale, "WORTH_PIECES", 1)
     made, x = layer(learn), torch.randn(2, 3, 8, 8, requires_grad=True)
 
@@ -103,6 +109,5 @@ def test_the_gradients_are_those_of_memory_of_their_own(learn: bool, monkeypatch
         return list(torch.autograd.grad(made(x).square().sum(), [x, *made.parameters()]))
 
     shared = gradients()
-    for module in (fake_quant, learned_scale):
-        monkeypatch.setattr(module, "is_last_use", lambda saved: False)
+    monkeypatch.setattr(*private)
     assert all(torch.equal(one, other) for one, other in zip(shared, gradients(), strict=True))

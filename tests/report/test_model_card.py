@@ -7,7 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from huggingface_hub import EvalResult, ModelCard
@@ -16,22 +16,21 @@ from sklearn.datasets import load_digits
 
 from qzoo.cli.main import app
 from qzoo.commands.release.bundle import make_bundle
-from qzoo.hub.config import InputConfig, ModelConfig
-from qzoo.hub.manifest import FileFacts, Manifest
+from qzoo.hub.files import FILES
+from qzoo.hub.manifest import FileFacts, InputConfig, Manifest, ModelConfig
 from qzoo.report.card_facts import CardFacts, Measured
-from qzoo.report.model_card import PURPOSES, model_card
+from qzoo.report.model_card import model_card
 from qzoo.results.export import ExportReport, NodeParity, Parity
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.loading import dump_yaml, parse_recipe
 from qzoo.schema.published import Claim
 from qzoo.schema.resolve import resolve
-from qzoo.weights.kinds import FileName
 from qzoo.zoo.finding import find
 
 ENTRY, VARIANT = Catalog.load().find("tf_efficientnet_lite0_int8")
 assert VARIANT is not None
 RESOLVED = resolve(ENTRY, VARIANT)
-SIZES: dict[FileName, int] = {
+SIZES = {
     "recipe.yaml": 1_300, "config.json": 20_000, "ranges.safetensors": 250_000, "model.safetensors": 4_700_000,
     "histograms.safetensors": 1_000_000, "receipt.safetensors": 2_300_000,
 }  # fmt: skip
@@ -258,7 +257,7 @@ def test_calibration_is_told() -> None:
 
 def test_files_have_sizes_and_purposes() -> None:
     text = card()
-    assert {*PURPOSES, "README.md"} == {*get_args(FileName)}
+    assert all(file.purpose for file in FILES.values())
     assert row(text, "`model.safetensors`") == ["4.7 MB", "25 %", "the full checkpoint"]
     assert row(text, "`ranges.safetensors`")[:2] == ["250.0 kB", "1.3 %"]
     assert row(text, "the float model")[:2] == ["18.8 MB", "100 %"]

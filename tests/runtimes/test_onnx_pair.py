@@ -18,6 +18,7 @@ from qzoo.compat.pytorch_quantization import enable_onnx_export
 from qzoo.compat.pytorch_quantization import nn as quant_nn
 from qzoo.compat.pytorch_quantization.tensor_quant import QuantDescriptor
 from qzoo.errors import NotCalibratedError, UnsupportedError
+from qzoo.runtimes import onnx_pair
 from tests.compat.conftest import scripted_digits, scripted_resnet18  # noqa: F401
 from tests.runtimes.conftest import digits
 
@@ -212,3 +213,17 @@ def test_more_bits_than_onnx_stores(tmp_path: Path) -> None:
     twelve = quant_nn.TensorQuantizer(QuantDescriptor(num_bits=12, amax=1.0))
     export(twelve, X, tmp_path / "b.onnx", True, 21)
     torch.testing.assert_close(run(tmp_path / "b.onnx", X), twelve(X), atol=1 / 2047, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("private", "dynamo"), [("_GET_STATE", False), ("_SET_STATE", False), ("_FLAGS", False), ("_FLAGS", True)]
+)
+@pytest.mark.filterwarnings("ignore:Converting a tensor:torch.jit.TracerWarning")
+def test_without_a_private_name_of_torch_the_graph_computes_the_same(
+    private: str, dynamo: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = quant_nn.TensorQuantizer(QuantDescriptor(amax=1.5))
+    export(model, X, tmp_path / "a.onnx", dynamo)
+    monkeypatch.setattr(onnx_pair, private, None)
+    export(model, X, tmp_path / "b.onnx", dynamo)
+    assert torch.equal(run(tmp_path / "a.onnx", X), run(tmp_path / "b.onnx", X))

@@ -12,6 +12,7 @@ import qzoo
 from qzoo.commands.calibrate import calibrate_variants
 from qzoo.commands.release.push import push
 from qzoo.commands.settings import Settings
+from qzoo.hub.files import MANIFEST
 from qzoo.hub.manifest import read_manifest
 from qzoo.hub.published import open_folder
 from qzoo.models.bases import create_bare
@@ -20,7 +21,6 @@ from qzoo.models.whole_model import load_whole
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.recipe import Recipe
 from qzoo.weights.histograms import load_histograms
-from qzoo.weights.kinds import MANIFEST
 from qzoo.weights.ranges import load_ranges
 from qzoo.weights.receipt import load_receipt
 from qzoo.zoo.finding import find

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from qzoo.runtimes.registry import spelled
+
 Data = Annotated[
     Path | None,
     typer.Option("--data", help="Folder of the dataset, or of all datasets.", envvar="QZOO_DATA", show_default=False),
@@ -40,7 +42,7 @@ Ranges = Annotated[
     Path | None,
     typer.Option("--ranges", help="A file of ranges, or of a whole model; default: by name.", show_default=False),
 ]
-Runtime = Annotated[str, typer.Option("--runtime", "-r", help="tensorrt, onnxruntime or openvino.")]
+Runtime = Annotated[str, typer.Option("--runtime", "-r", help=f"{spelled()}.")]
 ReduceRange = Annotated[
     bool, typer.Option("--reduce-range", help="Adapt, with weights of 7 bits: for CPUs without VNNI.")
 ]

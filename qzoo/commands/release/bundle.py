@@ -11,11 +11,12 @@ from typing import Literal
 from torch import nn
 
 from qzoo.commands.release.evidence import Evidence, gather
-from qzoo.commands.release.exports import ONNX_FILES, check_runtimes, write_exports
+from qzoo.commands.release.exports import check_runtimes, write_exports
 from qzoo.commands.settings import Settings
 from qzoo.errors import RecipeError
-from qzoo.hub.config import InputConfig, ModelConfig
-from qzoo.hub.manifest import Manifest
+from qzoo.files import copy, write_text
+from qzoo.hub.files import CARD, CONFIG, FILES, MANIFEST, RECIPE
+from qzoo.hub.manifest import InputConfig, Manifest, ModelConfig
 from qzoo.hub.published import facts_of, require_dataset_name
 from qzoo.models.bases import base_card, base_digest, input_format
 from qzoo.models.whole_model import save_whole
@@ -29,7 +30,7 @@ from qzoo.schema.loading import dump_yaml
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.saving import save
 from qzoo.weights.artifact import versions
-from qzoo.weights.kinds import CARD, CONFIG, EXPORTS, HISTOGRAMS, MANIFEST, MODEL, RANGES, RECEIPT, RECIPE, TRAINING
+from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, TRAINING
 from qzoo.weights.receipt import Receipt, load_receipt
 from qzoo.zoo.zoo_model import ZooModel
 
@@ -100,13 +101,13 @@ def make_bundle(
     exports = write_exports(folder, zoo_model, model, onnx, settings.data, progress)
     recipe = dump_yaml(zoo_model.entry.self_contained(resolved.variant))
     config = _config(zoo_model, model)
-    (folder / RECIPE).write_text(recipe, encoding="utf-8")
-    (folder / CONFIG).write_text(config.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_text(folder / RECIPE, recipe)
+    write_text(folder / CONFIG, config.model_dump_json(indent=1) + "\n")
     manifest = _manifest(folder, zoo_model, model)
     facts = replace(_facts(zoo_model, model, manifest, config, recipe, evidence, repo), exports=exports)
-    (folder / CARD).write_text(model_card(facts), encoding="utf-8")
+    write_text(folder / CARD, model_card(facts))
     manifest = _manifest(folder, zoo_model, model)
-    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    write_text(folder / MANIFEST, manifest.to_json())
     return Bundle(folder, manifest, evidence.missing)
 
 
@@ -120,7 +121,7 @@ def _write_artifacts(folder: Path, model: nn.Module, evidence: Evidence, weights
         target = folder / kind.file
         target.unlink(missing_ok=True)
         if path is not None:
-            target.write_bytes(path.read_bytes())
+            copy(path, target)
     (folder / MODEL.file).unlink(missing_ok=True)
     if weights != "none":
         save_whole(model, folder / MODEL.file, packed=weights == "packed")
@@ -128,8 +129,6 @@ def _write_artifacts(folder: Path, model: nn.Module, evidence: Evidence, weights
 
 def _manifest(folder: Path, zoo_model: ZooModel, model: nn.Module) -> Manifest:
     resolved = zoo_model.resolved
-    names = [RECIPE, CONFIG, CARD, RANGES.file, MODEL.file, HISTOGRAMS.file, RECEIPT.file, TRAINING.file]
-    names += [EXPORTS, *ONNX_FILES.values()]
     return Manifest(
         name=resolved.name,
         base=zoo_model.entry.name,
@@ -137,7 +136,7 @@ def _manifest(folder: Path, zoo_model: ZooModel, model: nn.Module) -> Manifest:
         version=resolved.version,
         recipe_sha256=resolved.digest,
         base_sha256=base_digest(model),
-        files={name: facts_of(folder / name) for name in names if (folder / name).is_file()},
+        files={name: facts_of(folder / name) for name in FILES if (folder / name).is_file()},
         **versions(),
     )
 

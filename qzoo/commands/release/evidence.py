@@ -14,6 +14,7 @@ from qzoo.commands.settings import Settings
 from qzoo.errors import WeightsError
 from qzoo.quant.ranges import get_ranges
 from qzoo.results.training import read_training_report
+from qzoo.schema.datasets import dataset_named
 from qzoo.tasks.progress import Progress
 from qzoo.weights.artifact import ArtifactInfo
 from qzoo.weights.content import content_digest
@@ -107,7 +108,7 @@ def _ranges(zoo_model: ZooModel, settings: Settings, artifacts: Path | None, pro
 
 
 def _can_measure(zoo_model: ZooModel, settings: Settings) -> bool:
-    return settings.data is not None or zoo_model.dataset == "digits"
+    return settings.data is not None or not dataset_named(zoo_model.dataset).needs_data
 
 
 def _at_hand(zoo_model: ZooModel, kind: Kind, artifacts: Path | None) -> Path | None:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 from torch import nn
 
 from qzoo.commands.export import images_to_compare
 from qzoo.errors import RecipeError
+from qzoo.files import write_text
+from qzoo.hub.files import EXPORTS
 from qzoo.results.export import ExportReport, Exports
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.runtimes.runtime import require
 from qzoo.tasks.export import export
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress
-from qzoo.weights.kinds import EXPORTS, FileName
 from qzoo.zoo.zoo_model import ZooModel
-
-ONNX_FILES = {name: cast("FileName", f"{name}.onnx") for name in RUNTIMES}
-"""By runtime."""
 
 
 def check_runtimes(runtimes: Sequence[str]) -> None:
@@ -48,27 +45,27 @@ def write_exports(
     Raises:
         RecipeError: the model breaks a rule of a runtime, or the runtime computes something else; the first is named.
     """
-    for name in (EXPORTS, *ONNX_FILES.values()):
+    for name in (EXPORTS, *(runtime.file for runtime in RUNTIMES.values())):
         (folder / name).unlink(missing_ok=True)
     if not runtimes:
         return ()
     images, _ = images_to_compare(zoo_model, data)
     made = [_export(folder, model, name, images, progress) for name in dict.fromkeys(runtimes)]
-    (folder / EXPORTS).write_text(Exports(exports=made).model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_text(folder / EXPORTS, Exports(exports=made).model_dump_json(indent=1) + "\n")
     return tuple(made)
 
 
 def _export(folder: Path, model: nn.Module, name: str, images: Images | None, progress: Progress) -> ExportReport:
-    runtime, file = runtime_named(name), ONNX_FILES[name]
-    report = export(model, folder / file, name, images=images, progress=progress)
+    runtime = runtime_named(name)
+    report = export(model, folder / runtime.file, name, images=images, progress=progress)
     if report.errors:
-        (folder / file).unlink()
+        (folder / runtime.file).unlink()
         raise RecipeError(
             f"{report.name} does not fit {runtime.title} ({report.errors[0]}). Publish a variant of scheme "
             f"{runtime.scheme}, or leave out --onnx {name}."
         )
     # What overflows on this CPU is right on others, and the card tells how close it came.
     if report.fault and not (report.parity is not None and report.parity.overflows):
-        (folder / file).unlink()
+        (folder / runtime.file).unlink()
         raise RecipeError(f"{report.name} does not fit {runtime.title}: {report.fault} Or leave out --onnx {name}.")
-    return report.model_copy(update={"file": file})
+    return report.model_copy(update={"file": runtime.file})

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import get_args
 
 from qzoo import environment
 from qzoo.arguments import checked
 from qzoo.errors import RecipeError
-from qzoo.files import replacing
+from qzoo.files import copy
 from qzoo.hub.client import fetch, parse_address
+from qzoo.hub.files import FILES, MANIFEST
 from qzoo.hub.published import Published, open_folder
-from qzoo.weights.kinds import MANIFEST, FileName
-
-ALL: tuple[FileName, ...] = get_args(FileName)
 
 
 @checked
@@ -32,7 +28,7 @@ def pull(repo: str, folder: Path | str | None = None) -> Published:
     Example:
         >>> qzoo.pull("owner/resnet50_int8", "resnet50_int8")  # doctest: +SKIP
     """
-    published = fetch(parse_address(repo), ALL)
+    published = fetch(parse_address(repo), tuple(FILES))
     if folder is None:
         return published
     folder = environment.expanded(folder, "The folder")
@@ -42,6 +38,5 @@ def pull(repo: str, folder: Path | str | None = None) -> Published:
     # The manifest comes last, and goes first: half a folder must not pass for a whole one.
     (folder / MANIFEST).unlink(missing_ok=True)
     for name in [*published.manifest.files, MANIFEST]:
-        with replacing(folder / name) as unfinished:
-            shutil.copyfile(published.folder / name, unfinished)
+        copy(published.folder / name, folder / name)
     return open_folder(folder)
