@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 import qzoo
+from tests.each import for_each
 
 FOLDER = Path(qzoo.__file__).parent
 ONLY_IN_COMPAT = {"ScaleOverflowWarning"}
@@ -28,7 +29,7 @@ def test_the_table_names_everything_once_and_in_order() -> None:
     assert set(qzoo.__all__) <= set(dir(qzoo))
 
 
-@pytest.mark.parametrize("name", qzoo.__all__)
+@for_each("name", qzoo.__all__)
 def test_every_name_is_there_and_documented(name: str) -> None:
     found = getattr(qzoo, name)
     assert found.__doc__

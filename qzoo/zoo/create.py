@@ -129,13 +129,24 @@ def _rules_of(name: str) -> ResolvedVariant:
 
 
 def recipe(name: str | Path | Recipe) -> Recipe:
-    """Returns the recipe that a name or a path belongs to; a recipe itself as it is."""
+    """Returns the recipe that a name or a path belongs to; a recipe itself as it is.
+
+    Example:
+        >>> recipe("resnet8_digits_int8").dataset
+        'digits'
+    """
     # Its dicts may be written to; those that the catalogue keeps may not.
     return name if isinstance(name, Recipe) else find(str(name))[0].recipe.model_copy(deep=True)
 
 
 def transform(name: str | Path | Recipe) -> Any:
-    """Returns the evaluation transform that belongs to the base's weights."""
+    """Returns the evaluation transform that belongs to the base's weights.
+
+    Example:
+        >>> from PIL import Image
+        >>> transform("resnet8_digits_int8")(Image.new("L", (8, 8))).shape
+        torch.Size([1, 8, 8])
+    """
     with placing(name):
         return base_transform(recipe(name).base)
 
@@ -146,6 +157,10 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     Args:
         pattern: a glob, `resnet*_int8`.
         pretrained: only variants that `create(..., pretrained=True)` finds, on this machine or on the hub.
+
+    Example:
+        >>> list_models("resnet8_digits_int8*")
+        ['resnet8_digits_int8', 'resnet8_digits_int8_entropy', 'resnet8_digits_int8_max', 'resnet8_digits_int8_mse']
     """
     catalog = Catalog.load()
     names = [name for name in catalog.names() if fnmatch.fnmatch(name, pattern)]

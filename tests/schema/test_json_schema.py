@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.json_schema import schema_file, schema_text
 from qzoo.schema.yaml_source import read_yaml
+from tests.each import for_each
 
 SCHEMA = json.loads(schema_text())
 TYPES: dict[str, Callable[[Any], bool]] = {
@@ -64,9 +66,8 @@ def test_the_file_is_current() -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted(Catalog.load().files))
-def test_editors_accept_the_shipped_recipes(name: str) -> None:
-    path = Catalog.load().files[name]
+@for_each("path", lambda: sorted(Catalog.load().files.values()))
+def test_editors_accept_the_shipped_recipes(path: Path) -> None:
     assert fits(read_yaml(path)[0], SCHEMA)
     link = re.match(r"# yaml-language-server: \$schema=(.+)\n", path.read_text())
     assert link is not None

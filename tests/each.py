@@ -1,0 +1,42 @@
+"""One test over many values, which fails with every value that fails."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+def for_each(
+    names: str, values: Iterable[Any] | Callable[[], Iterable[Any]], ids: Callable[[Any], str] = str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Takes the place of `pytest.mark.parametrize` where a rule holds for many things and seldom fails.
+
+    Args:
+        names: of the arguments that get a value, with commas between.
+        values: one after the other, a tuple where there are several names; a function is called when the test runs, so
+            that nothing is read or made while tests are collected.
+        ids: what a failure calls a value.
+    """
+    asked = [name.strip() for name in names.split(",")]
+
+    def wrap(test: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def over_all(*self: Any, **fixtures: Any) -> None:
+            failed = []
+            for value in values() if callable(values) else values:
+                try:
+                    test(*self, **fixtures, **dict(zip(asked, value if len(asked) > 1 else [value], strict=True)))
+                except Exception as error:
+                    error.add_note(f"With {names} = {ids(value)}")
+                    failed.append(error)
+            if failed:
+                raise ExceptionGroup(f"{test.__name__} fails {len(failed)} times", failed)
+
+        signature = inspect.signature(test)
+        kept = [parameter for name, parameter in signature.parameters.items() if name not in asked]
+        over_all.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+        return over_all
+
+    return wrap
