@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
+def shortened(value: Any) -> str:
+    said = repr(value)
+    return said if len(said) < 300 else f"{said[:300]}..."
+
+
 def for_each(
-    names: str, values: Iterable[Any] | Callable[[], Iterable[Any]], ids: Callable[[Any], str] = str
+    names: str | Sequence[str],
+    values: Iterable[Any] | Callable[[], Iterable[Any]],
+    ids: Callable[[Any], object] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Takes the place of `pytest.mark.parametrize` where a rule holds for many things and seldom fails.
 
     Args:
-        names: of the arguments that get a value, with commas between.
+        names: of the arguments that get a value.
         values: one after the other, a tuple where there are several names; a function is called when the test runs, so
             that nothing is read or made while tests are collected.
         ids: what a failure calls a value.
     """
-    asked = [name.strip() for name in names.split(",")]
+    asked = [name.strip() for name in names.split(",")] if isinstance(names, str) else names
 
     def wrap(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)
@@ -29,7 +36,7 @@ def for_each(
                 try:
                     test(*self, **fixtures, **dict(zip(asked, value if len(asked) > 1 else [value], strict=True)))
                 except Exception as error:
-                    error.add_note(f"With {names} = {ids(value)}")
+                    error.add_note(f"With {', '.join(asked)} = {(ids or shortened)(value)}")
                     failed.append(error)
             if failed:
                 raise ExceptionGroup(f"{test.__name__} fails {len(failed)} times", failed)

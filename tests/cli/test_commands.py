@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from qzoo.cli.main import app
 from qzoo.schema.catalog import Catalog
+from tests.each import for_each
 
 COMMANDS = [
     "benchmark", "calibrate", "doctor", "evaluate", "explain", "export", "finetune", "lint", "list", "new", "pull",
@@ -42,7 +43,7 @@ def mine(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@for_each("command", COMMANDS)
 def test_help_has_examples(command: str) -> None:
     result = qzoo(command, "--help")
     assert result.exit_code == 0

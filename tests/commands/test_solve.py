@@ -23,6 +23,7 @@ from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import resolve
 from qzoo.weights.histograms import load_histograms, save_histograms
 from qzoo.weights.ranges import load_ranges
+from tests.each import for_each
 
 METHODS: dict[str, dict[str, Any]] = {
     "max": {"method": "max"},
@@ -59,7 +60,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("binning", "name", "bits", "weight_bits"),
     [("aligned", *case) for case in CASES] + [("reference", *case) for case in REFERENCE_CASES],
 )

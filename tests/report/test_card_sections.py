@@ -5,6 +5,7 @@ import pytest
 from qzoo.report.card_sections import training
 from qzoo.results.training import LogRow, TrainingReport
 from qzoo.schema.finetune import FinetuneSpec, schedule_rows
+from tests.each import for_each
 from tests.report.test_model_card import facts
 
 SPEC = FinetuneSpec(epochs=50, lr=0.01)
@@ -48,7 +49,7 @@ def test_the_machine_is_named() -> None:
     assert "(NVIDIA H100)" in text(report(device="NVIDIA H100", cpu="AMD EPYC"))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("fields", "what", "words"),
     [
         ({"schedule": "step", "step_epochs": 30}, "learning rate", "times 0.1 every 30 epochs"),

@@ -34,7 +34,7 @@ def digest(variant: Any, *, name: str = "a", others: Any = (), **recipe: Any) ->
     return resolve(RecipeEntry.from_recipe(Recipe.model_validate(content), "net"), name).digest
 
 
-@pytest.mark.parametrize(
+@for_each(
     "variant",
     [
         VARIANT | {"weight": {"bits": 5}},
@@ -225,7 +225,7 @@ def trained(**changes: Any) -> str:
     return digest(VARIANT | {"finetune": SCHEDULE | changes})
 
 
-@pytest.mark.parametrize("field", FinetuneSpec.model_fields)
+@for_each("field", FinetuneSpec.model_fields)
 def test_every_field_of_a_schedule_counts(field: str) -> None:
     # `schedule` and `floor` come with what they go together with.
     cosine = {"schedule": "cosine", "step_epochs": None}

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.json_schema import schema_file, schema_text
 from qzoo.schema.yaml_source import read_yaml
@@ -79,7 +77,7 @@ def recipe(**variant: Any) -> dict[str, Any]:
     return {"base": base, "dataset": "imagenet-1k", "variants": {"a": variant}}
 
 
-@pytest.mark.parametrize(
+@for_each(
     "variant",
     [
         {"input": {"calibrator": "max"}},
@@ -98,7 +96,7 @@ def test_editors_accept(variant: dict[str, Any]) -> None:
     assert fits(recipe(**variant), SCHEMA)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "variant",
     [
         {"input": {"calibrator": "maxx"}},

@@ -21,6 +21,7 @@ from qzoo.schema.plan import Layer
 from qzoo.schema.problems import oversized
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import resolve, with_residual
+from tests.each import for_each
 
 HEAD: dict[str, Any] = {
     "base": {"source": "timm", "architecture": "resnet18"},
@@ -55,8 +56,8 @@ TOO_MUCH: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", TOO_MUCH)
-@pytest.mark.parametrize("way", ["json", "json of other tools", "python"])
+@for_each("case", TOO_MUCH)
+@for_each("way", ["json", "json of other tools", "python"])
 def test_one_limit_for_each_way(case: str, way: str) -> None:
     change, message = TOO_MUCH[case]
     data = {**HEAD, **change}

@@ -81,7 +81,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     return Recipe.model_validate({"base": base, "dataset": draw(words), "variants": made, **extra})
 
 
-@pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\u2029 c", "a\nb", "± ok", " x", "\ufeff", "'", '"'])
+@for_each("text", ["\x85", "a\u2028b", "\u2029 c", "a\nb", "± ok", " x", "\ufeff", "'", '"'])
 def test_any_text_comes_back(text: str) -> None:
     recipe = Recipe.model_validate(
         {"base": {"source": "timm", "architecture": "x"}, "dataset": text, "variants": {"v": {"description": text}}}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import qzoo
 from qzoo.errors import DataError
 from qzoo.tasks.batches import as_batches
+from tests.each import for_each
 
 CPU = torch.device("cpu")
 X, Y = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 3])
@@ -85,8 +86,8 @@ TASKS: dict[str, Callable[[nn.Module, list[Any]], Any]] = {
 }
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", WRONG)
+@for_each("task", TASKS)
+@for_each("name", WRONG)
 def test_what_is_no_batch_is_said_by_every_task(model: nn.Module, task: str, name: str) -> None:
     item, text = WRONG[name]
     with pytest.raises(DataError, match=text):
@@ -102,8 +103,8 @@ UNFIT = {
 }
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", UNFIT)
+@for_each("task", TASKS)
+@for_each("name", UNFIT)
 def test_what_the_model_does_not_run_on_is_said_of_the_batch(model: nn.Module, task: str, name: str) -> None:
     x, text = UNFIT[name]
     y = torch.zeros(len(x), dtype=torch.long)
