@@ -7,10 +7,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-
-def shortened(value: Any) -> str:
-    said = repr(value)
-    return said if len(said) < 300 else f"{said[:300]}..."
+import pytest
 
 
 def for_each(
@@ -31,12 +28,14 @@ def for_each(
     def wrap(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)
         def over_all(*self: Any, **fixtures: Any) -> None:
-            failed = []
-            for value in values() if callable(values) else values:
+            failed, found = [], list(values() if callable(values) else values)
+            assert found, "there is no value to test with"
+            for value in found:
                 try:
                     test(*self, **fixtures, **dict(zip(asked, value if len(asked) > 1 else [value], strict=True)))
-                except Exception as error:
-                    error.add_note(f"With {', '.join(asked)} = {(ids or shortened)(value)}")
+                except (Exception, pytest.fail.Exception) as raised:
+                    error = _as_error(raised)
+                    error.add_note(f"With {', '.join(asked)} = {(ids or _shortened)(value)}")
                     failed.append(error)
             if failed:
                 raise ExceptionGroup(f"{test.__name__} fails {len(failed)} times", failed)
@@ -47,3 +46,19 @@ def for_each(
         return over_all
 
     return wrap
+
+
+def _shortened(value: Any) -> str:
+    said = repr(value)
+    return said if len(said) < 300 else f"{said[:300]}..."
+
+
+def _as_error(raised: BaseException) -> Exception:
+    """Returns what can be told together with others: `pytest.raises` fails with what is no `Exception`."""
+    if isinstance(raised, Exception):
+        return raised
+    if "Timeout" in str(raised):
+        raise raised  # the test's time is up, for the values that follow too
+    error = AssertionError(str(raised))
+    error.__cause__ = raised
+    return error

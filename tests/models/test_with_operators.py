@@ -110,6 +110,7 @@ class TestWhileQuantizing:
         assert all(torch.equal(quantizer.amax, ranges[path]) for path, quantizer in quantizers(model).items())
 
 
+@pytest.mark.slow
 def test_a_reused_block_compiles() -> None:
     block = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True).eval()
     model, x = nn.Sequential(block, nn.Linear(8, 8), block).eval(), torch.randn(2, 5, 8)

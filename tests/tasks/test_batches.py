@@ -182,6 +182,7 @@ def test_a_batch_of_no_image_is_named(model: nn.Module, task: str) -> None:
         call()
 
 
+@pytest.mark.runtimes
 def test_export_names_the_batch_that_the_model_does_not_run_on(model: nn.Module, tmp_path: Path) -> None:
     for images in ([torch.rand(2, 3, 8, 8)], [X, torch.rand(2, 3, 8, 8)]):
         text = rf"^Item {len(images) - 1} of the images, float32 \(2, 3, .* does not run on it"
