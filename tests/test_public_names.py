@@ -55,7 +55,6 @@ def test_an_unknown_name_says_so() -> None:
         qzoo.craete  # noqa: B018
 
 
-@pytest.mark.parametrize("command", ["import qzoo", "import qzoo.cli", "from qzoo.schema.catalog import Catalog"])
-def test_importing_it_imports_no_torch(command: str) -> None:
-    code = f"{command}; import sys; sys.exit('torch' in sys.modules)"
+def test_importing_it_imports_no_torch() -> None:
+    code = "import qzoo, qzoo.cli, sys; from qzoo.schema.catalog import Catalog; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

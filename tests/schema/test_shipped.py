@@ -85,13 +85,17 @@ def test_schemes_say_what_they_do_and_quantize_weights_per_channel(name: str) ->
     assert scheme.rules[0].weight.per == "channel"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(
-    "command",
-    [["list"], ["show", "resnet50"], ["show", "resnet50_int8"], ["validate", "--schema-only"], ["--help"]],
-    ids=" ".join,
-)
-def test_commands_that_only_read_recipes_import_no_torch(command: list[str]) -> None:
-    assert "torch" not in modules_after(f"from qzoo.cli import main; sys.argv = {['qzoo', *command]!r}; main()")
+def test_commands_that_only_read_recipes_import_no_torch() -> None:
+    commands = ["list", "show resnet50", "show resnet50_int8", "validate --schema-only", "--help"]
+    assert "torch" not in modules_after(f"""
+from qzoo.cli import main
+for command in {commands}:
+    sys.argv = ["qzoo", *command.split()]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, command
+""")
 
 
 def test_schema_and_results_import_no_torch() -> None:
