@@ -28,11 +28,11 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     "mobilenet": (
         lambda: MobileNetV2(inverted_residual_setting=[[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 1, 2]]), "int8", "both"
     ),
-    "swin": (lambda: SwinTransformer([4, 4], 48, [2, 2], [3, 6], [7, 7]), "int8_vit", "skip"),
+    "swin": (lambda: SwinTransformer([4, 4], 48, [2, 1], [3, 6], [7, 7]), "int8_vit", "skip"),
     "vit": (lambda: VisionTransformer(64, 16, 2, 3, 48, 96), "int8_vit", "skip"),
     "timm vit": (lambda: qzoo.create("timm/test_vit", img_size=64, depth=2), "int8_vit", "both"),
     "timm swin": (lambda: qzoo.create("timm/swin_tiny_patch4_window7_224", img_size=64, window_size=4, embed_dim=48,
-                                      depths=(2, 2), num_heads=(3, 6)), "int8_vit", "none"),
+                                      depths=(2, 1), num_heads=(3, 6)), "int8_vit", "none"),
     "timm resnet": (lambda: qzoo.create("timm/test_resnet", zero_init_last=False), "int8_vit", "both"),
     "timm convnext": (lambda: qzoo.create("timm/test_convnext", depths=(1, 1, 2, 1)), "int8_vit", "both"),
 }  # fmt: skip
