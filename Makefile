@@ -7,7 +7,7 @@ CODE   := qzoo tests benchmarks examples recipes
 # One thread in each of two processes: threads of one torch that wait for each other are slower than that.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test slow runtimes style quality bench coverage clean
+.PHONY: demo test slow runtimes hub-server style quality bench coverage clean
 .DEFAULT_GOAL := demo
 
 demo: $(READY)            ## calibrate, evaluate and check a small quantized model on embedded data
@@ -21,6 +21,10 @@ slow: $(READY)            ## the tests that need minutes, on real data where the
 
 runtimes: $(READY)        ## the tests that load ONNX Runtime and OpenVINO (a minute)
 	$(PYTEST) -m runtimes --numprocesses 2
+
+hub-server: $(READY)      ## the tests of the hub that tests run on loopback; where they pass, that is noted
+	$(PYTEST) --numprocesses 2 tests/loopback_hub/test_*.py
+	$(BIN)/python -m tests.loopback_hub.passed
 
 style: $(READY)           ## rewrite: imports, format, generated files
 	$(BIN)/ruff check --fix $(CODE)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from qzoo.schema import yaml_source
 from tests.loopback_hub.fixtures import (  # noqa: F401
     hub,
     hub_client,
@@ -23,6 +26,24 @@ settings.load_profile("qzoo")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+YAML_READ = pytest.StashKey[list[str]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Notes the YAML that is read while tests are collected: `test_collection.py` wants none."""
+    read = session.config.stash[YAML_READ] = []
+    get = yaml_source._CoreLoader.get_single_node
+
+    def noted(loader: yaml_source._CoreLoader) -> object:
+        read.append(str([frame for frame in traceback.extract_stack() if "tests" in frame.filename][-1]))
+        return get(loader)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml_source._CoreLoader, "get_single_node", noted)
+        return (yield)
 
 
 def _folder(variable: str, default: Path, what: str) -> Path:

@@ -25,17 +25,15 @@ from qzoo.commands.settings import Settings
 from qzoo.quant.calibration.collecting import Collection, solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.ranges import get_ranges
-from qzoo.schema.catalog import Catalog
 from qzoo.tasks.calibrate import collect_images, reduce_collection
 from qzoo.tasks.evaluate import evaluate
 from qzoo.tasks.images import calibration_images
-from qzoo.zoo.zoo_model import ZooModel
+from qzoo.zoo.finding import find
 
 IMAGES = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
 BATCHES = list(IMAGES.split(13))
 LOGITS = torch.randn(30, 7, generator=torch.Generator().manual_seed(2))
 LABELS = torch.arange(30) % 7
-DIGITS = Catalog.load().find("resnet8_digits")[0]
 
 
 def ranges(variant: str, batches: Any) -> dict[str, Any]:
@@ -44,7 +42,7 @@ def ranges(variant: str, batches: Any) -> dict[str, Any]:
 
 
 def recipe_ranges(binning: str) -> dict[str, Any]:
-    recipe = DIGITS.recipe
+    recipe = qzoo.recipe("resnet8_digits")
     images = calibration_images(recipe.base, recipe.dataset, recipe.calibration, batch_size=100)
     model = qzoo.create("resnet8_digits_int8_entropy", "float")
     solve_ranges(model, collect_images(model, images, binning=binning))
@@ -52,7 +50,7 @@ def recipe_ranges(binning: str) -> dict[str, Any]:
 
 
 def named(**changes: int) -> list[Any]:
-    result = evaluate_named(ZooModel(DIGITS, "int8"), Settings(**changes))  # type: ignore[arg-type]
+    result = evaluate_named(find("resnet8_digits_int8"), Settings(**changes))  # type: ignore[arg-type]
     return [result.top1, result.top5, result.images, result.predictions.tolist()]
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 import qzoo
 from qzoo.arguments import checked, fits
+from tests.each import for_each
 
 X, Y = torch.rand(2, 1, 8, 8), torch.tensor([0, 1])
 NAME = "resnet8_digits_int8"
@@ -63,14 +64,14 @@ def model() -> nn.Module:
     return qzoo.create(NAME, pretrained=True)
 
 
-@pytest.mark.parametrize("case", WRONG)
+@for_each("case", WRONG)
 def test_says_what_was_given_and_what_is_accepted(case: str, model: nn.Module) -> None:
     call, text = WRONG[case]
     with pytest.raises(qzoo.ArgumentError, match=text):
         call(model)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "hint", "accepted"),
     [
         (np.int64(3), int, True), (True, int, False), (3, float, True), (np.float32(3), float, True),

@@ -15,6 +15,7 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.loading import parse_recipe
 from qzoo.schema.recipe import Variant
 from qzoo.schema.resolve import resolve
+from tests.each import for_each
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
@@ -33,7 +34,7 @@ def test_recipes_bind_to_their_models(page: Path) -> None:
         assert plan_quantizers(meta_model(variant.base), variant).quantizers
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@for_each("page", PAGES, ids=lambda page: page.name)
 def test_rules_that_are_shown_are_rules(page: Path) -> None:
     for text in blocks(page, "yaml"):
         if text.startswith("rules:"):
@@ -54,13 +55,13 @@ def test_the_table_of_the_demo_is_that_of_the_recipe() -> None:
         assert f"{claims[0].top1:.2f}" in rows[name], f"{name}: run `make demo` and put its table into README.md"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@for_each("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@for_each("page", PAGES, ids=lambda page: page.name)
 def test_commands_exist(page: Path) -> None:
     known = set(SUBCOMMANDS)
     used = set(re.findall(r"^\s*qzoo (\w+)", "\n".join(blocks(page, "bash")), flags=re.M))

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
 from qzoo.errors import (
     LONGEST_LINE,
     MOST_LINES,
@@ -17,6 +15,7 @@ from qzoo.errors import (
     shown,
     some,
 )
+from tests.each import for_each
 
 HOSTILE = {
     "\x1b[31m": r"\x1b[31m",
@@ -35,7 +34,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize(("raw", "text"), HOSTILE.items(), ids=map(ascii, HOSTILE))
+@for_each(("raw", "text"), HOSTILE.items(), ids=map(ascii, HOSTILE))
 def test_errors_hold_nothing_that_a_terminal_obeys(raw: str, text: str) -> None:
     for kind in (QzooError, RecipeError, UnknownNameError):
         assert str(kind(f"no model 'a{raw}b'")) == f"no model 'a{text}b'"

@@ -13,6 +13,7 @@ import pytest
 from qzoo import redaction
 from qzoo.errors import QzooError, UnknownNameError, WeightsError
 from qzoo.redaction import HIDDEN, redact, redacted_logs
+from tests.each import for_each
 
 TOKEN = "tok-en/with=signs"
 
@@ -24,7 +25,7 @@ def nothing_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "clean"),
     [
         ("hf_abcdefghij", "***"),
@@ -48,7 +49,7 @@ def test_what_looks_like_one(text: str, clean: str) -> None:
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize(
+@for_each(
     "text", ["x", "a.b-", "a@", "http://", "?", "?token", "token", "authorization:", "bearer ", "\n", "http://a:"]
 )
 def test_long_texts_take_no_time(text: str) -> None:

@@ -79,7 +79,10 @@ def solve(
         RecipeError: method, percentile or bits are out of range.
 
     Example:
-        >>> qzoo.solve("resnet50_int8.histograms.safetensors", "mse", bits=6)  # doctest: +SKIP
+        >>> made = qzoo.reproduce("resnet8_digits", only="int8", artifacts=Path("made"))
+        >>> solved = qzoo.solve("made/resnet8_digits_int8.histograms.safetensors", "mse", bits=6)
+        >>> solved.path.name
+        'resnet8_digits_int8_a6_mse.ranges.safetensors'
     """
     path = Path(histograms)
     collected, info = load_histograms(path)

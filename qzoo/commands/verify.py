@@ -96,7 +96,7 @@ def verify(
         DataError: the dataset is missing, or holds too few of the receipt's images.
 
     Example:
-        >>> qzoo.verify("resnet8_digits_int8").reproduced  # doctest: +SKIP
+        >>> qzoo.verify("resnet8_digits_int8").reproduced
         True
     """
     settings = settings or Settings()

@@ -73,7 +73,11 @@ def import_checkpoint(
             the recipe that would fit.
 
     Example:
-        >>> import_checkpoint("quant_resnet50-calibrated.pth", "resnet50_int8").model  # doctest: +SKIP
+        >>> state = qzoo.compat.export_state_dict(qzoo.create("resnet8_digits_int8", pretrained=True))
+        >>> from safetensors.torch import save_file
+        >>> save_file(state, "calibrated.safetensors")
+        >>> [file.name for file in import_checkpoint("calibrated.safetensors", "resnet8_digits_int8", "made").files]
+        ['resnet8_digits_int8.ranges.safetensors']
     """
     zoo_model, path = find(name), Path(path)
     variant = zoo_model.resolved

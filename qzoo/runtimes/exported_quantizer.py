@@ -26,8 +26,9 @@ def exportable(model: nn.Module, *, shifted: bool = False) -> nn.Module:
             take and give one type can then run a layer with a signed input and an unsigned output.
 
     Example:
-        >>> from qzoo.zoo.create import create  # doctest: +SKIP
-        >>> exportable(create("resnet8_digits_int8", pretrained=True))  # doctest: +SKIP
+        >>> model = exportable(qzoo.create("resnet8_digits_int8", pretrained=True))
+        >>> type(model.conv1.input_quantizer).__name__
+        'ExportedActivation'
     """
     exported = copy_model(model).eval()
     for path, quantizer in quantizers(exported).items():

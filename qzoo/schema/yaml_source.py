@@ -97,8 +97,8 @@ def read_yaml(path: Path, where: str | None = None) -> tuple[Any, Lines]:
             key twice, is nested deeper than 30 levels, or unfolds to more than 100,000 nodes.
 
     Example:
-        >>> data, lines = read_yaml(packaged("schemes/int8.yaml"))  # doctest: +SKIP
-        >>> lines[("rules", 0, "match")]  # doctest: +SKIP
+        >>> data, lines = read_yaml(environment.packaged() / "schemes/int8.yaml")
+        >>> lines[("rules", 0, "match")]
         3
     """
     where = where or short_path(path)

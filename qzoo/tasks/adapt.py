@@ -125,8 +125,11 @@ def adapt(
         UnsupportedError: the model is of FP8, or was made by no scheme or recipe.
 
     Example:
-        >>> model = qzoo.create("resnet50_int8", pretrained=True)  # doctest: +SKIP
-        >>> adapt(model, runtime_named("onnxruntime"), images)  # doctest: +SKIP
+        >>> model = qzoo.create("resnet8_digits_int8", pretrained=True)
+        >>> from qzoo.runtimes.registry import runtime_named
+        >>> adapted = adapt(model, runtime_named("onnxruntime"), images)
+        >>> model.layer1.conv1.input_quantizer.spec.unsigned, bool(adapted.layer1.conv1.input_quantizer.unsigned)
+        (False, True)
     """
     with measuring(model):
         return _adapted_model(model, runtime, images, reduce_range, example, progress)

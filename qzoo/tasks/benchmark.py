@@ -53,8 +53,8 @@ def benchmark(
         UnsupportedError: the runtime does not run here, or torch can't trace the model.
 
     Example:
-        >>> report = qzoo.benchmark("tf_efficientnet_lite0_int8_ort", "onnxruntime")  # doctest: +SKIP
-        >>> [timing.batch for timing in report.timings]  # doctest: +SKIP
+        >>> report = qzoo.benchmark("resnet8_digits_int8", "onnxruntime")
+        >>> [timing.batch for timing in report.timings]
         [1, 8]
     """
     target = runnable_runtime(runtime)

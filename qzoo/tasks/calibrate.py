@@ -124,8 +124,10 @@ def calibrate(
         PeerError: another process failed.
 
     Example:
-        >>> model = qzoo.create("resnet8_digits_int8", pretrained="float")  # doctest: +SKIP
-        >>> qzoo.calibrate(model, torch.rand(64, 1, 8, 8))  # doctest: +SKIP
+        >>> model = qzoo.create("resnet8_digits_int8", pretrained="float")
+        >>> model = qzoo.calibrate(model, torch.linspace(-1, 1, 64).view(1, 1, 8, 8))
+        >>> model.conv1.input_quantizer.amax
+        tensor(1.)
     """
     with failing_together():
         requantize_replaced(model)

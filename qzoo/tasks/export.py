@@ -76,8 +76,8 @@ def export(
         DataError: `images` holds none.
 
     Example:
-        >>> report = qzoo.export("tf_efficientnet_lite0_int8_ort", "model.onnx", "onnxruntime")  # doctest: +SKIP
-        >>> [finding for finding in report.findings if finding.level == "error"]  # doctest: +SKIP
+        >>> report = qzoo.export("resnet8_digits_int8", "model.onnx", "onnxruntime", adapt_on=images)
+        >>> [finding for finding in report.findings if finding.level == "error"]
         []
     """
     started, target = time.perf_counter(), runtime_named(runtime)

@@ -62,9 +62,10 @@ def finetune(
         KeyboardInterrupt: after Ctrl-C, once the step is finished and the checkpoint written.
 
     Example:
-        >>> model = qzoo.create("resnet8_digits_w4a4", pretrained=True)  # doctest: +SKIP
-        >>> qzoo.finetune(model, loader, epochs=1, lr=1e-3, evaluate_on=held_out).top1  # doctest: +SKIP
-        98.9
+        >>> model = qzoo.create("resnet8_digits_w4a4", pretrained=True)
+        >>> report = qzoo.finetune(model, training_images, epochs=1, lr=1e-3, evaluate_on=images)
+        >>> report.top1 == qzoo.evaluate(model, images).top1
+        True
     """
     spec = _schedule(spec, changes)
     requantize_replaced(model)

@@ -27,8 +27,9 @@ def lint(file: str | Path, runtime: str) -> LintReport:
         WeightsError: the file is missing, damaged or no valid ONNX.
 
     Example:
-        >>> qzoo.lint("model.onnx", "onnxruntime").errors  # doctest: +SKIP
-        []
+        >>> report = qzoo.export("resnet8_digits_int8", "model.onnx", "openvino")
+        >>> {finding.rule for finding in qzoo.lint("model.onnx", "onnxruntime").errors}
+        {'signed'}
     """
     target = runtime_named(runtime)
     require("onnx_ir")

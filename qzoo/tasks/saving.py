@@ -36,7 +36,8 @@ def save(model: nn.Module, path: str | Path, *, whole: bool = False, images: int
         ArgumentError: there are fewer than 0 images, or the digest is none.
 
     Example:
-        >>> qzoo.save(model, "resnet50_int8.ranges.safetensors")  # doctest: +SKIP
+        >>> qzoo.save("resnet8_digits_int8", "int8.ranges.safetensors").name
+        'int8.ranges.safetensors'
     """
     with as_planned(model):
         if whole:
@@ -66,8 +67,10 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
         WeightsError: the file is missing, corrupt, or made for other weights or another variant; nothing is changed.
 
     Example:
-        >>> model = qzoo.create("resnet50_int8", pretrained="float")  # doctest: +SKIP
-        >>> qzoo.load(model, "resnet50_int8.ranges.safetensors")  # doctest: +SKIP
+        >>> file = qzoo.save("resnet8_digits_int8", "int8.ranges.safetensors")
+        >>> model = qzoo.load(qzoo.create("resnet8_digits_int8", pretrained="float"), file)
+        >>> round(qzoo.evaluate(model, images).top1, 2)
+        99.33
     """
     requantize_replaced(model)
     if is_kind(Path(path), MODEL):

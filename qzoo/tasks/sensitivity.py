@@ -60,9 +60,8 @@ def sensitivity(
         DataError: there are no images, the model gives NaN, or the images can be gone through only once.
 
     Example:
-        >>> model = qzoo.create("resnet8_digits_int8", pretrained=True)  # doctest: +SKIP
-        >>> qzoo.sensitivity(model, batches).layers[0].name  # doctest: +SKIP
-        'conv1'
+        >>> qzoo.sensitivity("resnet8_digits_w4a4", images).layers[0].name
+        'linear'
     """
     # What dynamo compiled does not tell whose forward runs.
     model = getattr(model, "_orig_mod", model)

@@ -26,7 +26,8 @@ def save_ranges(path: Path, ranges: Mapping[str, Tensor], info: RangesInfo) -> N
     """Writes a ranges file; a file of that name is replaced in one step.
 
     Example:
-        >>> save_ranges(Path("int8.safetensors"), get_ranges(model), info)  # doctest: +SKIP
+        >>> ranges, info = load_ranges(qzoo.save("resnet8_digits_int8", "int8.safetensors"))
+        >>> save_ranges(Path("again.safetensors"), ranges, info)
     """
     write_artifact(path, RANGES, ranges, info)
 

@@ -130,14 +130,25 @@ def rules_of(name: str) -> ResolvedVariant:
 
 @checked
 def recipe(name: str | Path | Recipe) -> Recipe:
-    """Returns the recipe that a name or a path belongs to; a recipe itself as it is."""
+    """Returns the recipe that a name or a path belongs to; a recipe itself as it is.
+
+    Example:
+        >>> recipe("resnet8_digits_int8").dataset
+        'digits'
+    """
     # Its dicts may be written to; those that the catalogue keeps may not.
     return name if isinstance(name, Recipe) else find(name).entry.recipe.model_copy(deep=True)
 
 
 @checked
 def transform(name: str | Path | Recipe) -> Any:
-    """Returns the evaluation transform that belongs to the base's weights."""
+    """Returns the evaluation transform that belongs to the base's weights.
+
+    Example:
+        >>> from PIL import Image
+        >>> transform("resnet8_digits_int8")(Image.new("L", (8, 8))).shape
+        torch.Size([1, 8, 8])
+    """
     with placing(name):
         return base_transform(recipe(name).base)
 
@@ -149,6 +160,10 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
     Args:
         pattern: a glob, `resnet*_int8`.
         pretrained: only variants that `create(..., pretrained=True)` finds, on this machine or on the hub.
+
+    Example:
+        >>> list_models("resnet8_digits_int8*")
+        ['resnet8_digits_int8', 'resnet8_digits_int8_entropy', 'resnet8_digits_int8_max', 'resnet8_digits_int8_mse']
     """
     names = [name for name in Catalog.load().names() if fnmatch.fnmatch(name, pattern)]
     return [name for name in names if _makes_pretrained(find(name))] if pretrained else names

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from qzoo.cli.main import app
 from qzoo.schema.catalog import Catalog
+from tests.each import for_each
 
 COMMANDS = [
     "benchmark", "calibrate", "doctor", "evaluate", "explain", "export", "finetune", "lint", "list", "new", "pull",
@@ -42,7 +43,7 @@ def mine(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@for_each("command", COMMANDS)
 def test_help_has_examples(command: str) -> None:
     result = qzoo(command, "--help")
     assert result.exit_code == 0
@@ -61,13 +62,6 @@ def test_list_shows_every_recipe() -> None:
     assert list(names) == ["resnet20_cifar10"]
     assert len(names["resnet20_cifar10"]) == 6
     assert "Nothing matches 'yolo*'" in qzoo("list", "yolo*").output
-
-
-@pytest.mark.parametrize("command", [["list"], ["show", "resnet50_int8"], ["validate", "--schema-only"]])
-def test_these_import_no_torch(command: list[str]) -> None:
-    code = f"import sys; from typer.testing import CliRunner; from qzoo.cli.main import app; \
-assert CliRunner().invoke(app, {command}).exit_code == 0; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_show() -> None:

@@ -112,6 +112,6 @@ def test_killed_once_and_interrupted_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_killed_at_twenty_random_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    killed_again_and_again(tmp_path / "run", times=20)
+def test_killed_at_eight_random_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed_again_and_again(tmp_path / "run", times=8)
     assert same(tmp_path / "run", undisturbed(tmp_path / "whole", monkeypatch))

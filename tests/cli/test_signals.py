@@ -48,8 +48,7 @@ def messages(stderr: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "workers"), [("SIGINT", "0"), ("SIGINT", "2"), ("SIGTERM", "2"), ("SIGHUP", "0")])
 def test_a_training_saves_itself_and_says_so_once(name: str, workers: str, tmp_path: Path) -> None:
     run, number = tmp_path / "run", signal.Signals[name]
     process = start([*FINETUNE, "-o", str(run), "--workers", workers], tmp_path)

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from qzoo.commands.finetune import parse_changes
 from qzoo.errors import RecipeError, UnknownNameError
 from qzoo.schema.finetune import Distillation, FinetuneSpec, Scales
+from tests.each import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "field", "value"),
     [
         ("lr=1e-4", "lr", 1e-4),
@@ -63,7 +64,7 @@ def test_every_field_of_a_schedule_can_be_set() -> None:
     assert said == spec
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "error", "words"),
     [
         ("cosine", RecipeError, ["--set cosine: expected FIELD=VALUE, such as --set schedule=cosine."]),

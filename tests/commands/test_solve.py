@@ -26,6 +26,7 @@ from qzoo.weights.histograms import load_histograms, save_histograms
 from qzoo.weights.ranges import load_ranges
 from qzoo.zoo.finding import find
 from qzoo.zoo.zoo_model import ZooModel
+from tests.each import for_each
 
 METHODS: dict[str, dict[str, Any]] = {
     "max": {"method": "max"},
@@ -62,7 +63,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return folders
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("binning", "name", "bits", "weight_bits"),
     [("aligned", *case) for case in CASES] + [("reference", *case) for case in REFERENCE_CASES],
 )

@@ -4,6 +4,7 @@ import pytest
 
 from qzoo.commands.verdict import judge
 from qzoo.schema.published import Claim
+from tests.each import for_each
 
 AT = Claim(top1=76.1, tolerance=0.15, source="a published source")
 LEAST = Claim(top1_at_least=76.0, tolerance=0.0, source="a published source")
@@ -11,7 +12,7 @@ BELOW = Claim(top1_below="int8", source="a published source")
 OWN = Claim(top1=99.3, tolerance=0.2, own=True, source="our own command")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("claims", "top1", "verdict"),
     [
         ([], 50.0, "unpublished"),

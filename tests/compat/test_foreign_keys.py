@@ -8,11 +8,12 @@ import qzoo
 from qzoo.compat import export_state_dict, load_state_dict
 from qzoo.compat.foreign_keys import TOOLKITS, translate
 from qzoo.errors import NotCalibratedError, UnknownNameError, UnsupportedError
+from tests.each import for_each
 
 ONE = torch.tensor(1.0)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("key", "range_key"),
     [
         ("conv1._input_quantizer._amax", "conv1.input_quantizer.amax"),
@@ -24,7 +25,7 @@ ONE = torch.tensor(1.0)
         ("conv1.input_quantizer.amax", "conv1.input_quantizer.amax"),
     ],
 )
-@pytest.mark.parametrize("wrapper", ["", "module.", "module._orig_mod."])
+@for_each("wrapper", ["", "module.", "module._orig_mod."])
 def test_keys_of_ranges(key: str, range_key: str, wrapper: str) -> None:
     translated = translate({wrapper + key: ONE})
     assert translated.ranges == {range_key: ONE}

@@ -8,6 +8,7 @@ import pytest
 
 from qzoo.errors import WeightsError
 from qzoo.hub.manifest import FileFacts, Manifest, read_manifest
+from tests.each import for_each
 
 GOOD = Manifest(
     name="x_int8", base="x", variant="int8", version=1, recipe_sha256="a" * 64, base_sha256="b" * 64, qzoo="0.1.0",
@@ -29,7 +30,7 @@ def test_comes_back_as_it_was(tmp_path: Path) -> None:
 FACTS = {"bytes": 1, "sha256": "c" * 64}
 
 
-@pytest.mark.parametrize(
+@for_each(
     "changes",
     [
         {"files": {"../../etc/passwd": FACTS}},

@@ -14,12 +14,13 @@ from qzoo.data import loader, open_split
 from qzoo.errors import UnknownNameError, WeightsError
 from qzoo.models.bases import base_digest, base_train_transform, base_transform, create_base, meta_model
 from qzoo.schema.recipe import Base
+from tests.each import for_each
 
 TIMM = ["test_resnet", "test_efficientnet", "test_convnext", "test_byobnet", "test_vit", "test_nfnet"]
 
 
 class TestNames:
-    @pytest.mark.parametrize(("name", "message"), [
+    @for_each(("name", "message"), [
         ("qzoo:resnet20_cifar", r"qzoo has no architecture 'resnet20_cifar'\. Did you mean 'resnet20_cifar10'\?"),
         ("torchvision:resnet5", r"torchvision has no classifier 'resnet5'\. Did you mean 'resnet\d"),
         ("torchvision:fcn_resnet50", r"torchvision has no classifier 'fcn_resnet50'"),
@@ -29,7 +30,7 @@ class TestNames:
         ("timm:resnet18:a1_in1", r"resnet18 has no weights 'a1_in1'\. Did you mean 'a1_in1k'\?"),
         ("timm:resnet18.a1_in1", r"resnet18 has no weights 'a1_in1'\. Did you mean 'a1_in1k'\?"),
     ])  # fmt: skip
-    @pytest.mark.parametrize("pretrained", [True, False])
+    @for_each("pretrained", [True, False])
     def test_unknown_ones_are_answered_with_the_nearest(self, name: str, message: str, pretrained: bool) -> None:
         source, architecture, weights = (*name.split(":"), None)[:3]
         with pytest.raises(UnknownNameError, match=message):

@@ -19,6 +19,7 @@ from qzoo.schema.recipe import Base
 from qzoo.weights.base_weights import NewHeadWarning
 from qzoo.weights.content import content_digest
 from qzoo.weights.packages import install_command, read_package
+from tests.each import for_each
 
 TIMM = ["test_resnet", "test_efficientnet", "test_convnext", "test_byobnet", "test_vit", "test_nfnet"]
 
@@ -31,8 +32,8 @@ def test_weights_are_loaded(name: str, timm_weights: Callable[[str], dict[str, T
     assert "state_dict" not in model.pretrained_cfg
 
 
-@pytest.mark.parametrize("name", TIMM)
-@pytest.mark.parametrize("classes", [7, 0])
+@for_each("name", TIMM)
+@for_each("classes", [7, 0])
 def test_another_number_of_classes_is_the_same_base(
     name: str, classes: int, timm_weights: Callable[[str], dict[str, Tensor]]
 ) -> None:

@@ -16,12 +16,15 @@ from qzoo.models.bases import base_digest, create_base
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Base
 from qzoo.weights.base_weights import NewHeadWarning
+from tests.each import for_each
 
 WEIGHTS_OF = {
     "resnet18": {}, "mnasnet0_5": {}, "densenet121": {}, "googlenet": {"aux_logits": True}, "squeezenet1_1": {},
 }  # fmt: skip
 
-TORCHVISION = [entry for entry in Catalog.load().entries if entry.recipe.base.source == "torchvision"]
+
+def torchvision_entries() -> list[RecipeEntry]:
+    return [entry for entry in Catalog.load().entries if entry.recipe.base.source == "torchvision"]
 
 
 @pytest.fixture
@@ -72,7 +75,7 @@ def test_another_number_of_classes(name: str, torchvision_weights: Callable[[str
     assert base_digest(model) == base_digest(create_base(base, pretrained=True))
 
 
-@pytest.mark.parametrize("entry", TORCHVISION, ids=lambda entry: entry.name)
+@for_each("entry", torchvision_entries, ids=lambda entry: entry.name)
 def test_recipes_pin_the_weights_and_quote_their_metadata(entry: RecipeEntry) -> None:
     base = entry.recipe.base
     weights = torchvision.models.get_model_weights(base.architecture)[base.weights]

@@ -24,6 +24,7 @@ from qzoo.schema.catalog import Catalog
 from qzoo.schema.plan import Operator
 from qzoo.schema.recipe import Base
 from qzoo.schema.resolve import resolve, resolve_scheme, with_residual
+from tests.each import for_each
 
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
 
@@ -110,7 +111,7 @@ class TestForms:
         (found,) = residual(nn.Sequential(Block(run)), X)
         assert (found.module, found.skip, found.main) == ("0", skip, {"left": "right", "right": "left"}[skip])
 
-    @pytest.mark.parametrize("training", [False, True])
+    @for_each("training", [False, True])
     def test_while_off_the_block_is_the_original(self, form: str, training: bool, silent: None) -> None:
         block = Block(FORMS[form][0]).train(training)
         torch.manual_seed(1)
@@ -355,7 +356,7 @@ UNCHANGED = {
 }
 
 
-@pytest.mark.parametrize("name", UNCHANGED)
+@for_each("name", UNCHANGED)
 def test_what_changes_nothing_is_no_step(name: str) -> None:
     block = Block(UNCHANGED[name]).eval()
     (addition,) = residual(block, X)

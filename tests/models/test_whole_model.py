@@ -14,12 +14,11 @@ from qzoo.errors import NotCalibratedError, WeightsError
 from qzoo.models.bases import create_bare, identity
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.whole_model import load_whole, save_whole
-from qzoo.schema.catalog import Catalog
-from qzoo.schema.resolve import resolve
 from qzoo.weights.content import content_digest
 from qzoo.weights.model_file import ModelInfo, save_model
+from qzoo.zoo.finding import find
+from tests.each import for_each
 
-DIGITS = Catalog.load().find("resnet8_digits")[0]
 IMAGES = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
@@ -29,14 +28,14 @@ def logits(model: nn.Module, x: Tensor = IMAGES) -> Tensor:
 
 
 def bare(variant: str) -> nn.Module:
-    resolved = resolve(DIGITS, variant)
+    resolved = find(f"resnet8_digits_{variant}").resolved
     model = create_bare(resolved.base)
     quantize_in_place(model, resolved)
     return model
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "float"])
-@pytest.mark.parametrize("variant", DIGITS.variants)
+@for_each("variant", lambda: find("resnet8_digits")[0].variants)
 def test_gives_the_same_logits_in_a_model_that_had_others(variant: str, packed: bool, tmp_path: Path) -> None:
     model = qzoo.create(f"resnet8_digits_{variant}", pretrained=True)
     save_whole(model, tmp_path / "model.safetensors", packed=packed)

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as arrays
 
 from qzoo.quant import pieces
 from qzoo.quant.fake_quant import Grid, fake_quantize, fake_quantize_affine, grid
+from tests.each import for_each
 
 BITS = range(2, 17)
 INT_GRIDS = [
@@ -118,11 +119,11 @@ def test_grids(bits: int, unsigned: bool, narrow: bool, expected: tuple[int, int
     assert grid(bits=bits, unsigned=unsigned, narrow=narrow)[:3] == expected
 
 
-@pytest.mark.parametrize("change", [
+@for_each("change", [
     lambda x: x, lambda x: x.to(memory_format=torch.channels_last), lambda x: x.transpose(1, 3), lambda x: x[:, ::2],
     lambda x: x[:1].expand(4, -1, -1, -1), lambda x: x.flatten(),
 ])  # fmt: skip
-@pytest.mark.parametrize("on", [grid(), grid(bits=4, unsigned=True)])
+@for_each("on", [grid(), grid(bits=4, unsigned=True)])
 def test_piece_by_piece_is_the_same_values_and_strides(change, on: Grid, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     x, amax = change(torch.randn(4, 6, 10, 10)), torch.tensor(1.7)
     whole = fake_quantize(x, amax, on)

@@ -21,6 +21,7 @@ from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.finetune import Scales
 from qzoo.schema.quantizer import QuantizerSpec
 from qzoo.training.scales import learn_scales
+from tests.each import for_each
 
 LAYERS = [
     nn.ConvTranspose2d(4, 6, 3, groups=2),
@@ -46,8 +47,8 @@ def ids(layer: nn.Module) -> str:
     return str(layer)
 
 
-@pytest.mark.parametrize("layer", LAYERS, ids=ids)
-@pytest.mark.parametrize("method", ["max", "mse"])
+@for_each("layer", LAYERS, ids=ids)
+@for_each("method", ["max", "mse"])
 def test_a_channel_s_range_is_that_of_its_weights_alone(layer: nn.Module, method: str) -> None:
     spec = QuantizerSpec(per="channel", calibrator=Calibrator(method=method))  # type: ignore[arg-type]
     amax = layer_weight_amax(layer, spec)
@@ -62,8 +63,8 @@ def test_a_channel_s_range_is_that_of_its_weights_alone(layer: nn.Module, method
         assert torch.equal(found, (weights * scale).round().clamp(-128, 127) / scale)
 
 
-@pytest.mark.parametrize("layer", LAYERS, ids=ids)
-@pytest.mark.parametrize("bits", [2, 4, 8, 12])
+@for_each("layer", LAYERS, ids=ids)
+@for_each("bits", [2, 4, 8, 12])
 def test_packed_weights_come_back(layer: nn.Module, bits: int) -> None:
     weight: Tensor = layer.weight.detach()  # type: ignore[assignment,operator]
     on, amax = grid(bits=bits), layer_weight_amax(layer, QuantizerSpec(per="channel", bits=bits))

@@ -17,6 +17,7 @@ from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.layers import QuantizedLayer, channel_shape, quantize_layer
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.quantizer import QuantizerSpec
+from tests.each import for_each
 
 LAYERS = {
     "conv1d": (lambda: nn.Conv1d(3, 4, 3), (2, 3, 8)),
@@ -57,8 +58,8 @@ def expected(layer: nn.Module, x: Tensor) -> Tensor:
     return plain(fake_quantize(x, torch.tensor(2.0), grid()))
 
 
-@pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("per", ["tensor", "channel"])
+@for_each("name", LAYERS)
+@for_each("per", ["tensor", "channel"])
 def test_is_the_layer_on_quantized_input_and_weight(name: str, per: str) -> None:
     make, shape = LAYERS[name]
     layer, x = quantized(make(), per), torch.randn(shape)
@@ -68,7 +69,7 @@ def test_is_the_layer_on_quantized_input_and_weight(name: str, per: str) -> None
         assert torch.equal(layer(x), expected(layer, x)), "from the cache"
 
 
-@pytest.mark.parametrize("name", POOLS)
+@for_each("name", POOLS)
 def test_pooling_quantizes_its_input(name: str) -> None:
     pool, shape = POOLS[name]
     layer, x = copy.deepcopy(pool), torch.randn(shape)

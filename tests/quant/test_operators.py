@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from qzoo.quant.operators import counts, operands, operator_name, with_operand, writes_in_place
+from tests.each import for_each
 
 A, B = torch.full((2, 2), 3.0), torch.full((2, 2), 2.0)
 
@@ -53,7 +54,7 @@ BINARY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "run"), [(name, run) for name, runs in BINARY.items() for run in runs])
+@for_each(("name", "run"), [(name, run) for name, runs in BINARY.items() for run in runs])
 def test_every_spelling_has_one_name_and_its_operands(name: str, run: Any) -> None:
     found, given, _ = seen(run)
     assert found == name
@@ -74,7 +75,7 @@ def test_a_number_is_no_operand(run: Any, name: str, operand: str) -> None:
     assert list(given) == [operand]
 
 
-@pytest.mark.parametrize(("run", "name", "names"), [
+@for_each(("run", "name", "names"), [
     (lambda a, b: torch.cat([a, b]), "cat", ["input", "input"]),
     (lambda a, b: torch.cat(tensors=(a, b), dim=1), "cat", ["input", "input"]),
     (lambda a, b: torch.hstack([a, b]), "cat", ["input", "input"]),
@@ -96,7 +97,7 @@ def test_other_operators(run: Any, name: str, names: list[str]) -> None:
     assert [operand.name for operand, _ in operands(function, name, args, kwargs)] == names
 
 
-@pytest.mark.parametrize(("run", "written"), [
+@for_each(("run", "written"), [
     (lambda a, b: a.add_(b), True), (lambda a, b: a.__iadd__(b), True), (lambda a, b: a.relu_(), True),
     (lambda a, b: F.relu(a, inplace=True), True), (lambda a, b: torch.relu_(a), True),
     (torch.ops.aten.add_.Tensor, True), (torch.ops.aten.add.Tensor, False),

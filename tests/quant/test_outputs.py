@@ -12,6 +12,7 @@ from torch import Tensor
 
 from qzoo.errors import DataError, UnsupportedError
 from qzoo.quant.outputs import logits_of, named_tensors, primary
+from tests.each import for_each
 
 A, B = torch.zeros(2, 3), torch.ones(2, 5)
 
@@ -27,7 +28,7 @@ class Pair(NamedTuple):
     boxes: Tensor
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("output", "names"),
     [
         (A, ["logits"]),

@@ -13,6 +13,7 @@ from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.quantizer import Notice, TensorQuantizer, UncalibratedWarning
 from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.quantizer import QuantizerSpec
+from tests.each import for_each
 
 X = torch.tensor([-3.0, -0.26, 0.0, 0.26, 3.0])
 
@@ -206,8 +207,8 @@ def test_without_gradients_a_learned_range_quantizes_as_before() -> None:
     assert quantizer(X).requires_grad
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("spec", SPECS, ids=str)
+@for_each("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@for_each("spec", SPECS, ids=str)
 def test_a_learned_range_stays_float32(dtype: torch.dtype, spec: QuantizerSpec) -> None:
     quantizer = with_range(spec)
     parameter = quantizer.learn("activation")

@@ -5,7 +5,8 @@ import pytest
 from qzoo.report.card_sections import training
 from qzoo.results.training import LogRow, TrainingReport
 from qzoo.schema.finetune import FinetuneSpec, schedule_rows
-from tests.report.test_model_card import FACTS
+from tests.each import for_each
+from tests.report.test_model_card import facts
 
 SPEC = FinetuneSpec(epochs=50, lr=0.01)
 
@@ -24,11 +25,11 @@ def report(epochs: int = 50, seconds: float = 600, **environment: str | int) -> 
 def text(made: TrainingReport) -> str:
     from dataclasses import replace
 
-    return "\n\n".join(training(replace(FACTS, training=made)))
+    return "\n\n".join(training(replace(facts(), training=made)))
 
 
 def test_a_model_that_was_only_calibrated_has_no_such_section() -> None:
-    assert list(training(FACTS)) == []
+    assert list(training(facts())) == []
 
 
 @pytest.mark.parametrize(("epochs", "shown"), [(1, 1), (20, 20), (21, 11), (50, 17)])
@@ -48,7 +49,7 @@ def test_the_machine_is_named() -> None:
     assert "(NVIDIA H100)" in text(report(device="NVIDIA H100", cpu="AMD EPYC"))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("fields", "what", "words"),
     [
         ({"schedule": "step", "step_epochs": 30}, "learning rate", "times 0.1 every 30 epochs"),

@@ -21,15 +21,13 @@ from qzoo.hub.manifest import FileFacts, InputConfig, Manifest, ModelConfig
 from qzoo.report.card_facts import CardFacts, Measured
 from qzoo.report.model_card import model_card
 from qzoo.results.export import ExportReport, NodeParity, Parity
-from qzoo.schema.catalog import Catalog
+from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.loading import dump_yaml, parse_recipe
 from qzoo.schema.published import Claim
-from qzoo.schema.resolve import resolve
+from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.zoo.finding import find
 
-ENTRY, VARIANT = Catalog.load().find("tf_efficientnet_lite0_int8")
-assert VARIANT is not None
-RESOLVED = resolve(ENTRY, VARIANT)
+NAME = "tf_efficientnet_lite0_int8"
 SIZES = {
     "recipe.yaml": 1_300, "config.json": 20_000, "ranges.safetensors": 250_000, "model.safetensors": 4_700_000,
     "histograms.safetensors": 1_000_000, "receipt.safetensors": 2_300_000,
@@ -49,31 +47,44 @@ def manifest(*without: str, **changes: Any) -> Manifest:
         if name not in without
     }
     fields: dict[str, Any] = {
-        "name": RESOLVED.name, "base": ENTRY.name, "variant": "int8", "version": 1, "recipe_sha256": RESOLVED.digest,
+        "name": NAME, "base": entry().name, "variant": "int8", "version": 1, "recipe_sha256": resolved().digest,
         "base_sha256": "b" * 64, "qzoo": "0.1.0", "torch": "2.15.0", "files": files,
     }  # fmt: skip
     return Manifest(**{**fields, **changes})
 
 
 CONFIG = ModelConfig(
-    name=RESOLVED.name, source="timm", architecture="tf_efficientnet_lite0", weights="in1k", dataset="imagenet-1k",
+    name=NAME, source="timm", architecture="tf_efficientnet_lite0", weights="in1k", dataset="imagenet-1k",
     num_classes=1000, labels=[f"class {n}" for n in range(1000)], parameters=4_652_008, quantizers=97,
     input=InputConfig(
         channels=3, size=224, mean=[0.5, 0.5, 0.5], std=[0.229, 0.224, 0.225], interpolation="bicubic"
     ),
 )  # fmt: skip
-FACTS = CardFacts(
-    manifest=manifest(), config=CONFIG, recipe=dump_yaml(ENTRY.self_contained("int8")), description="Made for a test.",
-    method="percentile 99.99", calibration=RESOLVED.calibration, calibration_images=RESOLVED.calibration.images,
-    weights={"8bit per-channel max": 49}, activations={"8bit per-tensor percentile 99.99": 47}, float_bytes=18_800_000,
-    license="apache-2.0", base_model="timm/tf_efficientnet_lite0.in1k", repo="owner/lite0", measured=MEASURED,
-    published=(Claim(top1_at_least=74.4, source="a published source"),),
-    published_float=(Claim(top1=75.1, tolerance=0.5, source="a|b, a published source"),),
-)  # fmt: skip
+
+
+def entry() -> RecipeEntry:
+    return Catalog.load().find(NAME)[0]
+
+
+def resolved() -> ResolvedVariant:
+    return resolve(entry(), "int8")
+
+
+def facts() -> CardFacts:
+    calibration = resolved().calibration
+    return CardFacts(
+        manifest=manifest(), config=CONFIG, recipe=dump_yaml(entry().self_contained("int8")), description="For a test.",
+        method="percentile 99.99", calibration=calibration, calibration_images=calibration.images,
+        weights={"8bit per-channel max": 49}, activations={"8bit per-tensor percentile 99.99": 47},
+        float_bytes=18_800_000,
+        license="apache-2.0", base_model="timm/tf_efficientnet_lite0.in1k", repo="owner/lite0", measured=MEASURED,
+        published=(Claim(top1_at_least=74.4, source="a published source"),),
+        published_float=(Claim(top1=75.1, tolerance=0.5, source="a|b, a published source"),),
+    )  # fmt: skip
 
 
 def card(**changes: Any) -> str:
-    return model_card(replace(FACTS, **changes))
+    return model_card(replace(facts(), **changes))
 
 
 def measured(**changes: Any) -> Measured:
@@ -243,7 +254,7 @@ def test_commands_fit_the_recipe() -> None:
 
 
 def test_calibration_is_told() -> None:
-    images = RESOLVED.calibration.images
+    images = resolved().calibration.images
     assert (
         f"by percentile 99.99, from {images:,} images of the train split of ImageNet-1k, drawn with seed 0." in card()
     )
@@ -251,7 +262,7 @@ def test_calibration_is_told() -> None:
     assert f"from 64 images (the recipe asks for {images:,}) of" in card(calibration_images=64)
     assert "from images whose number is not known of the train" in card(calibration_images=0)
     assert "the figures are too good" not in card()
-    leaking = RESOLVED.calibration.model_copy(update={"allow_leak": True, "split": "val", "transform": "train"})
+    leaking = resolved().calibration.model_copy(update={"allow_leak": True, "split": "val", "transform": "train"})
     assert "augmented as for training. **These may be images that the figures" in card(calibration=leaking)
 
 
@@ -293,7 +304,7 @@ def test_without_a_model_file_it_says_where_the_weights_come_from() -> None:
 
 
 def test_the_recipe_in_it_is_the_recipe() -> None:
-    assert parse_recipe(block(card(), "yaml")) == ENTRY.self_contained("int8")
+    assert parse_recipe(block(card(), "yaml")) == entry().self_contained("int8")
     text = card(recipe="description: |\n  ```\n  # not a heading\n")
     assert "````yaml\ndescription" in text
     assert text.count("\n````") == 2
@@ -301,7 +312,7 @@ def test_the_recipe_in_it_is_the_recipe() -> None:
 
 def test_digests_are_those_that_stay() -> None:
     text = card()
-    assert f"`{RESOLVED.digest}`" in text
+    assert f"`{resolved().digest}`" in text
     assert f"`{'b' * 64}`" in text
     assert manifest().digest not in text, "the manifest changes once the card lies beside it"
 

@@ -9,20 +9,23 @@ from qzoo.errors import RecipeError, WeightsError
 from qzoo.report import training_table as module
 from qzoo.report.markdown import placed
 from qzoo.report.training_table import BEGIN, END, training_table
-from qzoo.schema.catalog import Catalog
+from qzoo.schema.catalog import Catalog, RecipeEntry
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "finetune.md"
-SHIPPED = Catalog([environment.packaged()]).entries
+
+
+def shipped() -> list[RecipeEntry]:
+    return Catalog([environment.packaged()]).entries
 
 
 def test_the_table_is_current() -> None:
     stale = "the table of docs/finetune.md is stale: run `make style`"
-    assert PAGE.read_text() == placed(PAGE, BEGIN, END, training_table(SHIPPED)), stale
+    assert PAGE.read_text() == placed(PAGE, BEGIN, END, training_table(shipped())), stale
 
 
 def test_every_shipped_training_has_a_row() -> None:
     reports = [path.name.removesuffix(".training.json") for path in environment.packaged().rglob("*.training.json")]
-    rows = [line.split("`")[1] for line in training_table(SHIPPED).splitlines()[2:]]
+    rows = [line.split("`")[1] for line in training_table(shipped()).splitlines()[2:]]
     assert sorted(rows) == sorted(reports)
 
 
@@ -32,7 +35,7 @@ def test_a_report_of_another_recipe_is_refused(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(module, "resolve", lambda *_: Other)
     with pytest.raises(WeightsError, match=r"of another state of its recipe. Train again: qzoo finetune resnet"):
-        training_table(SHIPPED)
+        training_table(shipped())
 
 
 def test_a_page_without_markers_is_refused(tmp_path: Path) -> None:

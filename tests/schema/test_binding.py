@@ -12,6 +12,7 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.plan import Layer, Plan
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import resolve, resolve_scheme
+from tests.each import for_each
 
 CONV = ("Conv2d", "torch.nn.modules.conv.Conv2d")
 LINEAR = ("Linear", "torch.nn.modules.linear.Linear")
@@ -87,7 +88,7 @@ def test_each_field_knows_its_rule(write_recipe: Callable[[str], Path]) -> None:
     assert fc.field_origins["per"].field == "scheme int8 rules.0"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("match", "layers"),
     [
         ({"name": "layer*conv1"}, {"layer1.0.conv1", "layer2.0.conv1"}),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from qzoo.schema.calibrator import METHODS, Calibrator
+from tests.each import for_each
 
 
 @pytest.mark.parametrize("method", ["max", "mse", "entropy"])
@@ -37,7 +38,7 @@ def test_what_is_collected_follows_from_the_solver(method: str, collector: str) 
     assert Calibrator.model_validate({"percentile": 99.9}).collector == "histogram"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "message"),
     [
         ("percentle", "unknown calibrator 'percentle'. Did you mean 'percentile'"),

@@ -13,6 +13,7 @@ from qzoo.schema.digest import variant_content
 from qzoo.schema.finetune import Distillation, FinetuneSpec, Scales
 from qzoo.schema.recipe import Recipe, Variant
 from qzoo.schema.resolve import recipe_digest, resolve, with_residual
+from tests.each import for_each
 
 PACKAGE = {"name": "some-weights", "file": "resnet18.pth", "sha256": 64 * "a"}
 SHA256 = "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"
@@ -33,7 +34,7 @@ def digest(variant: Any, *, name: str = "a", others: Any = (), **recipe: Any) ->
     return resolve(RecipeEntry.from_recipe(Recipe.model_validate(content), "net"), name).digest
 
 
-@pytest.mark.parametrize(
+@for_each(
     "variant",
     [
         VARIANT | {"weight": {"bits": 5}},
@@ -162,7 +163,7 @@ def test_lines_and_folders_do_not_count(write_recipe: Callable[[str], Path]) -> 
     assert file_digest("variants: {a: {input: false}}") == file_digest("\n# words\nvariants:\n  a:\n    input: false\n")
 
 
-@pytest.mark.parametrize("entry", Catalog.load().entries, ids=lambda entry: entry.name)
+@for_each("entry", lambda: Catalog.load().entries, ids=lambda entry: entry.name)
 def test_variants_that_differ_in_content_differ_in_digest(entry: RecipeEntry) -> None:
     digests = [resolve(entry, variant).digest for variant in entry.variants]
     assert len(set(digests)) == len(digests)
@@ -224,7 +225,7 @@ def trained(**changes: Any) -> str:
     return digest(VARIANT | {"finetune": SCHEDULE | changes})
 
 
-@pytest.mark.parametrize("field", FinetuneSpec.model_fields)
+@for_each("field", FinetuneSpec.model_fields)
 def test_every_field_of_a_schedule_counts(field: str) -> None:
     # `schedule` and `floor` come with what they go together with.
     cosine = {"schedule": "cosine", "step_epochs": None}

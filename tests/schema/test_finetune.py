@@ -11,6 +11,7 @@ from qzoo.schema.finetune import FinetunePatch, FinetuneSpec, Scales
 from qzoo.schema.loading import dump_json, dump_yaml, parse_recipe
 from qzoo.schema.recipe import Base, Recipe, Variant
 from qzoo.schema.resolve import resolve
+from tests.each import for_each
 
 LEAST = {"epochs": 1, "lr": 1e-4}
 
@@ -35,7 +36,7 @@ def test_scales_in_a_word_or_in_fields(said: Any, scales: Scales) -> None:
     assert FinetuneSpec.model_validate(spec.model_dump()) == spec
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("change", "message"),
     [
         ({"epochs": 0}, "greater than or equal to 1"),
@@ -112,7 +113,7 @@ def test_defaults_that_are_written_out_change_no_digest() -> None:
     assert digest(LEAST) == digest(written) == digest(LEAST | {"scales": "fixed"})
 
 
-@pytest.mark.parametrize(
+@for_each(
     "change",
     [{"epochs": 2}, {"lr": 1e-3}, {"scales": "learned"}, {"scales": {"init": "lsq"}}, {"distill": {}}, {"ema": 0.9},
      {"seed": 1}, {"batch_size": 128}, {"precision": "bfloat16"}, {"transform": "eval"}, {"freeze_bn_epoch": 0}],

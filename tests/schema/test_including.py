@@ -58,7 +58,7 @@ def test_a_set_is_as_if_it_were_written_out(shelf: Shelf) -> None:
 def test_one_set_needs_no_list_and_a_set_is_no_recipe(shelf: Shelf) -> None:
     shelf({"variants/mine.yaml": STANDARD, "one.yaml": net("include: mine\n")})
     assert Catalog.load().find("one")[0].variants == ["int8", "int8_max"]
-    assert not {"mine", "standard"} & Catalog.load().files.keys()
+    assert not {"mine", "standard"} & Catalog.load().recipes.keys()
     assert {"mine", "standard"} <= Catalog.load().sets.keys()
 
 

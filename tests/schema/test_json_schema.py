@@ -5,11 +5,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.json_schema import schema_file, schema_text
 from qzoo.schema.yaml_source import read_yaml
+from tests.each import for_each
 
 SCHEMA = json.loads(schema_text())
 TYPES: dict[str, Callable[[Any], bool]] = {
@@ -65,7 +64,7 @@ def test_the_file_is_current() -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted(Catalog.load().recipes))
+@for_each("name", lambda: sorted(Catalog.load().recipes))
 def test_editors_accept_the_shipped_recipes(name: str) -> None:
     path = Catalog.load().recipes[name].path
     assert path is not None
@@ -80,7 +79,7 @@ def recipe(**variant: Any) -> dict[str, Any]:
     return {"base": base, "dataset": "imagenet-1k", "variants": {"a": variant}}
 
 
-@pytest.mark.parametrize(
+@for_each(
     "variant",
     [
         {"input": {"calibrator": "max"}},
@@ -99,7 +98,7 @@ def test_editors_accept(variant: dict[str, Any]) -> None:
     assert fits(recipe(**variant), SCHEMA)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "variant",
     [
         {"input": {"calibrator": "maxx"}},

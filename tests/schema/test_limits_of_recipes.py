@@ -21,6 +21,7 @@ from qzoo.schema.loading import load_recipe, parse_recipe
 from qzoo.schema.plan import Layer
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import resolve, with_residual
+from tests.each import for_each
 
 HEAD: dict[str, Any] = {
     "base": {"source": "timm", "architecture": "resnet18"},
@@ -55,8 +56,8 @@ TOO_MUCH: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", TOO_MUCH)
-@pytest.mark.parametrize("way", ["json", "json of other tools", "python"])
+@for_each("case", TOO_MUCH)
+@for_each("way", ["json", "json of other tools", "python"])
 def test_one_limit_for_each_way(case: str, way: str) -> None:
     change, message = TOO_MUCH[case]
     data = {**HEAD, **change}
@@ -149,9 +150,6 @@ def test_long_globs_that_no_name_can_match_are_not_compiled(glob: str) -> None:
     assert time.perf_counter() - began < 3
 
 
-SHIPPED = [
-    json.loads(entry.recipe.model_dump_json(by_alias=True, exclude_none=True)) for entry in Catalog.load().entries
-]
 NUMBERS = [0, -1, 10**30, 10**4000, 1e308, -0.0, float("nan"), float("inf"), 2**63, 0.9999]
 TEXTS = ["", "\ud800", "\x00", "\x1b[2J", "\u202e", "x" * 20_000, "[red]", "null", "a\nb", "\U0001f600", "*a" * 400]
 DEEP, LONG = "written as 990 lists", "written as 5,000 digits"
@@ -188,9 +186,11 @@ def as_text(data: Any, chance: random.Random) -> str:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_damaged_json_recipes_get_one_message_each() -> None:
+    recipes = [entry.recipe.model_dump_json(by_alias=True, exclude_none=True) for entry in Catalog.load().entries]
+    shipped = [*map(json.loads, recipes)]
     chance, refused = random.Random(15), 0
     for _ in range(300):
-        data = chance.choice(SHIPPED)
+        data = chance.choice(shipped)
         for _ in range(chance.randrange(1, 4)):
             data = damaged(data, chance)
         text = as_text(data, chance)

@@ -15,8 +15,7 @@ from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.loading import MOST_PROBLEMS, dump_json, dump_yaml, load_recipe, parse_recipe
 from qzoo.schema.recipe import Recipe
-
-SHIPPED = Catalog.load().entries
+from tests.each import for_each
 
 # Words that look like something else, and text of every kind.
 words = st.sampled_from(["no", "8", "1e5", "null", "true", "2026-11-24", "\U0001f600", "a: b", "#"]) | st.text(
@@ -82,7 +81,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     return Recipe.model_validate({"base": base, "dataset": draw(words), "variants": made, **extra})
 
 
-@pytest.mark.parametrize("text", ["\x85", "a\u2028b", "\u2029 c", "a\nb", "± ok", " x", "\ufeff", "'", '"'])
+@for_each("text", ["\x85", "a\u2028b", "\u2029 c", "a\nb", "± ok", " x", "\ufeff", "'", '"'])
 def test_any_text_comes_back(text: str) -> None:
     recipe = Recipe.model_validate(
         {"base": {"source": "timm", "architecture": "x"}, "dataset": text, "variants": {"v": {"description": text}}}
@@ -102,13 +101,13 @@ def test_recipes_come_back_from_yaml_json_and_python(recipe: Recipe) -> None:
     assert_comes_back(recipe)
 
 
-@pytest.mark.parametrize("entry", SHIPPED, ids=lambda entry: entry.name)
+@for_each("entry", lambda: Catalog.load().entries, ids=lambda entry: entry.name)
 def test_shipped_recipes_come_back(entry: Any) -> None:
     assert_comes_back(entry.recipe)
 
 
 def test_json_of_other_tools_is_read() -> None:
-    recipe = parse_recipe(dump_yaml(SHIPPED[0].recipe))
+    recipe = parse_recipe(dump_yaml(Catalog.load().entries[0].recipe))
     text = json.dumps(json.loads(dump_json(recipe)) | {"description": "\U0001f600/"}, indent="\t").replace("/", r"\/")
     assert parse_recipe(text) == recipe.model_copy(update={"description": "\U0001f600/"})
     with pytest.raises(RecipeError, match=r"<text> has the key 'a' twice\. Keep one\."):

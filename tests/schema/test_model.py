@@ -14,6 +14,7 @@ from qzoo.errors import RecipeError, WeightsError
 from qzoo.hub.index import HubIndex
 from qzoo.results.training import read_training_report
 from qzoo.schema.model import StrictModel, read_json_file
+from tests.each import for_each
 
 
 class Box(StrictModel):
@@ -52,7 +53,7 @@ def written(path: Path, content: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "said"),
     [
         (b"", "the file: Invalid JSON: EOF"),
@@ -71,7 +72,7 @@ def test_what_is_no_json_object_is_refused(content: bytes, said: str, tmp_path: 
         read_training_report(written(tmp_path / "x.training.json", content))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("change", "said"),
     [
         ({"images": "64"}, "images: Input should be a valid integer"),

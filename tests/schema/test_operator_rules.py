@@ -16,6 +16,7 @@ from qzoo.schema.plan import Layer, Operator, Plan, Site
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import resolve, resolve_scheme, with_residual
 from qzoo.schema.rule import Rule
+from tests.each import for_each
 
 LAYERS = [
     Layer("stem", ("Conv2d",), True),
@@ -200,7 +201,7 @@ def test_what_does_not_fit_is_said(said: dict[str, Any], operators: list[Operato
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("said", "message"),
     [
         ({"match": {"op": "matmul"}, "weight": {"bits": 4}}, "an operator has inputs and an output: leave out `weigh"),

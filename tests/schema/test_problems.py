@@ -9,6 +9,7 @@ from qzoo.schema.problems import described, keys_of
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.references import dotted
 from qzoo.schema.rule import Match
+from tests.each import for_each
 
 HEAD: dict[str, Any] = {"base": {"source": "timm", "architecture": "resnet18"}, "dataset": "imagenet-1k"}
 
@@ -22,7 +23,7 @@ def problems(variant: Any, name: str = "a", **change: Any) -> dict[str, str]:
     return {dotted(path): text for path, text in found}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("variant", "field", "message"),
     [
         ({"inptu": False}, "variants.a.inptu", "unknown key 'inptu'. Did you mean 'input'? Known: calibration,"),

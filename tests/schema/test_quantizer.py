@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from qzoo.schema.quantizer import ActivationField, ActivationPatch, QuantizerField, QuantizerPatch, QuantizerSpec
+from tests.each import for_each
 
 weight_field: TypeAdapter[Any] = TypeAdapter(QuantizerField)
 activation_field: TypeAdapter[Any] = TypeAdapter(ActivationField)
@@ -38,8 +39,8 @@ def test_false_is_float_and_a_mapping_a_patch(adapter: TypeAdapter[Any]) -> None
     assert adapter.validate_python({}).fields() == {}
 
 
-@pytest.mark.parametrize("adapter", [weight_field, activation_field])
-@pytest.mark.parametrize("value", [True, 0, 8, 1.5, "int8", "false", []])
+@for_each("adapter", [weight_field, activation_field])
+@for_each("value", [True, 0, 8, 1.5, "int8", "false", []])
 def test_other_values_are_told_what_is_expected(adapter: TypeAdapter[Any], value: Any) -> None:
     with pytest.raises(
         ValidationError, match=r"expected fields such as \{bits: 8, calibrator: max\}, or false for float"
@@ -47,7 +48,7 @@ def test_other_values_are_told_what_is_expected(adapter: TypeAdapter[Any], value
         adapter.validate_python(value)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("fields", "message"),
     [
         ({"bits": 1}, "greater than or equal to 2"),
@@ -69,7 +70,7 @@ def test_other_values_are_told_what_is_expected(adapter: TypeAdapter[Any], value
         ({"unsigned": True, "narrow": True}, "which `unsigned: true` has not"),
     ],
 )
-@pytest.mark.parametrize("model", [QuantizerPatch, ActivationPatch, QuantizerSpec])
+@for_each("model", [QuantizerPatch, ActivationPatch, QuantizerSpec])
 def test_refuses(model: type[QuantizerPatch], fields: dict[str, Any], message: str) -> None:
     if model is ActivationPatch and "per" in fields:
         message = "Input should be 'tensor'"

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from qzoo.schema.recipe import CalibrationPatch, CalibrationSpec, Recipe, Scheme, Variant
+from tests.each import for_each
 
 PACKAGE = {"name": "some-weights", "file": "x.pth", "sha256": "0676ba61"}
 PACKAGED = {"source": "timm", "architecture": "x", "package": PACKAGE}
@@ -54,7 +55,7 @@ def test_a_calibration_patch_has_the_fields_of_the_spec_and_says_none() -> None:
     assert CalibrationPatch().model_dump(exclude_none=True) == {}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("variant", "message"),
     [
         ({"residual": "skp"}, "unknown placement 'skp'. Did you mean 'skip'? Known: both, none, skip."),
@@ -81,7 +82,7 @@ def test_refuses_a_variant(variant: dict[str, Any], message: str) -> None:
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("change", "message"),
     [
         ({"variants": {}}, "at least 1 item"),

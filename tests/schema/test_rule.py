@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from qzoo.schema.rule import LAYER_KINDS, Match, Rule, kinds_named
+from tests.each import for_each
 
 
 def test_one_glob_is_short_for_a_list() -> None:
@@ -15,7 +16,7 @@ def test_one_glob_is_short_for_a_list() -> None:
     assert Match.model_validate({"type": ["Conv2d", "Linear"]}).model_dump()["type"] == ["Conv2d", "Linear"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("rule", "message"),
     [
         ({"match": {}, "input": False}, "a match needs one of `name`, `type`, `op`"),

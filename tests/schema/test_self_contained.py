@@ -17,12 +17,13 @@ from qzoo.schema.loading import dump_json, dump_yaml, load_recipe, parse_recipe
 from qzoo.schema.recipe import Recipe, Scheme, Variant
 from qzoo.schema.resolve import resolve
 from qzoo.schema.sources import PythonRecipe
+from tests.each import for_each
 
 CATALOG = Catalog.load()
 HEAD = "base: {source: timm, architecture: resnet18}\ndataset: imagenet-1k\n"
 
 
-@pytest.mark.parametrize("entry", CATALOG.entries, ids=lambda entry: entry.name)
+@for_each("entry", lambda: CATALOG.entries, ids=lambda entry: entry.name)
 def test_every_variant_has_its_digest_without_shared_schemes(entry: RecipeEntry) -> None:
     for variant in entry.variants:
         recipe = entry.self_contained(variant)

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from qzoo.errors import RecipeError
 from qzoo.schema.yaml_source import parse_yaml, read_yaml, short_path, yaml_text
+from tests.each import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "value"),
     [
         ("1e-4", 1e-4),
@@ -61,14 +62,12 @@ def test_plain_data_come_back(data: Any) -> None:
     assert parse_yaml(yaml_text(data), "x")[0] == data
 
 
-@pytest.mark.parametrize(
-    "text", ["1e5", "8", "true", "null", "no", "2026-11-24", "~", "", "a: b", "1e-4", "\x7f", "\U0001f600"]
-)
+@for_each("text", ["1e5", "8", "true", "null", "no", "2026-11-24", "~", "", "a: b", "1e-4", "\x7f", "\U0001f600"])
 def test_text_that_looks_like_something_else_stays_text(text: str) -> None:
     assert parse_yaml(yaml_text({text: text}), "x")[0] == {text: text}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "message"),
     [
         ("a: b: c", "x:1 is not YAML: mapping values are not allowed"),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import qzoo
 from qzoo.errors import DataError
 from qzoo.tasks.batches import as_batches
+from tests.each import for_each
 
 CPU = torch.device("cpu")
 X, Y = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 3])
@@ -85,8 +86,8 @@ TASKS: dict[str, Callable[[nn.Module, list[Any]], Any]] = {
 }
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", WRONG)
+@for_each("task", TASKS)
+@for_each("name", WRONG)
 def test_what_is_no_batch_is_said_by_every_task(model: nn.Module, task: str, name: str) -> None:
     item, text = WRONG[name]
     with pytest.raises(DataError, match=text):
@@ -102,8 +103,8 @@ UNFIT = {
 }
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", UNFIT)
+@for_each("task", TASKS)
+@for_each("name", UNFIT)
 def test_what_the_model_does_not_run_on_is_said_of_the_batch(model: nn.Module, task: str, name: str) -> None:
     x, text = UNFIT[name]
     y = torch.zeros(len(x), dtype=torch.long)
@@ -181,6 +182,7 @@ def test_a_batch_of_no_image_is_named(model: nn.Module, task: str) -> None:
         call()
 
 
+@pytest.mark.runtimes
 def test_export_names_the_batch_that_the_model_does_not_run_on(model: nn.Module, tmp_path: Path) -> None:
     for images in ([torch.rand(2, 3, 8, 8)], [X, torch.rand(2, 3, 8, 8)]):
         text = rf"^Item {len(images) - 1} of the images, float32 \(2, 3, .* does not run on it"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import qzoo
 from qzoo.errors import DataError
+from tests.each import for_each
 from tests.tasks.test_batches import TASKS, X, Y
 
 Mutation = Callable[[random.Random], Any]
@@ -138,7 +139,7 @@ def model() -> nn.Module:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("seed", range(300))
+@for_each("seed", range(300))
 def test_none_is_taken(seed: int, model: nn.Module) -> None:
     dice = random.Random(seed)
     torch.manual_seed(seed)

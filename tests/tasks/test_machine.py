@@ -14,6 +14,7 @@ from qzoo.runtimes.registry import runtime_named
 from qzoo.tasks import machine as saturation
 from qzoo.tasks.benchmark import benchmark
 from qzoo.tasks.machine import SaturationWarning, cpu_flags, has_dot_products, warn_of_saturation
+from tests.each import for_each
 
 WITHOUT, WITH, UNKNOWN = ["avx2"], ["avx2", "avx_vnni"], []
 
@@ -30,7 +31,7 @@ def on(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("flags", "expected"),
     [
         (["avx2"], False), (["avx2", "avx512f"], False), (["avx2", "avx_vnni"], True), (["avx512_vnni"], True),

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from qzoo.errors import DataError
-from qzoo.schema.catalog import Catalog
 from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.recipe import Base
 from qzoo.tasks import training_images
 from qzoo.tasks.training_images import GivenImages, RecipeImages, recipe_images
 
-BASE = Catalog.load().find("resnet8_digits")[0].recipe.base
+BASE = Base(source="qzoo", architecture="resnet8_digits")
 
 
 def made(images: int | None = None, workers: int = 0, **fields: Any) -> RecipeImages:
@@ -59,7 +59,7 @@ def test_what_is_left_of_an_epoch_is_its_end() -> None:
 
 
 def test_augmentation_differs_from_epoch_to_epoch_and_not_between_runs(data_root: Any) -> None:
-    base = Catalog.load().find("resnet20_cifar10")[0].recipe.base
+    base = Base(source="qzoo", architecture="resnet20_cifar10")
     spec = FinetuneSpec(epochs=2, lr=0.1, batch_size=8)
 
     def pixels(epoch: int, workers: int, **fields: Any) -> tuple[list[int], Tensor]:

@@ -16,13 +16,14 @@ import qzoo
 from qzoo.distributed import rank
 from qzoo.errors import QzooError
 from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.recipe import Base
 from qzoo.tasks.evaluate import evaluate_images
 from qzoo.tasks.finetune import finetune
 from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.training_images import RecipeImages, recipe_images
 from qzoo.training.trainer import Trainer
 
-BASE = qzoo.recipe("resnet8_digits").base
+BASE = Base(source="qzoo", architecture="resnet8_digits")
 
 
 def images(spec: FinetuneSpec) -> RecipeImages:

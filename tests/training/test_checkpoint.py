@@ -19,6 +19,7 @@ from qzoo.training.checkpoint import CHECKPOINT, CheckpointInfo, load_checkpoint
 from qzoo.training.trainer import Trainer, restore_rng
 from qzoo.weights import artifact
 from qzoo.weights.artifact import versions
+from tests.each import for_each
 from tests.training.conftest import digits, with_dropout
 
 SPEC = FinetuneSpec.model_validate(
@@ -66,7 +67,7 @@ def test_tensors_that_share_memory_and_any_dtype_are_kept(path: Path) -> None:
     assert not any(value.requires_grad for value in found.values())
 
 
-@pytest.mark.parametrize(("field", "value"), [*FIELDS.items()])
+@for_each(("field", "value"), [*FIELDS.items()])
 def test_every_field_of_the_schedule_has_to_be_the_same(path: Path, field: str, value: Any) -> None:
     other = FinetuneSpec.model_validate(SPEC.model_dump() | {field: value})
     with pytest.raises(TrainingError) as caught:
@@ -203,7 +204,7 @@ def put(key: str, value: Tensor) -> Change:
     return lambda tensors: tensors.update({key: value})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("change", "said"),
     [
         (lambda tensors: tensors.pop("model/0.weight"), r"1 tensors of the model are missing \(model/0\.weight\)"),

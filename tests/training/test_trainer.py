@@ -201,7 +201,7 @@ def test_lsqs_start_needs_an_example() -> None:
     assert {id(one) for one in trainer.ranges} == {id(one.amax) for one in quantizers(trainer.model).values()}
 
 
-@pytest.mark.parametrize("fields", [{}, {"precision": "bfloat16"}])
+@pytest.mark.parametrize("fields", [{}, pytest.param({"precision": "bfloat16"}, marks=pytest.mark.slow)])
 def test_a_compiled_step_is_an_eager_one(fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     compiler, compiled = torch.compile, []
 

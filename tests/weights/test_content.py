@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from qzoo.weights.content import content_digest
+from tests.each import for_each
 
 TENSORS = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor([1, 2])}
 
@@ -38,8 +39,8 @@ def test_every_bit_counts(position: int, bit: int) -> None:
     assert content_digest(TENSORS | {"a": flipped}) != content_digest(TENSORS)
 
 
-@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
-@pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)])
+@for_each("dtype", [torch.bool, torch.uint8, torch.float16, torch.bfloat16, torch.float8_e4m3fn])
+@for_each("shape", [(), (0, 3), (2, 3)])
 def test_takes_any_dtype_and_shape(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     zeros, ones = torch.zeros(shape).to(dtype), torch.ones(shape).to(dtype)
     assert (content_digest({"x": zeros}) == content_digest({"x": ones})) == (0 in shape)

@@ -13,6 +13,7 @@ from qzoo.quant.calibration.histogram import Histogram
 from qzoo.weights.artifact import write_artifact
 from qzoo.weights.histograms import HistogramsInfo, load_histograms, save_histograms
 from qzoo.weights.kinds import HISTOGRAMS
+from tests.each import for_each
 
 INFO = HistogramsInfo(
     name="x_int8", version=1, recipe_sha256="a" * 64, base_sha256="b" * 64, qzoo="0.1.0", torch="2.15.0", base="x",
@@ -63,7 +64,7 @@ def tensors(**changes: torch.Tensor) -> dict[str, torch.Tensor]:
     return {f"q.{name}": tensor for name, tensor in (own | changes).items()}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("changes", "text"),
     [
         ({"counts": torch.ones(4095, dtype=torch.int32)}, "has 4095 bins, aligned histograms have 4096"),

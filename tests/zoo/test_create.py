@@ -19,6 +19,8 @@ from qzoo.environment import packaged
 from qzoo.errors import NotCalibratedError, RuleError, UnknownNameError, WeightsError
 from qzoo.models.architectures.resnet_digits import DigitsResNet
 from qzoo.models.bases import meta_model
+from qzoo.models.operators import find_operators
+from qzoo.models.quantize import plan_quantizers
 from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import get_ranges, quantizers, uncalibrated
 from qzoo.schema.catalog import Catalog, RecipeEntry
@@ -30,27 +32,43 @@ from qzoo.weights.ranges import load_ranges
 from qzoo.zoo.finding import find
 from qzoo.zoo.pretrained import OtherImagesWarning, load_pretrained_ranges
 from qzoo.zoo.zoo_model import ZooModel
+from tests.each import for_each
 
 CATALOG = Catalog.load()
-CALIBRATABLE = [variant.name for entry in CATALOG.entries for variant in calibratable(ZooModel(entry))]
-SHIPPED = [name for name in CALIBRATABLE if find(name).artifact_at_hand(RANGES)]
 DIGITS = torch.rand(32, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-@pytest.mark.parametrize("entry", CATALOG.entries, ids=lambda entry: entry.name)
-def test_every_variant_is_its_bases_class_with_quantizers_inside(entry: RecipeEntry) -> None:
-    base = meta_model(entry.recipe.base)
-    for variant in calibratable(ZooModel(entry)):
-        model = qzoo.quantize(base, variant.resolved)
-        assert type(model) is type(base)
-        assert not model.training
-        assert quantizers(model, "input")
-        assert uncalibrated(model) == list(quantizers(model))
+def calibrated() -> list[ZooModel]:
+    """Returns all variants that calibration alone makes."""
+    return [variant for entry in CATALOG.entries for variant in calibratable(ZooModel(entry))]
 
 
-@pytest.mark.parametrize("name", [name for name in CALIBRATABLE if name.startswith("resnet20_cifar10")])
-def test_create_makes_a_variant_of_its_base(name: str) -> None:
-    model = qzoo.create(name)
+def shipped() -> list[str]:
+    """Returns the variants whose ranges ship."""
+    return [variant.name for variant in calibrated() if variant.artifact_at_hand(RANGES)]
+
+
+@pytest.mark.timeout(600)
+@for_each("entry", lambda: CATALOG.entries, ids=lambda entry: entry.name)
+def test_every_variant_is_its_bases_class_with_quantizers_inside(
+    entry: RecipeEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, variants = meta_model(entry.recipe.base), [one.resolved for one in calibratable(ZooModel(entry))]
+    operators = find_operators(base)  # of the base, so the same for all
+    monkeypatch.setattr("qzoo.models.quantize.find_operators", lambda *_: operators)
+    plans = [plan_quantizers(base, variant) for variant in variants]
+    assert all({planned.role for planned in plan.quantizers} >= {"input", "weight"} for plan in plans)
+    # A plan is all that a variant has of its own: one shows how plans are carried out.
+    model = qzoo.quantize(base, variants[-1])
+    assert type(model) is type(base)
+    assert not model.training
+    assert uncalibrated(model) == list(quantizers(model))
+    assert set(quantizers(model)) == {planned.path for planned in plans[-1].quantizers}
+
+
+@for_each("variant", lambda: calibratable(find("resnet20_cifar10")))
+def test_create_makes_a_variant_of_its_base(variant: ZooModel) -> None:
+    model = qzoo.create(variant.name)
     assert type(model) is type(qzoo.create("resnet20_cifar10"))
     assert {p.device.type for p in model.parameters()} == {"cpu"}
     assert uncalibrated(model) == list(quantizers(model))
@@ -63,20 +81,19 @@ def test_the_tutorials_resnet50_has_55_input_and_54_weight_quantizers() -> None:
     assert str(quantizers(model)["avgpool.input_quantizer"].spec) == "8bit per-tensor max"
 
 
-@pytest.mark.parametrize("base", [entry.name for entry in CATALOG.entries if entry.recipe.dataset != "imagenet-1k"])
-def test_ranges_are_shipped_for_every_variant_of_a_public_dataset(base: str) -> None:
-    entry = CATALOG.recipes[base]
-    missing = [variant.name for variant in calibratable(ZooModel(entry)) if variant.name not in SHIPPED]
-    assert not missing, f"make them: qzoo calibrate {base} -o {entry.path.parent / 'ranges'}"  # type: ignore[union-attr]
+def test_ranges_are_shipped_for_every_variant_of_a_public_dataset() -> None:
+    names = {variant.name for variant in calibrated() if variant.dataset != "imagenet-1k"}
+    assert names - {*shipped()} == set(), "make them: qzoo calibrate BASE -o recipes/FAMILY/artifacts"
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@for_each("name", shipped)
 def test_shipped_ranges_belong_to_the_recipe_of_today(name: str) -> None:
     zoo_model = find(name)
     ranges, info = load_ranges(zoo_model.artifact_at_hand(RANGES))  # type: ignore[arg-type]
     assert info.name == name
     assert info.recipe_sha256 == zoo_model.resolved.digest, f"run `qzoo calibrate {name}` again"
-    assert set(ranges) == set(get_ranges(qzoo.create(name)))
+    model = qzoo.quantize(meta_model(zoo_model.base), zoo_model.resolved)
+    assert set(ranges) == set(get_ranges(model.to_empty(device="cpu")))
 
 
 def test_pretrained_needs_no_network_and_predicts() -> None:
@@ -319,7 +336,7 @@ def test_list_models() -> None:
     low_bits = ["w2a2_qat", "w4a4", "w4a4_qat", "w4a8"]
     assert qzoo.list_models("resnet8_digits_w*") == [f"resnet8_digits_{variant}" for variant in low_bits]
     trained = {path.name.removesuffix(".model.safetensors") for path in packaged().rglob("*.model.safetensors")}
-    assert {*SHIPPED, *trained} == set(qzoo.list_models(pretrained=True))
+    assert {*shipped(), *trained} == set(qzoo.list_models(pretrained=True))
 
 
 def test_transform_comes_from_the_weights() -> None:

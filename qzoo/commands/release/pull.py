@@ -26,7 +26,10 @@ def pull(repo: str, folder: Path | str | None = None) -> Published:
         WeightsError: the hub can't be reached, or what it sends is damaged.
 
     Example:
-        >>> qzoo.pull("owner/resnet50_int8", "resnet50_int8")  # doctest: +SKIP
+        >>> pushed = qzoo.push("resnet8_digits_int8", "me/resnet8_digits_int8")
+        >>> published = qzoo.pull("me/resnet8_digits_int8", "mine")
+        >>> round(qzoo.evaluate("mine").top1, 2)
+        99.33
     """
     published = fetch(parse_address(repo), tuple(FILES))
     if folder is None:

@@ -76,7 +76,8 @@ def push(
             reached.
 
     Example:
-        >>> qzoo.push("resnet8_digits_int8", "me/resnet8_digits_int8")  # doctest: +SKIP
+        >>> qzoo.push("resnet8_digits_int8", "me/resnet8_digits_int8").address.repo
+        'me/resnet8_digits_int8'
     """
     address = parse_address(repo)
     if not dry_run:

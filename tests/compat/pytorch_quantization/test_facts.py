@@ -18,6 +18,7 @@ from qzoo.compat.pytorch_quantization import nn as quant_nn
 from qzoo.compat.pytorch_quantization import tensor_quant as tq
 from qzoo.compat.pytorch_quantization.nn.modules import _utils
 from qzoo.compat.pytorch_quantization.optim import helper
+from tests.each import for_each
 
 PER_TENSOR = "QUANT_DESC_8BIT_PER_TENSOR"
 OF_CONVOLUTIONS = {f"Conv{n}d": f"QUANT_DESC_8BIT_CONV{n}D_WEIGHT_PER_CHANNEL" for n in (1, 2, 3)}
@@ -34,7 +35,7 @@ CONSTANTS: dict[str, tuple[int, int | None, bool]] = {
 """Bits, axis, unsigned. Transposed weights are (in, out / groups, ...): 2.2.1 has axis 1, versions before it axis 0."""
 
 
-@pytest.mark.parametrize("name", CONSTANTS)
+@for_each("name", CONSTANTS)
 def test_descriptors(name: str) -> None:
     desc = getattr(tq, name)
     assert (desc.num_bits, desc.axis, desc.unsigned) == CONSTANTS[name]
@@ -51,7 +52,7 @@ AVERAGE = [f"{kind}{n}d" for kind in ("AvgPool", "AdaptiveAvgPool") for n in (1,
 NOT_REPLACED = [f"{kind}{n}d" for kind in ("MaxPool", "InstanceNorm") for n in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("name", [*WEIGHTED, *AVERAGE, *NOT_REPLACED])
+@for_each("name", [*WEIGHTED, *AVERAGE, *NOT_REPLACED])
 def test_defaults_of_classes(name: str) -> None:
     layer = getattr(quant_nn, f"Quant{name}")
     assert layer.default_quant_desc_input == getattr(tq, PER_TENSOR)
@@ -102,7 +103,7 @@ SIGNATURES: list[tuple[Any, dict[str, Any]]] = [
 """A function, and its parameters that have defaults, in their order."""
 
 
-@pytest.mark.parametrize(("function", "expected"), SIGNATURES)
+@for_each(("function", "expected"), SIGNATURES)
 def test_defaults_of_functions(function: Any, expected: dict[str, Any]) -> None:
     parameters = inspect.signature(function).parameters.values()
     said = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}

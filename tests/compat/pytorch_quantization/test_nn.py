@@ -15,6 +15,7 @@ from qzoo.compat.pytorch_quantization import nn as quant_nn
 from qzoo.compat.pytorch_quantization import quant_modules
 from qzoo.compat.pytorch_quantization.nn.modules import _utils
 from qzoo.compat.pytorch_quantization.tensor_quant import QuantDescriptor, fake_tensor_quant
+from tests.each import for_each
 
 WEIGHTED: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = [
     ("Conv1d", (4, 6, 3), {"padding": 1, "padding_mode": "circular"}, (2, 4, 9)),
@@ -57,7 +58,7 @@ def test_weighted_layers(name: str, args: Any, kwargs: Any, shape: tuple[int, ..
     assert torch.equal(layer(x), plain(x))
 
 
-@pytest.mark.parametrize(("name", "args", "kwargs", "shape"), UNWEIGHTED)
+@for_each(("name", "args", "kwargs", "shape"), UNWEIGHTED)
 def test_layers_without_weights(name: str, args: Any, kwargs: Any, shape: tuple[int, ...]) -> None:
     layer, plain = getattr(quant_nn, f"Quant{name}")(*args, **kwargs), getattr(nn, name)(*args, **kwargs)
     x = torch.randn(shape)
@@ -197,9 +198,9 @@ LSTMS: list[dict[str, Any]] = [
 
 
 class TestLSTM:
-    @pytest.mark.parametrize("options", LSTMS)
-    @pytest.mark.parametrize("packed", [False, True])
-    @pytest.mark.parametrize("given", [False, True])
+    @for_each("options", LSTMS)
+    @for_each("packed", [False, True])
+    @for_each("given", [False, True])
     def test_with_quantizers_off_it_is_torchs(self, options: dict[str, Any], packed: bool, given: bool) -> None:
         torch.manual_seed(0)
         quant, plain = quant_nn.QuantLSTM(4, 8, **options), nn.LSTM(4, 8, **options)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qzoo.compat.pytorch_quantization.tensor_quant import QuantDescriptor, ScaledQuantDescriptor
+from tests.each import for_each
 
 options = st.fixed_dictionaries(
     {},
@@ -66,7 +67,7 @@ def test_it_prints_as_the_original_does(said: dict[str, Any], text: str) -> None
     assert str(QuantDescriptor(**said)) == text
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("said", "error", "message"),
     [
         ({"unsinged": True}, TypeError, "Unused keys: unsinged. Did you mean 'unsigned'?"),

@@ -10,6 +10,7 @@ from qzoo.errors import CalibrationError
 from qzoo.quant.calibration import bins
 from qzoo.quant.calibration.bins import MOST_REFERENCE_BINS, NumpyBins, ReferenceBins, count_aligned
 from qzoo.quant.calibration.histogram import ALIGNED_BINS, Histogram
+from tests.each import for_each
 
 PIECE = 1000
 
@@ -25,8 +26,8 @@ def by_definition(x: torch.Tensor, exponent: int) -> np.ndarray:
     return np.bincount(bins.reshape(-1), minlength=ALIGNED_BINS)
 
 
-@pytest.mark.parametrize("count", [1, 3, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE + 7])
-@pytest.mark.parametrize("exponent", [-126, -11, -9, 0, 116])
+@for_each("count", [1, 3, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE + 7])
+@for_each("exponent", [-126, -11, -9, 0, 116])
 def test_equals_the_definition(count: int, exponent: int) -> None:
     x = (torch.rand(count) * 2 - 1) * (4095.9 * 2.0**exponent)
     np.testing.assert_array_equal(count_aligned(x, exponent, signed=True).numpy(), by_definition(x, exponent))

@@ -20,6 +20,7 @@ from qzoo.quant.calibration.solvers.mse import grid_levels
 from qzoo.quant.calibration.solvers.stack import Search
 from qzoo.schema.calibrator import METHODS, Calibrator
 from qzoo.schema.quantizer import QuantizerSpec
+from tests.each import for_each
 
 SPECS = [
     QuantizerSpec(bits=bits, unsigned=unsigned, calibrator=calibrator)
@@ -73,8 +74,8 @@ def test_scaling_by_a_power_of_two_scales_the_range(x: np.ndarray, spec: Quantiz
     torch.testing.assert_close(one * 2.0**exponent, other, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=str)
-@pytest.mark.parametrize("value", [1e-38, 1e-6, 1e30])
+@for_each("spec", SPECS, ids=str)
+@for_each("value", [1e-38, 1e-6, 1e30])
 def test_tiny_and_huge_constants(spec: QuantizerSpec, value: float) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -82,8 +83,8 @@ def test_tiny_and_huge_constants(spec: QuantizerSpec, value: float) -> None:
     assert amax == pytest.approx(value, rel=1e-3)
 
 
-@pytest.mark.parametrize("binning", ["aligned", "reference"])
-@pytest.mark.parametrize("spec", SPECS, ids=str)
+@for_each("binning", ["aligned", "reference"])
+@for_each("spec", SPECS, ids=str)
 def test_only_zeros_give_zero(spec: QuantizerSpec, binning: str) -> None:
     assert solve([histogram(torch.zeros(10), binning=binning)], [spec]).item() == 0
 
