@@ -49,7 +49,7 @@ def plainly(model: nn.Module, x: Tensor) -> Tensor:
 
 def measure(name: str, data: Path, folder: Path) -> Iterator[list[str]]:
     """Yields the rows of a variant."""
-    entry, _ = find(name)
+    zoo_model = find(name)
     model = qzoo.create(name, pretrained=True)
     sessions = {}
     for runtime in ("onnxruntime", "openvino"):
@@ -64,7 +64,7 @@ def measure(name: str, data: Path, folder: Path) -> Iterator[list[str]]:
     runs = {"the model": model, **runs, ITSELF: lambda x: precise(x.double()), OTHER_SUMS: lambda x: plainly(model, x)}
     same, right, images = Counter[str](), Counter[str](), 0
     with torch.no_grad():
-        for x, y in evaluation_images(entry.recipe.base, entry.recipe.dataset, data):
+        for x, y in evaluation_images(zoo_model.base, zoo_model.dataset, data):
             found = {what: run(x).argmax(1) for what, run in runs.items()}
             images += len(x)
             same.update({what: int((top == found["the model"]).sum()) for what, top in found.items()})
