@@ -32,7 +32,7 @@ style: $(READY)           ## rewrite: imports, format, generated files
 	$(BIN)/python -m qzoo.schema.json_schema
 	$(BIN)/python -m qzoo.report.zoo_page > docs/zoo.md
 	$(BIN)/python -m qzoo.report.readme_table README.md
-	$(BIN)/python -m qzoo.report.training_table docs/finetune.md
+	$(BIN)/python -m qzoo.report.training docs/finetune.md
 
 quality: $(READY)         ## check only: lint, format, types
 	$(BIN)/ruff check $(CODE)

@@ -24,8 +24,7 @@ from benchmarks.document import asked_to_write, publish, where
 from qzoo.quant.calibration.collecting import collecting, solve_ranges
 from qzoo.quant.calibration.solvers import solve
 from qzoo.quant.ranges import quantizers
-from qzoo.schema.calibrator import Calibrator
-from qzoo.schema.quantizer import QuantizerSpec
+from qzoo.schema.quantizer import Calibrator, QuantizerSpec
 
 IMAGES, BATCH, THREADS, ROUNDS = 64, 32, 2, 5
 

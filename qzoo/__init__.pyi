@@ -35,6 +35,7 @@ from .runtimes.lint import LintReport
 from .schema.finetune import FinetuneSpec
 from .schema.percentiles import UnlikelyPercentileWarning
 from .schema.recipe import Recipe, Scheme, Variant
+from .schema.recipe_files import FaultyRecipeWarning
 from .tasks.evaluate import Evaluation
 from .tasks.finetune import finetune
 from .tasks.lint import lint
@@ -43,21 +44,78 @@ from .tasks.progress import Progress
 from .tasks.saving import load
 from .tasks.training_run import Run
 from .weights.base_weights import NewHeadWarning
-from .zoo.by_name import benchmark, calibrate, evaluate, export, save, sensitivity
+from .zoo.by_name import benchmark, calibrate, evaluate, explain, export, save, sensitivity
 from .zoo.create import create, list_models, quantize, recipe, transform
-from .zoo.explain import explain
 from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
 
 __version__: str
 
 __all__ = [
-    "ArgumentError", "BenchmarkReport", "Calibrated", "CalibrationError", "ClippedNegativesWarning", "DataError",
-    "DeadActivationWarning", "Evaluation", "Explanation", "ExportReport", "Finding", "FinetuneSpec",
-    "LearnedApartWarning", "LintReport", "NewHeadWarning", "NotCalibratedError", "OtherImagesWarning", "Parity",
-    "PeerError", "Progress", "QzooError", "Recipe", "RecipeError", "ReplacedHeadWarning", "Report", "ReportRow",
-    "RuleError", "Run", "SaturationWarning", "Scheme", "SensitivityReport", "Settings", "Solved", "TensorQuantizer",
-    "TrainingError", "TrainingReport", "UncalibratedWarning", "UnknownNameError", "UnlikelyPercentileWarning",
-    "UnpinnedWeightsWarning", "UnsupportedError", "Variant", "Verified", "WeightsError", "benchmark", "calibrate",
-    "compat", "create", "errors", "evaluate", "explain", "export", "finetune", "lint", "list_models", "load", "pull",
-    "push", "quantize", "recipe", "reproduce", "save", "sensitivity", "solve", "transform", "verify",
+    "ArgumentError",
+    "BenchmarkReport",
+    "Calibrated",
+    "CalibrationError",
+    "ClippedNegativesWarning",
+    "DataError",
+    "DeadActivationWarning",
+    "Evaluation",
+    "Explanation",
+    "ExportReport",
+    "FaultyRecipeWarning",
+    "Finding",
+    "FinetuneSpec",
+    "LearnedApartWarning",
+    "LintReport",
+    "NewHeadWarning",
+    "NotCalibratedError",
+    "OtherImagesWarning",
+    "Parity",
+    "PeerError",
+    "Progress",
+    "QzooError",
+    "Recipe",
+    "RecipeError",
+    "ReplacedHeadWarning",
+    "Report",
+    "ReportRow",
+    "RuleError",
+    "Run",
+    "SaturationWarning",
+    "Scheme",
+    "SensitivityReport",
+    "Settings",
+    "Solved",
+    "TensorQuantizer",
+    "TrainingError",
+    "TrainingReport",
+    "UncalibratedWarning",
+    "UnknownNameError",
+    "UnlikelyPercentileWarning",
+    "UnpinnedWeightsWarning",
+    "UnsupportedError",
+    "Variant",
+    "Verified",
+    "WeightsError",
+    "benchmark",
+    "calibrate",
+    "compat",
+    "create",
+    "errors",
+    "evaluate",
+    "explain",
+    "export",
+    "finetune",
+    "lint",
+    "list_models",
+    "load",
+    "pull",
+    "push",
+    "quantize",
+    "recipe",
+    "reproduce",
+    "save",
+    "sensitivity",
+    "solve",
+    "transform",
+    "verify",
 ]  # fmt: skip

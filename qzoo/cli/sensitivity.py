@@ -60,7 +60,7 @@ def run(
     if json_file:
         write_json(report.to_json(), json_file)
     if chart:
-        from qzoo.report.sensitivity_chart import sensitivity_chart
+        from qzoo.report.sensitivity import sensitivity_chart
 
         sensitivity_chart(report, chart, top)
     if json_file != "-":
@@ -70,7 +70,7 @@ def run(
 
 
 def _print(report: SensitivityReport, variant: str | None, top: int) -> None:
-    from qzoo.report.sensitivity_table import sensitivity_table
+    from qzoo.report.sensitivity import sensitivity_table
 
     for part in sensitivity_table(report, top):
         stdout.print(part)

@@ -12,8 +12,8 @@ from qzoo.commands.settings import Settings, usable_device
 from qzoo.distributed import failing_together, rank
 from qzoo.errors import UnknownNameError, UnsupportedError
 from qzoo.models.bases import create_base
-from qzoo.models.outline import check_ranges_fit
 from qzoo.models.quantize import quantize_in_place
+from qzoo.models.whole_model import check_ranges_fit
 from qzoo.receipts.make import Receipts
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.schema.resolve import ResolvedVariant

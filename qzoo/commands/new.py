@@ -14,9 +14,9 @@ from qzoo.models.base_model import WeightsFacts
 from qzoo.models.bases import input_format, meta_model, weights_facts
 from qzoo.models.operators import find_operators
 from qzoo.models.quantize import quantizable_layers
-from qzoo.schema.library import LIBRARIES, is_library_name
 from qzoo.schema.plan import Operator
 from qzoo.schema.recipe import Base
+from qzoo.schema.sources import LIBRARIES, is_library_name
 
 ATTENTION = ("sdpa", "matmul")
 CALIBRATION_IMAGES = 1024

@@ -13,20 +13,18 @@ from qzoo.commands.keep import keep_calibration, keep_trained
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.commands.train_variant import images_to_train_on, train_variant
-from qzoo.commands.verdict import judge
 from qzoo.distributed import failing_together, rank
 from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
 from qzoo.files import require_writable
 from qzoo.models.bases import create_base
 from qzoo.receipts.make import Receipts
-from qzoo.results.report import CalibrationReport, Report, ReportRow
+from qzoo.results.report import CalibrationReport, Report, ReportRow, judge
 from qzoo.results.training import TrainingReport
-from qzoo.schema.published import Claim
+from qzoo.schema.recipe import Claim
 from qzoo.schema.resolve import recipe_digest
-from qzoo.tasks.evaluate import Evaluation, evaluate_images
+from qzoo.tasks.evaluate import Evaluation, compare, evaluate_images
 from qzoo.tasks.images import evaluation_images, is_complete
 from qzoo.tasks.machine import environment
-from qzoo.tasks.paired import compare
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_run import Run
 from qzoo.weights.kinds import RANGES, RECEIPT

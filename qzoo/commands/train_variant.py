@@ -19,7 +19,7 @@ from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress
 from qzoo.tasks.training_images import RecipeImages, recipe_images
 from qzoo.tasks.training_run import Run
-from qzoo.training.precision import Precision
+from qzoo.training.optimizer import Precision
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from qzoo.commands.evaluate import quantized_model
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.errors import WeightsError, shown
 from qzoo.models.bases import create_base
-from qzoo.receipts.compare import Exact, Usual, compare_exact, compare_usual
+from qzoo.receipts.compare import Chosen, Exact, Usual, compare_exact, compare_usual, find_images
 from qzoo.receipts.make import exact_margins
-from qzoo.receipts.match import Chosen, find_images
 from qzoo.results.readable import Readable
 from qzoo.schema.datasets import dataset_named
 from qzoo.schema.resolve import ResolvedVariant

@@ -14,8 +14,7 @@ from typing import Any
 from qzoo import environment
 from qzoo.errors import UnknownNameError, WeightsError
 from qzoo.hub.errors import explained, patiently
-from qzoo.hub.files import FILES, MANIFEST
-from qzoo.hub.manifest import read_manifest
+from qzoo.hub.manifest import FILES, MANIFEST, read_manifest
 from qzoo.hub.published import Published, fault_of
 
 PREFIX = "hf-hub:"

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qzoo.errors import WeightsError
-from qzoo.hub.files import MANIFEST, RECIPE
-from qzoo.hub.manifest import FileFacts, Manifest, read_manifest
+from qzoo.hub.manifest import MANIFEST, RECIPE, FileFacts, Manifest, read_manifest
 from qzoo.results.readable import Readable
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.model import LARGEST_TEXT

@@ -15,8 +15,7 @@ from qzoo.models.base_model import BaseCard, BaseModel, InputFormat, WeightsFact
 from qzoo.models.provenance import Provenance, provenance, remember
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.recipe import Base
-from qzoo.weights.artifact import versions
-from qzoo.weights.content import combined_digest, entry_digests
+from qzoo.weights.artifact import combined_digest, entry_digests, versions
 
 
 def create_base(base: Base, pretrained: bool = False, **keywords: Any) -> nn.Module:

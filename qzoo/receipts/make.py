@@ -24,7 +24,7 @@ from qzoo.tasks.evaluate import Evaluation
 from qzoo.tasks.images import Images, is_complete
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
-from qzoo.weights.content import content_digest
+from qzoo.weights.artifact import content_digest
 from qzoo.weights.receipt import ID_BYTES, ExactMargins, Measured, Receipt, ReceiptInfo
 
 

@@ -9,8 +9,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qzoo.report.card_facts import CardFacts, Measured
-from qzoo.report.card_words import formats, verify_command, where
+from qzoo.report.card_facts import CardFacts, Measured, formats, verify_command, where
 from qzoo.schema.datasets import dataset_named
 from qzoo.weights.kinds import RECEIPT
 

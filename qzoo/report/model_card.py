@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qzoo.hub.files import CARD, CONFIG, FILES, MANIFEST
-from qzoo.report.card_facts import CardFacts
-from qzoo.report.card_figures import figures
+from qzoo.hub.manifest import CARD, CONFIG, FILES, MANIFEST
+from qzoo.report.card_facts import CardFacts, address, formats
 from qzoo.report.card_front_matter import HUB, front_matter, known_license
-from qzoo.report.card_sections import exports, training
-from qzoo.report.card_words import address, formats
+from qzoo.report.card_sections import exports, figures, training
 from qzoo.report.markdown import code, fenced, listed, plain, table
 from qzoo.schema.datasets import dataset_named
 from qzoo.weights.kinds import MODEL

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.published import Claim
+from qzoo.schema.recipe import Claim
 from qzoo.schema.resolve import resolve
 
 HEADER = """# The zoo

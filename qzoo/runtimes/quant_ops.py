@@ -1,7 +1,7 @@
-"""The two operators that an exported model speaks of quantization with, and what they are in ONNX.
+"""The two operators that an exported model speaks of quantization with, what they are in ONNX, and who calls them.
 
 `quantize_dequantize` is a quantizer of activations: QuantizeLinear, then DequantizeLinear. `dequantize` gives a weight
-from the integers that are stored of it. torch sees each as one operator, so that tracing can't take it apart.
+in float out of its integers. In a model that is exported they stand for its quantizers, with nothing left to decide.
 """
 
 from __future__ import annotations
@@ -10,9 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from qzoo.quant.fake_quant import Grid, quantization_scale
+from qzoo.quant.derived import copy_model
+from qzoo.quant.fake_quant import Grid, quantization_scale, quantize
+from qzoo.quant.grouped import along_weight
+from qzoo.quant.layers import float_weight
+from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.ranges import quantizers
 
 SMALLEST_SCALE = torch.finfo(torch.float32).tiny
 """Of a range that holds nothing: all comes to 0, as it does in the quantizer."""
@@ -108,3 +113,95 @@ def stored_dtype(fp8: torch.dtype | None, bits: int, unsigned: bool) -> torch.dt
     if bits <= 8:
         return torch.uint8 if unsigned else torch.int8
     return torch.uint16 if unsigned else torch.int16
+
+
+SHIFTED = {torch.int8: torch.uint8, torch.int16: torch.uint16}
+
+
+def exportable(model: nn.Module, *, shifted: bool = False) -> nn.Module:
+    """Returns a copy of a calibrated model whose quantizers are these operators.
+
+    Args:
+        model: calibrated; not changed.
+        shifted: store signed activations unsigned, 0 in the middle. The steps are the same; a runtime whose kernels
+            take and give one type can then run a layer with a signed input and an unsigned output.
+
+    Example:
+        >>> model = exportable(qzoo.create("resnet8_digits_int8", pretrained=True))
+        >>> type(model.conv1.input_quantizer).__name__
+        'ExportedActivation'
+    """
+    exported = copy_model(model).eval()
+    for path, quantizer in quantizers(exported).items():
+        if quantizer.state != "quantizing":
+            continue  # whoever switched it off wants the layer in float
+        owner, _, role = path.rpartition(".")
+        layer = exported.get_submodule(owner)
+        stands: nn.Module
+        if role == "weight_quantizer":
+            stands = ExportedWeight(quantizer, float_weight(layer).detach())
+        else:
+            stands = ExportedActivation(quantizer, shifted=shifted)
+        layer._modules[role] = stands
+    return exported
+
+
+class ExportedActivation(nn.Module):
+    """A quantizer of an activation: `quantize_dequantize`, within the ends of the grid where the type has more.
+
+    What comes to a range that holds nothing is clipped to 0: a scale that made it 0 could not be used.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, quantizer: TensorQuantizer, *, shifted: bool = False) -> None:
+        super().__init__()
+        on = quantizer.grid
+        dtype = stored_dtype(on.fp8, quantizer.spec.bits, unsigned=on.low == 0)
+        middle = shifted and dtype in SHIFTED
+        zero = (torch.iinfo(SHIFTED[dtype]).max + 1) // 2 if middle else 0
+        empty = float(quantization_scale(quantizer.amax, on)) == 0
+        scale = torch.tensor(EMPTY_SCALE) if empty else step_size(quantizer.amax, on)
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero_point", torch.tensor(zero, dtype=SHIFTED[dtype] if middle else dtype))
+        self.ends: tuple[float, float] | None = None
+        if empty:
+            self.ends = (0.0, 0.0)
+        elif has_more_values(dtype, on):
+            self.ends = (on.low * float(scale), on.high * float(scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns `x` rounded to the grid."""
+        x = x if self.ends is None else x.clamp(*self.ends)
+        rounded: Tensor = quantize_dequantize(x, self.scale, self.zero_point)
+        return rounded
+
+
+class ExportedWeight(nn.Module):
+    """A quantizer of a weight, which gives the stored values of the layer's own, whatever it is shown."""
+
+    values: Tensor
+    scale: Tensor
+
+    def __init__(self, quantizer: TensorQuantizer, weight: Tensor) -> None:
+        super().__init__()
+        on, amax = quantizer.grid, along_weight(quantizer.amax, weight)
+        self.state, self.grid = quantizer.state, on
+        dtype = stored_dtype(on.fp8, quantizer.spec.bits, unsigned=on.low == 0)
+        values, scale = quantize(weight, amax, on).to(dtype), step_size(amax, on)
+        axes = [dim for dim, size in enumerate(amax.shape) if size > 1] or [0]
+        # ONNX knows scales along one axis: the inputs and outputs of the groups become one.
+        self.axis, self.apart = axes[0], tuple(weight.shape[:2]) if len(axes) > 1 else None
+        self.register_buffer("values", values if self.apart is None else values.flatten(0, 1))
+        self.register_buffer("scale", scale.flatten() if scale.numel() > 1 else scale.reshape(()))
+
+    @property
+    def amax(self) -> Tensor:
+        """What a layer knows a quantizer's range by, to see whether the rounded weight may be kept."""
+        return self.scale
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Returns the weight, rounded."""
+        rounded: Tensor = dequantize(self.values, self.scale, self.axis)
+        return rounded if self.apart is None else rounded.unflatten(0, self.apart)

@@ -11,8 +11,7 @@ from typing import Any
 
 from qzoo.errors import Fault, RuleError, shown
 from qzoo.schema.bound_rule import BoundRule, Origin, Precedence
-from qzoo.schema.matching import matches, no_match
-from qzoo.schema.plan import Layer, Operator, Plan, PlannedQuantizer
+from qzoo.schema.plan import Layer, Operator, Plan, PlannedQuantizer, matches, no_match
 from qzoo.schema.quantizer import QuantizerPatch, QuantizerSpec, contradiction
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.schema.rule import RESIDUAL, ROLES

@@ -17,12 +17,20 @@ from qzoo import environment
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean, shown
 from qzoo.files import stamp
 from qzoo.schema.including import SetEntry
-from qzoo.schema.library import RESIDUAL_VARIANT, is_library_name, library_recipe
 from qzoo.schema.loading import load_recipe, load_set, validate, with_sets
 from qzoo.schema.recipe import Recipe, Scheme, Variant
-from qzoo.schema.recipe_files import Stored, all_folders, recipe_stems, scheme_stems, set_stems, yaml_files
-from qzoo.schema.sources import HubModel, LibraryModel, OwnFile, PythonRecipe, ShippedFile, Source
-from qzoo.schema.summary import summaries
+from qzoo.schema.recipe_files import Stored, all_folders, recipe_stems, scheme_stems, set_stems, summaries, yaml_files
+from qzoo.schema.sources import (
+    RESIDUAL_VARIANT,
+    HubModel,
+    LibraryModel,
+    OwnFile,
+    PythonRecipe,
+    ShippedFile,
+    Source,
+    is_library_name,
+    library_recipe,
+)
 from qzoo.schema.yaml_source import Lines, read_yaml, short_path
 
 

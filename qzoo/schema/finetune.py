@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_serializer, model_validator
 
 from qzoo.schema.limits import FieldPath
-from qzoo.schema.model import StrictModel
-from qzoo.schema.problems import checked_fields, described
+from qzoo.schema.model import StrictModel, checked_fields, described
 
 Precision = Literal["float32", "bfloat16", "float16"]
 

@@ -1,21 +1,62 @@
-"""Recipes and schemes: what a YAML file of the zoo holds."""
+"""The recipe format: a base, its dataset, its variants, and what others claim of them."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
 from qzoo.schema.including import LONGEST_SOURCE, with_sources
 from qzoo.schema.limits import oversized
-from qzoo.schema.model import StrictModel
-from qzoo.schema.problems import checked_fields
-from qzoo.schema.published import Claim
+from qzoo.schema.model import StrictModel, checked_fields
 from qzoo.schema.quantizer import ActivationField, QuantizerField
 from qzoo.schema.references import MOST_VARIANTS, dotted, reference_problems
 from qzoo.schema.rule import Residual, Rule
+
+
+class Claim(StrictModel):
+    """One published figure, with its source. Top-1 is in percent."""
+
+    top1: float | None = Field(default=None, ge=0, le=100)
+    """The figure; a run passes within `tolerance` points of it."""
+    top1_at_least: float | None = Field(default=None, ge=0, le=100)
+    """A lower bound; `tolerance` is granted below it."""
+    top1_below: str | None = None
+    """Another variant of the recipe, which scores higher."""
+    tolerance: float = Field(default=0.0, ge=0, le=100)
+    """In points."""
+    source: Annotated[str, Field(min_length=8), WithJsonSchema({"type": "string"})]
+    """Who published it and where; for our own runs the command, date and hardware. In a file also the name of one of
+    its `sources`."""
+    own: bool = False
+    """Our own earlier run is the reference; the verdict then says `own`."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Claim:
+        if self.top1 is None and self.top1_at_least is None and self.top1_below is None:
+            raise ValueError("a claim needs one of top1, top1_at_least, top1_below")
+        if self.tolerance and self.top1 is None and self.top1_at_least is None:
+            raise ValueError("a tolerance goes with top1 or top1_at_least: leave it out beside top1_below")
+        return self
+
+    @property
+    def figure(self) -> float | None:
+        """The top-1 that was published, exactly or as a lower bound."""
+        return self.top1 if self.top1 is not None else self.top1_at_least
+
+    def __str__(self) -> str:
+        """`76.1 ±0.15`, `≥ 76`, `< int8`."""
+        parts = []
+        if self.top1 is not None:
+            parts.append(f"{self.top1:g}" + (f" ±{self.tolerance:g}" if self.tolerance else ""))
+        if self.top1_at_least is not None:
+            parts.append(f"≥ {self.top1_at_least:g}")
+        if self.top1_below is not None:
+            parts.append(f"< {self.top1_below}")
+        return ", ".join(parts)
+
 
 NAME_SIGNS = "a-z0-9_."
 Name = Annotated[str, Field(pattern=rf"^[a-z0-9][{NAME_SIGNS}]{{0,99}}$")]

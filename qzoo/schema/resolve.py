@@ -27,9 +27,8 @@ from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
 from qzoo.schema.digest import digest, variant_content
 from qzoo.schema.finetune import FinetuneSpec, merged
 from qzoo.schema.limits import oversized
-from qzoo.schema.published import Claim
 from qzoo.schema.quantizer import QuantizerPatch, contradiction
-from qzoo.schema.recipe import Base, CalibrationSpec, Variant
+from qzoo.schema.recipe import Base, CalibrationSpec, Claim, Variant
 from qzoo.schema.rule import RESIDUAL, ROLES, Residual
 
 

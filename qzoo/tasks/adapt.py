@@ -18,14 +18,13 @@ from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
 from qzoo.runtimes.runtime import Runtime
 from qzoo.schema.bound_rule import BoundRule, Origin, Patches, Precedence, ordered
-from qzoo.schema.calibrator import Calibrator
-from qzoo.schema.quantizer import ActivationPatch, QuantizerPatch
+from qzoo.schema.quantizer import ActivationPatch, Calibrator, QuantizerPatch
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.schema.rule import RESIDUAL, ResidualPatch
 from qzoo.tasks.calibrate import calibrate
 from qzoo.tasks.machine import warn_of_saturation
-from qzoo.tasks.measuring import measuring
 from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.running import measuring
 
 POOLING = ("AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d")
 REDUCED_BITS = 7

@@ -21,8 +21,8 @@ from qzoo.runtimes.runtime import Kernel, Runtime, require
 from qzoo.tasks.adapt import runnable_model
 from qzoo.tasks.export import versions
 from qzoo.tasks.machine import cpu_flags, environment
-from qzoo.tasks.measuring import measuring
 from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.running import measuring
 
 
 @checked

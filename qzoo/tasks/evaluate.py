@@ -1,4 +1,4 @@
-"""Measuring accuracy."""
+"""Accuracy on batches of images, and two models compared image by image."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from qzoo.quant.ranges import require_calibrated
 from qzoo.results.readable import Readable
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.images import Images
-from qzoo.tasks.measuring import measuring
 from qzoo.tasks.progress import Progress, silent
-from qzoo.tasks.running import Runner, checked_logits
+from qzoo.tasks.running import Runner, checked_logits, measuring
 from qzoo.weights.receipt import TOP, Predictions
 
 LARGEST = torch.finfo(torch.float32).max
@@ -164,3 +163,56 @@ def _summary(rows: Tensor, seconds: float) -> Evaluation:
     # Four digits tell any two counts apart, and print the same everywhere.
     top1, top5 = (round(100 * float(hit.double().mean()), 4) for hit in (hits[:, 0], hits.any(1)))
     return Evaluation(len(rows), top1, top5, predicted, seconds)
+
+
+@dataclass(frozen=True)
+class Flips:
+    """The images that two models judge differently.
+
+    Attributes:
+        lost: the first model is right, the second wrong.
+        gained: the first model is wrong, the second right.
+    """
+
+    lost: int
+    gained: int
+
+    @property
+    def mcnemar_p(self) -> float:
+        """The chance of flips at least as uneven, if losing and gaining an image were equally likely."""
+        return mcnemar(self.lost, self.gained)
+
+
+def compare(first: Evaluation, second: Evaluation, labels: Tensor) -> Flips:
+    """Returns the flips from one model to another.
+
+    Args:
+        first: of the float model, say.
+        second: of the quantized model, on the same images in the same order.
+        labels: int64 `(images,)`, of these images.
+
+    Raises:
+        ValueError: the numbers of images differ.
+    """
+    if not first.images == second.images == len(labels):
+        raise ValueError(f"{first.images} and {second.images} predictions and {len(labels)} labels can't be compared")
+    was_right, is_right = first.predictions == labels, second.predictions == labels
+    return Flips(int((was_right & ~is_right).sum()), int((~was_right & is_right).sum()))
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """Returns the two-sided p-value of McNemar's exact test.
+
+    Under the hypothesis each flip is a fair coin, so `p = min(1, 2 * P(B <= min(lost, gained)))` with B binomial of
+    `lost + gained` flips.
+
+    Source: Q. McNemar 1947, "Note on the sampling error of the difference between correlated proportions or
+    percentages", Psychometrika 12, with the binomial distribution in place of its normal approximation.
+
+    Example:
+        >>> mcnemar(5, 3)
+        0.7265625
+    """
+    from scipy.stats import binomtest  # takes half a second, and only reports need it
+
+    return float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0

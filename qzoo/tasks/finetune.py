@@ -16,7 +16,7 @@ from qzoo.models.heads import requantize_replaced
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.schema.problems import all_described
+from qzoo.schema.model import all_described
 from qzoo.tasks.evaluate import evaluate
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_images import GivenImages

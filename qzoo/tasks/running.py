@@ -1,9 +1,10 @@
-"""Running a model on batches, and saying of which batch it makes nothing."""
+"""Running a model on batches: it is left as it was, and a batch of which it makes nothing is named."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -11,8 +12,11 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from qzoo.errors import DataError, QzooError, UnsupportedError
+from qzoo.models.heads import as_planned
 from qzoo.quant.layers import WEIGHTED
+from qzoo.quant.modes import evaluation_mode
 from qzoo.quant.outputs import logits_of
+from qzoo.quant.ranges import quantizers
 from qzoo.runtimes.runtime import Session
 from qzoo.tasks.batches import FORMS, Batch, described
 from qzoo.training.loss import LabelError, check_classes
@@ -173,3 +177,43 @@ class RuntimeModel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns the logits `(N, classes)` of images `(N, C, H, W)`, float32, on the CPU."""
         return torch.from_numpy(self.session.run(x.detach().float().numpy()))
+
+
+@contextmanager
+def measuring(model: nn.Module) -> Iterator[None]:
+    """Lets a model be measured: as it was planned, in evaluation mode, without gradients.
+
+    When the context ends, in whatever way, the model has its own layers again, each module its mode, and each quantizer
+    its state; and torch draws the random numbers that it would have drawn without it.
+
+    Args:
+        model: float or quantized.
+
+    Raises:
+        UnsupportedError: quantizers that the model was given are gone, see `requantize_replaced`.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+        >>> with measuring(model):
+        ...     model.training
+        False
+        >>> model.training
+        True
+    """
+    devices = {tensor.device for tensor in chain(model.parameters(), model.buffers()) if tensor.is_cuda}
+    with (
+        torch.random.fork_rng(devices), states_restored(model), as_planned(model), evaluation_mode(model),
+        torch.inference_mode(False), torch.no_grad(),
+    ):  # fmt: skip
+        yield
+
+
+@contextmanager
+def states_restored(model: nn.Module) -> Iterator[None]:
+    """Gives every quantizer of the model its state back when the context ends."""
+    states = {quantizer: quantizer.state for quantizer in quantizers(model).values()}
+    try:
+        yield
+    finally:
+        for quantizer, state in states.items():
+            quantizer.state = state

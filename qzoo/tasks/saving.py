@@ -14,7 +14,7 @@ from qzoo.models.heads import as_planned, fit_to_new_head, requantize_replaced
 from qzoo.models.provenance import provenance
 from qzoo.models.whole_model import load_whole, save_whole
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
-from qzoo.schema.problems import all_described
+from qzoo.schema.model import all_described
 from qzoo.weights.artifact import is_kind
 from qzoo.weights.kinds import MODEL
 from qzoo.weights.ranges import RangesInfo, check_base, load_ranges, save_ranges

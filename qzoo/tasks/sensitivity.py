@@ -18,11 +18,10 @@ from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.sensitivity import Excluded, LayerSensitivity, SensitivityReport
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.deviation import Tally, gained, noise_of
-from qzoo.tasks.measuring import measuring
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.quantizer_groups import QuantizerGroup, quantizer_groups, with_equal_rules
 from qzoo.tasks.replay import Replay
-from qzoo.tasks.running import Runner, checked_logits
+from qzoo.tasks.running import Runner, checked_logits, measuring
 
 Way = tuple[str, str]
 """Which way of quantizing: `("float", "")`, `("quantized", "")`, `("alone", layer)`, `("left out", layer)`."""

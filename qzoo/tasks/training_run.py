@@ -19,7 +19,7 @@ from qzoo.errors import DataError, TrainingError
 from qzoo.models.bases import identity
 from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.quant.modes import device_of
-from qzoo.report.training_chart import training_chart
+from qzoo.report.training import training_chart
 from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.tasks.batches import Batch, as_batches, described
@@ -29,9 +29,8 @@ from qzoo.tasks.running import Runner
 from qzoo.tasks.training_images import TrainingImages
 from qzoo.training.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from qzoo.training.curve import Curve
-from qzoo.training.divergence import first_not_finite, stopped
 from qzoo.training.interrupts import Interrupted, Interrupts
-from qzoo.training.loss import LabelError
+from qzoo.training.loss import LabelError, first_not_finite, stopped
 from qzoo.training.trainer import Execution, NotFinite, Trainer, restore_rng
 
 CHECKPOINT_FILE = "checkpoint.safetensors"

@@ -16,24 +16,24 @@ from torch.nn.utils import clip_grad_norm_, get_total_norm
 from qzoo.distributed import meet, world_size
 from qzoo.quant.outputs import logits_of
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.training.averaging import Average
-from qzoo.training.batch_norm import (
+from qzoo.training.averaging import (
+    Average,
     Statistics,
     average_statistics,
     desynchronize,
     synchronize,
     training_mode,
 )
-from qzoo.training.divergence import diagnose_gradients, diagnose_loss
-from qzoo.training.loss import Teacher, loss_of
+from qzoo.training.loss import Teacher, diagnose_gradients, diagnose_loss, loss_of
 from qzoo.training.optimizer import (
+    Precision,
+    in_memory_format,
     learning_rate,
     make_optimizer,
     optimizer_tensors,
     restore_optimizer,
     set_learning_rate,
 )
-from qzoo.training.precision import Precision, in_memory_format
 from qzoo.training.scales import keep_scales_positive, learn_scales, settle_scales
 
 

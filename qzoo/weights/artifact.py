@@ -1,9 +1,4 @@
-"""The one file format of qzoo's artifacts: safetensors that say what they are, and notice if they are damaged.
-
-The header's metadata holds three texts: `format`, such as `qzoo-ranges/1`; `info`, JSON that says what the tensors
-are and for which model; and `digest`, the SHA-256 of info and of every tensor, because safetensors itself does not
-notice a flipped bit. Nothing is allocated before format, names, shapes and dtypes are known to be right.
-"""
+"""What all artifacts have in common: tensors with a header, bound to recipe, base and content by digests."""
 
 from __future__ import annotations
 
@@ -16,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
+import torch
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -24,9 +20,37 @@ from torch import Tensor
 from qzoo.errors import WeightsError, shown
 from qzoo.files import replacing
 from qzoo.schema.model import ModelName, StrictModel
-from qzoo.weights.content import content_digest
 from qzoo.weights.kinds import Kind
 from qzoo.weights.values import bool_fault
+
+
+def content_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Returns the SHA-256 over names, dtypes, shapes and bytes of the tensors, whatever their order.
+
+    Example:
+        >>> content_digest({"a": torch.zeros(2)}) == content_digest({"a": torch.zeros(2)})
+        True
+    """
+    return combined_digest(entry_digests(tensors))
+
+
+def entry_digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Returns the SHA-256 over dtype, shape and bytes of each tensor."""
+    return {name: _entry_digest(tensor) for name, tensor in tensors.items()}
+
+
+def combined_digest(entries: Mapping[str, str]) -> str:
+    """Returns one SHA-256 over names and digests of tensors."""
+    text = "".join(f"{name}|{entries[name]}\n" for name in sorted(entries))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _entry_digest(tensor: Tensor) -> str:
+    tensor = tensor.detach().cpu().contiguous()
+    digest = hashlib.sha256(f"{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+    digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
 
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 """A SHA-256, or nothing where it is not known."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from qzoo import environment
 from qzoo.errors import Fault, QzooError, UnknownNameError
 from qzoo.hub.client import fetch, is_hub_name, parse_address
-from qzoo.hub.files import RECIPE
+from qzoo.hub.manifest import RECIPE
 from qzoo.hub.published import is_published_folder, open_folder
 from qzoo.schema.bound_rule import origin_of
 from qzoo.schema.catalog import Catalog

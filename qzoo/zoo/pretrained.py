@@ -11,9 +11,8 @@ from torch import nn
 from qzoo.errors import WeightsError
 from qzoo.models.bases import base_digest, create_bare, create_base, weights_facts
 from qzoo.models.heads import fit_to_new_head
-from qzoo.models.outline import check_ranges_fit, outline
 from qzoo.models.quantize import quantize_in_place
-from qzoo.models.whole_model import check_whole, load_whole
+from qzoo.models.whole_model import check_ranges_fit, check_whole, load_whole, outline
 from qzoo.quant.ranges import set_ranges
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.weights.kinds import MODEL, RANGES

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from qzoo.commands.verdict import judge
-from qzoo.schema.published import Claim
+from qzoo.results.report import judge
+from qzoo.schema.recipe import Claim
 from tests.each import for_each
 
 AT = Claim(top1=76.1, tolerance=0.15, source="a published source")

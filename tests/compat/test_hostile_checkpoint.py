@@ -20,7 +20,7 @@ from qzoo.compat import export_state_dict, import_checkpoint
 from qzoo.compat.checkpoint import PLACES, has_checksum, read_state_dict
 from qzoo.compat.fitting import fit_of, load_state_dict
 from qzoo.errors import QzooError, WeightsError
-from qzoo.weights.content import content_digest
+from qzoo.weights.artifact import content_digest
 
 NAME = "resnet8_digits_int8"
 State = dict[str, Any]

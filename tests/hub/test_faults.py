@@ -18,7 +18,7 @@ import qzoo
 from qzoo.errors import WeightsError
 from qzoo.hub import errors as hub_errors
 from qzoo.hub.client import fetch, parse_address, publish
-from qzoo.hub.files import MANIFEST
+from qzoo.hub.manifest import MANIFEST
 from qzoo.hub.published import Published
 from tests.hub.conftest import REPO, logits
 from tests.loopback_hub.faults import Fault

@@ -10,8 +10,7 @@ import torch
 import qzoo
 from qzoo.commands.release.push import push
 from qzoo.errors import RecipeError, WeightsError
-from qzoo.hub.files import MANIFEST
-from qzoo.hub.manifest import FileFacts
+from qzoo.hub.manifest import MANIFEST, FileFacts
 from qzoo.hub.published import Published, facts_of, fault_of, is_published_folder, open_folder
 
 NAME = "resnet8_digits_int8"

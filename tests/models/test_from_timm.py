@@ -16,8 +16,8 @@ from qzoo.errors import WeightsError
 from qzoo.models.bases import base_digest, base_transform, create_base
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.recipe import Base
+from qzoo.weights.artifact import content_digest
 from qzoo.weights.base_weights import NewHeadWarning
-from qzoo.weights.content import content_digest
 from qzoo.weights.packages import install_command, read_package
 from tests.each import for_each
 

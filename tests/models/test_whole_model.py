@@ -14,7 +14,7 @@ from qzoo.errors import NotCalibratedError, WeightsError
 from qzoo.models.bases import create_bare, identity
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.whole_model import load_whole, save_whole
-from qzoo.weights.content import content_digest
+from qzoo.weights.artifact import content_digest
 from qzoo.weights.model_file import ModelInfo, save_model
 from qzoo.zoo.finding import find
 from tests.each import for_each

@@ -17,9 +17,8 @@ from qzoo.quant.layers import channel_shape
 from qzoo.quant.learned_scale import learned_fake_quantize
 from qzoo.quant.packing import pack, unpack
 from qzoo.quant.ranges import get_ranges, set_ranges
-from qzoo.schema.calibrator import Calibrator
 from qzoo.schema.finetune import Scales
-from qzoo.schema.quantizer import QuantizerSpec
+from qzoo.schema.quantizer import Calibrator, QuantizerSpec
 from qzoo.training.scales import learn_scales
 from tests.each import for_each
 

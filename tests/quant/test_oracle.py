@@ -16,8 +16,7 @@ import torch
 from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.calibration.solvers import solve
 from qzoo.quant.fake_quant import fake_quantize, grid
-from qzoo.schema.calibrator import Calibrator
-from qzoo.schema.quantizer import QuantizerSpec
+from qzoo.schema.quantizer import Calibrator, QuantizerSpec
 
 ORACLE = Path(__file__).resolve().parents[3] / "shared" / "oracle"
 CASES = json.loads((ORACLE / "calibrators.json").read_text())["cases"] if ORACLE.is_dir() else []

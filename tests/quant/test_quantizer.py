@@ -11,8 +11,7 @@ from qzoo.errors import UnsupportedError
 from qzoo.quant.calibration.collectors import MaxCollector
 from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.quantizer import Notice, TensorQuantizer, UncalibratedWarning
-from qzoo.schema.calibrator import Calibrator
-from qzoo.schema.quantizer import QuantizerSpec
+from qzoo.schema.quantizer import Calibrator, QuantizerSpec
 from tests.each import for_each
 
 X = torch.tensor([-3.0, -0.26, 0.0, 0.26, 3.0])

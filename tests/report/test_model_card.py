@@ -16,14 +16,13 @@ from sklearn.datasets import load_digits
 
 from qzoo.cli.main import app
 from qzoo.commands.release.bundle import make_bundle
-from qzoo.hub.files import FILES
-from qzoo.hub.manifest import FileFacts, InputConfig, Manifest, ModelConfig
+from qzoo.hub.manifest import FILES, FileFacts, InputConfig, Manifest, ModelConfig
 from qzoo.report.card_facts import CardFacts, Measured
 from qzoo.report.model_card import model_card
 from qzoo.results.export import ExportReport, NodeParity, Parity
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.loading import dump_yaml, parse_recipe
-from qzoo.schema.published import Claim
+from qzoo.schema.recipe import Claim
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.zoo.finding import find
 

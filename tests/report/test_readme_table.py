@@ -14,7 +14,7 @@ from qzoo import environment
 from qzoo.errors import RecipeError, WeightsError
 from qzoo.report.readme_table import BEGIN, END, readme_table, rewrite
 from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.published import Claim
+from qzoo.schema.recipe import Claim
 from qzoo.schema.resolve import resolve
 from qzoo.weights.artifact import versions
 from qzoo.weights.receipt import ExactMargins, Predictions, Receipt, ReceiptInfo, save_receipt

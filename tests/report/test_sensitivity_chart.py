@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from qzoo.report.sensitivity_chart import noise_percent, sensitivity_chart
+from qzoo.report.sensitivity import noise_percent, sensitivity_chart
 from qzoo.results.sensitivity import SensitivityReport
 
 Make = Callable[..., SensitivityReport]
@@ -39,7 +39,7 @@ def test_noise_in_percent() -> None:
 
 
 def test_matplotlib_is_imported_only_for_a_chart(tmp_path: Path) -> None:
-    code = "import qzoo.cli.main, qzoo.report.sensitivity_chart, qzoo.commands.sensitivity, sys; \
+    code = "import qzoo.cli.main, qzoo.report.sensitivity, qzoo.commands.sensitivity, sys; \
 sys.exit('matplotlib' in sys.modules)"
     environment = os.environ | {"MPLCONFIGDIR": str(tmp_path)}
     assert subprocess.run([sys.executable, "-c", code], check=False, env=environment).returncode == 0

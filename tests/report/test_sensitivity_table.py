@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from qzoo.report.sensitivity_table import points, sensitivity_table
+from qzoo.report.sensitivity import points, sensitivity_table
 from qzoo.results.report import CalibrationReport
 from qzoo.results.sensitivity import SensitivityReport
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from qzoo.report.table import report_table
 from qzoo.results.report import CalibrationReport, Report, ReportRow, Verdict
-from qzoo.schema.published import Claim
+from qzoo.schema.recipe import Claim
 
 CLAIM = Claim(top1=76.1, tolerance=0.15, source="a published source")
 LEAST = Claim(top1_at_least=76.0, source="a published source")

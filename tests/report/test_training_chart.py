@@ -6,7 +6,7 @@ import matplotlib
 import matplotlib.image
 import pytest
 
-from qzoo.report.training_chart import HELD_OUT, training_chart
+from qzoo.report.training import HELD_OUT, training_chart
 from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
 from tests.report.test_card_sections import report

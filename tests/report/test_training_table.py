@@ -8,7 +8,7 @@ from qzoo import environment
 from qzoo.errors import RecipeError, WeightsError
 from qzoo.report import training_table as module
 from qzoo.report.markdown import placed
-from qzoo.report.training_table import BEGIN, END, training_table
+from qzoo.report.training import BEGIN, END, training_table
 from qzoo.schema.catalog import Catalog, RecipeEntry
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "finetune.md"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from qzoo.results.report import CalibrationReport, Report, ReportRow
-from qzoo.schema.published import Claim
+from qzoo.schema.recipe import Claim
 
 CLAIMS = [
     Claim(top1=91.73, tolerance=0.05, source="somebody, somewhere"),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import qzoo
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
-from qzoo.runtimes.exported_quantizer import ExportedActivation, ExportedWeight, exportable
+from qzoo.runtimes.quant_ops import ExportedActivation, ExportedWeight, exportable
 from qzoo.schema.quantizer import QuantizerSpec
 from tests.runtimes.conftest import digits, network
 

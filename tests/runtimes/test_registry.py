@@ -11,13 +11,13 @@ import pytest
 
 import qzoo
 from qzoo.errors import UnknownNameError
-from qzoo.hub.files import FILES
+from qzoo.hub.manifest import FILES
 from qzoo.runtimes.registry import RUNTIMES, runtime_named, spelled
 
 
 def test_records_are_read_without_torch_and_without_any_runtime() -> None:
     heavy = ("torch", "numpy", "onnx", "onnx_ir", *(one.package for one in RUNTIMES.values()))
-    code = f"import qzoo.runtimes.registry, qzoo.hub.files, sys; sys.exit(bool({set(heavy)} & set(sys.modules)))"
+    code = f"import qzoo.runtimes.registry, qzoo.hub.manifest, sys; sys.exit(bool({set(heavy)} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from qzoo.schema.calibrator import METHODS, Calibrator
+from qzoo.schema.quantizer import METHODS, Calibrator
 from tests.each import for_each
 
 

@@ -13,8 +13,8 @@ from qzoo.errors import QzooError, RecipeError, UnknownNameError
 from qzoo.schema import yaml_source
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
+from qzoo.schema.recipe_files import FaultyRecipeWarning
 from qzoo.schema.resolve import resolve
-from qzoo.schema.summary import FaultyRecipeWarning
 
 RECIPE = (
     "base: {source: timm, architecture: resnet18}\ndataset: imagenet-1k\nvariants: {int8: {}, fp8: {scheme: fp8}}\n"

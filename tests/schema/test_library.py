@@ -4,8 +4,8 @@ import pytest
 
 from qzoo.errors import UnknownNameError
 from qzoo.schema.catalog import Catalog
-from qzoo.schema.library import is_library_name, library_recipe
 from qzoo.schema.resolve import resolve
+from qzoo.schema.sources import is_library_name, library_recipe
 
 
 @pytest.mark.parametrize("name", ["timm/resnet18", "torchvision/resnet18", "timm/resnet18.a1_in1k", "timm/vit:int8"])

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from qzoo.schema.problems import described, keys_of
+from qzoo.schema.model import described, keys_of
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.references import dotted
 from qzoo.schema.rule import Match

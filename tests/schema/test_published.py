@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from qzoo.schema.published import Claim
+from qzoo.schema.recipe import Claim
 
 SOURCE = {"source": "somebody, somewhere"}
 

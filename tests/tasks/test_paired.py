@@ -9,8 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qzoo.tasks.evaluate import Evaluation
-from qzoo.tasks.paired import Flips, compare, mcnemar
+from qzoo.tasks.evaluate import Evaluation, Flips, compare, mcnemar
 from qzoo.weights.receipt import Predictions
 
 COUNTS = st.integers(0, 300)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qzoo.results.export import NodeParity, Parity
-from qzoo.tasks.parity_fault import fault_of
+from qzoo.tasks.export import fault_of
 
 RIGHT = Parity(
     images=32, own_runtime=True, agreement_plain=100, agreement=100, logit_difference_plain=0.01, logit_difference=0.4,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import qzoo
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.training import batch_norm
-from qzoo.training.batch_norm import (
+from qzoo.training.averaging import (
     Statistics,
     average_statistics,
     batch_norms,

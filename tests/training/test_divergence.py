@@ -16,7 +16,7 @@ from qzoo.quant.ranges import get_ranges
 from qzoo.tasks.finetune import finetune
 from qzoo.tasks.training_run import CHECKPOINT_FILE, Run
 from qzoo.training.checkpoint import CHECKPOINT, CheckpointInfo
-from qzoo.training.divergence import diagnose_gradients, diagnose_loss, first_not_finite, stopped
+from qzoo.training.loss import diagnose_gradients, diagnose_loss, first_not_finite, stopped
 from qzoo.weights.artifact import read_artifact
 from tests.training.conftest import STEPS, digits
 

@@ -13,7 +13,7 @@ from qzoo.errors import UnsupportedError
 from qzoo.quant.fake_quant import fake_quantize
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.training.precision import Precision, in_memory_format
+from qzoo.training.optimizer import Precision, in_memory_format
 from qzoo.training.trainer import NotFinite, Trainer
 from tests.training.conftest import digits
 

@@ -12,8 +12,7 @@ import qzoo
 from qzoo.commands.calibrate import calibrate_variants
 from qzoo.commands.release.push import push
 from qzoo.commands.settings import Settings
-from qzoo.hub.files import MANIFEST
-from qzoo.hub.manifest import read_manifest
+from qzoo.hub.manifest import MANIFEST, read_manifest
 from qzoo.hub.published import open_folder
 from qzoo.models.bases import create_bare
 from qzoo.models.quantize import quantize_in_place

@@ -16,8 +16,7 @@ from safetensors.torch import save_file
 
 from qzoo.errors import WeightsError
 from qzoo.weights import artifact as module
-from qzoo.weights.artifact import ArtifactInfo, read_artifact, versions, write_artifact
-from qzoo.weights.content import content_digest
+from qzoo.weights.artifact import ArtifactInfo, content_digest, read_artifact, versions, write_artifact
 from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, Kind
 from tests.weights.artifact_kinds import READERS, make
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from qzoo.errors import WeightsError
 from qzoo.models.architectures.weights import WEIGHTS
+from qzoo.weights.artifact import content_digest
 from qzoo.weights.base_weights import NewHeadWarning, find_file, load_into, read_file, read_weights
-from qzoo.weights.content import content_digest
 
 STATE = {"weight": torch.arange(12.0).reshape(3, 4), "bias": torch.zeros(3)}
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from qzoo.errors import WeightsError
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.recipe import PackagedWeights
-from qzoo.weights.content import content_digest
+from qzoo.weights.artifact import content_digest
 from qzoo.weights.packages import in_order, install_command, read_package
 from tests.each import for_each
 

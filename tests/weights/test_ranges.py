@@ -9,7 +9,7 @@ import qzoo
 from qzoo.errors import WeightsError
 from qzoo.models.bases import identity
 from qzoo.quant.ranges import get_ranges
-from qzoo.weights.content import content_digest
+from qzoo.weights.artifact import content_digest
 from qzoo.weights.ranges import RangesInfo, check_base, load_ranges, save_ranges
 
 INFO = RangesInfo(

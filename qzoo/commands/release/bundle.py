@@ -15,8 +15,7 @@ from qzoo.commands.release.exports import check_runtimes, write_exports
 from qzoo.commands.settings import Settings
 from qzoo.errors import RecipeError
 from qzoo.files import copy, write_text
-from qzoo.hub.files import CARD, CONFIG, FILES, MANIFEST, RECIPE
-from qzoo.hub.manifest import InputConfig, Manifest, ModelConfig
+from qzoo.hub.manifest import CARD, CONFIG, FILES, MANIFEST, RECIPE, InputConfig, Manifest, ModelConfig
 from qzoo.hub.published import facts_of, require_dataset_name
 from qzoo.models.bases import base_card, base_digest, input_format
 from qzoo.models.whole_model import save_whole

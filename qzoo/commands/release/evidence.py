@@ -16,8 +16,7 @@ from qzoo.quant.ranges import get_ranges
 from qzoo.results.training import read_training_report
 from qzoo.schema.datasets import dataset_named
 from qzoo.tasks.progress import Progress
-from qzoo.weights.artifact import ArtifactInfo
-from qzoo.weights.content import content_digest
+from qzoo.weights.artifact import ArtifactInfo, content_digest
 from qzoo.weights.histograms import load_histograms
 from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, TRAINING, Kind
 from qzoo.weights.ranges import load_ranges

@@ -10,7 +10,7 @@ from torch import nn
 from qzoo.commands.export import images_to_compare
 from qzoo.errors import RecipeError
 from qzoo.files import write_text
-from qzoo.hub.files import EXPORTS
+from qzoo.hub.manifest import EXPORTS
 from qzoo.results.export import ExportReport, Exports
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.runtimes.runtime import require

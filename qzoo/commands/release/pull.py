@@ -9,7 +9,7 @@ from qzoo.arguments import checked
 from qzoo.errors import RecipeError
 from qzoo.files import copy
 from qzoo.hub.client import fetch, parse_address
-from qzoo.hub.files import FILES, MANIFEST
+from qzoo.hub.manifest import FILES, MANIFEST
 from qzoo.hub.published import Published, open_folder
 
 

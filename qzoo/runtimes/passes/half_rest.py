@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.quant.outputs import named_tensors
-from qzoo.runtimes.exported_quantizer import ExportedActivation, ExportedWeight
+from qzoo.runtimes.quant_ops import ExportedActivation, ExportedWeight
 
 SMALLEST_HALF = 2.0**-24
 

@@ -18,8 +18,7 @@ from qzoo.quant.calibration.histogram import Histogram
 from qzoo.quant.calibration.solvers import SOLVERS, solve
 from qzoo.quant.calibration.solvers.mse import grid_levels
 from qzoo.quant.calibration.solvers.stack import Search
-from qzoo.schema.calibrator import METHODS, Calibrator
-from qzoo.schema.quantizer import QuantizerSpec
+from qzoo.schema.quantizer import METHODS, Calibrator, QuantizerSpec
 from tests.each import for_each
 
 SPECS = [

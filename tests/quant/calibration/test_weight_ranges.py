@@ -13,8 +13,7 @@ from torch import nn
 from qzoo.errors import CalibrationError
 from qzoo.quant.calibration.weight_ranges import layer_weight_amax, weight_amax
 from qzoo.quant.fake_quant import fake_quantize, grid
-from qzoo.schema.calibrator import Calibrator
-from qzoo.schema.quantizer import QuantizerSpec
+from qzoo.schema.quantizer import Calibrator, QuantizerSpec
 
 METHODS = ["max", "mse", "entropy", {"percentile": 99.0}]
 weights = arrays.arrays(np.float32, st.tuples(st.integers(1, 5), st.integers(1, 40)),

@@ -13,7 +13,7 @@ import torch
 import qzoo
 from qzoo.errors import UnsupportedError
 from qzoo.runtimes.graph import DEQUANTIZE, constant, nodes
-from qzoo.runtimes.passes.weight_bits import store_in_four_bits
+from qzoo.runtimes.passes.stored_weight import store_in_four_bits
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.runtimes.to_onnx import to_onnx
 from tests.runtimes.conftest import digits, shipped

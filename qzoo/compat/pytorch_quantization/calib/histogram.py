@@ -16,8 +16,7 @@ from qzoo.quant.calibration.histogram import Histogram
 from qzoo.quant.calibration.solvers import solve
 from qzoo.quant.calibration.solvers.stack import EVERY_BIN, FIRST_BIN, Search
 from qzoo.quant.layers import TRANSPOSED
-from qzoo.schema.calibrator import Calibrator
-from qzoo.schema.quantizer import QuantizerSpec
+from qzoo.schema.quantizer import Calibrator, QuantizerSpec
 
 logger = logging.getLogger(__name__)
 
