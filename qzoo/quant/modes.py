@@ -35,5 +35,7 @@ def device_of(*modules: nn.Module) -> torch.device:
     Args:
         modules: a model; or a layer and its model, since pooling layers have no tensors.
     """
-    tensors = chain.from_iterable(chain(module.parameters(), module.buffers()) for module in modules)
-    return next((tensor.device for tensor in tensors), torch.get_default_device())
+    for module in modules:
+        for tensor in chain(module.parameters(), module.buffers()):
+            return tensor.device
+    return torch.get_default_device()

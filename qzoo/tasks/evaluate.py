@@ -124,7 +124,7 @@ def wilson_interval(hits: int, trials: int) -> tuple[float, float]:
     from scipy.stats import binomtest  # takes half a second, and only reports need it
 
     interval = binomtest(hits, trials).proportion_ci(method="wilson")
-    return round(100 * interval.low, 2), round(100 * interval.high, 2)
+    return round(100 * float(interval.low), 2), round(100 * float(interval.high), 2)
 
 
 def prediction_rows(logits: Tensor, labels: Tensor | None) -> Tensor:

@@ -122,7 +122,7 @@ def test_a_mistake_is_told_in_words(arguments: tuple[str, ...], message: str) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--batch-size", "257"), "A batch of 257 images is asked for, but there are only 256 to train on."),
+        (("--batch-size", "257"), "A batch of 257 images is requested, but there are only 256 to train on."),
         (("--set", "precision=float16"), "precision float16 needs a GPU. On the CPU say bfloat16 or float32."),
     ],
 )

@@ -35,7 +35,7 @@ def bare(variant: str) -> nn.Module:
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["packed", "float"])
-@for_each("variant", lambda: find("resnet8_digits")[0].variants)
+@for_each("variant", lambda: find("resnet8_digits").entry.variants)
 def test_gives_the_same_logits_in_a_model_that_had_others(variant: str, packed: bool, tmp_path: Path) -> None:
     model = qzoo.create(f"resnet8_digits_{variant}", pretrained=True)
     save_whole(model, tmp_path / "model.safetensors", packed=packed)

@@ -16,6 +16,7 @@ from qzoo.report.readme_table import BEGIN, END, readme_table, rewrite
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Claim
 from qzoo.schema.resolve import resolve
+from qzoo.schema.sources import PythonRecipe
 from qzoo.weights.artifact import versions
 from qzoo.weights.receipt import ExactMargins, Predictions, Receipt, ReceiptInfo, save_receipt
 
@@ -144,5 +145,5 @@ def test_a_page_without_a_place_for_it_is_refused(tmp_path: Path, text: str) -> 
 
 
 def test_a_recipe_made_in_python_ships_nothing(folder: Path) -> None:
-    entries = [replace(entry, path=None) for entry in Catalog([folder]).entries]
+    entries = [replace(entry, source=PythonRecipe()) for entry in Catalog([folder]).entries]
     assert [name.split()[0] for name in rows(readme_table(entries))] == ["2", "1"]

@@ -29,7 +29,7 @@ def model() -> nn.Module:
 
 @cache
 def calibrated(folder: Path) -> Any:
-    return calibrate_variants(find("resnet8_digits")[0], ["int8"], output=folder)[0]
+    return calibrate_variants([find("resnet8_digits_int8")], output=folder)[0]
 
 
 RESULTS: dict[str, Callable[[Path], Any]] = {

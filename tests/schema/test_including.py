@@ -173,16 +173,17 @@ def test_what_two_sets_say_is_no_fault_where_the_recipe_says_it(shelf: Shelf) ->
     ],
 )
 def test_a_faulty_set_has_its_own_file_and_line(shelf: Shelf, text: str, message: str) -> None:
-    shelf({"variants/bad.yaml": text})
+    shelf({"variants/bad.yaml": text, "one.yaml": net("include: [bad]\n")})
     with pytest.raises(RecipeError) as caught:
-        _ = Catalog.load().sets
+        Catalog.load().find("one")
+    assert Catalog.load().find("resnet50_int8")[1] == "int8"
     assert str(caught.value).startswith(message)
 
 
 def test_two_sets_of_one_name(shelf: Shelf) -> None:
     shelf({"variants/standard.yaml": STANDARD})
     with pytest.raises(RecipeError, match=r"Two files define the variant set 'standard': .* and .*\. Rename one\."):
-        _ = Catalog.load().sets
+        Catalog.load().find("resnet18_int8")
 
 
 def test_a_scheme_that_a_set_names_in_vain_is_told_of_in_its_file(shelf: Shelf) -> None:

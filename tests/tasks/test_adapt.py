@@ -14,7 +14,7 @@ from qzoo.errors import NotCalibratedError, UnsupportedError
 from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.quant.ranges import get_ranges, quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
-from qzoo.schema.resolve import resolve, with_residual
+from qzoo.schema.resolve import with_residual
 from qzoo.tasks.adapt import adapt, adapted
 from qzoo.zoo.finding import find
 from tests.runtimes.conftest import digits, network
@@ -88,7 +88,7 @@ variants:
 
 def test_a_reduced_range_holds_for_layers_with_rules_of_their_own_too(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(MIXED)
-    variant = resolve(*find(f"{tmp_path / 'mine.yaml'}:mixed"))
+    variant = find(f"{tmp_path / 'mine.yaml'}:mixed").resolved
     model = qzoo.calibrate(qzoo.quantize(network(), variant, example=digits(1)), [digits()])
     assert quantizers(model)["0.weight_quantizer"].spec.bits == 8
     found = quantizers(adapt(model, ORT, [digits()], reduce_range=True))
@@ -97,7 +97,7 @@ def test_a_reduced_range_holds_for_layers_with_rules_of_their_own_too(tmp_path: 
 
 def test_a_runtime_wins_over_a_call_and_rules_of_layers_over_both(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(MIXED)
-    variant = with_residual(resolve(*find(f"{tmp_path / 'mine.yaml'}:mixed")), "skip")
+    variant = with_residual(find(f"{tmp_path / 'mine.yaml'}:mixed").resolved, "skip")
     found = adapted(variant, "onnxruntime", symmetric=False)
     assert found.residual is not None
     assert found.residual.placement == "both"

@@ -100,7 +100,7 @@ def test_the_split_that_accuracy_is_measured_on_is_refused() -> None:
 
 
 def test_a_batch_larger_than_the_images_is_refused() -> None:
-    with pytest.raises(DataError, match=r"A batch of 64 images is asked for, .* only 10 to .*--batch-size 10 or"):
+    with pytest.raises(DataError, match=r"A batch of 64 images is requested, .* only 10 to .*--batch-size 10 or"):
         made(10)
 
 
