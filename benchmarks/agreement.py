@@ -27,7 +27,7 @@ from qzoo.runtimes.registry import runnable_runtime
 from qzoo.runtimes.runtime import Session
 from qzoo.runtimes.to_onnx import to_onnx
 from qzoo.tasks.images import evaluation_images
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 
 THREADS = 2
 PLACES = (("resnet20_cifar10_int8", "."), ("tf_efficientnet_lite0_int8_ort", "imagenet-mini"))

@@ -24,7 +24,7 @@ from qzoo.quant.calibration.collecting import activation_quantizers
 from qzoo.receipts.compare import EXACTLY_SAME, SAME
 from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.machine import cpu_name
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "receipts.md"
 PLACES = (("resnet20_cifar10_int8", 500, ""), ("resnet20_cifar10_w4a4", 200, ""), ("resnet56_cifar10_int8", 100, ""),

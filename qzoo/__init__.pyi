@@ -44,9 +44,9 @@ from .tasks.progress import Progress
 from .tasks.saving import load
 from .tasks.training_run import Run
 from .weights.base_weights import NewHeadWarning
-from .zoo.by_name import benchmark, calibrate, evaluate, explain, export, save, sensitivity
 from .zoo.create import create, list_models, quantize, recipe, transform
 from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
+from .zoo.tasks_by_name import benchmark, calibrate, evaluate, explain, export, save, sensitivity
 
 __version__: str
 

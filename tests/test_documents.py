@@ -10,7 +10,7 @@ import yaml
 
 from qzoo.cli.subcommands import SUBCOMMANDS
 from qzoo.models.bases import meta_model
-from qzoo.models.quantize import plan_quantizers
+from qzoo.models.select_layers import plan_quantizers
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.loading import parse_recipe
 from qzoo.schema.recipe import Variant

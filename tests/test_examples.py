@@ -34,9 +34,8 @@ def examples(room: str) -> dict[str, doctest.DocTest]:
     finder, known = doctest.DocTestFinder(), vars(qzoo) | {"qzoo": qzoo}
     found = [test for module in modules(room) for test in finder.find(module, extraglobs=known | vars(module))]
     # Tasks that take a name too have the docstrings of those that take a model.
-    twice = {
-        f"qzoo.zoo.by_name.{name}" for name in ("benchmark", "calibrate", "evaluate", "export", "save", "sensitivity")
-    }
+    tasks = ("benchmark", "calibrate", "evaluate", "export", "save", "sensitivity")
+    twice = {f"qzoo.zoo.tasks_by_name.{name}" for name in tasks}
     return {test.name: test for test in found if test.examples and test.name not in twice}
 
 

@@ -46,7 +46,7 @@ def run(
     from qzoo.runtimes.registry import runnable_runtime
     from qzoo.tasks.benchmark import benchmark
     from qzoo.tasks.images import calibration_images
-    from qzoo.zoo.finding import find
+    from qzoo.zoo.name_lookup import find
     from qzoo.zoo.pretrained import create_pretrained
 
     runnable_runtime(runtime)

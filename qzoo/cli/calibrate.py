@@ -40,7 +40,7 @@ def run(
     from qzoo.commands.calibrate import calibratable, calibrate_variants
     from qzoo.commands.settings import Settings
     from qzoo.weights.kinds import RANGES
-    from qzoo.zoo.finding import find
+    from qzoo.zoo.name_lookup import find
 
     zoo_model = find(name)
     settings = Settings(data=data, calib_images=calib_images, batch_size=batch_size, device=device, workers=workers)

@@ -57,7 +57,7 @@ def run(
     from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.evaluate import evaluate_named
     from qzoo.commands.settings import Settings
-    from qzoo.zoo.finding import find
+    from qzoo.zoo.name_lookup import find
 
     check_target(json_file)
     zoo_model = find(name)

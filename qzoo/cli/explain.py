@@ -36,7 +36,7 @@ def run(
     - `qzoo explain timm/vit_small_patch16_224:int8_vit`
     - `qzoo explain resnet50_mixed_example --json -`
     """  # noqa: D412
-    from qzoo.zoo.by_name import explain
+    from qzoo.zoo.tasks_by_name import explain
 
     found = explain(name)
     if json_file:

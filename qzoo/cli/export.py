@@ -60,7 +60,7 @@ def run(
     """  # noqa: D412
     from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.export import export_named
-    from qzoo.zoo.finding import find
+    from qzoo.zoo.name_lookup import find
 
     title = runtime_named(runtime).title
     check_target(json_file)

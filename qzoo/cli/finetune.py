@@ -57,7 +57,7 @@ def run(
     workers: Workers = None,
     json_file: Json = None,
 ) -> None:
-    """Train a variant with its quantizers on, after calibrating it; keep the whole model, its curve and its report.
+    """Train a variant with its quantizers on, after calibrating it; keep the full checkpoint, its curve and its report.
 
     A variant with a `finetune` block is trained by it, and `qzoo.create(NAME, pretrained=True)` then finds it. Any
     other can be trained too, or trained otherwise; that makes a model of its own, in the folder of the run.
@@ -76,7 +76,7 @@ def run(
     from qzoo.commands.settings import Settings
     from qzoo.tasks.training_run import Run
     from qzoo.training.trainer import Execution
-    from qzoo.zoo.finding import find
+    from qzoo.zoo.name_lookup import find
 
     check_target(json_file)
     zoo_model = find(name)

@@ -53,7 +53,7 @@ def _rows(pattern: str, pretrained: bool) -> Iterator[tuple[RecipeSummary, list[
     for base in summaries():
         variants = [variant for variant in base.variants if fnmatch(f"{base.name}_{variant}", pattern)]
         if pretrained:
-            from qzoo.zoo.finding import find
+            from qzoo.zoo.name_lookup import find
 
             variants = [variant for variant in variants if find(f"{base.name}_{variant}").is_at_hand]
         if variants or (fnmatch(base.name, pattern) and not pretrained):

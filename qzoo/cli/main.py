@@ -73,7 +73,7 @@ def _placed(error: QzooError, name: object) -> QzooError:
     """Returns an error about a name in a recipe with file and line; the recipe is looked up only then."""
     if not isinstance(error, UnknownNameError) or error.field is None:
         return error
-    from qzoo.zoo.finding import placed_by
+    from qzoo.zoo.name_lookup import placed_by
 
     return placed_by(error, name)
 

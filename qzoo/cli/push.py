@@ -26,7 +26,7 @@ def run(
         ),
     ] = None,
     weights: Annotated[
-        str, typer.Option("--weights", help="How the whole model is stored: packed (int8, int4, fp8), float, none.")
+        str, typer.Option("--weights", help="How the full checkpoint is stored: packed (int8, int4, fp8), float, none.")
     ] = "packed",
     onnx: Annotated[
         list[str] | None,

@@ -50,7 +50,7 @@ def run(
     from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.sensitivity import sensitivity_named
     from qzoo.commands.settings import Settings
-    from qzoo.zoo.finding import find
+    from qzoo.zoo.name_lookup import find
 
     check_target(json_file)
     _check_chart(chart)

@@ -28,7 +28,7 @@ def run(
 
     from qzoo.schema.finetune import schedule_rows
     from qzoo.schema.loading import dump_yaml
-    from qzoo.zoo.finding import find
+    from qzoo.zoo.name_lookup import find
 
     zoo_model = find(name)
     entry = zoo_model.entry

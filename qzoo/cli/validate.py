@@ -23,7 +23,7 @@ from qzoo.schema.recipe_files import SCHEMES, SETS
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.schema.sources import OwnFile
 from qzoo.schema.yaml_source import read_yaml, short_path
-from qzoo.zoo.finding import find, placed
+from qzoo.zoo.name_lookup import find, placed
 
 _Check = Callable[[ResolvedVariant], object]
 
@@ -167,9 +167,9 @@ def _errors_of_names(name: str) -> Iterator[QzooError]:
 
 def _checks(entry: RecipeEntry) -> list[_Check]:
     """Returns what looks up names, and what binds variants to the model, which is built once, at the first."""
-    from qzoo.data.catalog import check_names
+    from qzoo.data.registry import check_names
     from qzoo.models.bases import meta_model
-    from qzoo.models.quantize import plan_quantizers
+    from qzoo.models.select_layers import plan_quantizers
 
     model = cache(lambda: meta_model(entry.recipe.base))
     return [

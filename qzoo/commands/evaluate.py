@@ -12,8 +12,8 @@ from qzoo.commands.settings import Settings, usable_device
 from qzoo.distributed import failing_together, rank
 from qzoo.errors import UnknownNameError, UnsupportedError
 from qzoo.models.bases import create_base
+from qzoo.models.full_checkpoint import check_ranges_fit
 from qzoo.models.quantize import quantize_in_place
-from qzoo.models.whole_model import check_ranges_fit
 from qzoo.receipts.make import Receipts
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.schema.resolve import ResolvedVariant
@@ -26,7 +26,7 @@ from qzoo.tasks.saving import load
 from qzoo.weights.artifact import is_kind
 from qzoo.weights.kinds import MODEL
 from qzoo.weights.receipt import save_receipt
-from qzoo.zoo.pretrained import create_pretrained, whole_model
+from qzoo.zoo.pretrained import create_pretrained, model_of_checkpoint
 from qzoo.zoo.zoo_model import ZooModel
 
 
@@ -130,13 +130,13 @@ def _images(zoo_model: ZooModel, settings: Settings) -> Images:
 
 
 def quantized_model(variant: ResolvedVariant, ranges: Path) -> nn.Module:
-    """Returns a variant with the ranges of a file, or, from a file of a whole model, with its weights too.
+    """Returns a variant with the ranges of a file, or, from a file of a full checkpoint, with its weights too.
 
     Raises:
         WeightsError: weights or ranges are missing, corrupt or of another base.
     """
     if is_kind(ranges, MODEL):
-        return whole_model(variant, ranges)
+        return model_of_checkpoint(variant, ranges)
     check_ranges_fit(variant, ranges)
     model = create_base(variant.base, pretrained=True)
     quantize_in_place(model, variant)

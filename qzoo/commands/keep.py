@@ -13,7 +13,7 @@ from qzoo.commands.train_variant import Finetuned
 from qzoo.distributed import rank
 from qzoo.files import copy, write_text
 from qzoo.models.bases import identity
-from qzoo.models.whole_model import save_whole
+from qzoo.models.full_checkpoint import save_full_checkpoint
 from qzoo.receipts.make import Receipts
 from qzoo.schema.loading import dump_yaml
 from qzoo.tasks.saving import save
@@ -97,7 +97,7 @@ def keep_trained(zoo_model: ZooModel, made: Finetuned, receipts: Receipts, *, by
     write_text(recipe, dump_yaml(entry.self_contained(made.variant.variant)))
     folder = made.folder / "artifacts"
     # Not packed: whoever trains on needs the weights between the steps of the grid.
-    save_whole(made.model, folder / f"{name}{MODEL.suffix}", packed=False)
+    save_full_checkpoint(made.model, folder / f"{name}{MODEL.suffix}", packed=False)
     save_receipt(folder / f"{name}{RECEIPT.suffix}", receipts.of(made.model, made.evaluation))
     write_text(folder / f"{name}{TRAINING.suffix}", made.report.model_dump_json(indent=1) + "\n")
     if not by_name or not entry.source.in_catalog:

@@ -18,8 +18,9 @@ from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
 from qzoo.files import require_writable
 from qzoo.models.bases import create_base
 from qzoo.receipts.make import Receipts
-from qzoo.results.report import CalibrationReport, Report, ReportRow, judge
+from qzoo.results.report import CalibrationReport, Report, ReportRow
 from qzoo.results.training import TrainingReport
+from qzoo.results.verdict import judge
 from qzoo.schema.recipe import Claim
 from qzoo.schema.resolve import recipe_digest
 from qzoo.tasks.evaluate import Evaluation, compare, evaluate_images
@@ -29,7 +30,7 @@ from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_run import Run
 from qzoo.weights.kinds import RANGES, RECEIPT
 from qzoo.weights.receipt import save_receipt
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel
 

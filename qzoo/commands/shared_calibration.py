@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from qzoo.commands.settings import Settings
-from qzoo.models.quantize import carry_out, plan_quantizers, quantize_in_place
+from qzoo.models.quantize import carry_out, quantize_in_place
+from qzoo.models.select_layers import plan_quantizers
 from qzoo.quant.calibration.collecting import Collection, activation_quantizers, solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector
 from qzoo.quant.calibration.histogram import Histogram

@@ -12,8 +12,8 @@ from torch import nn
 from qzoo.arguments import checked
 from qzoo.errors import RecipeError, WeightsError, did_you_mean
 from qzoo.models.bases import base_digest, create_base
+from qzoo.models.full_checkpoint import check_histograms_fit
 from qzoo.models.quantize import quantize_in_place
-from qzoo.models.whole_model import check_histograms_fit
 from qzoo.quant.calibration.collecting import solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector
 from qzoo.results.readable import Readable

@@ -23,7 +23,7 @@ from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.weights.kinds import RECEIPT
 from qzoo.weights.receipt import Receipt, load_receipt
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 from qzoo.zoo.pretrained import create_pretrained
 from qzoo.zoo.zoo_model import ZooModel
 

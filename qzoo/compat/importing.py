@@ -16,13 +16,13 @@ from qzoo.compat.fitting import Fit, MisfitError, by_numbers, fits_of, load_stat
 from qzoo.compat.foreign_keys import translate
 from qzoo.errors import QzooError, WeightsError, shown
 from qzoo.models.bases import base_digest, create_bare, create_base, weights_facts
+from qzoo.models.full_checkpoint import outline, save_full_checkpoint
 from qzoo.models.quantize import quantize_in_place
-from qzoo.models.whole_model import outline, save_whole
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.saving import save
 from qzoo.weights.kinds import MODEL, RANGES
 from qzoo.weights.packages import read_package
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 from qzoo.zoo.zoo_model import ZooModel
 
 MOST_RULES = 30
@@ -180,7 +180,7 @@ def _write(model: nn.Module, variant: ResolvedVariant, of_base: bool | None, fol
     if of_base is not True or variant.finetune is not None:
         files.append(folder / f"{variant.name}{MODEL.suffix}")
         # Not packed: whoever trains on needs the weights between the steps of the grid.
-        save_whole(model, files[-1], packed=False)
+        save_full_checkpoint(model, files[-1], packed=False)
     return files
 
 

@@ -1,8 +1,8 @@
 """Datasets by name or path, as splits of labelled images and as batches."""
 
 from qzoo.data.augmentation import Augmentation
-from qzoo.data.catalog import evaluation_split, open_split, train_transform
 from qzoo.data.loader import default_workers, loader
+from qzoo.data.registry import evaluation_split, open_split, train_transform
 from qzoo.data.split import ArraySplit, Split, sample, sample_digest
 
 __all__ = [

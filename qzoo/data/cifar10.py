@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qzoo.data.catalog import Reader
 from qzoo.data.encoded import EncodedImages
+from qzoo.data.registry import Reader
 from qzoo.data.split import ArraySplit
 from qzoo.errors import DataError
 from qzoo.files import stamp

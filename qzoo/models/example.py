@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from qzoo.errors import UnsupportedError
 from qzoo.models.bases import input_format
 from qzoo.models.provenance import provenance
+from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.layers import WEIGHTED
-from qzoo.quant.modes import evaluation_mode
 
 COMMON_SIZES = (224, 299, 256, 64, 32)
 

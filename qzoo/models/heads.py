@@ -12,6 +12,7 @@ from qzoo.errors import UnsupportedError, some
 from qzoo.models.provenance import Provenance, provenance, stayed_in_float
 from qzoo.quant.calibration.weight_ranges import layer_weight_amax
 from qzoo.quant.derived import float_name
+from qzoo.quant.eval_mode import device_of
 from qzoo.quant.layers import (
     QuantizedLayer,
     channel_shape,
@@ -21,7 +22,6 @@ from qzoo.quant.layers import (
     quantizer_of,
     unquantize_layer,
 )
-from qzoo.quant.modes import device_of
 from qzoo.quant.quantizer import TensorQuantizer
 
 

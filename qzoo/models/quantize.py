@@ -1,28 +1,22 @@
-"""From a float model to a quantized one, in place: select layers, make quantizers, derive classes; and back."""
+"""From a float model to a quantized one, in place: make the quantizers of a plan, derive classes; and back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import nn
 
-from qzoo.errors import RuleError, UnsupportedError, some
-from qzoo.models.left_in_float import is_for_training_only, is_read_as_data
-from qzoo.models.operators import class_names, find_operators
+from qzoo.errors import RuleError
 from qzoo.models.provenance import Provenance, mark_in_float, provenance, remember
+from qzoo.models.select_layers import plan_quantizers, quantizable_layers, refuse_quantized
 from qzoo.quant.blocks import count_calls_from_start, quantize_operators
 from qzoo.quant.derived import copy_model, float_name
+from qzoo.quant.eval_mode import device_of
 from qzoo.quant.fast_path import close_fast_paths
-from qzoo.quant.layers import channel_shape, has_weight, is_quantizable, quantize_layer, unquantize_layer
-from qzoo.quant.modes import device_of
+from qzoo.quant.layers import channel_shape, quantize_layer, unquantize_layer
 from qzoo.quant.quantizer import Notice, TensorQuantizer
-from qzoo.quant.ranges import quantizers
-from qzoo.schema.binding import bind
-from qzoo.schema.percentiles import warn_of_unlikely
-from qzoo.schema.plan import Layer, Plan, PlannedQuantizer, Site
+from qzoo.schema.plan import Plan, PlannedQuantizer, Site
 from qzoo.schema.resolve import ResolvedVariant
 
 
@@ -61,7 +55,7 @@ def carry_out(model: nn.Module, plan: Plan) -> None:
     Raises:
         UnsupportedError: the model is quantized already.
     """
-    _refuse_quantized(model)
+    refuse_quantized(model)
     notice = Notice()
     made: dict[str, dict[str, TensorQuantizer]] = {}
     at_operators: dict[str, list[PlannedQuantizer]] = {}
@@ -83,71 +77,6 @@ def carry_out(model: nn.Module, plan: Plan) -> None:
     by_path = {one.path: one for one in plan.quantizers}
     remember(model, replace(before, quantizers=made, operators=operators, left_float=left_float, planned=by_path))
     mark_in_float(model)
-
-
-def plan_quantizers(model: nn.Module, variant: ResolvedVariant, example: Any = None, *, whole: bool = False) -> Plan:
-    """Returns which quantizers a variant's rules give a model, which is not changed.
-
-    Layers that evaluation never calls count as left in float: no rule can change that.
-
-    Args:
-        model: float.
-        variant: resolved.
-        example: an input, to find operators with; default: one of the likely size.
-        whole: look for operators even where the variant does not speak of them, to tell what stays in float.
-
-    Raises:
-        RuleError: a rule written in the recipe matches nothing.
-        UnsupportedError: the model is quantized already, or can't be run to find its operators.
-
-    Warns:
-        UnlikelyPercentileWarning: a percentile below 50.
-    """
-    _refuse_quantized(model)
-    refuse_lazy(model)
-    warn_of_unlikely(variant.rules)
-    operators = find_operators(model, example) if whole or variant.speaks_of_operators else []
-    plan = bind(variant, [_described(path, layer) for path, layer in quantizable_layers(model).items()], operators)
-    idle = [path for path, layer in model.named_modules() if has_weight(layer) and _is_idle(model, path)]
-    return replace(plan, left_float=[*plan.left_float, *idle])
-
-
-def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Returns the layers that rules can speak of, by path, in the order of the model; subclasses are included."""
-    return {path: layer for path, layer in model.named_modules() if is_quantizable(layer) and not _is_idle(model, path)}
-
-
-def _is_idle(model: nn.Module, path: str) -> bool:
-    """Whether evaluation never calls the layer at a path."""
-    return is_read_as_data(model, path) or is_for_training_only(model, path)
-
-
-def _refuse_quantized(model: nn.Module) -> None:
-    if quantizers(model):
-        raise UnsupportedError("This model is quantized already. Start again from the float one.")
-
-
-def refuse_lazy(model: nn.Module) -> None:
-    """Refuses a model whose layers have no weights yet.
-
-    Raises:
-        UnsupportedError: names them.
-    """
-    lazy = [path for path, module in model.named_modules() if any(map(is_lazy, _held(module)))]
-    if lazy:
-        raise UnsupportedError(
-            f"{some(lazy, 3)} of {type(model).__name__} has no weights yet: a lazy layer makes them when it first "
-            "runs. Run the model once, model(images), and then quantize it."
-        )
-
-
-def _held(module: nn.Module) -> Iterator[Tensor]:
-    yield from module.parameters(recurse=False)
-    yield from module.buffers(recurse=False)
-
-
-def _described(path: str, layer: nn.Module) -> Layer:
-    return Layer(path, class_names(layer), has_weight(layer))
 
 
 def _quantize_operators(model: nn.Module, path: str, planned: list[PlannedQuantizer], notice: Notice) -> None:

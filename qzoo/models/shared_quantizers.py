@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from qzoo.errors import UnsupportedError
 from qzoo.models.example import runnable_example
 from qzoo.models.provenance import provenance
-from qzoo.quant.modes import evaluation_mode
+from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.same_tensor import of_equal_kind, quantizers_by_tensor
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from qzoo.quant.modes import evaluation_mode
+from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.operators import counts, operands, operator_name, weight_of
 from qzoo.schema.plan import Site
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from qzoo.data import Split, sample
 from qzoo.models.bases import identity
 from qzoo.quant.derived import copy_model
-from qzoo.quant.modes import device_of, evaluation_mode
+from qzoo.quant.eval_mode import device_of, evaluation_mode
 from qzoo.quant.ranges import get_ranges
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.evaluate import Evaluation

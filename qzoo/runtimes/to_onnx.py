@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError
-from qzoo.quant.modes import evaluation_mode
+from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.export import Rest
 from qzoo.runtimes.graph import make_names_unique, name_by_module, remove_unread
 from qzoo.runtimes.named_outputs import flat_outputs, name_outputs, names_of_outputs
+from qzoo.runtimes.passes.float16_rest import to_half
 from qzoo.runtimes.passes.fold_batch_norm import fold_batch_norms
-from qzoo.runtimes.passes.half_rest import to_half
 from qzoo.runtimes.passes.share_quantizers import share_quantizers
 from qzoo.runtimes.passes.stored_weight import transpose_weights
 from qzoo.runtimes.passes.usable_scales import make_scales_usable

@@ -7,8 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from qzoo.schema.bound_rule import BoundRule, Precedence
 from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.precedence import BoundRule, Precedence
 from qzoo.schema.quantizer import QuantizerPatch, plain_fields
 from qzoo.schema.recipe import SHORTEST_SHA256, Base, CalibrationSpec
 

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable
 
 from qzoo.errors import Fault
-from qzoo.schema.bound_rule import BoundRule
+from qzoo.schema.precedence import BoundRule
 from qzoo.schema.quantizer import QuantizerPatch
 
 LIKELY = 50.0

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from qzoo.errors import LONGEST_NAME, shown, some
-from qzoo.schema.bound_rule import BoundRule, Origin
+from qzoo.schema.precedence import BoundRule, Origin
 from qzoo.schema.quantizer import QuantizerSpec
 from qzoo.schema.rule import LAYER_KINDS, RESIDUAL, kinds_named
 

@@ -12,7 +12,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from qzoo.errors import RecipeError, RuleError, UnknownNameError, did_you_mean, shown
-from qzoo.schema.bound_rule import (
+from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
+from qzoo.schema.digest import digest, variant_content
+from qzoo.schema.finetune import FinetuneSpec, merged
+from qzoo.schema.limits import oversized
+from qzoo.schema.precedence import (
     BoundRule,
     Origin,
     Precedence,
@@ -23,10 +27,6 @@ from qzoo.schema.bound_rule import (
     ordered,
     origin_of,
 )
-from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
-from qzoo.schema.digest import digest, variant_content
-from qzoo.schema.finetune import FinetuneSpec, merged
-from qzoo.schema.limits import oversized
 from qzoo.schema.quantizer import QuantizerPatch, contradiction
 from qzoo.schema.recipe import Base, CalibrationSpec, Claim, Variant
 from qzoo.schema.rule import RESIDUAL, ROLES, Residual

@@ -17,7 +17,7 @@ from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
 from qzoo.runtimes.runtime import Runtime
-from qzoo.schema.bound_rule import BoundRule, Origin, Patches, Precedence, ordered
+from qzoo.schema.precedence import BoundRule, Origin, Patches, Precedence, ordered
 from qzoo.schema.quantizer import ActivationPatch, Calibrator, QuantizerPatch
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.schema.rule import RESIDUAL, ResidualPatch

@@ -16,7 +16,7 @@ from qzoo.models.heads import requantize_replaced
 from qzoo.models.provenance import provenance
 from qzoo.quant.calibration.collecting import Collection, collecting, solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector
-from qzoo.quant.modes import device_of, evaluation_mode
+from qzoo.quant.eval_mode import device_of, evaluation_mode
 from qzoo.quant.ranges import require_quantizers
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.images import Images

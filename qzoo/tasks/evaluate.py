@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from qzoo.arguments import checked
 from qzoo.distributed import failing_together, gathered_rows, named_by_process, rank, world_size
 from qzoo.errors import DataError
-from qzoo.quant.modes import device_of
+from qzoo.quant.eval_mode import device_of
 from qzoo.quant.ranges import require_calibrated
 from qzoo.results.readable import Readable
 from qzoo.tasks.batches import as_batches

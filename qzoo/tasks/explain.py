@@ -9,7 +9,8 @@ from torch import nn
 
 from qzoo.errors import UnsupportedError
 from qzoo.models.provenance import provenance
-from qzoo.models.quantize import float_copy, plan_quantizers
+from qzoo.models.quantize import float_copy
+from qzoo.models.select_layers import plan_quantizers
 from qzoo.quant.layers import has_weight
 from qzoo.quant.operators import MOVES
 from qzoo.quant.quantizer import TensorQuantizer

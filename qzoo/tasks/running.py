@@ -13,8 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from qzoo.errors import DataError, QzooError, UnsupportedError
 from qzoo.models.heads import as_planned
+from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.layers import WEIGHTED
-from qzoo.quant.modes import evaluation_mode
 from qzoo.quant.outputs import logits_of
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes.runtime import Session

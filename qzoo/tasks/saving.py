@@ -10,9 +10,9 @@ from torch import nn
 from qzoo.arguments import checked
 from qzoo.errors import ArgumentError, WeightsError
 from qzoo.models.bases import base_digest, identity
+from qzoo.models.full_checkpoint import load_full_checkpoint, save_full_checkpoint
 from qzoo.models.heads import as_planned, fit_to_new_head, requantize_replaced
 from qzoo.models.provenance import provenance
-from qzoo.models.whole_model import load_whole, save_whole
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
 from qzoo.schema.model import all_described
 from qzoo.weights.artifact import is_kind
@@ -41,7 +41,7 @@ def save(model: nn.Module, path: str | Path, *, whole: bool = False, images: int
     """
     with as_planned(model):
         if whole:
-            save_whole(model, Path(path), packed=False)
+            save_full_checkpoint(model, Path(path), packed=False)
             return Path(path)
         require_quantizers(model)
         require_calibrated(model, "save the ranges")
@@ -74,7 +74,7 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
     """
     requantize_replaced(model)
     if is_kind(Path(path), MODEL):
-        load_whole(model, Path(path))
+        load_full_checkpoint(model, Path(path))
         return model
     ranges, info = load_ranges(Path(path))
     check_base(Path(path), info, base_digest(model))

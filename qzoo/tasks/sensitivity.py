@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from qzoo.arguments import checked
 from qzoo.errors import ArgumentError, DataError
 from qzoo.models.provenance import provenance
-from qzoo.quant.modes import device_of
+from qzoo.quant.eval_mode import device_of
 from qzoo.quant.quantizer import State
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.sensitivity import Excluded, LayerSensitivity, SensitivityReport

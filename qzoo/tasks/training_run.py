@@ -18,7 +18,7 @@ from qzoo.distributed import rank, world_size
 from qzoo.errors import DataError, TrainingError
 from qzoo.models.bases import identity
 from qzoo.models.shared_quantizers import shared_quantizers
-from qzoo.quant.modes import device_of
+from qzoo.quant.eval_mode import device_of
 from qzoo.report.training import training_chart
 from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec

@@ -11,7 +11,7 @@ from qzoo.schema.model import LARGEST_TEXT
 FOLDER = "artifacts"
 """Beside the recipes of a folder."""
 LARGEST_FILE = 20_000_000_000
-"""Bytes of a whole model."""
+"""Bytes of a full checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ MODEL = Kind(
     remedy="`qzoo push` makes one; or fetch it again.",
     purpose="the full checkpoint",
 )
-"""A whole model, calibrated or trained."""
+"""A full checkpoint, calibrated or trained."""
 RANGES = Kind(
     "ranges",
     largest=64_000_000,

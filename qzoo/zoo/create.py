@@ -11,13 +11,14 @@ from torch import nn
 from qzoo.arguments import checked, checked_names
 from qzoo.errors import ArgumentError, UnknownNameError
 from qzoo.models.bases import base_transform, create_base
-from qzoo.models.quantize import quantize_in_place, refuse_lazy
+from qzoo.models.quantize import quantize_in_place
+from qzoo.models.select_layers import refuse_lazy
 from qzoo.quant.derived import copy_model
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import ResolvedVariant, resolve_scheme, with_residual
 from qzoo.schema.sources import LIBRARIES, RESIDUAL_VARIANT, LibraryModel, is_library_name
-from qzoo.zoo.finding import find, placing
+from qzoo.zoo.name_lookup import find, placing
 from qzoo.zoo.pretrained import check_hub_model, create_pretrained, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel
 

@@ -10,9 +10,9 @@ from torch import nn
 
 from qzoo.errors import WeightsError
 from qzoo.models.bases import base_digest, create_bare, create_base, weights_facts
+from qzoo.models.full_checkpoint import check_full_checkpoint, check_ranges_fit, load_full_checkpoint, outline
 from qzoo.models.heads import fit_to_new_head
 from qzoo.models.quantize import quantize_in_place
-from qzoo.models.whole_model import check_ranges_fit, check_whole, load_whole, outline
 from qzoo.quant.ranges import set_ranges
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.weights.kinds import MODEL, RANGES
@@ -39,8 +39,8 @@ def create_pretrained(zoo_model: ZooModel, **keywords: Any) -> nn.Module:
     Raises:
         WeightsError: there are no artifacts for it, or they are damaged, or of another base or state of the recipe.
     """
-    whole = _whole_file(zoo_model, keywords)
-    return create_with_ranges(zoo_model, **keywords) if whole is None else whole_model(zoo_model.resolved, whole)
+    file = _checkpoint_file(zoo_model, keywords)
+    return create_with_ranges(zoo_model, **keywords) if file is None else model_of_checkpoint(zoo_model.resolved, file)
 
 
 def create_with_ranges(zoo_model: ZooModel, **keywords: Any) -> nn.Module:
@@ -74,7 +74,7 @@ def check_hub_model(zoo_model: ZooModel) -> None:
     if ranges is not None:
         check_ranges_fit(zoo_model.resolved, ranges)
     elif whole is not None:
-        check_whole(outline(zoo_model.resolved), whole)
+        check_full_checkpoint(outline(zoo_model.resolved), whole)
 
 
 def warn_of_unpinned(zoo_model: ZooModel) -> None:
@@ -96,17 +96,17 @@ def warn_of_unpinned(zoo_model: ZooModel) -> None:
         )
 
 
-def whole_model(resolved: ResolvedVariant, path: Path) -> nn.Module:
+def model_of_checkpoint(resolved: ResolvedVariant, path: Path) -> nn.Module:
     """Returns a variant with all its weights and ranges from a file.
 
     Raises:
         WeightsError: the file is missing, corrupt, or holds another model.
     """
     # A recipe from elsewhere may name a huge model beside a small file: names and shapes take no memory.
-    check_whole(outline(resolved), path)
+    check_full_checkpoint(outline(resolved), path)
     model = create_bare(resolved.base)
     quantize_in_place(model, resolved)
-    load_whole(model, path)
+    load_full_checkpoint(model, path)
     return model
 
 
@@ -154,7 +154,7 @@ def _ranges_file(zoo_model: ZooModel) -> Path:
     return file
 
 
-def _whole_file(zoo_model: ZooModel, keywords: dict[str, Any]) -> Path | None:
+def _checkpoint_file(zoo_model: ZooModel, keywords: dict[str, Any]) -> Path | None:
     # Training changes the weights, so what comes of it has to be stored whole; what is calibrated need not be.
     if zoo_model.resolved.finetune is None:
         return zoo_model.artifact(MODEL) if zoo_model.entry.source.has_own_artifacts and not keywords else None

@@ -28,7 +28,7 @@ class ZooModel:
         variant: None for the float base.
 
     Example:
-        >>> from qzoo.zoo.finding import find
+        >>> from qzoo.zoo.name_lookup import find
         >>> model = find("resnet8_digits_int8")
         >>> model.name, model.base.architecture, model.resolved.method
         ('resnet8_digits_int8', 'resnet8_digits', 'percentile 99.99')

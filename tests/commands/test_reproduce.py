@@ -13,7 +13,7 @@ from qzoo.commands.settings import Settings
 from qzoo.errors import UnknownNameError, UnsupportedError
 from qzoo.quant.ranges import quantizers
 from qzoo.tasks.training_run import Run
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 
 
 def test_digits_match_our_own_figures() -> None:

@@ -24,7 +24,7 @@ from qzoo.schema.resolve import resolve
 from qzoo.schema.sources import PythonRecipe
 from qzoo.weights.histograms import load_histograms, save_histograms
 from qzoo.weights.ranges import load_ranges
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 from qzoo.zoo.zoo_model import ZooModel
 from tests.each import for_each
 

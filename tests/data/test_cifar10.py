@@ -11,8 +11,8 @@ import pytest
 import torch
 import torchvision
 
-from qzoo.data.catalog import open_split
 from qzoo.data.cifar10 import open_cifar10
+from qzoo.data.registry import open_split
 from qzoo.errors import DataError
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from qzoo.data.catalog import open_split
 from qzoo.data.image_folder import open_folder
+from qzoo.data.registry import open_split
 from qzoo.data.synsets import imagenet_synsets
 from qzoo.errors import DataError
 

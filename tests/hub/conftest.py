@@ -11,7 +11,7 @@ from torch import Tensor
 import qzoo
 from qzoo.commands.release.bundle import make_bundle
 from qzoo.hub.published import Published, open_folder
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 
 NAME = "resnet8_digits_int8"
 REPO = "tester/resnet8_digits_int8"

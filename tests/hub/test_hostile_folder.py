@@ -29,7 +29,7 @@ from qzoo.schema.resolve import resolve
 from qzoo.weights.artifact import versions
 from qzoo.weights.ranges import RangesInfo, save_ranges
 from qzoo.zoo import pretrained
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 from qzoo.zoo.pretrained import UnpinnedWeightsWarning
 
 GIANT = "vit_giant_patch14_224"

@@ -24,7 +24,7 @@ from qzoo.hub.published import Published, facts_of
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.resolve import resolve
 from qzoo.weights.receipt import load_receipt, save_receipt
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 from qzoo.zoo.zoo_model import ZooModel
 from tests.hub.conftest import NAME, REPO, logits
 
@@ -33,7 +33,7 @@ FRESH = """
 import sys, torch, qzoo
 from qzoo.quant.ranges import get_ranges
 from qzoo.schema.resolve import resolve
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 name, images = sys.argv[1], torch.load(sys.argv[2], weights_only=True)
 with torch.no_grad():
     out = {"logits": qzoo.create(name, pretrained=True)(images)}

@@ -7,7 +7,7 @@ import torch
 
 import qzoo
 from qzoo.errors import CalibrationError, WeightsError
-from qzoo.models.whole_model import check_histograms_fit, check_ranges_fit, outline
+from qzoo.models.full_checkpoint import check_histograms_fit, check_ranges_fit, outline
 from qzoo.quant.ranges import get_ranges, quantizers
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.resolve import resolve

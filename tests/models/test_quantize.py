@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from qzoo.errors import RuleError, UnsupportedError
 from qzoo.models.bases import create_base, meta_model
-from qzoo.models.quantize import plan_quantizers, quantize_in_place
+from qzoo.models.quantize import quantize_in_place
+from qzoo.models.select_layers import plan_quantizers
 from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.layers import WEIGHTED, QuantizedLayer
 from qzoo.quant.quantizer import UncalibratedWarning

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import qzoo
 from qzoo.errors import WeightsError
-from qzoo.models.whole_model import load_whole, save_whole
+from qzoo.models.full_checkpoint import load_full_checkpoint, save_full_checkpoint
 from qzoo.quant.calibration.weight_ranges import layer_weight_amax
 from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.layers import channel_shape
@@ -116,9 +116,9 @@ def test_ranges_that_all_groups_shared_are_refused_with_the_reason(tmp_path: Pat
 
 def test_a_saved_model_comes_back(tmp_path: Path) -> None:
     model, x = net(), torch.randn(2, 4, 5, 5)
-    save_whole(model, tmp_path / "model.safetensors")
+    save_full_checkpoint(model, tmp_path / "model.safetensors")
     other = net()
     with torch.no_grad():
         other[0].weight.zero_()
-    load_whole(other, tmp_path / "model.safetensors")
+    load_full_checkpoint(other, tmp_path / "model.safetensors")
     assert torch.equal(other(x), model(x))

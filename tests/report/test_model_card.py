@@ -24,7 +24,7 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.loading import dump_yaml, parse_recipe
 from qzoo.schema.recipe import Claim
 from qzoo.schema.resolve import ResolvedVariant, resolve
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 
 NAME = "tf_efficientnet_lite0_int8"
 SIZES = {

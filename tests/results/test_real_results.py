@@ -16,7 +16,7 @@ from torch import nn
 import qzoo
 from qzoo.commands.calibrate import calibrate_variants
 from qzoo.results.readable import Readable
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 
 NAME = "resnet8_digits_int8"
 BATCHES = [(torch.rand(8, 1, 8, 8), torch.arange(8))]

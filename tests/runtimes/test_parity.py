@@ -21,7 +21,7 @@ from qzoo.runtimes import onnxruntime
 from qzoo.runtimes.graph import DEQUANTIZE, add_constant, constant, consumers, nodes, producer
 from qzoo.runtimes.parity import measure_parity
 from qzoo.runtimes.passes.stored_weight import write_seven_bits
-from qzoo.runtimes.probed import ProbedSession, activation_quantizers
+from qzoo.runtimes.probed_graph import ProbedSession, activation_quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.runtimes.runtime import Array, Runtime
 from qzoo.runtimes.to_onnx import to_onnx

@@ -16,7 +16,7 @@ import qzoo
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes import onnxruntime, openvino
 from qzoo.runtimes.graph import nodes
-from qzoo.runtimes.probed import activation_quantizers
+from qzoo.runtimes.probed_graph import activation_quantizers
 from qzoo.runtimes.registry import runtime_named
 from qzoo.runtimes.to_onnx import to_onnx
 

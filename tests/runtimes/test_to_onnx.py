@@ -17,7 +17,7 @@ from qzoo.errors import NotCalibratedError, UnsupportedError
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes import onnxruntime
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, nodes, producer
-from qzoo.runtimes.probed import activation_quantizers
+from qzoo.runtimes.probed_graph import activation_quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.runtimes.to_onnx import OPSET, to_onnx
 from tests.runtimes.conftest import digits, network, shipped

@@ -16,7 +16,7 @@ from qzoo.quant.ranges import get_ranges, quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.schema.resolve import with_residual
 from qzoo.tasks.adapt import adapt, adapted
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 from tests.runtimes.conftest import digits, network
 
 ORT, TENSORRT = runtime_named("onnxruntime"), runtime_named("tensorrt")

@@ -18,7 +18,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 import qzoo
 from qzoo.models.heads import ReplacedHeadWarning
 from qzoo.models.provenance import provenance
-from qzoo.quant.modes import evaluation_mode
+from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.runtimes.parity import measure_parity
 from qzoo.runtimes.registry import runtime_named

@@ -23,7 +23,7 @@ from qzoo.schema.resolve import resolve
 from qzoo.tasks.deviation import sqnr_db
 from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.quantizer_groups import quantizer_groups, with_equal_rules
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 
 Batches = list[tuple[Tensor, Tensor]]
 PLANTED = """

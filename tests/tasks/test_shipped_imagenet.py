@@ -10,7 +10,7 @@ import qzoo
 from qzoo.commands.evaluate import evaluate_named
 from qzoo.commands.settings import Settings
 from qzoo.tasks.evaluate import Evaluation
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 
 FIGURES = {0: (83.31, 95.62), 1: (83.38, 95.85), 2: (83.46, 95.85)}
 """Top-1 and top-5 of the float models on the 1,300 images."""

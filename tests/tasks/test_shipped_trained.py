@@ -12,7 +12,7 @@ from qzoo import environment
 from qzoo.commands.evaluate import evaluate_named
 from qzoo.commands.settings import Settings
 from qzoo.results.training import TrainingReport
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 
 SHIPPED = sorted(path.name.removesuffix(".model.safetensors") for path in environment.packaged().rglob("*.model.*"))
 DIGITS = [name for name in SHIPPED if "digits" in name]

@@ -15,14 +15,14 @@ from qzoo.commands.settings import Settings
 from qzoo.hub.manifest import MANIFEST, read_manifest
 from qzoo.hub.published import open_folder
 from qzoo.models.bases import create_bare
+from qzoo.models.full_checkpoint import load_full_checkpoint
 from qzoo.models.quantize import quantize_in_place
-from qzoo.models.whole_model import load_whole
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.recipe import Recipe
 from qzoo.weights.histograms import load_histograms
 from qzoo.weights.ranges import load_ranges
 from qzoo.weights.receipt import load_receipt
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 from qzoo.zoo.zoo_model import ZooModel
 
 NAME = "resnet8_digits_int8"
@@ -36,7 +36,7 @@ def read_model(path: Path) -> Any:
         variant = find(NAME).resolved
         MODELS["model"] = create_bare(variant.base)
         quantize_in_place(MODELS["model"], variant)
-    return load_whole(MODELS["model"], path)
+    return load_full_checkpoint(MODELS["model"], path)
 
 
 def read_published(name: str) -> Read:

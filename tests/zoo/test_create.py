@@ -20,7 +20,7 @@ from qzoo.errors import NotCalibratedError, RuleError, UnknownNameError, Weights
 from qzoo.models.architectures.resnet_digits import DigitsResNet
 from qzoo.models.bases import meta_model
 from qzoo.models.operators import find_operators
-from qzoo.models.quantize import plan_quantizers
+from qzoo.models.select_layers import plan_quantizers
 from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import get_ranges, quantizers, uncalibrated
 from qzoo.schema.catalog import Catalog, RecipeEntry
@@ -29,7 +29,7 @@ from qzoo.schema.sources import OwnFile
 from qzoo.weights.base_weights import NewHeadWarning
 from qzoo.weights.kinds import RANGES
 from qzoo.weights.ranges import load_ranges
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 from qzoo.zoo.pretrained import OtherImagesWarning, load_pretrained_ranges
 from qzoo.zoo.zoo_model import ZooModel
 from tests.each import for_each
@@ -55,7 +55,7 @@ def test_every_variant_is_its_bases_class_with_quantizers_inside(
 ) -> None:
     base, variants = meta_model(entry.recipe.base), [one.resolved for one in calibratable(ZooModel(entry))]
     operators = find_operators(base)  # of the base, so the same for all
-    monkeypatch.setattr("qzoo.models.quantize.find_operators", lambda *_: operators)
+    monkeypatch.setattr("qzoo.models.select_layers.find_operators", lambda *_: operators)
     plans = [plan_quantizers(base, variant) for variant in variants]
     assert all({planned.role for planned in plan.quantizers} >= {"input", "weight"} for plan in plans)
     # A plan is all that a variant has of its own: one shows how plans are carried out.

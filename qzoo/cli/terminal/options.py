@@ -40,7 +40,7 @@ Workers = Annotated[
 ]
 Ranges = Annotated[
     Path | None,
-    typer.Option("--ranges", help="A file of ranges, or of a whole model; default: by name.", show_default=False),
+    typer.Option("--ranges", help="A file of ranges, or of a full checkpoint; default: by name.", show_default=False),
 ]
 Runtime = Annotated[str, typer.Option("--runtime", "-r", help=f"{spelled()}.")]
 ReduceRange = Annotated[

@@ -18,7 +18,7 @@ from qzoo.files import copy, write_text
 from qzoo.hub.manifest import CARD, CONFIG, FILES, MANIFEST, RECIPE, InputConfig, Manifest, ModelConfig
 from qzoo.hub.published import facts_of, require_dataset_name
 from qzoo.models.bases import base_card, base_digest, input_format
-from qzoo.models.whole_model import save_whole
+from qzoo.models.full_checkpoint import save_full_checkpoint
 from qzoo.quant.calibration.collecting import activation_quantizers
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import get_ranges, quantizers
@@ -72,7 +72,7 @@ def make_bundle(
         folder: made if need be; files of the same names are replaced, the manifest last.
         settings: data, device, number of images.
         artifacts: a folder in which `qzoo reproduce --artifacts` left some; looked into first.
-        weights: how the whole model is stored: `packed`, `float`, or not at all (`none`).
+        weights: how the full checkpoint is stored: `packed`, `float`, or not at all (`none`).
         onnx: runtimes to export it for.
         repo: `owner/repo`, for the card.
         progress: shown the batches.
@@ -123,7 +123,7 @@ def _write_artifacts(folder: Path, model: nn.Module, evidence: Evidence, weights
             copy(path, target)
     (folder / MODEL.file).unlink(missing_ok=True)
     if weights != "none":
-        save_whole(model, folder / MODEL.file, packed=weights == "packed")
+        save_full_checkpoint(model, folder / MODEL.file, packed=weights == "packed")
 
 
 def _manifest(folder: Path, zoo_model: ZooModel, model: nn.Module) -> Manifest:

@@ -21,7 +21,7 @@ from qzoo.weights.histograms import load_histograms
 from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, TRAINING, Kind
 from qzoo.weights.ranges import load_ranges
 from qzoo.weights.receipt import load_receipt
-from qzoo.zoo.pretrained import whole_model
+from qzoo.zoo.pretrained import model_of_checkpoint
 from qzoo.zoo.zoo_model import ZooModel
 
 
@@ -81,7 +81,7 @@ def _trained(zoo_model: ZooModel, settings: Settings, artifacts: Path | None, pr
     file, training = _at_hand(zoo_model, MODEL, artifacts), _training(zoo_model, artifacts)
     if file is None:
         raise WeightsError(f"{zoo_model.name} is not trained. Train it first: {zoo_model.command('finetune')}")
-    model = whole_model(zoo_model.resolved, file)
+    model = model_of_checkpoint(zoo_model.resolved, file)
     receipt = _receipt(zoo_model, artifacts, content_digest(get_ranges(model)), zoo_model.resolved.digest)
     if _can_measure(zoo_model, settings) and (receipt is None or not _measures(receipt, settings)):
         receipt = _measure(zoo_model, model, settings, progress)

@@ -18,7 +18,7 @@ from qzoo.hub.index import HubIndex, read_index
 from qzoo.hub.manifest import Manifest
 from qzoo.results.readable import Readable
 from qzoo.tasks.progress import Progress, silent
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,7 +63,7 @@ def push(
         repo: `owner/repo`; created if need be.
         settings: data to measure with, device, number of images.
         artifacts: a folder in which `qzoo reproduce --artifacts` left some; looked into first.
-        weights: how the whole model is stored: `packed`, `float`, or not at all (`none`).
+        weights: how the full checkpoint is stored: `packed`, `float`, or not at all (`none`).
         onnx: runtimes whose ONNX files are published too: `onnxruntime`, `openvino`, `tensorrt`.
         private: for a repository that is created.
         folder: keep the files in it; default: in a folder that is deleted afterwards.

@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 
 import qzoo
-from qzoo.models.quantize import plan_quantizers, quantizable_layers
+from qzoo.models.select_layers import plan_quantizers, quantizable_layers
 from qzoo.quant.ranges import quantizers, uncalibrated
 from qzoo.schema.resolve import resolve_scheme
 

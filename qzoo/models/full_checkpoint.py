@@ -71,7 +71,7 @@ def check_histograms_fit(variant: ResolvedVariant, path: Path, places: Iterable[
         )
 
 
-def save_whole(model: nn.Module, path: Path, *, packed: bool = True) -> None:
+def save_full_checkpoint(model: nn.Module, path: Path, *, packed: bool = True) -> None:
     """Writes a calibrated model: all that its state dict holds, but for batch norm's counters.
 
     Args:
@@ -88,7 +88,7 @@ def save_whole(model: nn.Module, path: Path, *, packed: bool = True) -> None:
     save_model(path, _packed(model) if packed else _state(model), info)
 
 
-def load_whole(model: nn.Module, path: Path) -> ModelInfo:
+def load_full_checkpoint(model: nn.Module, path: Path) -> ModelInfo:
     """Gives a quantized model all its weights and ranges from a file, in place; returns what the file says of itself.
 
     Packed weights come back on their grid: predictions are those of the float weights they were made from, but for
@@ -96,7 +96,7 @@ def load_whole(model: nn.Module, path: Path) -> ModelInfo:
 
     Args:
         model: quantized as the file's was; its values do not matter.
-        path: of a file that `save_whole` wrote.
+        path: of a file that `save_full_checkpoint` wrote.
 
     Raises:
         WeightsError: the file is missing, corrupt, or holds another model; nothing is changed.
@@ -115,7 +115,7 @@ def load_whole(model: nn.Module, path: Path) -> ModelInfo:
     return info
 
 
-def check_whole(meta: nn.Module, path: Path) -> None:
+def check_full_checkpoint(meta: nn.Module, path: Path) -> None:
     """Refuses a file that does not hold the full checkpoint of a model, before memory for the model is taken.
 
     Args:

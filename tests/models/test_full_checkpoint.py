@@ -12,11 +12,11 @@ from torch.nn.utils.parametrizations import weight_norm
 import qzoo
 from qzoo.errors import NotCalibratedError, WeightsError
 from qzoo.models.bases import create_bare, identity
+from qzoo.models.full_checkpoint import load_full_checkpoint, save_full_checkpoint
 from qzoo.models.quantize import quantize_in_place
-from qzoo.models.whole_model import load_whole, save_whole
 from qzoo.weights.artifact import content_digest
 from qzoo.weights.model_file import ModelInfo, save_model
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 from tests.each import for_each
 
 IMAGES = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -38,16 +38,16 @@ def bare(variant: str) -> nn.Module:
 @for_each("variant", lambda: find("resnet8_digits").entry.variants)
 def test_gives_the_same_logits_in_a_model_that_had_others(variant: str, packed: bool, tmp_path: Path) -> None:
     model = qzoo.create(f"resnet8_digits_{variant}", pretrained=True)
-    save_whole(model, tmp_path / "model.safetensors", packed=packed)
+    save_full_checkpoint(model, tmp_path / "model.safetensors", packed=packed)
     other = bare(variant)
-    info = load_whole(other, tmp_path / "model.safetensors")
+    info = load_full_checkpoint(other, tmp_path / "model.safetensors")
     assert torch.equal(logits(other), logits(model))
     assert (info.packed, info.name) == (packed, f"resnet8_digits_{variant}")
 
 
 def sizes(model: nn.Module, folder: Path) -> float:
-    save_whole(model, folder / "float", packed=False)
-    save_whole(model, folder / "packed")
+    save_full_checkpoint(model, folder / "float", packed=False)
+    save_full_checkpoint(model, folder / "packed")
     return (folder / "packed").stat().st_size / (folder / "float").stat().st_size
 
 
@@ -65,40 +65,40 @@ def test_even_those_of_a_tiny_model(variant: str, most: float, tmp_path: Path) -
 
 
 def test_a_file_of_another_variant_is_refused_and_changes_nothing(tmp_path: Path) -> None:
-    save_whole(qzoo.create("resnet8_digits_int8", pretrained=True), tmp_path / "model.safetensors")
+    save_full_checkpoint(qzoo.create("resnet8_digits_int8", pretrained=True), tmp_path / "model.safetensors")
     other = bare("int8_max")
     before = content_digest(other.state_dict())
     with pytest.raises(WeightsError, match=r"holds resnet8_digits_int8 \(\w+\); this model is resnet8_digits_int8_max"):
-        load_whole(other, tmp_path / "model.safetensors")
+        load_full_checkpoint(other, tmp_path / "model.safetensors")
     assert content_digest(other.state_dict()) == before
 
 
 def test_other_tensors_than_the_model_s_are_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
-    save_whole(qzoo.create("resnet8_digits_int8", pretrained=True), path)
+    save_full_checkpoint(qzoo.create("resnet8_digits_int8", pretrained=True), path)
     with pytest.raises(WeightsError, match=r"model\.safetensors does not fit: (\d+ tensors|conv1\.weight is I8)"):
-        load_whole(bare("w4a4"), path)
+        load_full_checkpoint(bare("w4a4"), path)
     with pytest.raises(WeightsError, match=r"conv1\.weight is I8 \[16, 1, 3, 3\], expected U8 \[72\]"):
-        load_whole(bare("w4a8"), path)
+        load_full_checkpoint(bare("w4a8"), path)
 
 
 @pytest.mark.parametrize("key", ["bn1.bias", "bn1.running_var"])
 def test_broken_values_are_refused_and_change_nothing(key: str, tmp_path: Path) -> None:
     model, path = qzoo.create("resnet8_digits_int8", pretrained=True), tmp_path / "model.safetensors"
-    save_whole(model, path, packed=False)
+    save_full_checkpoint(model, path, packed=False)
     state = {k: v.clone() for k, v in model.state_dict().items() if not k.endswith("num_batches_tracked")}
     state[key][0] = torch.nan
     save_model(path, state, ModelInfo(packed=False, **identity(model)))
     other = bare("int8")
     before = content_digest(other.state_dict())
     with pytest.raises(WeightsError, match=rf"holds NaN or Inf in {re.escape(key)}\. Fetch it again"):
-        load_whole(other, path)
+        load_full_checkpoint(other, path)
     assert content_digest(other.state_dict()) == before
 
 
 def test_an_uncalibrated_model_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(NotCalibratedError, match="Can't save the model: 17 quantizers have no range"):
-        save_whole(qzoo.create("resnet8_digits_int8"), tmp_path / "model.safetensors")
+        save_full_checkpoint(qzoo.create("resnet8_digits_int8"), tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("scheme", ["int8", "w4a8", "fp8"])
@@ -112,8 +112,8 @@ def test_a_model_of_timm(scheme: str, tmp_path: Path) -> None:
     other = qzoo.quantize(timm.create_model("resnet10t").eval(), scheme)
     qzoo.calibrate(other, x * 2)
     for packed in (True, False):
-        save_whole(model, tmp_path / "model.safetensors", packed=packed)
-        load_whole(other, tmp_path / "model.safetensors")
+        save_full_checkpoint(model, tmp_path / "model.safetensors", packed=packed)
+        load_full_checkpoint(other, tmp_path / "model.safetensors")
         assert torch.equal(logits(other, x), logits(model, x))
 
 
@@ -137,10 +137,10 @@ def test_any_model_with_grouped_transposed_tied_and_normed_layers(tmp_path: Path
     model = qzoo.quantize(Odd().eval(), "w4a8")
     qzoo.calibrate(model, x)
     for packed in (True, False):
-        save_whole(model, tmp_path / "model.safetensors", packed=packed)
+        save_full_checkpoint(model, tmp_path / "model.safetensors", packed=packed)
         other = copy.deepcopy(model)
         with torch.no_grad():
             for tensor in other.parameters():
                 tensor.add_(1)
-        load_whole(other, tmp_path / "model.safetensors")
+        load_full_checkpoint(other, tmp_path / "model.safetensors")
         assert torch.equal(logits(other, x), logits(model, x))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from qzoo.quant.modes import device_of
+from qzoo.quant.eval_mode import device_of
 
 META = nn.Linear(2, 2, device="meta")
 

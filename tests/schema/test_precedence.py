@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from qzoo.schema.bound_rule import BoundRule, Origin, Precedence, ordered
 from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.precedence import BoundRule, Origin, Precedence, ordered
 from qzoo.schema.quantizer import ActivationPatch
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import ResolvedVariant, resolve, with_residual

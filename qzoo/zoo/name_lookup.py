@@ -11,8 +11,8 @@ from qzoo.errors import Fault, QzooError, UnknownNameError
 from qzoo.hub.client import fetch, is_hub_name, parse_address
 from qzoo.hub.manifest import RECIPE
 from qzoo.hub.published import is_published_folder, open_folder
-from qzoo.schema.bound_rule import origin_of
 from qzoo.schema.catalog import Catalog
+from qzoo.schema.precedence import origin_of
 from qzoo.schema.yaml_source import Lines
 from qzoo.zoo.zoo_model import ZooModel
 

@@ -24,7 +24,7 @@ from qzoo.tasks.images import Images, calibration_images, evaluation_images
 from qzoo.tasks.saving import save as save_model
 from qzoo.tasks.sensitivity import sensitivity as sensitivity_of_model
 from qzoo.zoo.create import create, rules_of
-from qzoo.zoo.finding import find
+from qzoo.zoo.name_lookup import find
 from qzoo.zoo.zoo_model import ZooModel
 
 P = ParamSpec("P")
