@@ -38,7 +38,15 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
     get = yaml_source._CoreLoader.get_single_node
 
     def noted(loader: yaml_source._CoreLoader) -> object:
-        read.append(str([frame for frame in traceback.extract_stack() if "tests" in frame.filename][-1]))
+        read.append(
+            str(
+                [
+                    frame
+                    for frame in traceback.extract_stack()
+                    if "tests" in frame.filename and frame.filename != __file__
+                ][-1]
+            )
+        )
         return get(loader)
 
     with pytest.MonkeyPatch.context() as patch:

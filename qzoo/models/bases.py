@@ -134,6 +134,12 @@ def _source(base: Base) -> Any:
     return import_module(f"qzoo.models.from_{base.source}")
 
 
+def variant_name(model: nn.Module) -> str:
+    """Returns the full name of the variant that a model is; empty for one that no recipe describes."""
+    made = provenance(model)
+    return made.variant.name if made and made.variant else ""
+
+
 def identity(model: nn.Module) -> dict[str, Any]:
     """Returns the fields of `ArtifactInfo`: variant, version and digest of the recipe, digest of the float weights.
 
@@ -145,7 +151,7 @@ def identity(model: nn.Module) -> dict[str, Any]:
     made = provenance(model)
     variant = made.variant if made else None
     return {
-        "name": variant.name if variant else "",
+        "name": variant_name(model),
         "version": variant.version if variant else 0,
         "recipe_sha256": variant.digest if variant else "",
         "base_sha256": base_digest(model),

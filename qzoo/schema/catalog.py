@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 from qzoo import environment
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean, shown
@@ -60,6 +61,8 @@ class RecipeEntry:
     source: Source
     lines: Lines = field(repr=False)
     schemes: Mapping[str, SchemeEntry] = field(repr=False)
+    resolved: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By variant, what `resolve` made of it: of one recipe it is the same each time."""
 
     @property
     def variants(self) -> list[str]:

@@ -97,6 +97,13 @@ def resolve(entry: RecipeEntry, variant: str) -> ResolvedVariant:
         RecipeError: a scheme is unknown; the message has file, line and the nearest name.
     """
     entry.require_variant(variant)
+    if variant not in entry.resolved:
+        entry.resolved[variant] = _resolved(entry, variant)
+    found: ResolvedVariant = entry.resolved[variant]
+    return found
+
+
+def _resolved(entry: RecipeEntry, variant: str) -> ResolvedVariant:
     recipe, chain = entry.recipe, entry.recipe.chain(variant)
     links = [(name, recipe.variants[name]) for name in chain]
     last = links[-1][1]

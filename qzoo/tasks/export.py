@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from qzoo.arguments import checked
 from qzoo.errors import DataError, UnsupportedError
 from qzoo.files import replacing
-from qzoo.models.bases import identity
+from qzoo.models.bases import variant_name
 from qzoo.models.example import runnable_example
 from qzoo.quant.derived import copy_model
 from qzoo.quant.ranges import require_calibrated, require_quantizers
@@ -149,16 +149,14 @@ def export(
         shape = compared.first[:1] if compared and example is None else example
         graph = to_onnx(model, runnable_example(model) if shape is None else shape, target, dynamic=dynamic, rest=rest)
         if int4 and not store_in_four_bits(graph.graph):
-            raise UnsupportedError(
-                f"{identity(model)['name'] or 'This model'} has no weights of 4 bits: leave out --int4."
-            )
+            raise UnsupportedError(f"{variant_name(model) or 'This model'} has no weights of 4 bits: leave out --int4.")
         _write(graph, Path(path), ir.save)
         found = lint(graph, target)
         parity = None
         if compared is not None:
             parity = measure_parity(model, Path(path), target, progress(compared, None, "comparing"), dynamic=dynamic)
         return ExportReport(
-            name=identity(model)["name"],
+            name=variant_name(model),
             runtime=runtime,
             file=str(path),
             opset=OPSET,

@@ -6,7 +6,7 @@ import pytest
 
 from qzoo import environment
 from qzoo.errors import RecipeError, WeightsError
-from qzoo.report import training_table as module
+from qzoo.report import training as module
 from qzoo.report.markdown import placed
 from qzoo.report.training import BEGIN, END, training_table
 from qzoo.schema.catalog import Catalog, RecipeEntry

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import qzoo
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.training import batch_norm
+from qzoo.training import averaging
 from qzoo.training.averaging import (
     Statistics,
     average_statistics,
@@ -86,15 +86,15 @@ def test_several_processes_come_to_the_mean(monkeypatch: pytest.MonkeyPatch) -> 
     def add_those_of_two_others(buffer: Tensor) -> None:
         buffer.add_(7.0)
 
-    monkeypatch.setattr(batch_norm, "world_size", lambda: 3)
-    monkeypatch.setattr(batch_norm.dist, "all_reduce", add_those_of_two_others)
+    monkeypatch.setattr(averaging, "world_size", lambda: 3)
+    monkeypatch.setattr(averaging.dist, "all_reduce", add_those_of_two_others)
     average_statistics(model)
     torch.testing.assert_close(model[0].running_mean, torch.tensor([8 / 3, 3.0]))
     torch.testing.assert_close(model[0].running_var, torch.full((2,), 11 / 3))
 
 
 def test_norms_of_a_cpu_are_not_synchronized(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_norm, "world_size", lambda: 2)
+    monkeypatch.setattr(averaging, "world_size", lambda: 2)
     model = nn.Sequential(nn.BatchNorm2d(2))
     assert synchronize(model) == []
     assert type(model[0]) is nn.BatchNorm2d
@@ -109,7 +109,7 @@ class OnGpu(nn.Parameter):
 
 
 def test_synchronized_norms_stay_the_same_objects_and_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch_norm, "world_size", lambda: 2)
+    monkeypatch.setattr(averaging, "world_size", lambda: 2)
     model = nn.Sequential(nn.BatchNorm2d(2), Own(2), nn.BatchNorm1d(2))
     for norm in model:
         norm.weight = OnGpu(torch.ones(2))

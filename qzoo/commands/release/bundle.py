@@ -15,7 +15,18 @@ from qzoo.commands.release.exports import check_runtimes, write_exports
 from qzoo.commands.settings import Settings
 from qzoo.errors import RecipeError
 from qzoo.files import copy, write_text
-from qzoo.hub.manifest import CARD, CONFIG, FILES, MANIFEST, RECIPE, InputConfig, Manifest, ModelConfig
+from qzoo.hub.manifest import (
+    CARD,
+    CONFIG,
+    FILES,
+    MANIFEST,
+    RECIPE,
+    FileFacts,
+    FileName,
+    InputConfig,
+    Manifest,
+    ModelConfig,
+)
 from qzoo.hub.published import facts_of, require_dataset_name
 from qzoo.models.bases import base_card, base_digest, input_format
 from qzoo.models.full_checkpoint import save_full_checkpoint
@@ -105,7 +116,7 @@ def make_bundle(
     manifest = _manifest(folder, zoo_model, model)
     facts = replace(_facts(zoo_model, model, manifest, config, recipe, evidence, repo), exports=exports)
     write_text(folder / CARD, model_card(facts))
-    manifest = _manifest(folder, zoo_model, model)
+    manifest = manifest.model_copy(update={"files": _files(folder)})
     write_text(folder / MANIFEST, manifest.to_json())
     return Bundle(folder, manifest, evidence.missing)
 
@@ -135,9 +146,13 @@ def _manifest(folder: Path, zoo_model: ZooModel, model: nn.Module) -> Manifest:
         version=resolved.version,
         recipe_sha256=resolved.digest,
         base_sha256=base_digest(model),
-        files={name: facts_of(folder / name) for name in FILES if (folder / name).is_file()},
+        files=_files(folder),
         **versions(),
     )
+
+
+def _files(folder: Path) -> dict[FileName, FileFacts]:
+    return {name: facts_of(folder / name) for name in FILES if (folder / name).is_file()}
 
 
 def _config(zoo_model: ZooModel, model: nn.Module) -> ModelConfig:
