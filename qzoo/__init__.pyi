@@ -2,7 +2,7 @@
 from . import compat, errors
 from .commands.calibrate import Calibrated
 from .commands.release.pull import pull
-from .commands.release.push import push
+from .commands.release.push import Pushed, push
 from .commands.reproduce import reproduce
 from .commands.settings import Settings
 from .commands.solve import Solved, solve
@@ -21,6 +21,7 @@ from .errors import (
     UnsupportedError,
     WeightsError,
 )
+from .hub.released_model import ReleasedModel
 from .models.heads import ReplacedHeadWarning
 from .models.shared_quantizers import LearnedApartWarning
 from .quant.calibration.collecting import ClippedNegativesWarning, DeadActivationWarning
@@ -72,9 +73,11 @@ __all__ = [
     "Parity",
     "PeerError",
     "Progress",
+    "Pushed",
     "QzooError",
     "Recipe",
     "RecipeError",
+    "ReleasedModel",
     "ReplacedHeadWarning",
     "Report",
     "ReportRow",
@@ -118,4 +121,4 @@ __all__ = [
     "solve",
     "transform",
     "verify",
-]  # fmt: skip
+]

@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 import pytest
 
@@ -44,6 +44,12 @@ def test_every_error_and_warning_is_public() -> None:
     found = [re.findall(r"^class (\w+Warning)\(", path.read_text(), re.M) for path in FOLDER.rglob("*.py")]
     warnings = {name for names in found for name in names}
     assert (errors | warnings) - set(qzoo.__all__) - ONLY_IN_COMPAT == set()
+
+
+def test_what_public_functions_return_is_public() -> None:
+    functions = [found for name in qzoo.__all__ if isinstance(found := getattr(qzoo, name), FunctionType)]
+    own = {name for function in functions for name in re.findall(r"[A-Z]\w+", str(function.__annotations__["return"]))}
+    assert own - set(qzoo.__all__) == {"Any", "Module", "Path"}
 
 
 def test_no_public_name_hides_a_subpackage() -> None:

@@ -1,4 +1,4 @@
-"""`qzoo pull`: fetch a published model."""
+"""`qzoo pull`: fetch a hub model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def run(
         typer.Option("--output", "-o", help="A folder for a copy, to carry elsewhere.", show_default=False),
     ] = None,
 ) -> None:
-    """Fetch a published model with all its files, each checked against the manifest.
+    """Fetch a hub model with all its files, each checked against the manifest.
 
     Examples:
 
@@ -28,11 +28,11 @@ def run(
     """  # noqa: D412
     from qzoo.commands.release.pull import pull
 
-    published = pull(repo, output)
-    manifest = published.manifest
+    released = pull(repo, output)
+    manifest = released.manifest
     stdout.print(labelled(shown(manifest.name), "bold", f"@{manifest.version}, by qzoo {shown(manifest.qzoo)}"))
     for name, facts in manifest.files.items():
         stdout.print(f"{facts.bytes:>12,}  {name}", highlight=False)
-    stdout.print(f"in {published.folder}", highlight=False, soft_wrap=True, markup=False)
-    load = f"./{output}" if output and len(output.parts) == 1 else str(output or published.name)
+    stdout.print(f"in {released.folder}", highlight=False, soft_wrap=True, markup=False)
+    load = f"./{output}" if output and len(output.parts) == 1 else str(output or released.name)
     stdout.print(f'load it:  qzoo.create("{load}", pretrained=True)', markup=False, soft_wrap=True)

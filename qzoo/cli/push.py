@@ -1,4 +1,4 @@
-"""`qzoo push`: publish a calibrated variant on the Hugging Face hub."""
+"""`qzoo push`: release a calibrated variant on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _print(made: Pushed, pin_file: Path | None) -> None:
         stdout.print(f"Nothing was sent (--dry-run).{where}", soft_wrap=True, markup=False)
         return
     repo, commit = made.address.repo, made.address.revision
-    stdout.print(f"published as hf-hub:{repo} at commit {commit}", soft_wrap=True)
+    stdout.print(f"released as hf-hub:{repo} at commit {commit}", soft_wrap=True)
     stdout.print(f'load it:  qzoo.create("hf-hub:{repo}", pretrained=True)', markup=False, soft_wrap=True)
     if pin_file:
         stdout.print(f"pinned:   {pin_file}", soft_wrap=True, markup=False)

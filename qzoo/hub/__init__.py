@@ -1,1 +1,1 @@
-"""The Hugging Face hub: what a folder or repository of a published model holds, and how it travels."""
+"""The Hugging Face hub: what a folder or repository of a hub model holds, and how it travels."""

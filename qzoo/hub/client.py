@@ -15,7 +15,7 @@ from qzoo import environment
 from qzoo.errors import UnknownNameError, WeightsError
 from qzoo.hub.errors import explained, patiently
 from qzoo.hub.manifest import FILES, MANIFEST, read_manifest
-from qzoo.hub.published import Published, fault_of
+from qzoo.hub.released_model import ReleasedModel, fault_of
 
 PREFIX = "hf-hub:"
 _ADDRESS = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(@(?P<revision>[\w][\w./-]*))?")
@@ -73,8 +73,8 @@ def require_online(address: HubAddress) -> None:
         raise WeightsError(f"Nothing can be sent to {address}: HF_HUB_OFFLINE is set. Unset it, or say --dry-run.")
 
 
-def fetch(address: HubAddress, files: Sequence[str] = ()) -> Published:
-    """Returns a published model, with some of its files; those in the cache are not fetched again.
+def fetch(address: HubAddress, files: Sequence[str] = ()) -> ReleasedModel:
+    """Returns a hub model, with some of its files; those in the cache are not fetched again.
 
     Args:
         address: of the repository.
@@ -84,12 +84,12 @@ def fetch(address: HubAddress, files: Sequence[str] = ()) -> Published:
         WeightsError: the repository can't be reached or holds no model; a file is missing, or damaged even after it
             was fetched again.
     """
-    published = _manifest(address)
+    released = _manifest(address)
     # All files of one commit, even if somebody pushes meanwhile.
-    folder = published.folder
+    folder = released.folder
     exactly = replace(address, revision=folder.name) if _COMMIT.fullmatch(folder.name) else address
     for name in files:
-        facts = published.manifest.files.get(name)
+        facts = released.manifest.files.get(name)
         if facts is not None and facts.bytes > FILES[name].largest:
             most = f"such a file has at most {FILES[name].largest / 1e6:,.0f} MB"
             raise WeightsError(f"{name} of {address} has {facts.bytes / 1e6:,.0f} MB; {most}. It is not fetched.")
@@ -101,27 +101,27 @@ def fetch(address: HubAddress, files: Sequence[str] = ()) -> Published:
                     f"{name} of {address} {fault}, also after fetching it again. If this stays so, the owner has to "
                     "push the model again."
                 )
-    return published
+    return released
 
 
-def fetch_more(published: Published, files: Sequence[str]) -> Published:
+def fetch_more(released: ReleasedModel, files: Sequence[str]) -> ReleasedModel:
     """Returns the model with more of its files: from the hub, the same commit; a folder has all it has already."""
-    if not is_hub_name(published.name):
-        return published
-    address = parse_address(published.name)
-    fetch(replace(address, revision=published.folder.name), files)
-    return published
+    if not is_hub_name(released.name):
+        return released
+    address = parse_address(released.name)
+    fetch(replace(address, revision=released.folder.name), files)
+    return released
 
 
-def _manifest(address: HubAddress) -> Published:
+def _manifest(address: HubAddress) -> ReleasedModel:
     try:
         path = _download(address, MANIFEST)
-        return Published(path.parent, read_manifest(path, str(address)), str(address))
+        return ReleasedModel(path.parent, read_manifest(path, str(address)), str(address))
     except WeightsError as error:
         if "damaged" not in str(error):
             raise
     path = _download(address, MANIFEST, again=True)
-    return Published(path.parent, read_manifest(path, str(address)), str(address))
+    return ReleasedModel(path.parent, read_manifest(path, str(address)), str(address))
 
 
 def _download(address: HubAddress, name: str, again: bool = False) -> Path:
@@ -134,8 +134,8 @@ def _download(address: HubAddress, name: str, again: bool = False) -> Path:
     return Path(explained(str(address), lambda: patiently(download)))
 
 
-def publish(folder: Path, repo: str, *, private: bool | None = None, message: str = "") -> HubAddress:
-    """Puts a published model on the hub, in one commit, and returns its address with the commit.
+def release(folder: Path, repo: str, *, private: bool | None = None, message: str = "") -> HubAddress:
+    """Puts a hub model on the hub, in one commit, and returns its address with the commit.
 
     The repository is created if there is none. If it holds this very model already, nothing is done; what an older
     model had and this one has not is removed. Until the one commit is made, nothing that loads is there, so this can
@@ -179,7 +179,7 @@ def publish(folder: Path, repo: str, *, private: bool | None = None, message: st
 def _same(address: HubAddress, digest: str) -> str | None:
     """Returns the commit of the repository's state if it is the model of this digest."""
     try:
-        published = _manifest(address)
+        released = _manifest(address)
     except WeightsError:
         return None
-    return published.folder.name if published.manifest.digest == digest else None
+    return released.folder.name if released.manifest.digest == digest else None

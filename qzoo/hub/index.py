@@ -1,4 +1,4 @@
-"""`hub.json` of a folder of recipes: where its calibrated variants are published, and which revision of each.
+"""`hub.json` of a folder of recipes: where its calibrated variants lie on the hub, and which revision of each.
 
     {"organisation": "owner", "revisions": {"resnet50_int8": "0123456789abcdef0123456789abcdef01234567"}}
 
@@ -27,7 +27,7 @@ Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
 
 class HubIndex(StrictModel):
-    """Where variants are published."""
+    """Where variants lie on the hub."""
 
     organisation: Organisation
     """A user or an organisation of the hub."""
@@ -35,14 +35,14 @@ class HubIndex(StrictModel):
     """By full name of the variant: the commit, 40 hexadecimal digits."""
 
 
-def published() -> dict[str, str]:
-    """Returns where each published variant lies, `owner/repo@commit`, by its full name.
+def released() -> dict[str, str]:
+    """Returns where each released variant lies, `owner/repo@commit`, by its full name.
 
     Raises:
         RecipeError: an index can't be read; names file and field.
 
     Example:
-        >>> published().get("no_such_variant")
+        >>> released().get("no_such_variant")
     """
     found: dict[str, str] = {}
     # Folders of the user's own go before what is shipped.

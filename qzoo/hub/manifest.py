@@ -23,7 +23,7 @@ RECIPE, CONFIG, CARD, EXPORTS = "recipe.yaml", "config.json", "README.md", "expo
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file that a published model can have.
+    """A file that a hub model can have.
 
     Attributes:
         purpose: what it is for, as the model card says it.
@@ -47,7 +47,7 @@ FILES: dict[str, PublishedFile] = {
 
 def _known(name: str) -> str:
     if name not in FILES:
-        raise ValueError("a published model has no file of that name")
+        raise ValueError("a hub model has no file of that name")
     return name
 
 
@@ -66,7 +66,7 @@ class FileFacts(StrictModel):
 
 
 class Manifest(Readable, StrictModel):
-    """A published model: what it is, and its files."""
+    """A hub model: what it is, and its files."""
 
     format: Literal["qzoo-published/1"] = "qzoo-published/1"
     name: ModelName
@@ -142,7 +142,7 @@ class InputConfig(StrictModel):
 
 
 class ModelConfig(StrictModel):
-    """What a published model is."""
+    """What a hub model is."""
 
     library_name: Literal["qzoo"] = "qzoo"
     name: Text

@@ -84,7 +84,7 @@ class Runtime:
 
     @property
     def file(self) -> str:
-        """The name of its ONNX file in a published model."""
+        """The name of its ONNX file in a hub model."""
         return f"{self.name}.onnx"
 
     @property

@@ -174,7 +174,7 @@ class StrictModel(BaseModel):
 
 
 LARGEST_TEXT = 4_000_000
-"""Bytes of any text file of a published model."""
+"""Bytes of any text file of a hub model."""
 M = TypeVar("M", bound=StrictModel)
 
 

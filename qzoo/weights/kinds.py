@@ -44,7 +44,7 @@ class Kind:
 
     @property
     def file(self) -> str:
-        """The file's name in a published model."""
+        """The file's name in a hub model."""
         return f"{self.name}.{self.extension}"
 
 
@@ -85,7 +85,7 @@ TRAINING = Kind(
 )
 """How a model was trained."""
 KINDS = (MODEL, RANGES, HISTOGRAMS, RECEIPT, TRAINING)
-"""Those that a published model can have."""
+"""Those that a hub model can have."""
 
 
 def beside_recipe(entry: RecipeEntry, full_name: str, kind: Kind) -> Path | None:

@@ -10,7 +10,7 @@ from qzoo import environment
 from qzoo.errors import Fault, QzooError, UnknownNameError
 from qzoo.hub.client import fetch, is_hub_name, parse_address
 from qzoo.hub.manifest import RECIPE
-from qzoo.hub.published import is_published_folder, open_folder
+from qzoo.hub.released_model import is_hub_folder, open_folder
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.precedence import origin_of
 from qzoo.schema.yaml_source import Lines
@@ -31,12 +31,12 @@ def find(name: str | Path) -> ZooModel:
     """
     name = str(name)
     if is_hub_name(name):
-        published = fetch(parse_address(name), [RECIPE])
-    elif is_published_folder(name) and not Catalog.load().knows(name):
-        published = open_folder(environment.expanded(name, "The folder"))
+        released = fetch(parse_address(name), [RECIPE])
+    elif is_hub_folder(name) and not Catalog.load().knows(name):
+        released = open_folder(environment.expanded(name, "The folder"))
     else:
         return ZooModel(*Catalog.load().find(name))
-    return ZooModel(published.entry(), published.manifest.variant)
+    return ZooModel(released.entry(), released.manifest.variant)
 
 
 @contextmanager

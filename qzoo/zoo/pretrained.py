@@ -149,7 +149,7 @@ def _ranges_file(zoo_model: ZooModel) -> Path:
     if file is None:
         command = zoo_model.command("calibrate")
         raise WeightsError(
-            f"Nothing is published or calibrated for {zoo_model.name} yet. This calibrates it, once: {command}"
+            f"Nothing is released or calibrated for {zoo_model.name} yet. This calibrates it, once: {command}"
         )
     return file
 
@@ -166,5 +166,5 @@ def _checkpoint_file(zoo_model: ZooModel, keywords: dict[str, Any]) -> Path | No
     file = zoo_model.artifact(MODEL)
     if file is None:
         command = zoo_model.command("finetune")
-        raise WeightsError(f"Nothing is published or trained for {zoo_model.name} yet. This trains it, once: {command}")
+        raise WeightsError(f"Nothing is released or trained for {zoo_model.name} yet. This trains it, once: {command}")
     return file

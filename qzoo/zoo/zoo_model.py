@@ -10,8 +10,8 @@ from pathlib import Path
 from qzoo import environment
 from qzoo.errors import UnknownNameError
 from qzoo.hub.client import fetch, fetch_more, parse_address
-from qzoo.hub.index import published as on_hub
-from qzoo.hub.published import open_folder
+from qzoo.hub.index import released as on_hub
+from qzoo.hub.released_model import open_folder
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.datasets import dataset_named
 from qzoo.schema.recipe import Base

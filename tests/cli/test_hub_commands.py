@@ -29,7 +29,7 @@ def test_push_pull_and_verify(hub: Any, hub_client: Any, artifacts: Path, tmp_pa
     pushed = qzoo("push", NAME, REPO, "--artifacts", artifacts, "--pin", tmp_path / "hub.json")
     assert pushed.exit_code == 0, pushed.output
     commit = hub.repos[REPO].head
-    assert f"published as hf-hub:{REPO} at commit {commit}" in pushed.output
+    assert f"released as hf-hub:{REPO} at commit {commit}" in pushed.output
     assert f'load it:  qzoo.create("hf-hub:{REPO}", pretrained=True)' in pushed.output
     assert "note" not in pushed.output
     assert json.loads((tmp_path / "hub.json").read_text())["revisions"] == {NAME: commit}

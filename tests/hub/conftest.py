@@ -10,7 +10,7 @@ from torch import Tensor
 
 import qzoo
 from qzoo.commands.release.bundle import make_bundle
-from qzoo.hub.published import Published, open_folder
+from qzoo.hub.released_model import ReleasedModel, open_folder
 from qzoo.zoo.name_lookup import find
 
 NAME = "resnet8_digits_int8"
@@ -24,7 +24,7 @@ def logits(model: torch.nn.Module) -> Tensor:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReleasedModel]:
     """A folder with every kind of file."""
     folder = tmp_path_factory.mktemp("published")
     with pytest.MonkeyPatch.context() as patch:

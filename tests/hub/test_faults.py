@@ -17,9 +17,9 @@ from torch import Tensor
 import qzoo
 from qzoo.errors import WeightsError
 from qzoo.hub import errors as hub_errors
-from qzoo.hub.client import fetch, parse_address, publish
+from qzoo.hub.client import fetch, parse_address, release
 from qzoo.hub.manifest import MANIFEST
-from qzoo.hub.published import Published
+from qzoo.hub.released_model import ReleasedModel
 from tests.hub.conftest import REPO, logits
 from tests.loopback_hub.faults import Fault
 from tests.loopback_hub.state import READ_TOKEN, STRANGER_TOKEN
@@ -63,9 +63,9 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("fault", PASSING, ids=lambda fault: "-".join(map(str, fault.values())))
 def test_what_passes_ends_with_the_right_bytes(
-    fault: dict[str, Any], file: str, hub: Any, hub_client: Any, made: Published, expected: Tensor
+    fault: dict[str, Any], file: str, hub: Any, hub_client: Any, made: ReleasedModel, expected: Tensor
 ) -> None:
-    publish(made.folder, REPO)
+    release(made.folder, REPO)
     injected = Fault(f"*{file}", **fault)
     hub.inject(injected)
     assert torch.equal(logits(qzoo.create(HUB_NAME, pretrained=True)), expected)
@@ -75,9 +75,9 @@ def test_what_passes_ends_with_the_right_bytes(
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize(("fault", "message"), LASTING, ids=lambda x: x["kind"] if isinstance(x, dict) else "")
 def test_what_lasts_ends_with_one_message_and_heals(
-    fault: dict[str, Any], message: str, file: str, hub: Any, hub_client: Any, made: Published, expected: Tensor
+    fault: dict[str, Any], message: str, file: str, hub: Any, hub_client: Any, made: ReleasedModel, expected: Tensor
 ) -> None:
-    publish(made.folder, REPO)
+    release(made.folder, REPO)
     hub.inject(Fault(f"*{file}", times=None, **fault))
     for _ in range(2):  # what was left in the cache by the first try is not believed by the second
         with pytest.raises(WeightsError, match=message) as caught:
@@ -106,28 +106,28 @@ def test_what_lasts_ends_with_one_message_and_heals(
     ids=lambda x: f"{x['path']}-{x['kind']}-{x.get('times', 1)}" if isinstance(x, dict) else "",
 )
 def test_a_push_is_whole_or_not_there(
-    fault: dict[str, Any], sent: bool, hub: Any, hub_client: Any, made: Published, expected: Tensor
+    fault: dict[str, Any], sent: bool, hub: Any, hub_client: Any, made: ReleasedModel, expected: Tensor
 ) -> None:
     hub.inject(Fault(**fault))
     if sent:
-        publish(made.folder, REPO)
+        release(made.folder, REPO)
         assert len(hub.repos[REPO].commits) <= 2  # the empty one, and one with everything
     else:
         with pytest.raises(WeightsError, match=rf"hf-hub:{REPO}: "):
-            publish(made.folder, REPO)
+            release(made.folder, REPO)
         with pytest.raises(WeightsError, match=r"(does not exist|holds no qzoo model|unfinished)"):
             qzoo.create(HUB_NAME, pretrained=True)
         hub.faults.clear()
-        publish(made.folder, REPO)
+        release(made.folder, REPO)
     assert torch.equal(logits(qzoo.create(HUB_NAME, pretrained=True)), expected)
 
 
 def test_a_push_that_is_killed_can_be_run_again(
-    hub: Any, hub_client: Any, hub_environment: dict[str, str], made: Published, expected: Tensor
+    hub: Any, hub_client: Any, hub_environment: dict[str, str], made: ReleasedModel, expected: Tensor
 ) -> None:
     code = (
-        "import sys; from pathlib import Path; from qzoo.hub.client import publish; print('go', flush=True);"
-        f"publish(Path({str(made.folder)!r}), {REPO!r})"
+        "import sys; from pathlib import Path; from qzoo.hub.client import release; print('go', flush=True);"
+        f"release(Path({str(made.folder)!r}), {REPO!r})"
     )
     dice = random.Random(0)
     for _ in range(6):
@@ -146,21 +146,21 @@ def test_a_push_that_is_killed_can_be_run_again(
         else:
             with pytest.raises(WeightsError, match=r"(does not exist|holds no qzoo model)"):
                 qzoo.create(HUB_NAME, pretrained=True)
-    publish(made.folder, REPO)
+    release(made.folder, REPO)
     assert torch.equal(logits(qzoo.create(HUB_NAME, pretrained=True)), expected)
 
 
 def test_a_server_that_asks_for_hours_is_given_up_on(
-    hub: Any, hub_client: Any, made: Published, hasty: list[float]
+    hub: Any, hub_client: Any, made: ReleasedModel, hasty: list[float]
 ) -> None:
     hub.inject(Fault("*/commit/*", "status", status=429, retry_after=3600, times=None))
     with pytest.raises(WeightsError, match="asks for fewer requests"):
-        publish(made.folder, REPO)
+        release(made.folder, REPO)
     assert hasty == []
 
 
-def test_private_gated_missing(hub: Any, hub_client: Any, made: Published) -> None:
-    publish(made.folder, REPO, private=True)
+def test_private_gated_missing(hub: Any, hub_client: Any, made: ReleasedModel) -> None:
+    release(made.folder, REPO, private=True)
     hub_client.use_token(None)
     with pytest.raises(WeightsError, match=r"does not exist, or is private: look at the name, or set HF_TOKEN"):
         fetch(parse_address(HUB_NAME))
@@ -177,11 +177,11 @@ def test_private_gated_missing(hub: Any, hub_client: Any, made: Published) -> No
 
 @pytest.mark.parametrize("token", [None, READ_TOKEN, "hf_abcdefghijklmnopqrstuv"])
 def test_without_the_right_to_write_no_push_and_no_token_in_the_message(
-    token: str | None, hub: Any, hub_client: Any, made: Published
+    token: str | None, hub: Any, hub_client: Any, made: ReleasedModel
 ) -> None:
     hub_client.use_token(token)
     with pytest.raises(WeightsError, match=r"(hf auth login|HF_TOKEN)") as caught:
-        publish(made.folder, REPO)
+        release(made.folder, REPO)
     assert not hub.repos
     assert token is None or token not in str(caught.value)
 
@@ -193,9 +193,9 @@ def test_a_repository_that_is_no_model_is_named_as_such(hub: Any, hub_client: An
 
 
 def test_the_commit_of_the_manifest_is_the_commit_of_all_files(
-    hub: Any, hub_client: Any, made: Published, expected: Tensor
+    hub: Any, hub_client: Any, made: ReleasedModel, expected: Tensor
 ) -> None:
-    publish(made.folder, REPO)
+    release(made.folder, REPO)
     first = fetch(parse_address(HUB_NAME))
     # Somebody pushes between two downloads.
     hub.repos[REPO].add({"model.safetensors": b"newer"})
@@ -204,7 +204,7 @@ def test_the_commit_of_the_manifest_is_the_commit_of_all_files(
     assert fetch_more(first, ["model.safetensors"]).file("model.safetensors") == first.folder / "model.safetensors"
 
 
-def test_half_a_folder_is_no_model(made: Published, tmp_path: Path) -> None:
+def test_half_a_folder_is_no_model(made: ReleasedModel, tmp_path: Path) -> None:
     for name in made.manifest.files:
         (tmp_path / name).write_bytes((made.folder / name).read_bytes())
     with pytest.raises(LookupError, match="Unknown model"):

@@ -21,7 +21,7 @@ from qzoo.commands.verify import verify
 from qzoo.errors import WeightsError
 from qzoo.hub import client as hub
 from qzoo.hub.manifest import Manifest
-from qzoo.hub.published import facts_of, open_folder
+from qzoo.hub.released_model import facts_of, open_folder
 from qzoo.models import from_timm
 from qzoo.models.base_model import BaseModel
 from qzoo.schema.catalog import Catalog

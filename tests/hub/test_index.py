@@ -6,7 +6,7 @@ import pytest
 
 from qzoo import environment
 from qzoo.errors import RecipeError
-from qzoo.hub.index import FILE, published, read_index
+from qzoo.hub.index import FILE, read_index, released
 from qzoo.schema.catalog import Catalog
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -22,7 +22,7 @@ def test_indexes_of_own_folders_go_before_the_shipped_one(tmp_path: Path, monkey
         (tmp_path / name).mkdir()
         (tmp_path / name / FILE).write_text(f'{{"organisation": "{name}", "revisions": {{"x_int8": "{commit}"}}}}')
     monkeypatch.setenv("QZOO_RECIPES", f"{tmp_path / 'one'}:{tmp_path / 'two'}")
-    assert published()["x_int8"] == f"two/x_int8@{COMMIT[::-1]}"
+    assert released()["x_int8"] == f"two/x_int8@{COMMIT[::-1]}"
 
 
 @pytest.mark.parametrize(

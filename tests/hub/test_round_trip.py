@@ -19,8 +19,8 @@ import qzoo
 from qzoo.commands.release.push import pin
 from qzoo.commands.settings import Settings
 from qzoo.errors import RecipeError, UnknownNameError, WeightsError
-from qzoo.hub.client import HubAddress, publish
-from qzoo.hub.published import Published, facts_of
+from qzoo.hub.client import HubAddress, release
+from qzoo.hub.released_model import ReleasedModel, facts_of
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.resolve import resolve
 from qzoo.weights.receipt import load_receipt, save_receipt
@@ -68,9 +68,9 @@ def test_a_pushed_model_comes_back_bit_for_bit_in_another_process(
 
 
 def test_ranges_and_base_give_the_logits_of_the_whole_model(
-    hub_client: Any, made: Published, expected: Tensor, tmp_path: Path
+    hub_client: Any, made: ReleasedModel, expected: Tensor, tmp_path: Path
 ) -> None:
-    publish(made.folder, REPO)
+    release(made.folder, REPO)
     qzoo.push(NAME, "tester/scales_only", weights="none")
     assert torch.equal(logits(qzoo.create(HUB_NAME, pretrained=True)), expected)
     assert torch.equal(logits(qzoo.create("hf-hub:tester/scales_only", pretrained=True)), expected)
@@ -86,8 +86,8 @@ def test_float_weights_can_be_published_and_trained_further(hub_client: Any, exp
     assert torch.equal(model.conv1.weight, float_model.conv1.weight)
 
 
-def test_the_recipe_comes_back_equal(hub_client: Any, made: Published) -> None:
-    publish(made.folder, REPO)
+def test_the_recipe_comes_back_equal(hub_client: Any, made: ReleasedModel) -> None:
+    release(made.folder, REPO)
     on_hub, mine = find(HUB_NAME), find(NAME)
     assert on_hub.entry.recipe == mine.entry.self_contained("int8")
     assert on_hub.resolved.digest == mine.resolved.digest
@@ -95,15 +95,17 @@ def test_the_recipe_comes_back_equal(hub_client: Any, made: Published) -> None:
     assert str(qzoo.transform(HUB_NAME)) == str(qzoo.transform(NAME))
 
 
-def test_other_classes_take_ranges_and_base(hub_client: Any, made: Published) -> None:
-    publish(made.folder, REPO)
+def test_other_classes_take_ranges_and_base(hub_client: Any, made: ReleasedModel) -> None:
+    release(made.folder, REPO)
     with pytest.warns(UserWarning, match="num_classes differs"):
         model = qzoo.create(HUB_NAME, pretrained=True, num_classes=3)
     assert logits(model).shape == (16, 3)
 
 
-def test_a_revision_is_a_branch_a_tag_or_a_commit(hub: Any, hub_client: Any, made: Published, expected: Tensor) -> None:
-    first = publish(made.folder, REPO)
+def test_a_revision_is_a_branch_a_tag_or_a_commit(
+    hub: Any, hub_client: Any, made: ReleasedModel, expected: Tensor
+) -> None:
+    first = release(made.folder, REPO)
     hub.repos[REPO].tags["v1"] = first.revision
     hub.repos[REPO].add({"model.safetensors": b"spoilt", "manifest.json": b"{}"})
     for revision in (first.revision, "v1"):
@@ -113,10 +115,10 @@ def test_a_revision_is_a_branch_a_tag_or_a_commit(hub: Any, hub_client: Any, mad
 
 
 def test_pushing_the_same_again_makes_no_commit_and_another_model_replaces_it(
-    hub: Any, hub_client: Any, made: Published
+    hub: Any, hub_client: Any, made: ReleasedModel
 ) -> None:
-    first = publish(made.folder, REPO)
-    assert publish(made.folder, REPO) == first
+    first = release(made.folder, REPO)
+    assert release(made.folder, REPO) == first
     qzoo.push("resnet8_digits_w4a8", REPO, weights="none")
     files = hub.repos[REPO].files(hub.repos[REPO].head)
     assert {"model.safetensors", "histograms.safetensors"}.isdisjoint(files)
@@ -129,8 +131,8 @@ def test_a_pull_without_a_network_says_so(hub_client: Any, tmp_path: Path, no_ne
     assert no_network
 
 
-def test_a_pulled_folder_is_a_model(hub_client: Any, made: Published, expected: Tensor, tmp_path: Path) -> None:
-    publish(made.folder, REPO)
+def test_a_pulled_folder_is_a_model(hub_client: Any, made: ReleasedModel, expected: Tensor, tmp_path: Path) -> None:
+    release(made.folder, REPO)
     folder = qzoo.pull(f"hf-hub:{REPO}", tmp_path / "copy").folder
     assert sorted(path.name for path in folder.iterdir()) == sorted(["manifest.json", *made.manifest.files])
     hub_client.go_offline()
@@ -142,11 +144,11 @@ def test_a_pulled_folder_is_a_model(hub_client: Any, made: Published, expected: 
 
 @pytest.mark.slow
 def test_two_processes_pull_at_once(
-    hub: Any, hub_client: Any, hub_environment: dict[str, str], made: Published, expected: Tensor, tmp_path: Path
+    hub: Any, hub_client: Any, hub_environment: dict[str, str], made: ReleasedModel, expected: Tensor, tmp_path: Path
 ) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    publish(made.folder, REPO)
+    release(made.folder, REPO)
     with ThreadPoolExecutor(2) as pool:
         both = list(pool.map(lambda n: fresh(HUB_NAME, hub_environment, tmp_path, str(n)), range(2)))
     assert all(torch.equal(one["logits"], expected) for one in both)
@@ -154,10 +156,10 @@ def test_two_processes_pull_at_once(
 
 @pytest.mark.parametrize("cut", ["in this process", pytest.param("in another", marks=pytest.mark.slow)])
 def test_offline_with_a_warm_cache_needs_no_socket(
-    cut: str, hub: Any, hub_client: Any, made: Published, expected: Tensor, hub_environment: dict[str, str],
+    cut: str, hub: Any, hub_client: Any, made: ReleasedModel, expected: Tensor, hub_environment: dict[str, str],
     no_network_environment: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest,
 ) -> None:  # fmt: skip
-    publish(made.folder, REPO)
+    release(made.folder, REPO)
     assert torch.equal(logits(qzoo.create(HUB_NAME, pretrained=True)), expected)
     before = len(hub.requests)
     if cut == "in this process":
@@ -174,8 +176,8 @@ def test_offline_with_a_warm_cache_needs_no_socket(
     assert len(hub.requests) == before
 
 
-def test_offline_without_it_in_the_cache_says_what_to_do(hub_client: Any, made: Published) -> None:
-    publish(made.folder, REPO)
+def test_offline_without_it_in_the_cache_says_what_to_do(hub_client: Any, made: ReleasedModel) -> None:
+    release(made.folder, REPO)
     hub_client.go_offline()
     with pytest.raises(WeightsError, match=r"hf-hub:tester/.* is not in the cache, and HF_HUB_OFFLINE is set\. Unset"):
         qzoo.create(HUB_NAME, pretrained=True)
@@ -192,7 +194,7 @@ def test_an_index_makes_the_name_enough(
     monkeypatch.setenv("QZOO_RECIPES", str(recipes))
     assert "other_digits_int8" not in qzoo.list_models(pretrained=True)
     with pytest.raises(
-        WeightsError, match=r"Nothing is published or calibrated for other_digits_int8 yet\. .* once: qzoo"
+        WeightsError, match=r"Nothing is released or calibrated for other_digits_int8 yet\. .* once: qzoo"
     ):
         qzoo.create("other_digits_int8", pretrained=True)
     address = qzoo.push("other_digits_int8", "tester/other_digits_int8").address
@@ -249,20 +251,20 @@ def test_what_is_pinned_is_checked_before_the_push(hub: Any, hub_client: Any, tm
     assert not hub.repos
 
 
-def test_a_model_is_not_pushed_into_its_own_folder(hub_client: Any, made: Published, tmp_path: Path) -> None:
+def test_a_model_is_not_pushed_into_its_own_folder(hub_client: Any, made: ReleasedModel, tmp_path: Path) -> None:
     folder = shutil.copytree(made.folder, tmp_path / "own")
     with pytest.raises(RecipeError, match=r"own is the model that is to be pushed\. Give another folder with -o"):
         qzoo.push(str(folder), REPO, folder=folder, dry_run=True)
     assert torch.equal(logits(qzoo.create(str(folder), pretrained=True)), logits(qzoo.create(NAME, pretrained=True)))
 
 
-def test_equal_models_are_equal_files(made: Published, tmp_path: Path) -> None:
+def test_equal_models_are_equal_files(made: ReleasedModel, tmp_path: Path) -> None:
     artifacts = made.folder.parent / "artifacts"
     both = [qzoo.push(NAME, REPO, artifacts=artifacts, folder=tmp_path / n, dry_run=True).manifest for n in "ab"]
     assert both[0].digest == both[1].digest == made.manifest.digest
 
 
-def test_a_receipt_of_another_recipe_is_no_evidence(made: Published, tmp_path: Path) -> None:
+def test_a_receipt_of_another_recipe_is_no_evidence(made: ReleasedModel, tmp_path: Path) -> None:
     artifacts = shutil.copytree(made.folder.parent / "artifacts", tmp_path / "artifacts")
     path = artifacts / f"{NAME}.receipt.safetensors"
     receipt = load_receipt(path)
@@ -291,7 +293,7 @@ def _without_shipped(find: Any) -> Any:
     return at_hand
 
 
-def test_a_recipe_that_is_not_the_manifest_s_is_refused(made: Published, tmp_path: Path) -> None:
+def test_a_recipe_that_is_not_the_manifest_s_is_refused(made: ReleasedModel, tmp_path: Path) -> None:
     folder = shutil.copytree(made.folder, tmp_path / "other")
     for change in ({"version": 7}, {"base": "another"}, {"recipe_sha256": "0" * 64}):
         (folder / "manifest.json").write_text(made.manifest.model_copy(update=change).to_json())
@@ -302,7 +304,9 @@ def test_a_recipe_that_is_not_the_manifest_s_is_refused(made: Published, tmp_pat
         qzoo.create(str(folder), pretrained=True)
 
 
-def test_a_huge_model_beside_a_small_file_takes_no_memory(made: Published, tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_huge_model_beside_a_small_file_takes_no_memory(
+    made: ReleasedModel, tmp_path: Path, monkeypatch: Any
+) -> None:
     monkeypatch.setattr("qzoo.zoo.pretrained.create_bare", lambda _: pytest.fail("memory was taken"))
     folder = shutil.copytree(made.folder, tmp_path / "huge")
     recipe = "base: {source: timm, architecture: vit_small_patch16_224}\ndataset: digits\nvariants: {int8: {}}\n"
@@ -315,7 +319,7 @@ def test_a_huge_model_beside_a_small_file_takes_no_memory(made: Published, tmp_p
         qzoo.create(str(folder), pretrained=True)
 
 
-def test_a_recipe_that_names_a_folder_is_neither_pushed_nor_loaded(made: Published, tmp_path: Path) -> None:
+def test_a_recipe_that_names_a_folder_is_neither_pushed_nor_loaded(made: ReleasedModel, tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text((made.folder / "recipe.yaml").read_text().replace("dataset: digits", "dataset: /etc"))
     with pytest.raises(WeightsError, match=r"mine\.yaml names a folder as its dataset, '/etc'"):

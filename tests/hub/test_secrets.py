@@ -21,8 +21,8 @@ import qzoo
 from qzoo.cli.main import app
 from qzoo.errors import WeightsError
 from qzoo.hub import errors as hub_errors
-from qzoo.hub.client import fetch, parse_address, publish
-from qzoo.hub.published import Published
+from qzoo.hub.client import fetch, parse_address, release
+from qzoo.hub.released_model import ReleasedModel
 from qzoo.weights import base_weights
 from tests.hub.conftest import NAME, REPO
 
@@ -123,9 +123,9 @@ def test_fetching(turned: Mirror, capfd: pytest.CaptureFixture[str], caplog: pyt
 
 
 @pytest.mark.parametrize("mirror", ["no-http", "echo-403"], indirect=True)
-def test_publishing(turned: Mirror, made: Published, capfd: pytest.CaptureFixture[str]) -> None:
+def test_publishing(turned: Mirror, made: ReleasedModel, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(WeightsError) as caught:
-        publish(made.folder, REPO)
+        release(made.folder, REPO)
     said = capfd.readouterr()
     check(whole_text(caught.value) + said.out + said.err)
 
@@ -167,11 +167,11 @@ def test_files_at_an_address_and_proxies_with_a_password(
 
 
 def test_results_and_models_hold_none(
-    hub: Any, hub_client: Any, made: Published, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    hub: Any, hub_client: Any, made: ReleasedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Published files, receipts in them too, and JSON of a command, on a machine that has secrets."""
+    """ReleasedModel files, receipts in them too, and JSON of a command, on a machine that has secrets."""
     monkeypatch.setenv("https_proxy", f"http://me:{PASSWORD}@nowhere.invalid")
-    publish(made.folder, REPO)
+    release(made.folder, REPO)
     done = CliRunner().invoke(app, ["verify", f"hf-hub:{REPO}", "--json", str(tmp_path / "v.json")])
     assert done.exit_code in (0, 1), done.output
     check(done.output + json.dumps(json.loads((tmp_path / "v.json").read_text())))

@@ -13,7 +13,7 @@ from qzoo.commands.calibrate import calibrate_variants
 from qzoo.commands.release.push import push
 from qzoo.commands.settings import Settings
 from qzoo.hub.manifest import MANIFEST, read_manifest
-from qzoo.hub.published import open_folder
+from qzoo.hub.released_model import open_folder
 from qzoo.models.bases import create_bare
 from qzoo.models.full_checkpoint import load_full_checkpoint
 from qzoo.models.quantize import quantize_in_place
@@ -62,7 +62,7 @@ READERS: dict[str, Read] = {
 
 
 def make(folder: Path) -> None:
-    """Fills a folder with a published model, and with what that does not hold: another binning, float weights."""
+    """Fills a folder with a hub model, and with what that does not hold: another binning, float weights."""
     qzoo.reproduce("resnet8_digits", only="int8", artifacts=folder / "artifacts")
     push(NAME, "me/model", artifacts=folder / "artifacts", folder=folder, dry_run=True)
     push(NAME, "me/model", artifacts=folder / "artifacts", folder=folder / "float", weights="float", dry_run=True)

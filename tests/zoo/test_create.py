@@ -169,7 +169,7 @@ def test_ranges_of_another_variant_are_refused(tmp_path: Path) -> None:
 
 
 def test_without_ranges_the_message_has_the_command() -> None:
-    expected = r"Nothing is published or calibrated for .* once: qzoo calibrate \S+ --data PATH"
+    expected = r"Nothing is released or calibrated for .* once: qzoo calibrate \S+ --data PATH"
     with pytest.raises(WeightsError, match=expected):
         load_pretrained_ranges(nn.Identity(), find("resnet50_int8"))
 

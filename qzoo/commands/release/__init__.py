@@ -1,1 +1,1 @@
-"""Giving models to others: everything a published model consists of, sent to the hub or fetched from it."""
+"""Giving models to others: everything a hub model consists of, sent to the hub or fetched from it."""

@@ -27,7 +27,7 @@ from qzoo.hub.manifest import (
     Manifest,
     ModelConfig,
 )
-from qzoo.hub.published import facts_of, require_dataset_name
+from qzoo.hub.released_model import facts_of, require_dataset_name
 from qzoo.models.bases import base_card, base_digest, input_format
 from qzoo.models.full_checkpoint import save_full_checkpoint
 from qzoo.quant.calibration.collecting import activation_quantizers
@@ -49,7 +49,7 @@ Stored = Literal["packed", "float", "none"]
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder that can be published.
+    """A folder that can be released.
 
     Attributes:
         folder: where it lies.

@@ -1,4 +1,4 @@
-"""Fetching a published model as a folder, for a machine without a network or to look into."""
+"""Fetching a hub model as a folder, for a machine without a network or to look into."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from qzoo.errors import RecipeError
 from qzoo.files import copy
 from qzoo.hub.client import fetch, parse_address
 from qzoo.hub.manifest import FILES, MANIFEST
-from qzoo.hub.published import Published, open_folder
+from qzoo.hub.released_model import ReleasedModel, open_folder
 
 
 @checked
-def pull(repo: str, folder: Path | str | None = None) -> Published:
-    """Fetches a published model with all its files, each checked against the manifest.
+def pull(repo: str, folder: Path | str | None = None) -> ReleasedModel:
+    """Fetches a hub model with all its files, each checked against the manifest.
 
     Args:
         repo: `owner/repo`, `owner/repo@revision`, with or without `hf-hub:`.
@@ -27,19 +27,19 @@ def pull(repo: str, folder: Path | str | None = None) -> Published:
 
     Example:
         >>> pushed = qzoo.push("resnet8_digits_int8", "me/resnet8_digits_int8")
-        >>> published = qzoo.pull("me/resnet8_digits_int8", "mine")
+        >>> released = qzoo.pull("me/resnet8_digits_int8", "mine")
         >>> round(qzoo.evaluate("mine").top1, 2)
         99.33
     """
-    published = fetch(parse_address(repo), tuple(FILES))
+    released = fetch(parse_address(repo), tuple(FILES))
     if folder is None:
-        return published
+        return released
     folder = environment.expanded(folder, "The folder")
     if folder.exists() and not folder.is_dir():
         raise RecipeError(f"{folder} is a file. Give a folder for the model with -o.")
     folder.mkdir(parents=True, exist_ok=True)
     # The manifest comes last, and goes first: half a folder must not pass for a whole one.
     (folder / MANIFEST).unlink(missing_ok=True)
-    for name in [*published.manifest.files, MANIFEST]:
-        copy(published.folder / name, folder / name)
+    for name in [*released.manifest.files, MANIFEST]:
+        copy(released.folder / name, folder / name)
     return open_folder(folder)

@@ -13,7 +13,7 @@ from qzoo.commands.release.bundle import Stored, make_bundle
 from qzoo.commands.settings import Settings
 from qzoo.errors import RecipeError, UnknownNameError
 from qzoo.files import write_text
-from qzoo.hub.client import HubAddress, parse_address, publish, require_online
+from qzoo.hub.client import HubAddress, parse_address, release, require_online
 from qzoo.hub.index import HubIndex, read_index
 from qzoo.hub.manifest import Manifest
 from qzoo.results.readable import Readable
@@ -23,7 +23,7 @@ from qzoo.zoo.name_lookup import find
 
 @dataclass(frozen=True, repr=False)
 class Pushed(Readable):
-    """What was published.
+    """What was released.
 
     Attributes:
         address: of the repository, with the commit; None where nothing was sent.
@@ -64,7 +64,7 @@ def push(
         settings: data to measure with, device, number of images.
         artifacts: a folder in which `qzoo reproduce --artifacts` left some; looked into first.
         weights: how the full checkpoint is stored: `packed`, `float`, or not at all (`none`).
-        onnx: runtimes whose ONNX files are published too: `onnxruntime`, `openvino`, `tensorrt`.
+        onnx: runtimes whose ONNX files are released too: `onnxruntime`, `openvino`, `tensorrt`.
         private: for a repository that is created.
         folder: keep the files in it; default: in a folder that is deleted afterwards.
         dry_run: make the files, and send nothing.
@@ -93,14 +93,14 @@ def push(
             zoo_model, folder or Path(temporary), settings,
             artifacts=artifacts, weights=weights, onnx=onnx, repo=address.repo, progress=progress,
         )  # fmt: skip
-        sent = None if dry_run else publish(made.folder, address.repo, private=private)
+        sent = None if dry_run else release(made.folder, address.repo, private=private)
     if pin_file is not None and sent is not None:
         pin(Path(pin_file), made.manifest.name, sent)
     return Pushed(sent, made.manifest, folder, made.missing)
 
 
 def pin(path: Path, name: str, address: HubAddress) -> None:
-    """Writes into an index where a variant is published, so that its name alone finds it.
+    """Writes into an index where a variant is released, so that its name alone finds it.
 
     Args:
         path: of a `hub.json`, made if there is none; replaced in one step.

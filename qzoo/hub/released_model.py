@@ -1,4 +1,4 @@
-"""A published model: a folder with a manifest, from the hub or copied from elsewhere, whose files are checked."""
+"""A hub model: a folder with a manifest, from the hub or copied from elsewhere, whose files are checked."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from qzoo.schema.resolve import resolve
 
 
 @dataclass(frozen=True, repr=False)
-class Published(Readable):
-    """A published model on this machine.
+class ReleasedModel(Readable):
+    """A hub model on this machine.
 
     Attributes:
         folder: where its files lie.
@@ -61,17 +61,17 @@ class Published(Readable):
         return entry
 
 
-def open_folder(folder: Path, name: str | None = None) -> Published:
-    """Returns the published model in a folder.
+def open_folder(folder: Path, name: str | None = None) -> ReleasedModel:
+    """Returns the hub model in a folder.
 
     Raises:
         WeightsError: the folder holds none, or its manifest is damaged.
     """
     name = name or str(folder)
-    return Published(folder, read_manifest(folder / MANIFEST, name), name)
+    return ReleasedModel(folder, read_manifest(folder / MANIFEST, name), name)
 
 
-def is_published_folder(name: str) -> bool:
+def is_hub_folder(name: str) -> bool:
     """Whether a name is that of a folder with a manifest."""
     try:
         return (Path(name).expanduser() / MANIFEST).is_file()
@@ -87,7 +87,7 @@ def require_dataset_name(dataset: str, where: str) -> None:
     """
     if any(sign in dataset for sign in ("/", "\\", "~")) or dataset.startswith("."):
         raise WeightsError(
-            f"The recipe of {where} names a folder as its dataset, '{dataset}'. What is published names a dataset that "
+            f"The recipe of {where} names a folder as its dataset, '{dataset}'. What is released names a dataset that "
             "every machine can have, such as imagenet-1k or cifar10."
         )
 

@@ -11,7 +11,7 @@ import qzoo
 from qzoo.commands.release.push import push
 from qzoo.errors import RecipeError, WeightsError
 from qzoo.hub.manifest import MANIFEST, FileFacts
-from qzoo.hub.published import Published, facts_of, fault_of, is_published_folder, open_folder
+from qzoo.hub.released_model import ReleasedModel, facts_of, fault_of, is_hub_folder, open_folder
 
 NAME = "resnet8_digits_int8"
 
@@ -28,7 +28,7 @@ def folder(good: Path, tmp_path: Path) -> Path:
     return shutil.copytree(good, tmp_path / "model")
 
 
-def changed(folder: Path, name: str, content: bytes) -> Published:
+def changed(folder: Path, name: str, content: bytes) -> ReleasedModel:
     """The folder with another file, of which the manifest is told: only what the file says can be wrong."""
     (folder / name).write_bytes(content)
     manifest = open_folder(folder).manifest
@@ -38,7 +38,7 @@ def changed(folder: Path, name: str, content: bytes) -> Published:
 
 
 def test_is_a_name_for_its_variant(folder: Path) -> None:
-    assert is_published_folder(str(folder))
+    assert is_hub_folder(str(folder))
     entry = open_folder(folder).entry()
     assert (entry.name, entry.where) == ("resnet8_digits", str(folder))
     x = torch.randn(8, 1, 8, 8)
@@ -49,7 +49,7 @@ def test_is_a_name_for_its_variant(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nothing", "", "~nobody_of_that_name", "x" * 5000, "a\0b"])
 def test_other_names_are_no_folder(name: str) -> None:
-    assert not is_published_folder(name)
+    assert not is_hub_folder(name)
 
 
 def test_a_file_that_the_manifest_does_not_name_is_not_there(folder: Path) -> None:
