@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,20 +72,23 @@ def check_histograms_fit(variant: ResolvedVariant, path: Path, places: Iterable[
         )
 
 
-def save_full_checkpoint(model: nn.Module, path: Path, *, packed: bool = True) -> None:
+def save_full_checkpoint(
+    model: nn.Module, path: Path, *, packed: bool = True, facts: Mapping[str, Any] | None = None
+) -> None:
     """Writes a calibrated model: all that its state dict holds, but for batch norm's counters.
 
     Args:
         model: calibrated.
         path: of the safetensors file; replaced in one step.
         packed: store quantized weights as the integers or FP8 values that they are.
+        facts: `identity` of the model, if it is known: the digest of its float weights takes reading all of them.
 
     Raises:
         NotCalibratedError: a quantizer has no range, or there are no quantizers.
     """
     require_quantizers(model)
     require_calibrated(model, "save the model")
-    info = ModelInfo(packed=packed, **identity(model))
+    info = ModelInfo(packed=packed, **(facts or identity(model)))
     save_model(path, _packed(model) if packed else _state(model), info)
 
 

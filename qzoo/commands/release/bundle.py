@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -28,7 +28,7 @@ from qzoo.hub.manifest import (
     ModelConfig,
 )
 from qzoo.hub.released_model import facts_of, require_dataset_name
-from qzoo.models.bases import base_card, base_digest, input_format
+from qzoo.models.bases import base_card, identity, input_format
 from qzoo.models.full_checkpoint import save_full_checkpoint
 from qzoo.quant.calibration.collecting import activation_quantizers
 from qzoo.quant.quantizer import TensorQuantizer
@@ -38,9 +38,9 @@ from qzoo.report.model_card import model_card
 from qzoo.results.training import TrainingReport, read_training_report
 from qzoo.schema.loading import dump_yaml
 from qzoo.tasks.progress import Progress, silent
-from qzoo.tasks.saving import save
 from qzoo.weights.artifact import versions
 from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, TRAINING
+from qzoo.weights.ranges import RangesInfo, save_ranges
 from qzoo.weights.receipt import Receipt, load_receipt
 from qzoo.zoo.zoo_model import ZooModel
 
@@ -107,13 +107,14 @@ def make_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     for name in (MANIFEST, CARD):  # half a folder must not pass for a whole one
         (folder / name).unlink(missing_ok=True)
-    _write_artifacts(folder, model, evidence, weights)
+    about = identity(model)
+    _write_artifacts(folder, evidence, weights, about)
     exports = write_exports(folder, zoo_model, model, onnx, settings.data, progress)
     recipe = dump_yaml(zoo_model.entry.self_contained(resolved.variant))
     config = _config(zoo_model, model)
     write_text(folder / RECIPE, recipe)
     write_text(folder / CONFIG, config.model_dump_json(indent=1) + "\n")
-    manifest = _manifest(folder, zoo_model, model)
+    manifest = _manifest(folder, zoo_model, about)
     facts = replace(_facts(zoo_model, model, manifest, config, recipe, evidence, repo), exports=exports)
     write_text(folder / CARD, model_card(facts))
     manifest = manifest.model_copy(update={"files": _files(folder)})
@@ -121,11 +122,12 @@ def make_bundle(
     return Bundle(folder, manifest, evidence.missing)
 
 
-def _write_artifacts(folder: Path, model: nn.Module, evidence: Evidence, weights: Stored) -> None:
+def _write_artifacts(folder: Path, evidence: Evidence, weights: Stored, about: Mapping[str, Any]) -> None:
     (folder / RANGES.file).unlink(missing_ok=True)
     # A trained model is stored whole: its ranges fit no other weights.
     if evidence.images is not None:
-        save(model, folder / RANGES.file, images=evidence.images, sample_sha256=evidence.sample_sha256)
+        info = RangesInfo(**about, calibration_images=evidence.images, calibration_sha256=evidence.sample_sha256)
+        save_ranges(folder / RANGES.file, get_ranges(evidence.model), info)
     files = {HISTOGRAMS: evidence.histograms, RECEIPT: evidence.receipt, TRAINING: evidence.training}
     for kind, path in files.items():
         target = folder / kind.file
@@ -134,10 +136,10 @@ def _write_artifacts(folder: Path, model: nn.Module, evidence: Evidence, weights
             copy(path, target)
     (folder / MODEL.file).unlink(missing_ok=True)
     if weights != "none":
-        save_full_checkpoint(model, folder / MODEL.file, packed=weights == "packed")
+        save_full_checkpoint(evidence.model, folder / MODEL.file, packed=weights == "packed", facts=about)
 
 
-def _manifest(folder: Path, zoo_model: ZooModel, model: nn.Module) -> Manifest:
+def _manifest(folder: Path, zoo_model: ZooModel, about: Mapping[str, Any]) -> Manifest:
     resolved = zoo_model.resolved
     return Manifest(
         name=resolved.name,
@@ -145,7 +147,7 @@ def _manifest(folder: Path, zoo_model: ZooModel, model: nn.Module) -> Manifest:
         variant=resolved.variant,
         version=resolved.version,
         recipe_sha256=resolved.digest,
-        base_sha256=base_digest(model),
+        base_sha256=about["base_sha256"],
         files=_files(folder),
         **versions(),
     )
