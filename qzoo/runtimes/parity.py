@@ -19,9 +19,8 @@ from qzoo.quant.outputs import primary_tensor
 from qzoo.quant.ranges import quantizers
 from qzoo.results.export import Parity
 from qzoo.runtimes import onnxruntime
-from qzoo.runtimes.differences import LOGIT_STEPS, OUTPUT, Differences, Logits
 from qzoo.runtimes.passes.stored_weight import write_seven_bits
-from qzoo.runtimes.probed_graph import ProbedSession, write_probed
+from qzoo.runtimes.probed_graph import LOGIT_STEPS, OUTPUT, Differences, Logits, ProbedSession, write_probed
 from qzoo.runtimes.rules.processors import may_saturate
 from qzoo.runtimes.runtime import Array, Runtime, require
 

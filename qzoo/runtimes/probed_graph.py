@@ -1,4 +1,4 @@
-"""A graph that also gives the integers of its quantizers, and one that is cut at them."""
+"""A graph that also gives the integers of its quantizers, one that is cut at them, and how both differ from a model."""
 
 from __future__ import annotations
 
@@ -8,9 +8,91 @@ import numpy as np
 import onnx_ir as ir
 
 from qzoo.quant.outputs import primary
+from qzoo.results.export import NodeParity
 from qzoo.runtimes.graph import QUANTIZE, constant, consumers, input_of, nodes
 from qzoo.runtimes.onnxruntime import load
 from qzoo.runtimes.runtime import Array
+
+OUTPUT, LOGIT_STEPS = "logits", 127
+"""What stands for a last quantizer: the logits, counted in steps of the largest."""
+MOST_STEPS = 2.0**31
+FLOAT_MAX = float(np.finfo(np.float32).max)
+
+
+class Differences:
+    """Differences of one quantizer, image after image; or of the logits, in steps too."""
+
+    def __init__(self, path: str, step: float, zero_point: int = 0) -> None:
+        self.path, self.step, self.zero_point = path, step, zero_point
+        self.worst: dict[str, int] = {}
+        self.differ: dict[str, int] = {}
+        self.values = 0
+
+    def expected(self, y: Array) -> Array:
+        """Returns the integers that the fake-quantized model's values stand for, as the graph stores them."""
+        return np.rint(y / self.step if self.step else y * 0) + self.zero_point
+
+    def stored(self, found: Array) -> Array:
+        """Returns the integers that a graph gives, in float32, or those that its logits stand for."""
+        return self.expected(found) if self.path == OUTPUT else found.astype(np.float32)
+
+    def add(self, how: str, expected: Array, found: Array) -> None:
+        """Counts what one run found; NaN and Inf are further off than anything."""
+        difference = np.nan_to_num(np.abs(expected - self.stored(found)), nan=MOST_STEPS, posinf=MOST_STEPS)
+        self.worst[how] = max(self.worst.get(how, 0), int(difference.max(initial=0)))
+        self.differ[how] = self.differ.get(how, 0) + int((difference > 0).sum())
+
+    @property
+    def is_off_optimized(self) -> bool:
+        """Whether it is more than a step off though it is fed rightly, once the graph is optimized."""
+        return self.worst.get("optimized_alone", 0) > 1
+
+    @property
+    def overflows(self) -> bool:
+        """Whether it is off once optimized, but not where inputs are half as large."""
+        return self.is_off_optimized and self.worst.get("halved", 0) <= 1
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it is more than a step off though it is fed rightly, and no overflow explains that."""
+        return self.worst["alone"] > 1 or (self.is_off_optimized and not self.overflows)
+
+    def report(self) -> NodeParity:
+        """Returns what was counted."""
+        seen = max(self.values, 1)
+        return NodeParity(
+            node=self.path,
+            alone=self.worst["alone"],
+            plain=self.worst["plain"],
+            plain_share=self.differ["plain"] / seen,
+            optimized=self.worst.get("optimized"),
+            optimized_share=self.differ["optimized"] / seen if "optimized" in self.differ else None,
+            optimized_alone=self.worst.get("optimized_alone"),
+        )
+
+
+class Logits:
+    """Differences of the logits."""
+
+    def __init__(self) -> None:
+        self.same, self.images = 0.0, 0
+        self.worst = 0.0
+
+    def add(self, expected: Array, found: Array) -> None:
+        """Counts a batch; NaN and Inf are further off than anything."""
+        # Of images whose output is a map of classes, the share of places counts.
+        classes = (one if one.ndim > 1 else one.reshape(-1, 1) for one in (expected, found))
+        same = np.equal(*(one.argmax(1) for one in classes))
+        self.same += float(same.reshape(len(same), -1).mean(1).sum())
+        self.images += len(same)
+        off = np.nan_to_num(np.abs(expected - found), nan=FLOAT_MAX, posinf=FLOAT_MAX)
+        self.worst = max(self.worst, float(off.max(initial=0)))
+
+    @property
+    def agreement(self) -> float:
+        """Percent of images with the same top-1."""
+        return 100 * self.same / max(self.images, 1)
+
 
 TYPES = {
     "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8,

@@ -21,9 +21,8 @@ from qzoo.runtimes.graph import make_names_unique, name_by_module, remove_unread
 from qzoo.runtimes.named_outputs import flat_outputs, name_outputs, names_of_outputs
 from qzoo.runtimes.passes.float16_rest import to_half
 from qzoo.runtimes.passes.fold_batch_norm import fold_batch_norms
-from qzoo.runtimes.passes.share_quantizers import share_quantizers
 from qzoo.runtimes.passes.stored_weight import transpose_weights
-from qzoo.runtimes.passes.usable_scales import make_scales_usable
+from qzoo.runtimes.passes.usable_scales import make_scales_usable, share_quantizers
 from qzoo.runtimes.quant_ops import exportable, translation
 from qzoo.runtimes.runtime import Runtime, require
 

@@ -1,24 +1,13 @@
-"""Scales of weights that a runtime can use: with them, what is added to a layer's sums fits the sums' own type.
-
-An integer layer adds its bias to sums of `x * w` in int32, in steps of `s_x * s_w`:
-
-    abs(bias) < 2^31 * s_x * s_w        in every channel
-
-A channel of zeros, by pruning or by a batch norm that is folded, has a scale that came of no value, and the channel of
-a tiny one has a tiny scale. With either, ONNX Runtime loses the bias, and says nothing.
-
-Where the stored integers of a channel are all 0, any scale serves: it gets one of whose steps the bias has 2^24, as
-many as a float32 tells apart. Where they are not and the bias does not fit, the scale is raised until the bias has 2^30
-steps, which leaves half of int32 to the sums, and the weights are rounded to it. A sum of K products is then off by at
-most `K * 255 / 2^31` of the bias, mostly by far less: a step of 8 bits is 2^-8 of the largest output.
-"""
+"""Scales as runtimes can use them: no smaller than they compute with, and one quantizer for one tensor."""
 
 from __future__ import annotations
+
+from collections.abc import Hashable
 
 import numpy as np
 import onnx_ir as ir
 
-from qzoo.runtimes.graph import DEQUANTIZE, constant, consumers, input_of, nodes, producer
+from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, bypass, constant, consumers, input_of, nodes, producer
 from qzoo.runtimes.passes.stored_weight import Array, along_channels, by_channel, dequantized, stored_weight
 
 MOST_STEPS, EXACT_STEPS = 2.0**30, 2.0**24
@@ -93,3 +82,27 @@ def _bias(layer: ir.Node, channels: int) -> Array:
     if found is None or found.size not in (1, channels):
         return np.zeros(channels)
     return np.broadcast_to(found.astype(np.float64).reshape(-1), channels)
+
+
+def share_quantizers(graph: ir.Graph) -> int:
+    """Merges QuantizeLinear, and DequantizeLinear of activations, that do the same, in place; returns how many.
+
+    Runtimes fuse an operator only between one quantizer before and one after it.
+    """
+    first: dict[Hashable, ir.Node] = {}
+    merged = 0
+    for node in nodes(graph, QUANTIZE, DEQUANTIZE):
+        if constant(node.inputs[0]) is not None:
+            continue
+        key = (node.op_type, node.inputs[0], *map(_content, node.inputs[1:]))
+        kept = first.setdefault(key, node)
+        if kept is not node:
+            bypass(graph, node.outputs[0], kept.outputs[0])
+            graph.remove(node, safe=True)
+            merged += 1
+    return merged
+
+
+def _content(value: ir.Value | None) -> Hashable:
+    array = constant(value)
+    return value if array is None else (str(array.dtype), array.shape, array.tobytes())
