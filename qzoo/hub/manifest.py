@@ -1,4 +1,8 @@
-"""The files of a hub model: which there may be, the manifest over them, and `config.json`."""
+"""The files of a hub model: which there may be, and what it says of itself in JSON.
+
+`manifest.json`: which files it consists of, each with its size and SHA-256. `config.json`: architecture, classes and
+transform, for whoever reads it without qzoo.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The two operators that an exported model speaks of quantization with, what they are in ONNX, and who calls them.
 
 `quantize_dequantize` is a quantizer of activations: QuantizeLinear, then DequantizeLinear. `dequantize` gives a weight
-in float out of its integers. In a model that is exported they stand for its quantizers, with nothing left to decide.
+from the integers that are stored of it. torch sees each as one operator, so that tracing can't take it apart. In a
+model that is exported they stand for its quantizers, with nothing left to decide.
 """
 
 from __future__ import annotations

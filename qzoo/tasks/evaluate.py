@@ -1,4 +1,8 @@
-"""Accuracy on batches of images, and two models compared image by image."""
+"""Accuracy on batches of images, and two models compared image by image.
+
+Paired figures say more than two accuracies do: on a thousand images these are known to a point or two, but images
+that both models judge alike cancel out.
+"""
 
 from __future__ import annotations
 

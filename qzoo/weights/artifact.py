@@ -1,4 +1,10 @@
-"""What all artifacts have in common: tensors with a header, bound to recipe, base and content by digests."""
+"""The one file format of qzoo's artifacts: safetensors that say what they are, and notice if they are damaged.
+
+The header's metadata holds three texts: `format`, such as `qzoo-ranges/1`; `info`, JSON that says what the tensors
+are and for which model; and `digest`, the SHA-256 of info and of every tensor, because safetensors itself does not
+notice a flipped bit. Nothing is allocated before format, names, shapes and dtypes are known to be right. Digests of
+content are those of float weights too: the same weights come in files of different SHA-256.
+"""
 
 from __future__ import annotations
 

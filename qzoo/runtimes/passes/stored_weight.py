@@ -1,4 +1,16 @@
-"""Weights as they are stored: integers of 8, 7 or 4 bits behind one DequantizeLinear, in the runtime's layout."""
+"""The stored weight of a layer in a graph: its integers, and a scale for each output channel.
+
+    Conv, Gemm with transB   (out, ...)                   channel c owns weight[c]
+    MatMul, other Gemm       (in, out)                    channel c owns weight[:, c]
+    ConvTranspose            (in, out / groups, ...)      channel g * out / groups + j owns [inputs of group g, j]
+
+DequantizeLinear knows scales along one axis. Those of a transposed convolution with several groups of several channels
+lie along two: there the weight is stored with these two in one, and a Reshape follows. A linear layer of more than two
+dimensions is exported as a product with its transposed weight: the transpose is stored, so that nothing stands between.
+
+Integers of 4 bits and fewer are stored two to a byte (ONNX has INT4 and UINT4 since opset 21); those of 7 bits stand
+where products of 8 would overflow.
+"""
 
 from __future__ import annotations
 

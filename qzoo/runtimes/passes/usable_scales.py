@@ -1,4 +1,17 @@
-"""Scales as runtimes can use them: no smaller than they compute with, and one quantizer for one tensor."""
+"""Scales that a runtime can use: with them, what is added to a layer's sums fits the sums' own type; one for one tensor.
+
+An integer layer adds its bias to sums of `x * w` in int32, in steps of `s_x * s_w`:
+
+    abs(bias) < 2^31 * s_x * s_w        in every channel
+
+A channel of zeros, by pruning or by a batch norm that is folded, has a scale that came of no value, and the channel of
+a tiny one has a tiny scale. With either, ONNX Runtime loses the bias, and says nothing.
+
+Where the stored integers of a channel are all 0, any scale serves: it gets one of whose steps the bias has 2^24, as
+many as a float32 tells apart. Where they are not and the bias does not fit, the scale is raised until the bias has 2^30
+steps, which leaves half of int32 to the sums, and the weights are rounded to it. A sum of K products is then off by at
+most `K * 255 / 2^31` of the bias, mostly by far less: a step of 8 bits is 2^-8 of the largest output.
+"""
 
 from __future__ import annotations
 
