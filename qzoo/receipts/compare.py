@@ -2,8 +2,8 @@
 
 Its images are found among those at hand by their content. In the usual arithmetic, float32, little can be said: batch
 size 1 instead of 250 moves the margins of a quarter of all images of `resnet20_cifar10_int8`, oneDNN switched off those
-of three quarters, and in a deeper network those of all. Exact margins, in float64, tell both apart: docs/receipts.md has
-the measurements, and the command that makes them.
+of three quarters, and in a deeper network those of all. Exact margins, in float64, tell both apart: docs/receipts.md
+has the measurements, and the command that makes them.
 """
 
 from __future__ import annotations

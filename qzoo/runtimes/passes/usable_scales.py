@@ -1,4 +1,4 @@
-"""Scales that a runtime can use: with them, what is added to a layer's sums fits the sums' own type; one for one tensor.
+"""Scales that a runtime can use: with them, what is added to a layer's sums fits their type; and one for one tensor.
 
 An integer layer adds its bias to sums of `x * w` in int32, in steps of `s_x * s_w`:
 
