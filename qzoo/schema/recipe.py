@@ -77,7 +77,7 @@ def _no_number(value: Any) -> Any:
     return value
 
 
-Sha256 = Annotated[str, BeforeValidator(_no_number), Field(pattern=SHA256)]
+Sha256 = Annotated[str, Field(pattern=SHA256), BeforeValidator(_no_number)]
 
 
 class PackagedWeights(StrictModel):
