@@ -53,8 +53,8 @@ def _rows(pattern: str, pretrained: bool) -> Iterator[tuple[RecipeSummary, list[
     for base in summaries():
         variants = [variant for variant in base.variants if fnmatch(f"{base.name}_{variant}", pattern)]
         if pretrained:
-            from qzoo.zoo.name_lookup import find
+            from qzoo.zoo.name_lookup import is_at_hand
 
-            variants = [variant for variant in variants if find(f"{base.name}_{variant}").is_at_hand]
+            variants = [variant for variant in variants if is_at_hand(f"{base.name}_{variant}")]
         if variants or (fnmatch(base.name, pattern) and not pretrained):
             yield base, variants

@@ -12,7 +12,7 @@ from qzoo.commands.keep import keep_calibration
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.distributed import failing_together, meet, rank
-from qzoo.errors import RecipeError
+from qzoo.errors import RecipeError, UnsupportedError
 from qzoo.files import require_writable
 from qzoo.models.bases import create_base
 from qzoo.quant.ranges import quantizers
@@ -93,10 +93,18 @@ def calibrate_variants(
 
 
 def calibratable(zoo_model: ZooModel) -> list[ZooModel]:
-    """Returns a variant alone, and of a base all variants that calibration alone makes, without training."""
+    """Returns a variant alone, and of a base all variants that calibration alone makes, without training.
+
+    Raises:
+        UnsupportedError: there are none.
+    """
     if zoo_model.variant is not None:
         return [zoo_model]
-    return [variant for variant in zoo_model.variants if variant.resolved.finetune is None]
+    found = [variant for variant in zoo_model.variants if variant.resolved.finetune is None]
+    if not found:
+        command = zoo_model.variants[0].command("finetune")
+        raise UnsupportedError(f"Every variant of {zoo_model.name} is trained, so none is calibrated alone: {command}")
+    return found
 
 
 def _calibrate_one(shared: SharedCalibration, variant: ZooModel, path: Path) -> Calibrated | None:

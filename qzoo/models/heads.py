@@ -52,11 +52,15 @@ def fit_to_new_head(model: nn.Module, ranges: Mapping[str, Tensor]) -> dict[str,
 
 
 @contextmanager
-def as_planned(model: nn.Module) -> Iterator[None]:
+def as_planned(model: nn.Module, *, stays: bool = False) -> Iterator[None]:
     """Brings a model back to its plan, as `requantize_replaced` does, for the time of the context.
 
     So a measurement is of the model that calibrating would make of it, and the model itself stays as it is: a layer
     that was replaced is the float layer again when the context ends.
+
+    Args:
+        model: changed in place, and back.
+        stays: it is only changed back after an error.
 
     Raises:
         UnsupportedError: quantizers of the plan are gone; the model is as it was.
@@ -67,15 +71,17 @@ def as_planned(model: nn.Module) -> Iterator[None]:
     classes = {module: type(module) for module in model.modules() if not isinstance(module, QuantizedLayer)}
     plans = [made.quantizers for part in model.modules() if (made := provenance(part)) is not None]
     before = [{path: dict(roles) for path, roles in plan.items()} for plan in plans]
+    keep = False
     try:
-        requantize_replaced(model, stays=False)
+        requantize_replaced(model, stays=stays)
         yield
+        keep = stays
     finally:
-        for module, kind in classes.items():
+        for module, kind in classes.items() if not keep else ():
             if isinstance(module, QuantizedLayer):
                 unquantize_layer(module)
                 module.__class__ = kind  # type: ignore[assignment]
-        for plan, content in zip(plans, before, strict=True):
+        for plan, content in zip(plans, before, strict=True) if not keep else ():
             plan.clear()
             plan.update(content)
 

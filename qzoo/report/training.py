@@ -52,7 +52,7 @@ def _title(report: TrainingReport) -> str:
     spec = report.finetune
     scales = "learned scales" if spec.scales.learn else "fixed ranges"
     return (
-        f"{report.name or 'model'}: {spec.epochs} {'epoch' if spec.epochs == 1 else 'epochs'} on {report.images:,} "
+        f"{report.name or 'model'}\n{spec.epochs} {'epoch' if spec.epochs == 1 else 'epochs'} on {report.images:,} "
         f"images of {dataset_named(report.dataset).title if report.dataset else 'a dataset'}, {scales}"
     )
 

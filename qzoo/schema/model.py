@@ -46,7 +46,9 @@ def checked_fields(model: type[Fields]) -> type[Fields]:
         ArgumentError: by the constructor: a field is unknown, missing or of a wrong type or value.
     """
 
-    def checked(self: Fields, /, **fields: Any) -> None:
+    def checked(self: Fields, /, *unnamed: Any, **fields: Any) -> None:
+        if unnamed:
+            raise ArgumentError(f"{model.__name__}() got {unnamed[0]!r}; name its fields: {', '.join(keys_of(model))}.")
         try:
             BaseModel.__init__(self, **fields)
         except ValidationError as error:

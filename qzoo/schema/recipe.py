@@ -182,7 +182,7 @@ class Variant(StrictModel):
     rules: list[Rule] = Field(default_factory=list)
     calibration: CalibrationPatch | None = None
     finetune: FinetunePatch | None = None
-    """How it is trained after calibration; merges along `from` field by field, and `null` takes a field back."""
+    """How it is trained after calibration; merges along `from` field by field; `null` takes `ema` and the like back."""
     published: Claims = Field(default_factory=list)
 
     @field_validator("finetune", mode="before")

@@ -11,7 +11,7 @@ from qzoo.arguments import checked
 from qzoo.errors import ArgumentError, WeightsError
 from qzoo.models.bases import base_digest, identity
 from qzoo.models.full_checkpoint import load_full_checkpoint, save_full_checkpoint
-from qzoo.models.heads import as_planned, fit_to_new_head, requantize_replaced
+from qzoo.models.heads import as_planned, fit_to_new_head
 from qzoo.models.provenance import provenance
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
 from qzoo.schema.model import all_described
@@ -72,12 +72,17 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
         >>> round(qzoo.evaluate(model, images).top1, 2)
         99.33
     """
-    requantize_replaced(model)
-    if is_kind(Path(path), MODEL):
-        load_full_checkpoint(model, Path(path))
-        return model
-    ranges, info = load_ranges(Path(path))
-    check_base(Path(path), info, base_digest(model))
+    with as_planned(model, stays=True):
+        if is_kind(Path(path), MODEL):
+            load_full_checkpoint(model, Path(path))
+        else:
+            _load_ranges(model, Path(path))
+    return model
+
+
+def _load_ranges(model: nn.Module, path: Path) -> None:
+    ranges, info = load_ranges(path)
+    check_base(path, info, base_digest(model))
     made = provenance(model)
     if made and made.variant and info.recipe_sha256 not in ("", made.variant.digest):
         raise WeightsError(
@@ -85,4 +90,3 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
             f"{made.variant.name} ({made.variant.digest[:12]}). Load the file that belongs to it, or calibrate again."
         )
     set_ranges(model, fit_to_new_head(model, ranges))
-    return model

@@ -18,7 +18,7 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import ResolvedVariant, resolve_scheme, with_residual
 from qzoo.schema.sources import LIBRARIES, RESIDUAL_VARIANT, LibraryModel, is_library_name
-from qzoo.zoo.name_lookup import find, placing
+from qzoo.zoo.name_lookup import find, is_at_hand, placing
 from qzoo.zoo.pretrained import check_hub_model, create_pretrained, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel
 
@@ -166,11 +166,7 @@ def list_models(pattern: str = "*", *, pretrained: bool = False) -> list[str]:
         ['resnet8_digits_int8', 'resnet8_digits_int8_entropy', 'resnet8_digits_int8_max', 'resnet8_digits_int8_mse']
     """
     names = [name for name in Catalog.load().names() if fnmatch.fnmatch(name, pattern)]
-    return [name for name in names if _makes_pretrained(find(name))] if pretrained else names
-
-
-def _makes_pretrained(zoo_model: ZooModel) -> bool:
-    return zoo_model.variant is not None and zoo_model.is_at_hand
+    return [name for name in names if is_at_hand(name)] if pretrained else names
 
 
 def _find(name: str | Path | Recipe, variant: str | None, scheme: str | None, quantize: bool) -> ZooModel:

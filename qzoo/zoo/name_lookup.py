@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from qzoo import environment
-from qzoo.errors import Fault, QzooError, UnknownNameError
+from qzoo.errors import Fault, QzooError, RecipeError, UnknownNameError
 from qzoo.hub.client import fetch, is_hub_name, parse_address
 from qzoo.hub.manifest import RECIPE
 from qzoo.hub.released_model import is_hub_folder, open_folder
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.precedence import origin_of
+from qzoo.schema.recipe_files import FaultyRecipeWarning
 from qzoo.schema.yaml_source import Lines
 from qzoo.zoo.zoo_model import ZooModel
 
@@ -37,6 +39,20 @@ def find(name: str | Path) -> ZooModel:
     else:
         return ZooModel(*Catalog.load().find(name))
     return ZooModel(released.entry(), released.manifest.variant)
+
+
+def is_at_hand(name: str) -> bool:
+    """Whether a name of the catalogue is that of a variant which `create(name, pretrained=True)` finds.
+
+    Warns:
+        FaultyRecipeWarning: its recipe is faulty, so nothing finds it.
+    """
+    try:
+        found = find(name)
+        return found.variant is not None and found.is_at_hand
+    except RecipeError as fault:
+        warnings.warn(f"{name} is left out: {fault}", FaultyRecipeWarning, stacklevel=2)
+        return False
 
 
 @contextmanager
