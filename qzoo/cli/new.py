@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from qzoo.cli.terminal.console import fail, stdout
+from qzoo.cli.terminal.console import fail, stderr, stdout
 from qzoo.files import write_text
 
 
@@ -30,6 +30,7 @@ def run(
     - `qzoo new timm/vit_tiny_patch16_224 -o -`
     """  # noqa: D412
     from qzoo.commands.new import new_recipe
+    from qzoo.schema.catalog import Catalog
 
     recipe = new_recipe(name)
     if str(output) == "-":
@@ -41,6 +42,9 @@ def run(
     if path.exists() and not force:
         fail(f"{path} exists. Replace it with --force, or write another file with -o FILE.")
     write_text(path, recipe.text)
+    if Catalog.load().knows(path.stem):
+        note = f"the zoo has a base '{path.stem}': before this file goes into a folder of QZOO_RECIPES, rename it."
+        stderr.print(f"note: {note}", soft_wrap=True, markup=False)
     pinned = f"SHA-256 {recipe.sha256[:12]}..." if recipe.sha256 else "SHA-256 not known here"
     stdout.print(
         f"{path}: {recipe.residual_additions} residual additions, {pinned}. Edit it, then:\n"

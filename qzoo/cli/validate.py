@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from qzoo import environment
 from qzoo.cli.terminal.console import check_target, labelled, stdout, write_json
 from qzoo.cli.terminal.options import Json
 from qzoo.errors import Fault, QzooError, readable, shown
@@ -19,7 +20,7 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.loading import load_set, validate
 from qzoo.schema.percentiles import UnlikelyPercentileWarning, warn_of_unlikely
 from qzoo.schema.recipe import Recipe, Scheme
-from qzoo.schema.recipe_files import SCHEMES, SETS
+from qzoo.schema.recipe_files import SCHEMES, SETS, yaml_files
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.schema.sources import OwnFile
 from qzoo.schema.yaml_source import read_yaml, short_path
@@ -68,7 +69,7 @@ def run(
     """  # noqa: D412
     check_target(json_file)
     found = []
-    for name in names or Catalog.load().recipes:
+    for name in names or [*Catalog.load().recipes, *_shared_files()]:
         found.append(_validated(name, schema_only))
         if json_file != "-":
             _print(found[-1])
@@ -78,6 +79,12 @@ def run(
         raise typer.Exit(2)
     if not names:
         _ = Catalog.load().entries  # which refuses two recipes that share a name
+
+
+def _shared_files() -> list[str]:
+    """Returns the schemes and variant sets of one's own; those that ship are read with the recipes."""
+    files = yaml_files(environment.recipe_folders())
+    return [str(path) for path in files if path.parent.name in (SCHEMES, SETS)]
 
 
 def _print(one: Validated) -> None:

@@ -82,6 +82,10 @@ class Runtime:
     missing: Callable[[], str | None] = lambda: None
     kernels: Callable[[Path], dict[str, Kernel]] | None = None
 
+    def __str__(self) -> str:
+        """As people call it."""
+        return self.title
+
     @property
     def file(self) -> str:
         """The name of its ONNX file in a hub model."""

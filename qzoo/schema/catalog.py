@@ -32,7 +32,7 @@ from qzoo.schema.sources import (
     is_library_name,
     library_recipe,
 )
-from qzoo.schema.yaml_source import Lines, read_yaml, short_path
+from qzoo.schema.yaml_source import Line, Lines, read_yaml, short_path
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,19 @@ class RecipeEntry:
             UnknownNameError: the recipe has no such variant.
         """
         self.require_variant(variant)
+        whole = self.recipe.model_copy(update={"variants": self.recipe.variants | self._of_sets})
         named = {self.recipe.scheme, *(self.recipe.variants[link].scheme for link in self.recipe.chain(variant))}
-        return self.recipe.only(variant, {name: self.schemes[name].scheme for name in self.schemes if name in named})
+        return whole.only(variant, {name: self.schemes[name].scheme for name in self.schemes if name in named})
+
+    @property
+    def _of_sets(self) -> dict[str, Variant]:
+        """The variants that came from sets; they say of themselves that they are shared."""
+        lines = {name: Line.like(self.lines.get(("variants", name), 0)) for name in self.variants}
+        return {
+            name: self.recipe.variants[name].model_copy(update={"shared": True})
+            for name, line in lines.items()
+            if line.file is not None
+        }
 
 
 class Catalog:

@@ -184,6 +184,8 @@ class Variant(StrictModel):
     finetune: FinetunePatch | None = None
     """How it is trained after calibration; merges along `from` field by field; `null` takes `ema` and the like back."""
     published: Claims = Field(default_factory=list)
+    shared: bool = False
+    """It was written once for many bases, so it may match nothing of one; a variant of a set is so by itself."""
 
     @field_validator("finetune", mode="before")
     @classmethod

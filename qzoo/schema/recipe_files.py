@@ -140,19 +140,21 @@ def summaries(files: list[Path] | None = None) -> Iterator[RecipeSummary]:
     files = yaml_files(all_folders()) if files is None else files
     sets = Stored(set_stems(files), "variant set", _set)
     for name, paths in recipe_stems(files).items():
-        for path in paths:
-            try:
-                yield _summary(name, path, sets)
-            except RecipeError as fault:
-                said = f"{short_path(path)} is left out: `qzoo validate {short_path(path)}` says what is wrong."
-                warnings.warn(f"{said} {fault}", FaultyRecipeWarning, stacklevel=2)
+        try:
+            yield Stored({name: paths}, "recipe", lambda path: _summary(path, sets))[name]
+        except RecipeError as fault:
+            said = f"{short_path(paths[0])} is left out: `qzoo validate {short_path(paths[0])}` says what is wrong."
+            warnings.warn(f"{said} {fault}", FaultyRecipeWarning, stacklevel=2)
 
 
-def _summary(name: str, path: Path, sets: Mapping[str, SetEntry]) -> RecipeSummary:
-    data = include(*read_yaml(path), sets).data
+def _summary(path: Path, sets: Mapping[str, SetEntry]) -> RecipeSummary:
+    included = include(*read_yaml(path), sets)
+    data = included.data
+    for field, fault in included.problems[:1]:
+        raise RecipeError(f"{short_path(path)}: {'.'.join(map(str, field))}: {fault}")
     if not isinstance(data, Mapping) or not isinstance(data.get("variants"), Mapping):
         raise RecipeError(f"{short_path(path)} has no variants, so it is no recipe.")
-    return RecipeSummary(name, str(data.get("dataset")), _top1(data.get("published")), tuple(data["variants"]))
+    return RecipeSummary(path.stem, str(data.get("dataset")), _top1(data.get("published")), tuple(data["variants"]))
 
 
 def _set(path: Path) -> SetEntry:

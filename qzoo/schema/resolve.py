@@ -188,7 +188,7 @@ def _rules_of(name: str, scheme: SchemeEntry) -> Iterator[BoundRule]:
 
 def _own_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> Iterator[BoundRule]:
     for variant, link in links:
-        origin = partial(_origin_in, entry, variant)
+        origin = partial(_origin_in, entry, variant, link.shared)
         for role in (*ROLES, RESIDUAL):
             patch = getattr(link, role)
             if patch is not None:
@@ -197,8 +197,9 @@ def _own_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> Iterator
             yield bound(rule, origin("rules", n), Precedence.RULE)
 
 
-def _origin_in(entry: RecipeEntry, variant: str, *field: str | int) -> Origin:
-    return origin_of(entry.where, entry.lines, ("variants", variant, *field))
+def _origin_in(entry: RecipeEntry, variant: str, shared: bool, *field: str | int) -> Origin:
+    origin = origin_of(entry.where, entry.lines, ("variants", variant, *field))
+    return replace(origin, shared=shared or origin.shared)
 
 
 def _check_residual(rules: tuple[BoundRule, ...]) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 from qzoo.arguments import checked
 from qzoo.errors import UnsupportedError
+from qzoo.models.bases import variant_name
 from qzoo.models.example import runnable_example
 from qzoo.models.quantize import float_copy
 from qzoo.results.benchmark import BenchmarkReport, FloatOperator, Timing
@@ -42,7 +43,7 @@ def benchmark(
     Args:
         model: calibrated, on the CPU; not changed. `qzoo.benchmark` takes the name of a variant too.
         runtime: `onnxruntime` or `openvino`.
-        name: for the report.
+        name: for the report; default: that of the variant.
         batches: sizes to measure.
         threads: of the runtime; default: as many as torch uses.
         adapt_on: images to adapt the model to the runtime on, see `qzoo.tasks.adapt`.
@@ -80,7 +81,7 @@ def benchmark(
         timings = [_timing(sessions, example, size, progress) for size in batches]
         macs, additions, left = _on_integers(graph, target, target.kernels(files["quantized"]))
     return BenchmarkReport(
-        name=name,
+        name=name or variant_name(model),
         runtime=runtime,
         threads=threads,
         timings=timings,

@@ -181,7 +181,7 @@ def _find(name: str | Path | Recipe, variant: str | None, scheme: str | None, qu
         raise UnknownNameError(f"{' and '.join(given)} both name a variant of '{entry.name}'. Give one.")
     if scheme and not isinstance(entry.source, LibraryModel):
         raise UnknownNameError(
-            f"scheme={scheme!r} goes with a library's model, {_library_name(entry.recipe)}. "
+            f"scheme={scheme!r} goes with a library's model{_library_name(entry.recipe)}. "
             f"The variants of {entry.name}: {', '.join(entry.variants)}."
         )
     if quantize:
@@ -199,7 +199,7 @@ def _check_words(variant: Any, scheme: Any, quantize: Any) -> None:
 
 def _library_name(recipe: Recipe) -> str:
     base = recipe.base
-    return f"{base.source if base.source in LIBRARIES else 'timm'}/{base.architecture}"
+    return f", {base.source}/{base.architecture}" if base.source in LIBRARIES else ""
 
 
 def _misplaced_residual(zoo_model: ZooModel, residual: Any) -> str:

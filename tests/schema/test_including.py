@@ -17,6 +17,7 @@ from qzoo.schema.including import SetEntry, include, with_sources
 from qzoo.schema.loading import dump_json, dump_yaml, load_recipe, parse_recipe
 from qzoo.schema.plan import Layer
 from qzoo.schema.recipe import Recipe
+from qzoo.schema.recipe_files import FaultyRecipeWarning
 from qzoo.schema.resolve import resolve
 
 HEAD: dict[str, Any] = {"base": {"source": "timm", "architecture": "resnet18"}, "dataset": "imagenet-1k"}
@@ -267,3 +268,27 @@ def test_data_of_any_shape_are_passed_over(data: Any) -> None:
     sets = {"a": SetEntry("a", {"variants": {"b": {"from": "c"}}, "calibration": {"seed": 1}}, "a.yaml", {})}
     found = include(with_sources(data), {}, sets)
     assert all(path[0] == "include" and text.endswith((".", "?")) for path, text in found.problems)
+
+
+def test_what_a_set_says_may_match_nothing_of_a_model_also_once_it_is_written_out(shelf: Shelf) -> None:
+    rules = "rules: [{match: {name: '*.se.*'}, input: false}]"
+    shelf({"variants/mine.yaml": f"variants:\n  a: {{residual: skip, {rules}}}\n"})
+    shelf({"one.yaml": net("include: [mine]\n")})
+    entry = Catalog.load().find("one")[0]
+    written = parse_recipe(dump_yaml(entry.self_contained("a")))
+    alone = RecipeEntry.from_recipe(written, "one")
+    layers = [Layer("fc", ("Linear",), True)]
+    assert resolve(alone, "a").digest == resolve(entry, "a").digest
+    plans = [bind(resolve(one, "a"), layers).quantizers for one in (alone, entry)]
+    assert [[(one.path, one.spec) for one in plan] for plan in plans] == 2 * [
+        [(one.path, one.spec) for one in plans[0]]
+    ]
+    own = parse_recipe(dump_yaml(written).replace("shared: true", "shared: false"))
+    with pytest.raises(RuleError, match="matches nothing"):
+        bind(resolve(RecipeEntry.from_recipe(own, "one"), "a"), layers)
+
+
+def test_of_a_set_that_is_named_wrongly_a_list_says_so(shelf: Shelf) -> None:
+    shelf({"one.yaml": net("include: [standrd]\n")})
+    with pytest.warns(FaultyRecipeWarning, match=r"include\.0: unknown variant set 'standrd'"):
+        Catalog.load().names()
