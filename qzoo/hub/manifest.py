@@ -26,7 +26,7 @@ RECIPE, CONFIG, CARD, EXPORTS = "recipe.yaml", "config.json", "README.md", "expo
 
 
 @dataclass(frozen=True)
-class PublishedFile:
+class ReleasedFile:
     """A file that a hub model can have.
 
     Attributes:
@@ -38,13 +38,13 @@ class PublishedFile:
     largest: int = LARGEST_TEXT
 
 
-FILES: dict[str, PublishedFile] = {
-    **{kind.file: PublishedFile(kind.purpose, kind.largest) for kind in KINDS},
-    **{runtime.file: PublishedFile(runtime.purpose, LARGEST_FILE) for runtime in RUNTIMES.values()},
-    EXPORTS: PublishedFile("what was checked of the ONNX files, quantizer by quantizer"),
-    RECIPE: PublishedFile("the recipe below; needs no other file"),
-    CONFIG: PublishedFile("architecture, names of the classes, transform: to be read without qzoo"),
-    CARD: PublishedFile("this card"),
+FILES: dict[str, ReleasedFile] = {
+    **{kind.file: ReleasedFile(kind.purpose, kind.largest) for kind in KINDS},
+    **{runtime.file: ReleasedFile(runtime.purpose, LARGEST_FILE) for runtime in RUNTIMES.values()},
+    EXPORTS: ReleasedFile("what was checked of the ONNX files, quantizer by quantizer"),
+    RECIPE: ReleasedFile("the recipe below; needs no other file"),
+    CONFIG: ReleasedFile("architecture, names of the classes, transform: to be read without qzoo"),
+    CARD: ReleasedFile("this card"),
 }
 """By name, as the card lists them. No other name is ever read, so none can lead out of the folder."""
 

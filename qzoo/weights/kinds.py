@@ -22,7 +22,7 @@ class Kind:
         name: `ranges`, `histograms`, `receipt`, `model`.
         largest: bytes; a larger file is refused unread.
         remedy: ends a message about a file that can't be used; it names the command that makes one.
-        purpose: what it is for, as a model card says it; empty for what is never published.
+        purpose: what it is for, as a model card says it; empty for what is never released.
         extension: of the file.
     """
 

@@ -1,4 +1,4 @@
-"""ONNX files of a variant that is published: one for each runtime asked for, held against its rules and the model."""
+"""ONNX files of a variant that is released: one for each runtime asked for, held against its rules and the model."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _export(folder: Path, model: nn.Module, name: str, images: Images | None, pr
     if report.errors:
         (folder / runtime.file).unlink()
         raise RecipeError(
-            f"{report.name} does not fit {runtime.title} ({report.errors[0]}). Publish a variant of scheme "
+            f"{report.name} does not fit {runtime.title} ({report.errors[0]}). Release a variant of scheme "
             f"{runtime.scheme}, or leave out --onnx {name}."
         )
     # What overflows on this CPU is right on others, and the card tells how close it came.
