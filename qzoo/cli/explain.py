@@ -61,9 +61,11 @@ def _summary(found: Explanation) -> Iterator[str]:
     roles = Counter({"input": 0, "weight": 0})
     roles.update(q.role for q in found.quantizers)
     counts = ", ".join(f"{count} {role}" for role, count in roles.items())
-    yield f"{found.name}: {counts} quantizers; {len(found.left_float)} layers in float."
+    left = len(found.left_float)
+    yield f"{found.name}: {counts} quantizers; {left} layer{'' if left == 1 else 's'} in float."
     for layer in found.left_float:
-        yield f"  float: {layer}"
+        rule = found.float_rules.get(layer)
+        yield f"  float: {layer}{f'  ({_where(rule)})' if rule else ''}"
     operators: dict[str, Counter[str]] = {}
     for operator in found.float_operators or ():
         kind = f"{operator.op}{' (residual)' if operator.residual else ''}"

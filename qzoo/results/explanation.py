@@ -55,6 +55,8 @@ class Explanation(Readable, StrictModel):
     """In the order of the model; where they are only planned, those of operators come last."""
     left_float: list[str] = Field(alias="float")
     """Paths of the layers with weights that have no quantizer."""
+    float_rules: dict[str, str] = Field(default_factory=dict)
+    """Of those that a rule left in float: that rule, with file and line."""
     float_operators: list[FloatOperator] | None
     """Operators that compute in float, but for those that only move values; None where the model runs on no image of a
     usual size, so that they are not known."""

@@ -41,10 +41,12 @@ def bind(variant: ResolvedVariant, layers: Sequence[Layer], operators: Sequence[
     planned = [*drafts.of_layers(), *drafts.of_operators()]
     quantized = {q.module for q in planned if q.site is None}
     sites = {(q.module, q.site) for q in planned}
+    left_float = [layer for layer in layers if layer.has_weight and layer.name not in quantized]
     return Plan(
         planned,
-        [layer.name for layer in layers if layer.has_weight and layer.name not in quantized],
+        [layer.name for layer in left_float],
         [operator for operator in operators if (operator.module, operator.site) not in sites],
+        {layer.name: origin for layer in left_float if (origin := drafts.left_by(layer)) is not None},
     )
 
 
@@ -101,6 +103,11 @@ class _Drafts:
                 draft = self._of(layer, role)
                 if draft.on:
                     yield draft.planned(layer.name, role)
+
+    def left_by(self, layer: Layer) -> Origin | None:
+        """Returns where the rule stands that left a layer in float; None where no rule speaks of it."""
+        origins = [self._of(layer, role).origin for role in IN_ORDER]
+        return next((origin for origin in reversed(origins) if origin is not None), None)
 
     def of_operators(self) -> Iterator[PlannedQuantizer]:
         for operator in self.operators:

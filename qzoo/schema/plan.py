@@ -125,11 +125,13 @@ class Plan:
         quantizers: of layers in the order of the model, then of operators in the order of evaluation.
         left_float: paths of the layers with weights that have no quantizer.
         float_operators: operators without a quantizer; empty where the model was not traced.
+        float_rules: of layers that a rule left in float, that rule; for the others no rule speaks.
     """
 
     quantizers: list[PlannedQuantizer]
     left_float: list[str]
     float_operators: list[Operator] = field(default_factory=list)
+    float_rules: dict[str, Origin] = field(default_factory=dict)
 
 
 MOST_COMPARED = 5

@@ -37,6 +37,7 @@ def explain_plan(model: nn.Module, variant: ResolvedVariant, example: Any = None
         name=variant.name,
         quantizers=[_explained(one) for one in plan.quantizers],
         left_float=plan.left_float,
+        float_rules={path: str(origin) for path, origin in plan.float_rules.items()},
         float_operators=_computing(plan.float_operators) if is_traced else None,
     )
 

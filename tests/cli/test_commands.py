@@ -139,7 +139,7 @@ def test_calibrate_then_evaluate(mine: Path, tmp_path: Path) -> None:
 def test_calibrated_ranges_are_found_in_the_cache(mine: Path) -> None:
     missing = qzoo("evaluate", f"{mine}:int8")
     assert missing.exit_code == 2
-    assert "published or calibrated for mine_int8 yet. This calibrates it, once: qzoo calibrate" in missing.output
+    assert "released or calibrated for mine_int8 yet. This calibrates it, once: qzoo calibrate" in missing.output
     assert qzoo("calibrate", str(mine)).exit_code == 0
     assert "mine.yaml:int8: top-1 9" in qzoo("evaluate", f"{mine}:int8").output
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -96,7 +97,7 @@ def test_is_read_in_a_terminal_and_by_programs() -> None:
     assert "conv1.input_quantizer" in lines[3]
     assert "int8.yaml:" in repr(found)
     content = json.loads(found.to_json())
-    assert set(content) == {"name", "quantizers", "float", "float_operators"}
+    assert set(content) == {"name", "quantizers", "float", "float_rules", "float_operators"}
     assert content["quantizers"][0]["spec"]["bits"] == 8
 
 
@@ -106,3 +107,12 @@ def test_a_scheme_goes_with_a_float_model() -> None:
         qzoo.explain("resnet50_int8", "int8")
     with pytest.raises(qzoo.ArgumentError, match=r"got scheme='int8' for a quantized model"):
         qzoo.explain(qzoo.quantize(network(), "int8", example=X), "int8")
+
+
+def test_what_a_rule_leaves_in_float_has_the_rule_and_what_none_speaks_of_has_none() -> None:
+    found = qzoo.explain("resnet50_mixed_example")
+    assert found.left_float == ["fc"]
+    assert re.fullmatch(
+        r"variants\.mixed_example\.rules\.0  recipes/resnet/resnet50\.yaml:\d+", found.float_rules["fc"]
+    )
+    assert qzoo.explain("torchvision/swin_t:int8").float_rules == {}
