@@ -43,7 +43,9 @@ bench: $(READY)           ## time collecting, fake-quantization, solving, creati
 	$(BIN)/python -m benchmarks --write
 	$(BIN)/python -m benchmarks.kept_weights --write
 	$(BIN)/python -m benchmarks.training --write
+	$(BIN)/python -m benchmarks.last_use --write
 	$(BIN)/python -m benchmarks.runtimes --write
+	$(BIN)/python -m benchmarks.house --write
 
 coverage: $(READY)        ## quantize a model of every timm module and all of torchvision's; rewrites docs/coverage.md
 	$(BIN)/python -m benchmarks.coverage --write
