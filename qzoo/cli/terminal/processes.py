@@ -17,6 +17,8 @@ BY_SIGNAL = 128
 """What the number of a signal is added to, as shells do: the exit code of a process that it ended."""
 AFTER_THE_FIRST = 10.0
 """Seconds for the first process to print the mistake that all made; `torchrun` ends the rest when it is done."""
+FOR_THE_OTHERS = 2.0
+"""Seconds that the first process leaves the others to come to the same mistake, before `torchrun` ends them."""
 
 
 def in_each_process(run: Callable[..., None]) -> Callable[..., None]:
@@ -61,9 +63,9 @@ def leave(code: object) -> None:
         with suppress(PeerError, KeyboardInterrupt):
             meet()
         _end(code)
-    elif code and muted():
+    elif code and "TORCHELASTIC_RUN_ID" in os.environ:
         with suppress(KeyboardInterrupt):
-            time.sleep(AFTER_THE_FIRST)
+            time.sleep(AFTER_THE_FIRST if muted() else FOR_THE_OTHERS)
 
 
 def _end(code: object) -> NoReturn:
