@@ -29,7 +29,7 @@ from .quant.quantizer import TensorQuantizer, UncalibratedWarning
 from .results.benchmark import BenchmarkReport
 from .results.explanation import Explanation
 from .results.export import ExportReport, Finding, Parity
-from .results.report import Report, ReportRow
+from .results.reproduce import Report, ReportRow
 from .results.sensitivity import SensitivityReport
 from .results.training import TrainingReport
 from .runtimes.lint import LintReport

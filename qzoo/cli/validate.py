@@ -174,7 +174,7 @@ def _errors_of_names(name: str) -> Iterator[QzooError]:
 
 def _checks(entry: RecipeEntry) -> list[_Check]:
     """Returns what looks up names, and what binds variants to the model, which is built once, at the first."""
-    from qzoo.data.registry import check_names
+    from qzoo.data.lookup import check_names
     from qzoo.models.bases import meta_model
     from qzoo.models.select_layers import plan_quantizers
 

@@ -18,9 +18,9 @@ from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
 from qzoo.files import require_writable
 from qzoo.models.bases import create_base
 from qzoo.receipts.make import Receipts
-from qzoo.results.report import CalibrationReport, Report, ReportRow
+from qzoo.results.claim_verdict import judge
+from qzoo.results.reproduce import CalibrationReport, Report, ReportRow
 from qzoo.results.training import TrainingReport
-from qzoo.results.verdict import judge
 from qzoo.schema.recipe import Claim
 from qzoo.schema.resolve import recipe_digest
 from qzoo.tasks.evaluate import Evaluation, compare, evaluate_images

@@ -14,7 +14,7 @@ from qzoo.data import ArraySplit
 from qzoo.distributed import world_size
 from qzoo.errors import UnsupportedError
 from qzoo.models.bases import create_base
-from qzoo.results.report import CalibrationReport
+from qzoo.results.reproduce import CalibrationReport
 from qzoo.results.sensitivity import SensitivityReport
 from qzoo.schema.resolve import ResolvedVariant, recipe_digest
 from qzoo.tasks.images import Images, evaluation_images

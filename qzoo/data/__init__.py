@@ -2,7 +2,7 @@
 
 from qzoo.data.augmentation import Augmentation
 from qzoo.data.loader import default_workers, loader
-from qzoo.data.registry import evaluation_split, open_split, train_transform
+from qzoo.data.lookup import evaluation_split, open_split, train_transform
 from qzoo.data.split import ArraySplit, Split, sample, sample_digest
 
 __all__ = [

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from qzoo.data.encoded import EncodedImages
-from qzoo.data.registry import Reader
+from qzoo.data.lookup import Reader
 from qzoo.data.split import ArraySplit
 from qzoo.errors import DataError
 from qzoo.files import stamp

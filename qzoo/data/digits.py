@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from qzoo.data.registry import Reader
+from qzoo.data.lookup import Reader
 from qzoo.data.split import ArraySplit
 from qzoo.schema.datasets import DIGITS
 

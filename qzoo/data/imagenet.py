@@ -9,8 +9,8 @@ from pathlib import Path
 
 from qzoo.data.image_folder import find_split, is_flat, open_folder
 from qzoo.data.labelled_files import open_labelled_files
+from qzoo.data.lookup import Reader
 from qzoo.data.parquet_images import open_parquet, parquet_files
-from qzoo.data.registry import Reader
 from qzoo.data.split import Split
 from qzoo.schema.datasets import IMAGENET
 

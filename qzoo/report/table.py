@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qzoo.errors import shown
-from qzoo.results.report import Report, ReportRow
+from qzoo.results.reproduce import Report, ReportRow
 
 STYLES = {"pass": "green", "own": "green", "fail": "bold red", "partial": "yellow", "unpublished": "dim"}
 LEAK = "allow_leak: calibrated on images of the evaluation split; the figures are too good."

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from qzoo.results.readable import Readable
-from qzoo.results.report import CalibrationReport
+from qzoo.results.reproduce import CalibrationReport
 from qzoo.schema.model import StrictModel
 from qzoo.schema.yaml_source import yaml_line
 

@@ -12,7 +12,7 @@ import torch
 import torchvision
 
 from qzoo.data.cifar10 import open_cifar10
-from qzoo.data.registry import open_split
+from qzoo.data.lookup import open_split
 from qzoo.errors import DataError
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from qzoo.data.registry import open_split
+from qzoo.data.lookup import open_split
 from qzoo.errors import DataError
 
 

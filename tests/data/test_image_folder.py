@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from qzoo.data.image_folder import open_folder
-from qzoo.data.registry import open_split
+from qzoo.data.lookup import open_split
 from qzoo.data.synsets import imagenet_synsets
 from qzoo.errors import DataError
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from qzoo.report.sensitivity import points, sensitivity_table
-from qzoo.results.report import CalibrationReport
+from qzoo.results.reproduce import CalibrationReport
 from qzoo.results.sensitivity import SensitivityReport
 
 Make = Callable[..., SensitivityReport]

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from qzoo.report.table import report_table
-from qzoo.results.report import CalibrationReport, Report, ReportRow, Verdict
+from qzoo.results.reproduce import CalibrationReport, Report, ReportRow, Verdict
 from qzoo.schema.recipe import Claim
 
 CLAIM = Claim(top1=76.1, tolerance=0.15, source="a published source")

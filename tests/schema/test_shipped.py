@@ -102,7 +102,7 @@ def test_schema_and_results_import_no_torch() -> None:
     folder = Path(sys.modules["qzoo"].__path__[0])
     paths = [path for room in ("schema", "results") for path in (folder / room).glob("*.py")]
     loaded = modules_after(f"import qzoo, {', '.join(f'qzoo.{path.parent.name}.{path.stem}' for path in paths)}")
-    assert {"qzoo.schema.binding", "qzoo.results.report"} <= loaded
+    assert {"qzoo.schema.binding", "qzoo.results.reproduce"} <= loaded
     assert loaded.isdisjoint({"torch", "torchvision", "timm", "numpy"})
 
 

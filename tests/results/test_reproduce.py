@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from qzoo.results.report import CalibrationReport, Report, ReportRow
+from qzoo.results.reproduce import CalibrationReport, Report, ReportRow
 from qzoo.schema.recipe import Claim
 
 CLAIMS = [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import qzoo
-from qzoo.data.registry import evaluation_split, open_split, reader_of
+from qzoo.data.lookup import evaluation_split, open_split, reader_of
 from qzoo.errors import DataError, QzooError, UnknownNameError
 from qzoo.schema.datasets import DATASETS
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from qzoo.results.verdict import judge
+from qzoo.results.claim_verdict import judge
 from qzoo.schema.recipe import Claim
 from tests.each import for_each
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from qzoo.results.report import Verdict
+from qzoo.results.reproduce import Verdict
 from qzoo.schema.recipe import Claim
 
 
