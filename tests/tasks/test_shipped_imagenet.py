@@ -27,7 +27,18 @@ def test_ranges_come_with_qzoo(depth: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("depth", FIGURES)
+def test_the_receipt_of_all_images_holds_the_figure_and_this_machine_gets_its_predictions(data_root: Path) -> None:
+    # Of the model of depth 1: a receipt of all 1,300 images says as much as evaluating them again.
+    verified = qzoo.verify("tf_efficientnet_lite1_int8", Settings(data=data_root / "imagenet-mini"), images=100)
+    assert verified.reproduced
+    assert verified.usual.images == 100
+    assert len(verified.receipt) == 1300
+    assert verified.receipt.info.top1["float"] == pytest.approx(FIGURES[1][0], abs=0.2)
+    assert verified.receipt.info.top1["float"] - verified.receipt.info.top1["quantized"] <= 0.3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", [0, 2])
 def test_float_is_as_measured_and_int8_close(depth: int, data_root: Path) -> None:
     # Another processor may flip an image or two of the 1,300; 0.2 is 2.6 of them.
     measured = evaluated(f"tf_efficientnet_lite{depth}", data_root)
