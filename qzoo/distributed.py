@@ -112,7 +112,7 @@ def reduced(tensor: Tensor, how: Literal["min", "max", "sum"]) -> Tensor:
     """Returns the elementwise minimum, maximum or sum over all processes, on the CPU.
 
     Args:
-        tensor: of the same shape and dtype everywhere; without NaN, which backends order differently.
+        tensor: a tensor of the same shape and dtype everywhere; without NaN, which backends order differently.
         how: which of them.
     """
     if world_size() == 1:

@@ -29,7 +29,7 @@ from qzoo.redaction import redact
 MOST_SHOWN = 500
 """Signs that a message shows of what a file says."""
 LONGEST_WORD, LONGEST_LINE, MOST_LINES = 1_000, 4_000, 100
-"""Of a message: signs without a space between, signs in a line, lines. A longer one holds what a file says."""
+"""Limits of a message: signs without a space between, signs in a line, lines. A longer one holds what a file says."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class QzooError(Exception):
     in it are.
 
     Attributes:
-        faults: of a file, one by one, where the message lists several or the place is known.
+        faults: those of a file, one by one, where the message lists several or the place is known.
     """
 
     def __init__(self, *arguments: object, faults: Sequence[Fault] = ()) -> None:
@@ -74,7 +74,7 @@ class UnknownNameError(QzooError, LookupError):
     """A name that no catalogue, registry or table holds.
 
     Attributes:
-        field: of a recipe, that holds such names: `("base", "architecture")`; None for a name from elsewhere.
+        field: a field of a recipe, that holds such names: `("base", "architecture")`; None for a name from elsewhere.
     """
 
     def __init__(self, *arguments: object, field: tuple[str, ...] | None = None, faults: Sequence[Fault] = ()) -> None:
@@ -241,5 +241,5 @@ def _without_long_words(line: str) -> str:
 SHORTEST_BEGINNING = 3
 """Signs of a name that stands for the rest."""
 LIKENESS = 0.6
-"""Of two names, from which on one may be a slip of the other: `train` and `trian` have 0.8, `perc` and `nope` 0.5."""
+"""The likeness from which on one name may be a slip of another: `train` and `trian` have 0.8, `perc` and `nope` 0.5."""
 _LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")

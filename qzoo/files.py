@@ -24,7 +24,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     it leads to is replaced.
 
     Args:
-        path: of the file; its folders are made.
+        path: the path of the file; its folders are made.
 
     Raises:
         OSError: the folder can't be made, or the file not be replaced.

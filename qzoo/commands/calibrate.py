@@ -29,8 +29,8 @@ class Calibrated(Readable):
 
     Attributes:
         name: full name of the variant.
-        path: of the ranges file.
-        histograms: of the histograms file; None where none was kept.
+        path: the path of the ranges file.
+        histograms: the path of the histograms file; None where none was kept.
         images: how many it saw.
         quantizers: how many got a range.
         seconds: wall time.
@@ -57,7 +57,7 @@ def calibrate_variants(
     """Calibrates variants as their recipe says, all in one pass over the images, and writes the ranges of each.
 
     Args:
-        variants: of one recipe.
+        variants: variants of one recipe.
         settings: data, device, and what to change of what the recipe says.
         output: a ranges file for one variant, or a folder for several; default: in qzoo's cache, where
             `create(..., pretrained=True)` finds them.

@@ -27,7 +27,7 @@ def export_named(
 
     Args:
         zoo_model: a variant.
-        path: of the ONNX file.
+        path: the path of the ONNX file.
         runtime: its name.
         data: the folder that `--data` names.
         images: how many of the evaluation split to compare on, a seeded sample; 0: none.

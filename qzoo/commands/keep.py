@@ -38,7 +38,7 @@ def keep_calibration(path: Path, shared: SharedCalibration, zoo_model: ZooModel,
     """Writes the ranges of a calibrated variant, and beside them its histograms, if these were kept.
 
     Args:
-        path: of the ranges file; replaced in one step.
+        path: the path of the ranges file; replaced in one step.
         shared: the calibration that made the model.
         zoo_model: the variant.
         model: calibrated.
@@ -70,7 +70,7 @@ class Kept:
     """Where a trained model is kept.
 
     Attributes:
-        folder: of the run.
+        folder: the folder of the run.
         address: what `qzoo.create` takes for it.
     """
 
@@ -87,7 +87,7 @@ def keep_trained(zoo_model: ZooModel, made: Finetuned, receipts: Receipts, *, by
     Args:
         zoo_model: the variant.
         made: the training.
-        receipts: of the images that the model was evaluated on.
+        receipts: the maker of receipts of the images that the model was evaluated on.
         by_name: the variant was trained as its recipe says, so that its name alone may find it on this machine.
     """
     if rank() > 0:

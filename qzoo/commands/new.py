@@ -31,7 +31,7 @@ class NewRecipe:
         stem: what its file is to be called, without `.yaml`.
         text: YAML with comments.
         residual_additions: how many were found.
-        sha256: of the weights file, if it is on this machine; else its first digits, if its name tells them.
+        sha256: the SHA-256 of the weights file, where that is on this machine; else the digits in its name, if any.
     """
 
     stem: str

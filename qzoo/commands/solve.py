@@ -39,7 +39,7 @@ class Solved(Readable):
         model: calibrated.
         variant: what it is; resolved.
         written: how a recipe says it, as plain data.
-        path: of the ranges file.
+        path: the path of the ranges file.
     """
 
     model: nn.Module
@@ -65,10 +65,10 @@ def solve(
 
     Args:
         histograms: a file that `qzoo calibrate` wrote.
-        method: of the inputs of layers with weights: `max`, `percentile`, `mse` or `entropy`; default: as it was.
+        method: for the inputs of layers with weights: `max`, `percentile`, `mse` or `entropy`; default: as it was.
         percentile: for `percentile`, up to 100; default 99.99.
-        bits: of these inputs, 2 to 16.
-        weight_bits: of the weights, whose ranges are solved from the base's weights.
+        bits: the number of bits of these inputs, 2 to 16.
+        weight_bits: the number of bits of the weights, whose ranges are solved from the base's weights.
         output: a ranges file, or a folder; default: beside the histograms.
 
     Returns:

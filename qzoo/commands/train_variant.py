@@ -30,7 +30,7 @@ class Finetuned:
         variant: that was trained.
         model: trained, in evaluation mode.
         report: what was run, and its curve.
-        evaluation: of the trained model.
+        evaluation: the evaluation of the trained model.
         folder: where the run is kept.
     """
 

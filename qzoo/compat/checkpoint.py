@@ -28,8 +28,8 @@ def read_state_dict(path: Path, sha256: str | None = None) -> dict[str, Any]:
     Nothing but tensors and plain values is unpickled: a file can run no code.
 
     Args:
-        path: of the file.
-        sha256: of the file, whole or its first digits; another file is refused.
+        path: the path of the file.
+        sha256: the SHA-256 of the file, whole or its first digits; another file is refused.
 
     Raises:
         WeightsError: the file is missing, damaged, has another SHA-256, holds more than tensors, or no state dict.

@@ -112,8 +112,8 @@ def load_state_dict(model: nn.Module, state: Mapping[str, Any], ignore: Iterable
     sign the calibration decides (`unsigned: auto`) becomes a signed one.
 
     Args:
-        model: of qzoo, with the same quantizers; `qzoo.create(variant)` or `qzoo.quantize(float_model, scheme)`.
-        state: of pytorch-quantization or Model-Optimizer, behind `module.` or not.
+        model: one of qzoo, with the same quantizers; `qzoo.create(variant)` or `qzoo.quantize(float_model, scheme)`.
+        state: a state dict of pytorch-quantization or Model-Optimizer, behind `module.` or not.
         ignore: globs of keys to leave out, `["avgpool.*"]`.
 
     Returns:

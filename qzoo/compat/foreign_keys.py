@@ -95,7 +95,7 @@ def export_state_dict(model: nn.Module, toolkit: Toolkit = "pytorch-quantization
     """Returns the state dict that a calibrated model would have in another toolkit: `torch.save` writes it.
 
     Args:
-        model: of qzoo, calibrated.
+        model: a model of qzoo, calibrated.
         toolkit: `pytorch-quantization` or `model-optimizer`.
 
     Returns:

@@ -125,11 +125,11 @@ def import_checkpoint(
     model is written; if the base's weights are not on this machine to compare with, both are.
 
     Args:
-        path: of the checkpoint, `.pth`, `.pt` or `.safetensors`.
-        name: of the variant that it is, `resnet50_int8`, or a recipe: `mine.yaml:int8`.
+        path: the path of the checkpoint, `.pth`, `.pt` or `.safetensors`.
+        name: the name of the variant that it is, `resnet50_int8`, or a recipe: `mine.yaml:int8`.
         output: a folder; default: where `qzoo.create(name, pretrained=True)` looks for artifacts.
         ignore: globs of keys to leave out.
-        sha256: of the file, whole or its first digits (at least 8); another file is refused.
+        sha256: the SHA-256 of the file, whole or its first digits (at least 8); another file is refused.
 
     Raises:
         UnknownNameError: no variant has the name, or no key matches a glob.

@@ -126,7 +126,7 @@ def open_labelled_files(split: str, folder: Path, holders: Iterable[Path]) -> Fi
 
     Args:
         split: `train` or `val`.
-        folder: of the images.
+        folder: the folder of the images.
         holders: folders where a label file, or the development kit's ground truth, may lie.
 
     Raises:

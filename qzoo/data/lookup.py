@@ -79,10 +79,10 @@ def train_transform(
     Args:
         dataset: its name.
         size: height and width of the input.
-        mean: of each channel, for pixels in 0..1.
+        mean: the mean of each channel, for pixels in 0..1.
         std: standard deviation of each channel.
-        interpolation: of the crop: `bilinear`, `bicubic`, `nearest` ...
-        seed: of the augmentation.
+        interpolation: the interpolation of the crop: `bilinear`, `bicubic`, `nearest` ...
+        seed: the seed of the augmentation.
     """
     import torch
     from torchvision.transforms import v2  # takes seconds, and few runs augment

@@ -121,7 +121,7 @@ def imagenet_labels(labels: Sequence[int], names: Sequence[str] | None, where: s
     """Returns the class index of each label.
 
     Args:
-        labels: of the images.
+        labels: the labels of the images.
         names: what the dataset says its labels are called, if it does; else they are taken for class indices.
         where: for messages.
 

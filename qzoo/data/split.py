@@ -24,7 +24,7 @@ class Split(Protocol):
 
     Attributes:
         dataset: its name.
-        name: of the split.
+        name: the name of the split.
         complete: whether it holds all images that published figures are measured on.
         labels: int64 `(len,)`.
         classes: the name of each class.

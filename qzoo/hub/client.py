@@ -77,7 +77,7 @@ def fetch(address: HubAddress, files: Sequence[str] = ()) -> ReleasedModel:
     """Returns a hub model, with some of its files; those in the cache are not fetched again.
 
     Args:
-        address: of the repository.
+        address: the address of the repository.
         files: names; those that the model does not have are passed over.
 
     Raises:
@@ -145,7 +145,7 @@ def release(folder: Path, repo: str, *, private: bool | None = None, message: st
         folder: with a manifest.
         repo: `owner/repo`.
         private: for a repository that is created.
-        message: of the commit.
+        message: the message of the commit.
 
     Raises:
         WeightsError: no token, no right to write, or the hub can't be reached.

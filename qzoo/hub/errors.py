@@ -34,7 +34,7 @@ def explained(where: str, call: Callable[[], T]) -> T:
 
     Args:
         where: the repository.
-        call: of the client.
+        call: a call of the client.
 
     Raises:
         WeightsError: in place of any error of the client.

@@ -80,9 +80,9 @@ class Manifest(Readable, StrictModel):
     variant: ModelName
     """The variant's name in the recipe, `int8`."""
     version: int = Field(ge=1)
-    """Of the recipe."""
+    """The version of the recipe."""
     recipe_sha256: Sha256
-    """Of the resolved variant."""
+    """The digest of the resolved variant."""
     base_sha256: Sha256
     """Content digest of the base's float state dict."""
     qzoo: str = Field(max_length=50)
@@ -105,7 +105,7 @@ def read_manifest(path: Path, where: str) -> Manifest:
     """Returns the manifest that a file holds.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         where: it comes from, for messages.
 
     Raises:
@@ -138,11 +138,11 @@ class InputConfig(StrictModel):
     size: int
     """Height and width."""
     mean: list[float]
-    """Of each channel, for pixels in 0..1."""
+    """The mean of each channel, for pixels in 0..1."""
     std: list[float]
     """Standard deviation of each channel."""
     interpolation: Text
-    """Of the resize before it."""
+    """The interpolation of the resize before the crop."""
 
 
 class ModelConfig(StrictModel):

@@ -28,9 +28,9 @@ class InputFormat:
 
     Attributes:
         size: height and width.
-        mean: of each channel, for pixels in 0..1.
+        mean: the mean of each channel, for pixels in 0..1.
         std: standard deviation of each channel.
-        interpolation: of a resize: `bilinear`, `bicubic` ...
+        interpolation: the interpolation of a resize: `bilinear`, `bicubic` ...
     """
 
     size: int
@@ -47,7 +47,7 @@ class WeightsFacts:
         library: its name and version.
         tag: its name for the weights; None if it has none for this architecture.
         files: what the weights' file may be called.
-        path: of the file, where it is on this machine.
+        path: the path of the file, where it is on this machine.
         sha256: the first digits that stand in the file's name, if they do.
         top1: the accuracy that the library itself states, in percent.
     """
@@ -65,7 +65,7 @@ class BaseCard:
     """What a library says of a base that a model card tells.
 
     Attributes:
-        license: of the weights, by the hub's short name; None where it is not known.
+        license: the license of the weights, by the hub's short name; None where it is not known.
         classes: the name of each class; empty where they are not known.
         hub_repo: where the weights lie on the hub, if they do.
     """

@@ -24,7 +24,7 @@ def create_base(base: Base, pretrained: bool = False, **keywords: Any) -> nn.Mod
     Args:
         base: source, architecture and weights.
         pretrained: load the weights; else they are random.
-        keywords: of the library's constructor (`num_classes`, `in_chans` ...).
+        keywords: keyword arguments of the library's constructor (`num_classes`, `in_chans` ...).
 
     Raises:
         UnknownNameError: the library has no such architecture or weights; with the nearest names.

@@ -79,7 +79,7 @@ def save_full_checkpoint(
 
     Args:
         model: calibrated.
-        path: of the safetensors file; replaced in one step.
+        path: the path of the safetensors file; replaced in one step.
         packed: store quantized weights as the integers or FP8 values that they are.
         facts: `identity` of the model, if it is known: the digest of its float weights takes reading all of them.
 
@@ -100,7 +100,7 @@ def load_full_checkpoint(model: nn.Module, path: Path) -> ModelInfo:
 
     Args:
         model: quantized as the file's was; its values do not matter.
-        path: of a file that `save_full_checkpoint` wrote.
+        path: the path of a file that `save_full_checkpoint` wrote.
 
     Raises:
         WeightsError: the file is missing, corrupt, or holds another model; nothing is changed.
@@ -124,7 +124,7 @@ def check_full_checkpoint(meta: nn.Module, path: Path) -> None:
 
     Args:
         meta: the quantized model on the meta device.
-        path: of the file.
+        path: the path of the file.
 
     Raises:
         WeightsError: the file is missing, truncated, or holds another model.

@@ -24,8 +24,8 @@ class Provenance:
         base: None for a user's own model.
         old_head: digests of the classifier's tensors in the weights file, where the model got another classifier.
         variant: None for a float model.
-        quantizers: of each quantized layer, by path and role.
-        operators: of each quantizer at an operator, by its path, the name of the class whose forward evaluates it.
+        quantizers: the quantizers of each quantized layer, by path and role.
+        operators: by the path of a quantizer at an operator, the name of the class whose forward evaluates that.
         left_float: paths of the layers with weights that the plan left in float.
         planned: each quantizer of the plan, by its path.
     """

@@ -25,7 +25,7 @@ def skip_operand(trace: Trace, evaluation: OperatorCall) -> str | None:
     that something could be skipped by.
 
     Args:
-        trace: of the whole model.
+        trace: the trace of the whole model.
         evaluation: one of it.
     """
     if evaluation.op != "add" or evaluation.site is None or set(evaluation.operands) != {"left", "right"}:

@@ -32,7 +32,7 @@ class OperatorCall:
         op: the operator's name.
         inputs: indices of the evaluations that its tensors come from; of parameters and constants there are none.
         operands: by name, the evaluation an operand comes from, if it is an activation.
-        shapes: of the operands, in the order of the arguments.
+        shapes: the shapes of the operands, in the order of the arguments.
         weight: how much it computes, see `weight_of`.
     """
 

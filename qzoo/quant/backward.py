@@ -61,7 +61,7 @@ _KEEPS_GRAPH = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph",
 _HOLDERS = getattr(torch._C, "_storage_Use_Count", None)
 
 OWN_HOLDERS = 3
-"""Of a tensor that a function saved and reads in its backward pass: autograd, the tensor read, its storage's object."""
+"""Holders of a tensor that a function saved and reads in its backward pass: autograd, the tensor, its storage."""
 
 
 def is_last_use(saved: Tensor) -> bool:

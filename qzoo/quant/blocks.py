@@ -99,7 +99,7 @@ class QuantizedBlock(Derived):
 
 
 class QuantizedContainer(QuantizedBlock):
-    """Of a block that runs what it contains, one after the other: its quantizers are none of that."""
+    """A block that runs what it contains, one after the other: its quantizers are none of that."""
 
     def __iter__(self) -> Iterator[Any]:
         """Iterates over the members, or their names, without the quantizers."""
@@ -135,7 +135,7 @@ class QuantizedContainer(QuantizedBlock):
 
 
 class QuantizedGraph(QuantizedBlock):
-    """Of a graph of `torch.fx`, which writes its forward into its class: anew after a change, and for each copy."""
+    """A graph of `torch.fx`, which writes its forward into its class: anew after a change, and for each copy."""
 
     def recompile(self) -> Any:
         """Writes the forward anew, behind the quantizers."""

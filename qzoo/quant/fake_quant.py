@@ -119,7 +119,7 @@ def dequantize(values: Tensor, amax: Tensor, on: Grid) -> Tensor:
     """Returns values of the grid scaled back: `dequantize(quantize(x, ...), ...)` is `fake_quantize(x, ...)`.
 
     Args:
-        values: of the grid, any dtype that holds them; not changed.
+        values: values of the grid, any dtype that holds them; not changed.
         amax: as it was when they were quantized.
         on: the grid on which they were quantized.
 
@@ -142,7 +142,7 @@ def fake_quantize_affine(x: Tensor, smallest: Tensor, largest: Tensor, bits: int
         x: float32, any shape; not changed.
         smallest: float32 `()`.
         largest: float32 `()`, above `smallest`.
-        bits: of the values.
+        bits: the number of bits of the values.
 
     Source: `FakeAffineTensorQuantFunction` of pytorch-quantization 2.2.1, after the scheme of gemmlowp.
 

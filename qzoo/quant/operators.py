@@ -86,8 +86,8 @@ def weight_of(function: Callable[..., Any], name: str, args: tuple[Any, ...], kw
     Args:
         function: a spelling.
         name: what `operator_name` says of it.
-        args: of the call.
-        kwargs: of the call.
+        args: the positional arguments of the call.
+        kwargs: the keyword arguments of the call.
 
     Example:
         >>> weight_of(torch.Tensor.__radd__, "add", (torch.ones(1), 0), {}), weight_of(torch.relu, "relu", (), {})
@@ -158,8 +158,8 @@ def operands(function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, 
     Args:
         function: a spelling.
         name: what `operator_name` says of it.
-        args: of the call.
-        kwargs: of the call.
+        args: the positional arguments of the call.
+        kwargs: the keyword arguments of the call.
     """
     if name in ("cat", "stack"):
         where, values = (0, args[0]) if args else ("tensors", kwargs["tensors"])

@@ -80,9 +80,9 @@ def packed_fault(packed: Tensor, on: Grid, shape: tuple[int, ...]) -> str | None
     """Returns what no packed weight of a grid holds, as the end of a sentence; None if there is nothing of that kind.
 
     Args:
-        packed: of `packed_dtype(on)` and `packed_shape(shape, on)`.
+        packed: the packed values, with `packed_dtype(on)` and `packed_shape(shape, on)`.
         on: the grid.
-        shape: of the weight.
+        shape: the shape of the weight.
     """
     share = values_per_byte(on)
     if on.fp8 is not None:

@@ -35,7 +35,7 @@ def fx_node(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) ->
 # of one's own; nothing else changes.
 _TRANSFORMS_ARE_ACTIVE = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 _IS_BATCHED = getattr(getattr(torch._C, "_functorch", None), "is_legacy_batchedtensor", lambda tensor: False)
-"""Of what torch.autograd hands to a backward pass that computes many gradients at once."""
+"""Whether a tensor is what torch.autograd hands to a backward pass that computes many gradients at once."""
 
 
 def is_transformed(tensor: Tensor) -> bool:

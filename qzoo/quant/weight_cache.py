@@ -47,7 +47,7 @@ class WeightCache:
         """Returns what the quantizer makes of the weight; not to be written to.
 
         Args:
-            quantizer: of the weight, in any state.
+            quantizer: the quantizer of the weight, in any state.
             weight: float, any shape.
         """
         if quantizer.state != "quantizing" or not _can_be_kept(weight, quantizer.amax):

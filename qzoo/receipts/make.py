@@ -54,7 +54,7 @@ def exact_margins(model: nn.Module, images: Images, progress: Progress = silent,
 
 
 EXACT_IMAGES = 500
-"""Of how many images a receipt has exact margins."""
+"""The number of images of which a receipt has exact margins."""
 
 
 class Receipts:
@@ -63,7 +63,7 @@ class Receipts:
     Args:
         float_model: the base.
         images: what is evaluated on.
-        result: of the base, on these images.
+        result: the evaluation of the base on these images.
         device: it is measured on.
         progress: shown the batches of exact margins.
     """
@@ -84,7 +84,7 @@ class Receipts:
 
         Args:
             model: made from the base.
-            result: of its evaluation on the images.
+            result: the result of its evaluation on the images.
         """
         exact = ExactMargins(self._rows, self._float_margins, self._margins(model, "quantized"))
         info = self._info(model, result)

@@ -27,12 +27,12 @@ class Measured:
         split: which images of it.
         images: how many.
         complete: whether these are all that published figures are measured on.
-        float_top1: of the float model, in percent; None without labels.
-        float_top5: of the float model, in percent; None without labels.
-        top1: of the quantized model, in percent; None without labels.
-        top5: of the quantized model, in percent; None without labels.
+        float_top1: the top-1 of the float model, in percent; None without labels.
+        float_top5: the top-5 of the float model, in percent; None without labels.
+        top1: the top-1 of the quantized model, in percent; None without labels.
+        top5: the top-5 of the quantized model, in percent; None without labels.
         agreement: share of images with the same first prediction, in percent.
-        date: of the measurement.
+        date: the date of the measurement.
         environment: what it was measured on.
     """
 
@@ -57,14 +57,14 @@ class CardFacts:
         manifest: names, versions, digests, files with their sizes.
         config: architecture, classes, transform.
         recipe: self-contained YAML.
-        description: of the variant, or else of the recipe.
+        description: the description of the variant, or else of the recipe.
         method: how input ranges were found, `percentile 99.99`.
         calibration: which images the recipe calibrates on.
         calibration_images: how many were seen.
         weights: how many weights have which quantizer: `{"8bit per-channel max": 54}`.
         activations: how many activations have which quantizer: `{"8bit per-tensor percentile 99.99": 54}`.
-        float_bytes: of the float model's parameters and buffers.
-        license: of the weights, by the hub's short name; None where it is not known.
+        float_bytes: the bytes of the float model's parameters and buffers.
+        license: the license of the weights, by the hub's short name; None where it is not known.
         base_model: repository of the float weights on the hub, if they lie there.
         repo: `owner/repo`; None where it is not known yet.
         measured: the figures; None without a receipt.

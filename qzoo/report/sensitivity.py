@@ -26,7 +26,7 @@ def sensitivity_table(report: SensitivityReport, top: int | None = None) -> Iter
     """Yields what to print of a report: the layers, worst first, and what leaving out the worst brings.
 
     Args:
-        report: of `qzoo.sensitivity`.
+        report: the report of `qzoo.sensitivity`.
         top: how many layers; default: all.
     """
     yield _layers(report, report.layers[:top])
@@ -112,7 +112,7 @@ def sensitivity_chart(report: SensitivityReport, file: Path, top: int | None = N
     Right, where there are labels: points of top-1 that the layer alone costs, and that leaving it out brings.
 
     Args:
-        report: of `qzoo.sensitivity`.
+        report: the report of `qzoo.sensitivity`.
         file: `.png`, `.svg` or `.pdf`; replaced.
         top: how many layers; default: all.
     """

@@ -125,7 +125,7 @@ def training_table(entries: Sequence[RecipeEntry]) -> str:
     """Returns the table, Markdown; top-1 in percent.
 
     Args:
-        entries: of shipped recipes.
+        entries: the entries of shipped recipes.
 
     Raises:
         WeightsError: a report is of another state of its recipe than the shipped one.

@@ -13,9 +13,9 @@ class Timing(Readable, StrictModel):
 
     batch: int = Field(ge=1)
     float_ms: tuple[float, float, float]
-    """Of float: the 10th percentile, median and 90th percentile."""
+    """Milliseconds of the float model: the 10th percentile, median and 90th percentile."""
     quantized_ms: tuple[float, float, float]
-    """Of the quantized model: the 10th percentile, median and 90th percentile."""
+    """Milliseconds of the quantized model: the 10th percentile, median and 90th percentile."""
 
     @property
     def speed(self) -> float:

@@ -30,7 +30,7 @@ class ExplainedQuantizer(Readable, StrictModel):
     fields: dict[str, str] = Field(default_factory=dict)
     """For each field that a rule set, the rule that set it, with file and line."""
     state: Literal["off", "calibrating", "quantizing"] | None = None
-    """Of the quantizer; None where it is only planned, in a model that is still float."""
+    """The state of the quantizer; None where it is only planned, in a model that is still float."""
     amax: tuple[float, float] | None = None
     """The smallest and the largest magnitude of its range; None where there is no range yet."""
 
@@ -56,7 +56,7 @@ class Explanation(Readable, StrictModel):
     left_float: list[str] = Field(alias="float")
     """Paths of the layers with weights that have no quantizer."""
     float_rules: dict[str, str] = Field(default_factory=dict)
-    """Of those that a rule left in float: that rule, with file and line."""
+    """By path, the rule that left a layer in float, with file and line; of other layers no rule speaks."""
     float_operators: list[FloatOperator] | None
     """Operators that compute in float, but for those that only move values; None where the model runs on no image of a
     usual size, so that they are not known."""

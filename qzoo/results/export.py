@@ -69,7 +69,7 @@ class Parity(Readable, StrictModel):
     logit_difference: float
     """The largest, in the runtime, with its optimizations."""
     largest_logit: float
-    """Of the fake-quantized model, to compare differences with."""
+    """The largest logit of the fake-quantized model, to compare differences with."""
     nodes: list[NodeParity]
     first_diverging: str | None = None
     """The first quantizer that is more than one step off though it was fed rightly, without optimizations or, where the
@@ -124,7 +124,7 @@ class ExportReport(Readable, StrictModel, ByLevel):
     opset: int
     bytes: int
     float_bytes: int
-    """Of the float weights: parameters and buffers, 4 bytes each."""
+    """The size of the float weights: parameters and buffers, 4 bytes each."""
     layers: int
     quantized_layers: int
     findings: list[Finding]

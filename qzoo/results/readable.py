@@ -75,7 +75,7 @@ def _text(name: str, value: Any, *, inside: bool = False) -> str | None:
     """Returns a value in a few signs; None for what is absent or large.
 
     Args:
-        name: of the field.
+        name: the name of the field.
         value: plain, or a result.
         inside: the field is that of a result in a result, of which no further ones are shown.
     """

@@ -29,7 +29,7 @@ class ReportRow(Readable, StrictModel):
     gained: int | None = None
     """Images that float gets wrong and this model right."""
     mcnemar_p: float | None = None
-    """Of McNemar's exact test of these two, two-sided."""
+    """The p-value of McNemar's exact test of these two, two-sided."""
     published: list[Claim]
     verdict: Verdict
     seconds: float
@@ -71,7 +71,7 @@ class Report(Readable, StrictModel):
     """Variants that were not run, and why."""
     calibration: CalibrationReport | None
     training: dict[str, TrainingReport] = Field(default_factory=dict)
-    """Of the variants that were trained."""
+    """The reports of the variants that were trained."""
     recipe_sha256: str
     environment: dict[str, str | int]
 

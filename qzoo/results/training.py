@@ -24,13 +24,13 @@ class LogRow(Readable, StrictModel):
     epoch: float = Field(ge=0)
     """Epochs that were made so far, such as 1.25."""
     lr: float = Field(ge=0)
-    """Of the last step."""
+    """The learning rate of the last step."""
     loss: float
     """Mean over the images."""
     train_top1: Percent
-    """Of the training images, as the model was when it saw them."""
+    """Top-1 of the training images, as the model was when it saw them."""
     top1: Percent | None = None
-    """Of the evaluation images, at the end of an epoch."""
+    """Top-1 of the evaluation images, at the end of an epoch."""
 
 
 class TrainingReport(Readable, StrictModel):

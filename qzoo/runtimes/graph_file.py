@@ -21,7 +21,7 @@ from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, input_of, nodes
 MOST_BYTES = 2**31 - 1
 """What protobuf can read."""
 MOST_NODES = 1_000_000
-"""Of a graph, with the nodes of its functions wherever they are called."""
+"""Nodes of a graph, with those of its functions wherever they are called."""
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators, which has the two of quantization for more types."""
 NO_NUMBERS = (ir.DataType.STRING, ir.DataType.COMPLEX64, ir.DataType.COMPLEX128)
@@ -32,7 +32,7 @@ def read_graph(path: Path) -> ir.Model:
     """Returns the graph of a file, all its constants loaded.
 
     Args:
-        path: of the file; tensors that it keeps in other files have to lie in its folder.
+        path: the path of the file; tensors that it keeps in other files have to lie in its folder.
 
     Raises:
         WeightsError: it is missing, damaged, too large, no valid ONNX, or names files outside its folder.

@@ -49,7 +49,7 @@ def quantize_dequantize_pair(x: Tensor, amax: Tensor, on: Grid, bits: int) -> Te
         x: any shape, float; of less or more than 32 bits it is cast before and after.
         amax: broadcasts against `x`, of size 1 but along one dimension.
         on: the grid.
-        bits: of an integer grid, at most 16.
+        bits: the number of bits of an integer grid, at most 16.
 
     Raises:
         UnsupportedError: more bits than ONNX has a type for.

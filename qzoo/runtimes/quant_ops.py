@@ -21,9 +21,9 @@ from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
 
 SMALLEST_SCALE = torch.finfo(torch.float32).tiny
-"""Of a range that holds nothing: all comes to 0, as it does in the quantizer."""
+"""The scale of a range that holds nothing: all comes to 0, as it does in the quantizer."""
 EMPTY_SCALE = 2.0**-10
-"""Of such a range behind a clip to 0: any serves, so one that a runtime can use, as most are."""
+"""The scale of such a range behind a clip to 0: any serves, so one that a runtime can use, as most are."""
 INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.uint16)
 
 
@@ -51,7 +51,7 @@ def dequantize(values: Tensor, scale: Tensor, axis: int) -> Tensor:
     Args:
         values: as stored, of an integer or FP8 dtype.
         scale: the size of a step, float32 or float16; `()`, or `(C,)` along the axis.
-        axis: of the channels.
+        axis: the axis of the channels.
     """
     shape = [-1 if dim == axis else 1 for dim in range(values.dim())] if scale.dim() else []
     return (values.float() * scale.view(shape)).to(scale.dtype)

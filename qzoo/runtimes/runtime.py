@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
 EXTRA = "export"
-"""Of qzoo, with what exports, and the runtimes that a package index has for every machine."""
+"""The extra of qzoo with what exports, and the runtimes that a package index has for every machine."""
 EXPORTING = ("onnx", "onnxscript")
 """Packages that exporting needs, whatever runs the file."""
 

@@ -23,7 +23,7 @@ class Latency:
     """Milliseconds of one run.
 
     Attributes:
-        median: of all runs.
+        median: the median of all runs.
         low: a tenth of the runs took less.
         high: a tenth took more.
     """

@@ -27,7 +27,7 @@ from qzoo.runtimes.quant_ops import exportable, translation
 from qzoo.runtimes.runtime import Runtime, require
 
 OPSET = 21
-"""Of all exports: the first that has every type a quantizer may store."""
+"""The opset of all exports: the first that has every type a quantizer may store."""
 INPUT = "images"
 _OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 

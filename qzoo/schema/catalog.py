@@ -76,7 +76,7 @@ class RecipeEntry:
 
     @property
     def path(self) -> Path | None:
-        """Of its file; None without one."""
+        """The path of its file; None without one."""
         return self.source.path
 
     def require_variant(self, variant: str) -> None:
@@ -216,9 +216,9 @@ class Catalog:
 
         Args:
             recipe: validated.
-            name: of its base.
+            name: the name of its base.
             source: where it came from.
-            lines: of its fields.
+            lines: the lines of its fields.
         """
         schemes = _all_schemes(recipe, source.where, lines or {}, self.schemes)
         return RecipeEntry(name, recipe, source, lines or {}, schemes)
@@ -227,7 +227,7 @@ class Catalog:
         """Returns the recipe of a hub model.
 
         Args:
-            path: of its recipe file.
+            path: the path of its recipe file.
             base: the base's name, which the file's stem is not.
             name: what to type for it.
 

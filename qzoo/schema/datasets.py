@@ -20,7 +20,7 @@ class Dataset:
         title: as people write it.
         splits: how many images each has; empty for a folder, whose splits are its own.
         evaluated_on: the split that published figures are measured on.
-        module: of `qzoo.data`, whose `READER` reads it; empty for a folder.
+        module: the module of `qzoo.data` whose `READER` reads it; empty for a folder.
         needs_data: it is not inside a package, so that `--data` or `QZOO_DATA` has to say where it lies.
         hub_id: its repository on the Hugging Face hub, if it is there.
         hub_splits: what the repository calls a split, where that is another name.

@@ -57,7 +57,7 @@ class _Schedule(StrictModel):
     """Learning rate after warmup, for the whole batch of `batch_size` images."""
     schedule: Literal["constant", "step", "cosine"] = "constant"
     step_epochs: int | None = Field(default=None, ge=1)
-    """Of `step`: after each so many epochs, the learning rate is multiplied by `step_factor`."""
+    """Epochs after which the schedule `step` multiplies the learning rate by `step_factor`, each time."""
     step_factor: float = Field(default=0.1, gt=0, lt=1)
     floor: float = Field(default=0.0, ge=0)
     """The learning rate that a cosine ends at."""
@@ -66,9 +66,9 @@ class _Schedule(StrictModel):
     batch_size: int = Field(default=256, ge=1)
     """Images a step, of all processes together."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of SGD."""
+    """The momentum of SGD."""
     weight_decay: float = Field(default=1e-4, ge=0)
-    """Of weights; biases, norms and ranges have none."""
+    """The decay of weights; biases, norms and ranges have none."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     transform: Literal["train", "eval"] = "train"
     """`train`: the dataset's usual augmentation, drawn anew in each epoch."""
@@ -84,9 +84,9 @@ class _Schedule(StrictModel):
     """`fixed`, `learned`, or fields."""
     distill: Distillation | None = None
     precision: Precision = "float32"
-    """Of layers; quantizers and the loss always compute in float32."""
+    """The precision of layers; quantizers and the loss always compute in float32."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Of the order of images, their augmentation, and dropout."""
+    """The seed of the order of images, their augmentation, and dropout."""
 
 
 @checked_fields

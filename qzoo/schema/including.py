@@ -52,7 +52,7 @@ def include(data: Any, lines: Lines, sets: Mapping[str, SetEntry]) -> Included:
 
     Args:
         data: as read from a file, valid or not.
-        lines: of its fields. Those of a set know their file.
+        lines: the lines of its fields. Those of a set know their file.
         sets: the known ones, by name.
     """
     names = _names(data)

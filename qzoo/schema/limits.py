@@ -14,7 +14,7 @@ MOST_NODES = 100_000
 DEEPEST = 30
 """Levels of mappings and lists."""
 MOST_DIGITS = 100
-"""Of a whole number."""
+"""Digits of a whole number."""
 LONGEST_TEXT = 10_000
 """Signs of one text."""
 LONGEST_LIST = 1_000
@@ -22,7 +22,7 @@ LONGEST_LIST = 1_000
 LARGEST_MAPPING = 5_000
 """Variants, schemes, keys that are none."""
 MOST_RULES_APPLIED = 10_000
-"""Of all variants, those of schemes and `from` chains counted for each: each goes through a model's layers."""
+"""Rules of all variants, those of schemes and `from` chains counted for each: each goes through a model's layers."""
 
 TOO_DEEP = f"is nested deeper than {DEEPEST} levels; a recipe needs fewer than ten."
 TOO_MANY = f"unfolds to more than {MOST_NODES:,} nodes or without end. Write it without aliases."

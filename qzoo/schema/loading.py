@@ -38,7 +38,7 @@ def load_recipe(
     """Returns a recipe and the line of each of its fields.
 
     Args:
-        path: of a YAML file.
+        path: the path of a YAML file.
         schemes: the names of the known schemes; None: they are not looked up.
         where: what messages call it; default: its path.
         sets: the known variant sets; None: what it includes is left to `with_sets`.

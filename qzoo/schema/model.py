@@ -159,7 +159,7 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 ModelName = Annotated[str, Field(max_length=200, pattern=r"^([^/\\\x00-\x1f.][^/\\\x00-\x1f]*)?$")]
-"""Of a base or a variant: it becomes part of file names, so it must not lead out of a folder."""
+"""The name of a base or a variant: it becomes part of file names, so it must not lead out of a folder."""
 
 
 class StrictModel(BaseModel):
@@ -184,7 +184,7 @@ def read_json_file(path: Path, model: type[M], remedy: str, error: type[QzooErro
     """Returns what a JSON file holds.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         model: what it has to be.
         remedy: ends the message about a file that can't be used.
         error: what is raised about it.

@@ -58,7 +58,7 @@ class Operator:
         site: which evaluation.
         operands: names of the operands that are activations: `input`, or `left` and `right` ...
         number: among the operators of that name in the module, over all calls; from 1.
-        skip: of a residual addition: the operand that is the identity or downsample branch.
+        skip: for a residual addition, the operand that is the identity or downsample branch.
         main: the other operand.
         residual_number: among the residual additions of the module; from 1.
         calls: how often the module is called in one pass through the model.
@@ -90,8 +90,8 @@ class PlannedQuantizer:
         spec: complete.
         origin: the rule that spoke last.
         field_origins: for each field that a rule set, the rule that set it.
-        site: of an operator; None for a layer.
-        operand: of the operator: `left`, `output` ...
+        site: the site of an operator; None for a layer.
+        operand: the operand of the operator: `left`, `output` ...
         number: tells the quantizers of one role in one module apart; from 1.
         calls: how often the module is called in one pass.
     """
@@ -122,10 +122,10 @@ class Plan:
     """Every quantizer of a model, and what stays in float.
 
     Attributes:
-        quantizers: of layers in the order of the model, then of operators in the order of evaluation.
+        quantizers: the quantizers of layers in the order of the model, then of operators in the order of evaluation.
         left_float: paths of the layers with weights that have no quantizer.
         float_operators: operators without a quantizer; empty where the model was not traced.
-        float_rules: of layers that a rule left in float, that rule; for the others no rule speaks.
+        float_rules: by path, the rule that left a layer in float; of other layers no rule speaks.
     """
 
     quantizers: list[PlannedQuantizer]

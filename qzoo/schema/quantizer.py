@@ -194,7 +194,7 @@ def plain_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class ActivationPatch(QuantizerPatch):
-    """Of an input, an output or a skip branch: one range for the whole tensor."""
+    """What is said of the quantizer of an input, an output or a skip branch: one range for the whole tensor."""
 
     per: Literal["tensor"] | None = None
     """One range for the whole tensor; ranges per channel exist for weights only."""
@@ -215,10 +215,10 @@ QuantizerField = Annotated[
     Annotated[Literal[False], Tag("float")] | Annotated[QuantizerPatch, Tag("quantizer")],
     Discriminator(_float_or_patch),
 ]
-"""Of a weight: a patch, or `false` for float."""
+"""What is said of a weight's quantizer: a patch, or `false` for float."""
 
 ActivationField = Annotated[
     Annotated[Literal[False], Tag("float")] | Annotated[ActivationPatch, Tag("quantizer")],
     Discriminator(_float_or_patch),
 ]
-"""Of an input or output: a patch, or `false` for float."""
+"""What is said of the quantizer of an input or output: a patch, or `false` for float."""

@@ -88,7 +88,7 @@ class PackagedWeights(StrictModel):
     file: str = Field(pattern=r"^[^/\\]+$")
     """The name of the weights file in it."""
     sha256: Sha256
-    """Of that file."""
+    """The SHA-256 of that file, whole or its first digits (at least 8)."""
 
 
 class Base(StrictModel):
@@ -100,7 +100,7 @@ class Base(StrictModel):
     weights: str | None = None
     """The library's name for the weights; default: the library's default."""
     sha256: Sha256 | None = None
-    """Of the weights file, whole or its first digits (at least 8)."""
+    """The SHA-256 of the weights file, whole or its first digits (at least 8)."""
     package: PackagedWeights | None = None
     """An installed package that has timm's weights too; used before anything is downloaded."""
 
@@ -121,7 +121,7 @@ class CalibrationSpec(StrictModel):
     transform: Literal["eval", "train"] = "eval"
     """`train`: augmented, seeded per image."""
     binning: Literal["aligned", "reference"] = "aligned"
-    """Of histograms. `reference`: the edges of NVIDIA's toolkit, with its faults, for parity."""
+    """The edges of histograms; `reference`: those of NVIDIA's toolkit, with its faults, for parity."""
     allow_leak: bool = False
     """Permits calibrating on the evaluation split; every report then shows it."""
 
@@ -156,7 +156,7 @@ class Scheme(StrictModel):
 
     description: str = ""
     residual: Residual | None = None
-    """Of residual additions; a variant may say otherwise."""
+    """The quantizers at residual additions; a variant may say otherwise."""
     rules: list[Rule] = Field(min_length=1)
 
 
@@ -172,11 +172,11 @@ class Variant(StrictModel):
     description: str | None = None
     scheme: str | None = None
     weight: QuantizerField | None = None
-    """Of the layers that the scheme quantizes."""
+    """The weight quantizers of the layers that the scheme quantizes."""
     input: ActivationField | None = None
-    """Of the inputs of layers that have weights."""
+    """The quantizers of the inputs of layers that have weights."""
     output: ActivationField | None = None
-    """Of the outputs of layers that have weights."""
+    """The quantizers of the outputs of layers that have weights."""
     residual: Residual | None = None
     """`skip`, `both`, `none` (or `false`), or fields."""
     rules: list[Rule] = Field(default_factory=list)
@@ -231,7 +231,7 @@ class Recipe(StrictModel):
     """What it is calibrated and evaluated on: imagenet-1k."""
     calibration: CalibrationSpec = CalibrationSpec()
     published: Claims = Field(default_factory=list)
-    """Of the float model."""
+    """The figures claimed for the float model."""
     scheme: str = "int8"
     """The scheme of variants that name none."""
     schemes: dict[Name, Scheme] = Field(default_factory=dict, json_schema_extra={"additionalProperties": False})
@@ -268,7 +268,7 @@ class Recipe(StrictModel):
         """Returns the recipe of one variant that needs no other file: without the others, with its schemes inside.
 
         Args:
-            name: of the variant.
+            name: the name of the variant.
             schemes: by name; those that its `from` chain names are taken over.
         """
         chain = self.chain(name)

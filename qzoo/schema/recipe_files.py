@@ -19,7 +19,7 @@ from qzoo.schema.yaml_source import read_yaml, short_path
 
 T = TypeVar("T")
 SCHEMES, SETS = "schemes", "variants"
-"""Of these names are folders of schemes and of variant sets; all other YAML files are recipes."""
+"""The names of folders of schemes and of variant sets; all other YAML files are recipes."""
 Stems = dict[str, list[Path]]
 """Files by their stems; several of one stem are a mistake of whoever asks for it."""
 
@@ -107,7 +107,7 @@ class RecipeSummary:
     """What a recipe is about.
 
     Attributes:
-        name: of the base.
+        name: the name of the base.
         dataset: as the recipe names it.
         top1: claimed for the float model, in percent; None where nothing is.
         variants: their names, in the order of the file.
@@ -120,7 +120,7 @@ class RecipeSummary:
 
     @property
     def full_names(self) -> list[str]:
-        """Of the base and of its variants."""
+        """The full names of the base and of its variants."""
         return [self.name, *(f"{self.name}_{variant}" for variant in self.variants)]
 
 

@@ -42,9 +42,9 @@ Residual = Annotated[
 
 
 ROLES = ("weight", "input", "output")
-"""Of a layer."""
+"""The quantizers that a layer can have."""
 RESIDUAL = "residual"
-"""Of the additions in a module's own forward."""
+"""The role of quantizers at residual additions in a module's own forward."""
 
 WEIGHTED = "weighted"
 LAYER_KINDS = {
@@ -120,10 +120,10 @@ class Rule(StrictModel):
     match: Match
     weight: QuantizerField | None = None
     input: ActivationField | None = None
-    """Of an operator: of each operand that is an activation."""
+    """The quantizer of the input; of an operator, of each operand that is an activation."""
     output: ActivationField | None = None
     residual: Residual | None = None
-    """Of the residual additions in the forward of the modules that match."""
+    """The quantizers at residual additions in the forward of the modules that match."""
     why: str | None = None
     """For people."""
 

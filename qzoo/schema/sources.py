@@ -20,7 +20,7 @@ class Source:
     """Where a recipe came from.
 
     Attributes:
-        path: of its file; None without one.
+        path: the path of its file; None without one.
         in_catalog: whether full names find it: `resnet50_int8`.
         is_shipped: whether it came with qzoo, so that it is nobody else's.
         has_own_artifacts: whether it came with all its artifacts, so that no others are its.
@@ -91,7 +91,7 @@ class HubModel(Source):
     """A model of the hub, or of a folder that `qzoo pull` filled.
 
     Attributes:
-        path: of its recipe file.
+        path: the path of its recipe file.
         name: what to type for it: `hf-hub:owner/repo`, or a folder.
     """
 

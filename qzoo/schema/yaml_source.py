@@ -89,7 +89,7 @@ def read_yaml(path: Path, where: str | None = None) -> tuple[Any, Lines]:
     """Returns a file's content, and the line of every field in it (counted from 1).
 
     Args:
-        path: of the file.
+        path: the path of the file.
         where: what messages call it; default: its path.
 
     Raises:

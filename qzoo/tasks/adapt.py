@@ -28,14 +28,14 @@ from qzoo.tasks.running import measuring
 
 POOLING = ("AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d")
 REDUCED_BITS = 7
-"""Of weights: two products with unsigned 8-bit inputs then fit 16 bits, `2 * 255 * 63 <= 32767`."""
+"""The bits of weights: two products with unsigned 8-bit inputs then fit 16 bits, `2 * 255 * 63 <= 32767`."""
 
 
 def adapted(variant: ResolvedVariant, runtime: str, *, symmetric: bool, reduce_range: bool = False) -> ResolvedVariant:
     """Returns a variant's rules with those of a runtime in between: after its scheme, before what it says of layers.
 
     Args:
-        variant: of integers.
+        variant: a variant of integers.
         runtime: for its name, `resnet50_int8_for_onnxruntime`.
         symmetric: signed activations, and of residual additions the skip branch at most; if not, unsigned activations
             where nothing is negative, both operands of additions, and the input of the last pooling, which the last

@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     Attributes:
         inputs: a tensor, or the arguments of the model: a tuple, or a dict by name.
         labels: int64 `(N,)`; None where there are none.
-        position: of the batch among all, from 0.
+        position: the place of the batch among all, from 0.
     """
 
     inputs: Any

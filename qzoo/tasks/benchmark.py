@@ -45,7 +45,7 @@ def benchmark(
         runtime: `onnxruntime` or `openvino`.
         name: for the report; default: that of the variant.
         batches: sizes to measure.
-        threads: of the runtime; default: as many as torch uses.
+        threads: the threads of the runtime; default: as many as torch uses.
         adapt_on: images to adapt the model to the runtime on, see `qzoo.tasks.adapt`.
         reduce_range: with `adapt_on`: weights of 7 bits, for CPUs without VNNI; without, it is warned on one.
         progress: shown the runs.

@@ -110,7 +110,7 @@ def calibrate(
         model: made by `qzoo.create` or `qzoo.quantize`. `qzoo.calibrate` takes the name of a variant too, and then,
             without images, those that the recipe calibrates on.
         images: any iterable of `x` or `(x, y)`, `x` float `(N, C, H, W)`, already transformed; or one such tensor.
-        binning: of histograms, `aligned` or `reference`; default: what the recipe says, else `aligned`.
+        binning: the binning of histograms, `aligned` or `reference`; default: what the recipe says, else `aligned`.
         progress: shown the batches.
         count: how many images there are, for the progress.
 
@@ -154,7 +154,7 @@ def collect(
     Args:
         model: a quantized model; it runs in evaluation mode, in float.
         images: as for `calibrate`.
-        binning: of histograms.
+        binning: the binning of histograms.
         histograms: paths of quantizers that get a histogram although their own calibrator needs only a maximum.
         progress: shown the batches.
         count: how many images there are, for the progress.

@@ -139,7 +139,7 @@ def prediction_rows(logits: Tensor, labels: Tensor | None) -> Tensor:
     the second is -Inf. -1 stands for a label that is not known, and for classes that are not there.
 
     Args:
-        logits: of `checked_logits`.
+        logits: the result of `checked_logits`.
         labels: int64 `(images,)`, or None.
     """
     values, classes = logits.sort(dim=1, descending=True, stable=True)
@@ -191,8 +191,8 @@ def compare(first: Evaluation, second: Evaluation, labels: Tensor) -> Flips:
     """Returns the flips from one model to another.
 
     Args:
-        first: of the float model, say.
-        second: of the quantized model, on the same images in the same order.
+        first: the evaluation of the float model, say.
+        second: the evaluation of the quantized model, on the same images in the same order.
         labels: int64 `(images,)`, of these images.
 
     Raises:

@@ -109,7 +109,7 @@ def export(
 
     Args:
         model: calibrated, on any device; not changed. `qzoo.export` takes the name of a variant too.
-        path: of the ONNX file; replaced in one step.
+        path: the path of the ONNX file; replaced in one step.
         runtime: `tensorrt`, `onnxruntime` or `openvino`.
         images: batches of `x` or `(x, y)`, on which the runtime is compared with the model; default: it is not.
         example: an image `(1, C, H, W)`; default: one of `images`, or of the size that the model is made for.

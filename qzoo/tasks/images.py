@@ -116,7 +116,7 @@ def evaluation_images(
         data: the folder that `--data` names.
         images: how many; default all.
         batch_size: images at a time; default 250 small ones or 32 large ones.
-        seed: of the sample.
+        seed: the seed of the sample.
         workers: processes that decode; default: as many as suit the split.
 
     Raises:

@@ -21,7 +21,7 @@ class QuantizerGroup:
     Attributes:
         name: module path.
         module: the layer, or the quantizer itself.
-        quantizers: of the layer.
+        quantizers: the quantizers of the layer.
         rule: what leaves them in float, as a recipe says it; None where no rule can name them.
     """
 

@@ -26,7 +26,7 @@ def save(model: nn.Module, path: str | Path, *, whole: bool = False, images: int
 
     Args:
         model: calibrated. `qzoo.save` takes the name of a variant too.
-        path: of the safetensors file; replaced in one step.
+        path: the path of the safetensors file; replaced in one step.
         whole: write a full checkpoint, with the float weights, as after `qzoo.finetune`, which changes them.
         images: how many the model was calibrated on, if known.
         sample_sha256: digest of those images, if known.
@@ -61,7 +61,7 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
     Args:
         model: made by `qzoo.create(variant, pretrained="float")` or `qzoo.quantize`; for a file of ranges, with the
             weights that they were made for.
-        path: of a file that `save` wrote; it says itself whether it is a full checkpoint.
+        path: the path of a file that `save` wrote; it says itself whether it is a full checkpoint.
 
     Raises:
         WeightsError: the file is missing, corrupt, or made for other weights or another variant; nothing is changed.

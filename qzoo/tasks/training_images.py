@@ -135,8 +135,8 @@ class GivenImages:
     """What a user iterates over for an epoch, such as a `DataLoader`.
 
     Args:
-        batches: of `(x, y)`, already transformed; iterated over once an epoch. With several processes each gives its
-            own share, as a `DistributedSampler` does.
+        batches: an iterable of `(x, y)`, already transformed, gone through once an epoch. With several processes each
+            gives its own share, as a `DistributedSampler` does.
 
     Raises:
         DataError: it can be iterated over once only, or does not tell how many batches it has.

@@ -94,7 +94,7 @@ class Average:
 
     Args:
         model: averaged; the average begins as its copy.
-        decay: of a step; the average spans about `1 / (1 - decay)` steps.
+        decay: the decay of a step; the average spans about `1 / (1 - decay)` steps.
 
     Source: B. T. Polyak, A. B. Juditsky 1992, "Acceleration of stochastic approximation by averaging"; with an
     exponential decay as in Szegedy et al. 2015 (arXiv 1512.00567), section 8.

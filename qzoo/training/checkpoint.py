@@ -49,8 +49,8 @@ def load_checkpoint(
     """Returns what a checkpoint holds.
 
     Args:
-        path: of the file.
-        expected: of the run that is to go on, before its first step.
+        path: the path of the file.
+        expected: the header of the run that is to go on, before its first step.
         own: what that run would save itself before its first step; None: any tensors will do.
 
     Raises:
@@ -96,7 +96,7 @@ def header_fault(header: Header, own: Mapping[str, Tensor]) -> str | None:
     """Returns how the names, shapes and dtypes of a checkpoint are not those of a run; None if they are.
 
     Args:
-        header: of the file.
+        header: the header of the file.
         own: what the run would write before its first step.
     """
     said = {key: spec for key, spec in header.items() if key.startswith(WHOLE)}

@@ -21,8 +21,8 @@ class Curve:
     """Collects loss and accuracy of steps, and makes rows of them.
 
     Args:
-        steps_per_epoch: of the run.
-        epochs: of the run.
+        steps_per_epoch: the steps of the run.
+        epochs: the epochs of the run.
         folder: that gets `training.csv` and TensorBoard's files; None: nothing is written.
 
     Attributes:

@@ -16,7 +16,7 @@ class Interrupted(KeyboardInterrupt):
     """A signal asked for the end. It is no error, as Ctrl-C is none.
 
     Attributes:
-        number: of the signal.
+        number: the number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -38,7 +38,7 @@ class Interrupts:
 
     Attributes:
         asked: somebody does.
-        number: of the signal that said so.
+        number: the number of the signal that said so.
     """
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ def loss_of(logits: Tensor, labels: Tensor, spec: FinetuneSpec, teacher_logits: 
         logits: `(N, classes)`, any float dtype; the arithmetic is float32.
         labels: int64 `(N,)`.
         spec: label smoothing and distillation.
-        teacher_logits: of the float base, for distillation.
+        teacher_logits: the logits of the float base, for distillation.
 
     Raises:
         LabelError: the model has no class for a label.

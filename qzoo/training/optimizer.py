@@ -86,7 +86,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
     Args:
         model: its parameters that require a gradient are taken.
-        weight_decay: of the first group.
+        weight_decay: the weight decay of the first group.
 
     Example:
         >>> [len(group["params"]) for group in parameter_groups(nn.Linear(3, 2), 1e-4)]

@@ -60,7 +60,7 @@ class Trainer:
     Args:
         model: calibrated, on its device.
         spec: the schedule.
-        steps_per_epoch: of all processes together, which make each step together.
+        steps_per_epoch: the steps of all processes together, which make each step together.
         example: a few training images on the model's device, on which LSQ's start is measured; else not needed.
         teacher: the float base, where the spec says `distill`.
         execution: see there.
@@ -69,7 +69,7 @@ class Trainer:
     Attributes:
         model: what is trained.
         step_number: how many steps were made.
-        optimizer: of the spec.
+        optimizer: the optimizer of the spec.
     """
 
     def __init__(

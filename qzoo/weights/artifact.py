@@ -68,9 +68,9 @@ class ArtifactInfo(StrictModel):
     name: ModelName
     """Full name of the variant, `resnet20_cifar10_int8`; empty for a model that no recipe describes."""
     version: int = Field(ge=0, lt=2**63)
-    """Of the recipe."""
+    """The version of the recipe."""
     recipe_sha256: Digest
-    """Of the resolved variant."""
+    """The digest of the resolved variant."""
     base_sha256: Digest
     """Content digest of the base's float state dict."""
     qzoo: str = Field(max_length=50)
@@ -117,7 +117,7 @@ def read_artifact(
     """Returns the tensors of an artifact, and what it says of itself.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         kind: what it has to be.
         info_type: what its info has to be.
         check: gets names, shapes and dtypes, and the info, before anything is allocated; returns what is wrong.

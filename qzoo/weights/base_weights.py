@@ -38,7 +38,7 @@ def read_weights(
     Args:
         file_name: the file's public name.
         url: where to download it.
-        sha256: of the file, whole or its first digits; another file is refused.
+        sha256: the SHA-256 of the file, whole or its first digits; another file is refused.
         packaged: its path among the shipped recipes.
 
     Raises:
@@ -67,7 +67,7 @@ def read_content(path: Path, remedy: str = "Delete it and fetch it again.") -> A
     """Returns what is in a safetensors file, or in one that torch wrote; no code in it is run.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         remedy: ends the message about a file that can't be read.
 
     Raises:

@@ -24,7 +24,7 @@ from qzoo.weights.kinds import HISTOGRAMS
 
 MOST_BINS = 1_000_000
 EXPONENTS = range(-126, 117)
-"""Of aligned bins: those that float32 values need."""
+"""The exponents of aligned bins: those that float32 values need."""
 _DTYPES = {"counts": ("I32", "I64"), "bounds": ("F32",), "exponent": ("I64",), "edges": ("F64",)}
 _SIZES = {"bounds": (2,), "exponent": ()}
 
@@ -39,11 +39,11 @@ class HistogramsInfo(ArtifactInfo):
     recipe: str = Field(max_length=1_000_000)
     """The recipe of that variant, self-contained YAML."""
     binning: Literal["aligned", "reference"]
-    """Of all histograms in the file."""
+    """The binning of all histograms in the file."""
     calibration_images: int = Field(ge=0, lt=2**63)
     """How many images were seen."""
     calibration_sha256: Digest
-    """Of those images."""
+    """The digest of those images."""
 
 
 def save_histograms(path: Path, histograms: Mapping[str, Histogram], info: HistogramsInfo) -> None:

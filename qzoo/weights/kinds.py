@@ -23,7 +23,7 @@ class Kind:
         largest: bytes; a larger file is refused unread.
         remedy: ends a message about a file that can't be used; it names the command that makes one.
         purpose: what it is for, as a model card says it; empty for what is never released.
-        extension: of the file.
+        extension: the extension of the file.
     """
 
     name: str

@@ -44,7 +44,7 @@ def load_model(path: Path, expected: Mapping[bool, Header]) -> tuple[dict[str, T
     """Returns the tensors and what the file says of itself.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         expected: names, dtypes and shapes that the model has, unpacked and packed.
 
     Raises:

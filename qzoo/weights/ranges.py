@@ -19,7 +19,7 @@ class RangesInfo(ArtifactInfo):
     calibration_images: int = Field(ge=0, lt=2**63)
     """How many images were seen."""
     calibration_sha256: Digest
-    """Of those images; empty if they came from the user's own iterable."""
+    """The digest of those images; empty if they came from the user's own iterable."""
 
 
 def save_ranges(path: Path, ranges: Mapping[str, Tensor], info: RangesInfo) -> None:
@@ -47,7 +47,7 @@ def check_ranges_header(path: Path, check: Callable[[Header, RangesInfo], str | 
     """Refuses a ranges file by names, dtypes and shapes, without reading its tensors; see `load_ranges`.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         check: returns what is wrong with the header of a file that holds nothing but ranges.
 
     Raises:

@@ -22,7 +22,7 @@ from qzoo.weights.artifact import ArtifactInfo, Digest, Header, read_artifact, w
 from qzoo.weights.kinds import RECEIPT
 
 ID_BYTES = 16
-"""Of the SHA-256 of an image's content, by which it is found again."""
+"""Bytes of the SHA-256 of an image's content, by which it is found again."""
 TOP = 5
 
 Measured = Literal["float", "quantized"]
@@ -46,7 +46,7 @@ class ReceiptInfo(Readable, ArtifactInfo):
     top5: dict[Measured, float]
     """Percent, of `float` and of `quantized`; empty without labels."""
     date: str = Field(max_length=30)
-    """Of the measurement, `2026-11-25`."""
+    """The day of the measurement, `2026-11-25`."""
     environment: dict[str, str | int] = Field(max_length=100)
     """What it was measured on: versions, processor, threads."""
 

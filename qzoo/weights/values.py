@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 COUNTER = "num_batches_tracked"
-"""Of batch norm; no prediction depends on it, and old checkpoints lack it."""
+"""The counter of batch norm; no prediction depends on it, and old checkpoints lack it."""
 STATISTICS = ("running_mean", "running_var")
 """Buffers of normalization layers. All else may hold an infinity on purpose, as attention masks do."""
 DTYPES = frozenset(
@@ -41,7 +41,7 @@ def value_fault(key: str, value: Tensor, *, weight: bool = False, own: Tensor | 
     """Returns what is impossible about a tensor of a state dict, as what its file does; None if nothing is.
 
     Args:
-        key: of the state dict; its last part tells batch norm's statistics.
+        key: a key of the state dict; its last part tells batch norm's statistics.
         value: on any device but meta.
         weight: it is a parameter, which is finite; a buffer may hold an infinity where the model's own does.
         own: the model's tensor of that key, as its class made it, where there is one with values.

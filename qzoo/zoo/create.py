@@ -36,7 +36,7 @@ def create(
             (`hf-hub:owner/repo`, `hf-hub:owner/repo@revision`, or a folder that `qzoo pull` filled), or a `Recipe`.
         pretrained: True for weights and ranges; `"float"` for the base's weights alone, to calibrate oneself; False
             for random weights.
-        variant: of the recipe, where the name is a base, a file or a `Recipe`.
+        variant: the variant of the recipe, where the name is a base, a file or a `Recipe`.
         scheme: for a library's model: how to quantize it, `int8`, `int8_ort`, `fp8` ...
         residual: `skip`, `both`, `none` or fields: quantizers on residual additions, if not as the variant says.
         quantize: for a base: its `int8_residual` variant, the manual pattern of NVIDIA's tutorial.

@@ -60,7 +60,7 @@ def placing(name: object) -> Iterator[None]:
     """Adds file, line and field to an error about a name in a recipe that a library or a dataset does not know.
 
     Args:
-        name: of the recipe, as for `find`; of anything else, errors stay as they are.
+        name: the name of a recipe, as for `find`; with anything else, errors stay as they are.
 
     Raises:
         UnknownNameError: in place of that error.
@@ -76,7 +76,7 @@ def placed_by(error: UnknownNameError, name: object) -> QzooError:
 
     Args:
         error: by who looked the name up, a library or a dataset.
-        name: of the recipe, as for `find`, or anything else.
+        name: the name of the recipe, as for `find`, or anything else.
     """
     try:
         entry = find(name).entry if isinstance(name, str | Path) and error.field else None
@@ -91,7 +91,7 @@ def placed(error: QzooError, where: str, lines: Lines) -> QzooError:
     Args:
         error: by who looked the name up, a library or a dataset, and knows of no file.
         where: what messages call the file.
-        lines: of its fields; none for a recipe without a file.
+        lines: the lines of its fields; none for a recipe without a file.
     """
     if not isinstance(error, UnknownNameError) or error.field is None or error.faults or not lines:
         return error

@@ -34,7 +34,7 @@ def create_pretrained(zoo_model: ZooModel, **keywords: Any) -> nn.Module:
 
     Args:
         zoo_model: a variant.
-        keywords: of the base's constructor; with any, ranges are put on base weights.
+        keywords: keyword arguments of the base's constructor; with any, ranges are put on base weights.
 
     Raises:
         WeightsError: there are no artifacts for it, or they are damaged, or of another base or state of the recipe.

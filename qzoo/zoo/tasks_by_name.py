@@ -39,7 +39,7 @@ def _by_name(
     """Returns a task whose model may be the name of a variant: that is then made, with `pretrained`.
 
     Args:
-        task: of a model.
+        task: a task of a model.
         pretrained: what of the model is looked for.
         images_of: gives the images of the recipe, where the task needs some and none are given.
     """

@@ -26,7 +26,7 @@ class Pushed(Readable):
     """What was released.
 
     Attributes:
-        address: of the repository, with the commit; None where nothing was sent.
+        address: the address of the repository, with the commit; None where nothing was sent.
         manifest: the files.
         folder: where they lie on this machine; None where they were made for the push alone.
         missing: what the model lacks and could have.
@@ -103,7 +103,7 @@ def pin(path: Path, name: str, address: HubAddress) -> None:
     """Writes into an index where a variant is released, so that its name alone finds it.
 
     Args:
-        path: of a `hub.json`, made if there is none; replaced in one step.
+        path: the path of a `hub.json`, made if there is none; replaced in one step.
         name: full name of the variant, which has to be the repository's.
         address: with the commit.
 

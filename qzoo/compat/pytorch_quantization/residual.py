@@ -30,7 +30,7 @@ def add_residual_quantizers(
 
     Args:
         model: any, with quantized layers or without; its blocks get a class derived from their own.
-        quant_desc: of the quantizers; default: that of the inputs of `QuantConv2d`, as in the tutorial.
+        quant_desc: the descriptor of the quantizers; default: that of the inputs of `QuantConv2d`, as in the tutorial.
         example: an input, or a tuple of arguments, that the model takes; default: random values of a likely size.
 
     Returns:

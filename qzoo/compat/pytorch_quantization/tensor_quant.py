@@ -65,7 +65,7 @@ def tensor_quant(
     Args:
         inputs: any shape; not changed. Integers are taken as float32.
         amax: at least 0; broadcasts against the inputs.
-        num_bits: of the integers.
+        num_bits: the number of bits of the integers.
         unsigned: from 0.
         narrow_range: leave out the lowest signed value.
 
@@ -144,7 +144,7 @@ def fake_affine_tensor_quant(inputs: Tensor, min_range: Tensor, max_range: Tenso
         inputs: float32, any shape; not changed.
         min_range: float32 `()`.
         max_range: float32 `()`.
-        num_bits: of the values.
+        num_bits: the number of bits of the values.
     """
     return _FakeAffine.apply(inputs, min_range, max_range, num_bits)  # type: ignore[no-any-return]
 

@@ -19,13 +19,13 @@ class FloatWeights:
 
     Attributes:
         file: its public name.
-        mean: of each channel, for pixels in 0..1.
+        mean: the mean of each channel, for pixels in 0..1.
         std: standard deviation of each channel.
         input_size: channels, height, width.
         classes: the name of each class.
         prefix: what every key of the file begins with.
         url: where it can be downloaded.
-        sha256: of the file.
+        sha256: the SHA-256 of the file.
         packaged: path among the shipped recipes, for weights that come with qzoo.
         note: who made them.
         license: by the hub's short name.

@@ -137,7 +137,7 @@ def require_collected(model: nn.Module, paths: Container[str]) -> dict[str, Tens
 
     Args:
         model: quantized.
-        paths: of those that something was collected of.
+        paths: the paths of those that something was collected of.
 
     Raises:
         CalibrationError: a quantizer is not among them.

@@ -81,12 +81,12 @@ def dequantized(
     """Returns another weight of a layer, which is written in front of it.
 
     Args:
-        graph: of the layer.
+        graph: the graph of the layer.
         layer: that is to read it.
         old: in whose place it comes; the dtype of its scale is kept.
         values: in the shape that the layer reads.
         scale: `(channels,)`.
-        suffix: of the names of what is new.
+        suffix: the end of the names of what is new.
     """
     spread = along_channels(layer, scale.astype(old.scale.dtype), values.shape)
     axes = [dim for dim, size in enumerate(spread.shape) if size > 1] or [0]

@@ -25,7 +25,7 @@ from qzoo.runtimes.passes.stored_weight import Array, along_channels, by_channel
 
 MOST_STEPS, EXACT_STEPS = 2.0**30, 2.0**24
 SMALLEST_STEP = 2.0**-100
-"""Of a sum: far above where float32 loses bits, far below what any output shows."""
+"""The smallest step of a sum: far above where float32 loses bits, far below what any output shows."""
 MOVING = ("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "MaxPool", "Slice", "Pad", "Identity")
 """What runtimes move quantizers past."""
 
@@ -65,8 +65,8 @@ def _usable(scale: Array, empty: Array, bias: Array, step: float | None) -> Arra
         scale: as they are.
         empty: whether all integers of the channel are 0.
         bias: its magnitude.
-        step: of what the layer reads; None where that is float, or the weight is of FP8: then there are no sums in
-            int32.
+        step: the step of what the layer reads; None where that is float, or the weight is of FP8: then there are no
+            sums in int32.
     """
     exact = bias / EXACT_STEPS
     if step is not None:

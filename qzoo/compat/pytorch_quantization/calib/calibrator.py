@@ -11,7 +11,7 @@ class _Calibrator:
     """The base of calibrators, for one's own too; the underscore is the original's.
 
     Args:
-        num_bits: of the grid that the range is for, or `(4, 3)`.
+        num_bits: the number of bits of the grid that the range is for, or `(4, 3)`.
         axis: where ranges differ; None: one range.
         unsigned: the grid starts at 0.
     """

@@ -28,10 +28,10 @@ class HistogramCalibrator(_Calibrator):
     """A histogram of magnitudes with the bins of pytorch-quantization; qzoo's solvers find the range.
 
     Args:
-        num_bits: of the grid that the range is for, or `(4, 3)`.
+        num_bits: the number of bits of the grid that the range is for, or `(4, 3)`.
         axis: None; histograms are of whole tensors.
         unsigned: the grid starts at 0.
-        num_bins: of the first tensor; larger ones make more.
+        num_bins: the number of bins of the first tensor; larger ones make more.
         grow_method: not used any more.
         skip_zeros: leave zeros out.
         torch_hist: count by torch, from 0 on; if not by NumPy, from the first tensor's smallest magnitude on.
@@ -149,7 +149,7 @@ def calibrate_weights(
         perchannel: one range for each output channel, which the groups of a transposed convolution share; if not, one
             for the weight.
         percentile: in percent.
-        num_bins: of each histogram.
+        num_bins: the number of bins of each histogram.
 
     Raises:
         TypeError: the method is unknown.

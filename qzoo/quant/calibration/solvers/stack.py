@@ -31,7 +31,7 @@ class Stack(NamedTuple):
         counts: `(n, B)`.
         edges: `(n, B + 1)`.
         magnitude: `(n,)`, the largest absolute value seen.
-        binning: of all of them.
+        binning: the binning of all of them.
     """
 
     counts: Tensor

@@ -33,7 +33,7 @@ class _HasInputQuantizer:
 
     @property
     def input_quantizer(self) -> TensorQuantizer:
-        """Of the input."""
+        """The quantizer of the input."""
         return self._input_quantizer
 
 
@@ -41,7 +41,7 @@ class QuantInputMixin(_HasInputQuantizer):
     """Quantizes the input of a module.
 
     Attributes:
-        default_quant_desc_input: of modules that are made from now on without `quant_desc_input=`.
+        default_quant_desc_input: the descriptor of modules that are made from now on without `quant_desc_input=`.
     """
 
     def init_quantizer(self, quant_desc_input: QuantDescriptor) -> None:
@@ -60,8 +60,8 @@ class QuantMixin(_HasInputQuantizer):
     """Quantizes the input and the weight of a module.
 
     Attributes:
-        default_quant_desc_input: of modules that are made from now on without `quant_desc_input=`.
-        default_quant_desc_weight: of modules that are made from now on without `quant_desc_weight=`.
+        default_quant_desc_input: the descriptor of modules that are made from now on without `quant_desc_input=`.
+        default_quant_desc_weight: the descriptor of modules that are made from now on without `quant_desc_weight=`.
     """
 
     default_quant_desc_weight = QUANT_DESC_8BIT_PER_TENSOR
@@ -82,8 +82,8 @@ class QuantMixin(_HasInputQuantizer):
         """Makes the quantizers; call it in `__init__`.
 
         Args:
-            quant_desc_input: of the input.
-            quant_desc_weight: of the weight.
+            quant_desc_input: the descriptor of the input.
+            quant_desc_weight: the descriptor of the weight.
             num_layers: make so many of both, in the lists `_input_quantizers` and `_weight_quantizers`.
 
         Raises:
@@ -100,7 +100,7 @@ class QuantMixin(_HasInputQuantizer):
 
     @property
     def weight_quantizer(self) -> TensorQuantizer:
-        """Of the weight."""
+        """The quantizer of the weight."""
         return self._weight_quantizer
 
 

@@ -54,9 +54,9 @@ class TensorQuantizer(QuantizerSettings):
         """Takes over the range that the calibrator computes.
 
         Args:
-            args: of the calibrator's `compute_amax`.
-            kwargs: of `compute_amax`, and `strict`: whether it is an error if the calibrator saw nothing; if not,
-                the range is NaN.
+            args: the positional arguments of the calibrator's `compute_amax`.
+            kwargs: the keyword arguments of `compute_amax`, and `strict`: whether it is an error if the calibrator saw
+                nothing; if not, the range is NaN.
 
         Raises:
             RuntimeError: there is no calibrator, or it saw nothing; or the range there was has another shape.
