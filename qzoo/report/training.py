@@ -69,6 +69,7 @@ def _draw_accuracy(axes: Axes, report: TrainingReport) -> None:
     judged = [(row.epoch, row.top1) for row in rows if row.top1 is not None]
     low, high = _span([row.train_top1 for row in rows], [top1 for _, top1 in judged])
     axes.set_ylim(low, high)
+    axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= min(high, 100)])
     if judged:
         axes.plot(*zip(*judged, strict=True), color=HELD_OUT, marker="o", markersize=4, label="evaluation")
         axes.annotate(
@@ -87,7 +88,8 @@ def _draw_start(axes: Axes, start: float, low: float, high: float) -> None:
     under = shown > (low + high) / 2
     axes.axhline(shown, color=QUIET, linewidth=0.8, linestyle=":")
     axes.annotate(
-        f"calibrated: {start:.2f}{outside}", (0.01, shown), xycoords=("axes fraction", "data"),
+        # In the middle: to the left is where curves rise from, to the right the legend.
+        f"calibrated: {start:.2f}{outside}", (0.5, shown), xycoords=("axes fraction", "data"), ha="center",
         xytext=(0, -4 if under else 3), va="top" if under else "bottom", textcoords="offset points", fontsize=8,
         color=QUIET,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import matplotlib
@@ -92,3 +93,11 @@ def test_a_picture_replaces_the_one_before(kind: str, tmp_path: Path) -> None:
     file.write_text("old")
     training_chart(report(1), file)
     assert file.read_bytes()[:4] in (b"\x89PNG", b"<?xm", b"%PDF")
+
+
+def test_no_tick_is_above_a_hundred_percent(tmp_path: Path) -> None:
+    rows = [row.model_copy(update={"train_top1": 100.0, "top1": 99.9}) for row in report(6).rows]
+    text = drawn(report(6).model_copy(update={"rows": rows, "start_top1": 20.0}), tmp_path)
+    assert re.findall(r">(\d+(?:\.\d+)?)</text>", text)
+    assert not [tick for tick in re.findall(r">(1\d\d(?:\.\d+)?)</text>", text) if float(tick) > 100]
+    assert "calibrated: 20.00 (below the picture)" in text
