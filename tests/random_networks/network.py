@@ -9,6 +9,7 @@ from random import Random
 import torch
 from torch import Tensor, nn
 
+from tests.natural_images import natural_images
 from tests.random_networks import convolutions, tokens, weights
 
 CLASSES = 10
@@ -40,7 +41,7 @@ class Network(nn.Module):
         self.stem = nn.Sequential(
             nn.Conv2d(3, channels, chance.choice([2, 4]), stride=chance.choice([2, 4])), convolutions.norm(chance, channels)
         )  # fmt: skip
-        names = [chance.choice([*PARTS, *FREQUENT]) for _ in range(chance.randint(2, 4))]
+        names = [chance.choice([*PARTS, *FREQUENT]) for _ in range(chance.choice([1, 1, 2]))]
         size, self.parts = self.stem(torch.zeros(1, 3, SIZE, SIZE)).shape[-1] ** 2, nn.Sequential()
         for place, name in enumerate(names):
             self.parts.add_module(f"{place} {name}".replace(" ", "_"), PARTS[name](chance, channels, size))
@@ -78,7 +79,7 @@ def random_network(seed: int) -> tuple[nn.Module, Tensor]:
         torch.manual_seed(seed)
         network = Network(random.Random(seed))
         _see_images(network)
-        return network.eval(), images(2, seed)
+        return network.eval(), natural_images(2, SIZE, seed)
 
 
 def _see_images(network: nn.Module) -> None:
@@ -86,12 +87,5 @@ def _see_images(network: nn.Module) -> None:
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = None  # the statistics of all images seen, and of no others
     with torch.no_grad():
-        network.train()(images(16, 1))
+        network.train()(natural_images(16, SIZE, 1))
 
-
-def images(count: int, seed: int) -> Tensor:
-    """Returns images `(count, 3, 16, 16)` whose neighbouring pixels are alike, as those of photographs are."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.randn(count, 3, SIZE // 4, SIZE // 4, generator=generator)
-    smooth = nn.functional.interpolate(coarse, SIZE, mode="bilinear")
-    return smooth + 0.3 * torch.randn(count, 3, SIZE, SIZE, generator=generator)

@@ -122,7 +122,7 @@ def encoder(chance: Random, channels: int, size: int) -> nn.Module:
         channels, HEADS, 2 * channels, chance.choice([0.0, 0.1]), chance.choice(["relu", "gelu"]), batch_first=True,
         norm_first=first,
     )  # fmt: skip
-    twice = chance.random() < 0.5
+    twice = chance.random() < 0.25
     part = nn.TransformerEncoder(layer, 2, enable_nested_tensor=not first) if twice else layer
     return OnTokens(part, channels, norm_first=True)
 
