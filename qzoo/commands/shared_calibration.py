@@ -87,7 +87,7 @@ class SharedCalibration:
 
     def histograms(self, variant: ResolvedVariant) -> dict[str, Histogram]:
         """Returns what each activation quantizer of a calibrated variant saw, where that was kept as a histogram."""
-        paths = [one.path for one in self._plans[variant.name].quantizers if one.role != "weight"]
+        paths = [one.path for one in self._plans[variant.name].quantizers if not one.of_weight]
         collection = next(made.collection for made in self._passes if made.spec == variant.calibration)
         watched = {path: collection[path] for path in paths}
         return {path: one.histogram() for path, one in watched.items() if isinstance(one, HistogramCollector)}
@@ -125,10 +125,10 @@ class SharedCalibration:
         for variant in self.variants:
             if variant.calibration == spec:
                 for one in self._plans[variant.name].quantizers:
-                    watcher = planned.setdefault((one.module, one.site, one.operand or one.role), one)
-                    if one.role != "weight":
+                    watcher = planned.setdefault((one.module, one.sites, one.operand or one.role), one)
+                    if not one.of_weight:
                         watched[one.path] = watcher.path
-                    if one.role != "weight" and (self.keep_histograms or one.spec.calibrator.collector == "histogram"):
+                    if not one.of_weight and (self.keep_histograms or one.spec.calibrator.collector == "histogram"):
                         histograms.add(watcher.path)
         model = copy_model(self.float_model)
         carry_out(model, Plan(list(planned.values()), []))

@@ -155,7 +155,7 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 def _packed(model: nn.Module) -> dict[str, Tensor]:
     state, weights = _state(model), packable(model)
-    stored = state | {key: pack(state[key], on.amax, on.grid) for key, on in weights.items()}
+    stored = state | {key: pack(state[key], on.amax, on.grid) for key, (_, on) in weights.items()}
     return {
         name: stored[keys[0]] if len(keys) == 1 else torch.stack([stored[key] for key in keys])
         for name, keys in _groups(_header(state), weights).items()
@@ -167,8 +167,8 @@ def _unpacked(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[
     stored: dict[str, Tensor] = {}
     for name, keys in _groups(_header(own), weights).items():
         stored |= {keys[0]: tensors[name]} if len(keys) == 1 else dict(zip(keys, tensors[name], strict=True))
-    for key, on in weights.items():
-        amax, like = stored[f"{key}_quantizer.amax"], own[key]
+    for key, (path_of, on) in weights.items():
+        amax, like = stored[f"{path_of}.amax"], own[key]
         if fault := packed_fault(stored[key], on.grid, tuple(like.shape)):
             raise WeightsError(f"{path}: {key} {fault}. {MODEL.remedy}")
         stored[key] = unpack(stored[key], amax, on.grid, tuple(like.shape)).to(like.dtype)
@@ -182,7 +182,8 @@ def _header(state: Mapping[str, Tensor]) -> Header:
 def _packed_header(model: nn.Module) -> Header:
     header, weights = _header(_state(model)), packable(model)
     stored = header | {
-        key: spec_of(packed_shape(header[key].shape, on.grid), packed_dtype(on.grid)) for key, on in weights.items()
+        key: spec_of(packed_shape(header[key].shape, on.grid), packed_dtype(on.grid))
+        for key, (_, on) in weights.items()
     }
     return {
         name: stored[keys[0]]

@@ -10,12 +10,15 @@ from torch import nn
 
 from qzoo.errors import UnsupportedError
 from qzoo.models.example import example_inputs
+from qzoo.models.functional_layers import class_names
 from qzoo.models.residual import skip_operand
 from qzoo.models.tracing import OperatorCall, Trace, trace
 from qzoo.quant.layers import is_quantizable
 from qzoo.schema.plan import Operator
 
 OTHER = {"left": "right", "right": "left"}
+INSIDE = {"sdpa": ("softmax",)}
+"""Operands of products inside an operator, see `quant/attention.py`."""
 
 
 def find_operators(model: nn.Module, example: Any = None) -> list[Operator]:
@@ -35,7 +38,7 @@ def find_operators(model: nn.Module, example: Any = None) -> list[Operator]:
         >>> find_operators(nn.Sequential(nn.ReLU(), nn.Linear(2, 2)))[0].name
         '0.relu'
     """
-    return _operators(model, traced(model, example))
+    return operators_of(model, traced(model, example))
 
 
 def traced(model: nn.Module, example: Any = None) -> Trace:
@@ -63,7 +66,8 @@ def _how_to_give_one(model: nn.Module, reason: str) -> str:
     )
 
 
-def _operators(model: nn.Module, found: Trace) -> list[Operator]:
+def operators_of(model: nn.Module, found: Trace) -> list[Operator]:
+    """Returns the operators in a trace of a model, in the order of evaluation."""
     return list(_numbered(model, found))
 
 
@@ -80,7 +84,7 @@ def _numbered(model: nn.Module, found: Trace) -> Iterator[Operator]:
             module=evaluation.module,
             types=class_names(model.get_submodule(evaluation.module)),
             site=evaluation.site,
-            operands=tuple(evaluation.operands),
+            operands=(*evaluation.operands, *INSIDE.get(evaluation.op, ())),
             number=numbers[evaluation.module, evaluation.op],
             skip=skip,
             main=OTHER[skip] if skip else None,
@@ -90,13 +94,7 @@ def _numbered(model: nn.Module, found: Trace) -> Iterator[Operator]:
 
 
 def _can_be_named(model: nn.Module, evaluation: OperatorCall) -> bool:
-    if evaluation.site is None or not evaluation.operands:
+    if evaluation.site is None or not evaluation.operands or evaluation.reads:
         return False
     # A layer's convolution is the layer; what else its forward does stays inside it.
     return not is_quantizable(model.get_submodule(evaluation.module))
-
-
-def class_names(module: nn.Module) -> tuple[str, ...]:
-    """Returns the names that a rule's `type` may give a module: of its class and bases, plain and with module."""
-    classes = [c for c in type(module).__mro__ if issubclass(c, nn.Module) and c is not nn.Module]
-    return tuple(name for c in classes for name in (c.__name__, f"{c.__module__}.{c.__qualname__}"))

@@ -49,6 +49,12 @@ def remember(model: nn.Module, made: Provenance) -> None:
     model.__dict__[_ATTRIBUTE] = made
 
 
+def planned_quantizers(model: nn.Module) -> dict[str, PlannedQuantizer]:
+    """Returns what was planned for each quantizer, by its path, also where a planned model is a part of this one."""
+    parts = [(path, made) for path, part in model.named_modules() if (made := provenance(part)) is not None]
+    return {f"{path}.{own}".strip("."): one for path, made in parts for own, one in made.planned.items()}
+
+
 def mark_in_float(model: nn.Module) -> None:
     """Notes in every module of a quantized model that is no quantized layer that it was there, and stayed as it was."""
     for module in model.modules():

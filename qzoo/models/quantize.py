@@ -10,13 +10,13 @@ from torch import nn
 from qzoo.errors import RuleError
 from qzoo.models.provenance import Provenance, mark_in_float, provenance, remember
 from qzoo.models.select_layers import plan_quantizers, quantizable_layers, refuse_quantized
-from qzoo.quant.blocks import count_calls_from_start, quantize_operators
+from qzoo.quant.blocks import FunctionalPlaces, count_calls_from_start, quantize_operators
 from qzoo.quant.derived import copy_model, float_name
 from qzoo.quant.eval_mode import device_of
 from qzoo.quant.fast_path import close_fast_paths
 from qzoo.quant.layers import channel_shape, quantize_layer, unquantize_layer
 from qzoo.quant.quantizer import Notice, TensorQuantizer
-from qzoo.schema.plan import Plan, PlannedQuantizer, Site
+from qzoo.schema.plan import Functional, Plan, PlannedQuantizer, Site
 from qzoo.schema.resolve import ResolvedVariant
 
 
@@ -60,7 +60,7 @@ def carry_out(model: nn.Module, plan: Plan) -> None:
     made: dict[str, dict[str, TensorQuantizer]] = {}
     at_operators: dict[str, list[PlannedQuantizer]] = {}
     for planned in plan.quantizers:
-        if planned.site is None:
+        if not planned.sites:
             made.setdefault(planned.module, {})[planned.role] = _quantizer(model, planned, notice)
         else:
             at_operators.setdefault(planned.module, []).append(planned)
@@ -71,7 +71,7 @@ def carry_out(model: nn.Module, plan: Plan) -> None:
     close_fast_paths(model)
     if any(planned.calls > 1 for planned in plan.quantizers):
         count_calls_from_start(model)
-    at_sites = [planned for planned in plan.quantizers if planned.site is not None]
+    at_sites = [planned for planned in plan.quantizers if planned.sites]
     operators = {planned.path: float_name(model.get_submodule(planned.module)) for planned in at_sites}
     before, left_float = provenance(model) or Provenance(), frozenset(plan.left_float)
     by_path = {one.path: one for one in plan.quantizers}
@@ -82,19 +82,36 @@ def carry_out(model: nn.Module, plan: Plan) -> None:
 def _quantize_operators(model: nn.Module, path: str, planned: list[PlannedQuantizer], notice: Notice) -> None:
     places: dict[Site, dict[str, str]] = {}
     for one in planned:
-        assert one.site is not None
         assert one.operand is not None
-        places.setdefault(one.site, {})[one.operand] = one.name
+        for site in one.sites:
+            places.setdefault(site, {})[one.operand] = one.name
     made = {one.name: _quantizer(model, one, notice) for one in planned}
-    quantize_operators(model.get_submodule(path), made, places, calls=planned[0].calls)
+    quantize_operators(model.get_submodule(path), made, places, planned[0].calls, _layers(planned))
+
+
+def _layers(planned: list[PlannedQuantizer]) -> list[FunctionalPlaces]:
+    names: dict[Functional, dict[str, str]] = {}
+    for one in planned:
+        if one.functional is not None and one.operand is not None:
+            names.setdefault(one.functional, {})[one.operand] = one.name
+    return [FunctionalPlaces(one.op, one.operand, one.weight, own) for one, own in names.items()]
 
 
 def _quantizer(model: nn.Module, planned: PlannedQuantizer, notice: Notice) -> TensorQuantizer:
-    layer, spec = model.get_submodule(planned.module), planned.spec
-    if planned.role != "weight":
-        return TensorQuantizer(spec, notice=notice).to(device_of(layer, model))
-    shape = channel_shape(layer) if spec.per == "channel" else ()
-    return TensorQuantizer(spec, shape).to(device_of(layer, model))
+    module, spec = model.get_submodule(planned.module), planned.spec
+    if not planned.of_weight:
+        quantizer = TensorQuantizer(spec, notice=notice)
+    elif spec.per != "channel":
+        quantizer = TensorQuantizer(spec)
+    else:
+        quantizer = TensorQuantizer(spec, _channel_shape(module, planned))
+    # As a layer that is called does, the operator keeps its input and weight for its own gradient.
+    quantizer.kept = planned.layer is not None and planned.operand != "output"
+    return quantizer.to(device_of(module, model))
+
+
+def _channel_shape(module: nn.Module, planned: PlannedQuantizer) -> tuple[int, ...]:
+    return channel_shape(module) if planned.functional is None else planned.functional.weight.channel_shape
 
 
 def float_copy(model: nn.Module) -> nn.Module:

@@ -1,13 +1,13 @@
 """Which layers of a model rules can speak of, and the quantizers that a variant's rules give them.
 
-Some layers stay in float because a quantizer there would see nothing. Auxiliary classifiers run in training alone. The
-weights of some linear layers are read by an attention module that does not call them: so do `nn.MultiheadAttention`,
-torchvision's Swin, and timm's BEiT, EVA and Swin V2.
+The model runs once, to see who computes what. Most layers are called; the weights of some are read by an operator in
+the forward of another module, see `models/functional_layers.py`. Layers that nobody calls or reads, such as auxiliary
+classifiers, which run in training alone, stay in float: a quantizer there would see nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from qzoo.errors import UnsupportedError, some
-from qzoo.models.operators import class_names, find_operators
+from qzoo.models.float_weights import float_weights, warn_of_float
+from qzoo.models.functional_layers import class_names, functional_layers
+from qzoo.models.operators import operators_of, traced
+from qzoo.models.tracing import Trace
 from qzoo.quant.layers import has_weight, is_quantizable
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.binding import bind
@@ -23,45 +26,7 @@ from qzoo.schema.percentiles import warn_of_unlikely
 from qzoo.schema.plan import Layer, Plan
 from qzoo.schema.resolve import ResolvedVariant
 
-AUXILIARY = frozenset({
-    "timm.models.inception_v3.InceptionAux",
-    "torchvision.models.googlenet.InceptionAux",
-    "torchvision.models.inception.InceptionAux",
-})  # fmt: skip
-
-
-def is_for_training_only(model: nn.Module, path: str) -> bool:
-    """Whether the layer at a path is part of an auxiliary classifier."""
-    names = path.split(".")
-    holders = (model.get_submodule(".".join(names[:depth])) for depth in range(1, len(names)))
-    # By name: importing timm and torchvision for models of neither would cost seconds.
-    return any(f"{c.__module__}.{c.__qualname__}" in AUXILIARY for holder in holders for c in type(holder).__mro__)
-
-
-ALWAYS = {
-    "torch.nn.modules.activation.MultiheadAttention": ("out_proj",),
-    "torchvision.models.swin_transformer.ShiftedWindowAttention": ("qkv", "proj"),
-}
-WITH_QUERY_BIAS = {
-    "timm.models.beit.Attention": ("qkv",),
-    "timm.models.eva.EvaAttention": ("qkv",),
-    "timm.models.swin_transformer_v2.WindowAttention": ("qkv",),
-}
-
-
-def is_read_as_data(model: nn.Module, path: str) -> bool:
-    """Whether the layer at a path is never called, because the module that holds it reads its weight instead."""
-    holder, _, name = path.rpartition(".")
-    return bool(path) and name in _read_by(model.get_submodule(holder))
-
-
-def _read_by(holder: nn.Module) -> tuple[str, ...]:
-    # By name: importing timm and torchvision for models of neither would cost seconds.
-    classes = [f"{c.__module__}.{c.__qualname__}" for c in type(holder).__mro__]
-    table = ALWAYS
-    if getattr(holder, "q_bias", None) is not None and not getattr(holder, "qkv_bias_separate", False):
-        table = ALWAYS | WITH_QUERY_BIAS
-    return next((table[name] for name in classes if name in table), ())
+READ_BY_ANOTHER = nn.modules.linear.NonDynamicallyQuantizableLinear
 
 
 def plan_quantizers(model: nn.Module, variant: ResolvedVariant, example: Any = None, *, whole: bool = False) -> Plan:
@@ -81,24 +46,77 @@ def plan_quantizers(model: nn.Module, variant: ResolvedVariant, example: Any = N
 
     Warns:
         UnlikelyPercentileWarning: a percentile below 50.
+        FloatWeightsWarning: more than 1 % of the weights stay in float although no rule says so.
     """
     refuse_quantized(model)
     refuse_lazy(model)
     warn_of_unlikely(variant.rules)
-    operators = find_operators(model, example) if whole or variant.speaks_of_operators else []
-    plan = bind(variant, [_described(path, layer) for path, layer in quantizable_layers(model).items()], operators)
-    idle = [path for path, layer in model.named_modules() if has_weight(layer) and _is_idle(model, path)]
-    return replace(plan, left_float=[*plan.left_float, *idle])
+    needed = whole or variant.speaks_of_operators
+    found = traced(model, example) if needed or example is not None else _likely_trace(model)
+    operators = operators_of(model, found) if needed and found else []
+    layers = layers_of(model, found)
+    plan = bind(variant, layers, operators)
+    idle = _idle(model, {layer.name for layer in layers}, found)
+    in_float = float_weights(model, layers, plan, found)
+    warn_of_float(model, in_float, traced=found is not None)
+    return replace(plan, left_float=[*plan.left_float, *idle], float_weights=in_float)
+
+
+def _likely_trace(model: nn.Module) -> Trace | None:
+    """Returns what a model evaluates on a likely example, if it runs on one."""
+    try:
+        return traced(model)
+    except UnsupportedError:
+        return None
+
+
+def layers_of(model: nn.Module, found: Trace | None) -> list[Layer]:
+    """Returns the layers that rules can speak of, in the order of the model.
+
+    Args:
+        model: float.
+        found: its trace; without one, layers whose weights others read are taken for such that are called.
+    """
+    called = quantizable_layers(model)
+    if found is None:
+        # torch's own mark of a layer whose weight another module reads.
+        return [_described(path, one) for path, one in called.items() if not isinstance(one, READ_BY_ANOTHER)]
+    alike, read = {_without_numbers(path) for path in found.calls}, _read(found)
+    called = {
+        path: layer
+        for path, layer in called.items()
+        # One of several experts, say, is called for other images than the example.
+        if path in found.calls or (_without_numbers(path) in alike and _weight(path) not in read)
+    }
+    functional = functional_layers(model, found, called)
+    order = {path: place for place, (path, _) in enumerate(model.named_modules())}
+    layers = [*(_described(path, layer) for path, layer in called.items()), *functional]
+    return sorted(layers, key=lambda one: order[one.functional.module if one.functional else one.name])
+
+
+def _idle(model: nn.Module, known: Collection[str], found: Trace | None) -> list[str]:
+    """Returns the paths of the layers with weights that no evaluation calls or reads."""
+    read = _read(found)
+    weighted = [path for path, layer in quantizable_layers(model).items() if has_weight(layer)]
+    return [path for path in weighted if path not in known and _weight(path) not in read]
+
+
+def _read(found: Trace | None) -> set[str]:
+    """Returns the paths of the parameters that an operator multiplies by."""
+    return {path for call in (found.evaluations if found else ()) if call.reads for path in call.parameters}
+
+
+def _weight(path: str) -> str:
+    return f"{path}.weight".lstrip(".")
+
+
+def _without_numbers(path: str) -> str:
+    return ".".join("*" if part.isdigit() else part for part in path.split("."))
 
 
 def quantizable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """Returns the layers that rules can speak of, by path, in the order of the model; subclasses are included."""
-    return {path: layer for path, layer in model.named_modules() if is_quantizable(layer) and not _is_idle(model, path)}
-
-
-def _is_idle(model: nn.Module, path: str) -> bool:
-    """Whether evaluation never calls the layer at a path."""
-    return is_read_as_data(model, path) or is_for_training_only(model, path)
+    """Returns convolutions, linear and pooling layers by path, with subclasses."""
+    return {path: layer for path, layer in model.named_modules() if is_quantizable(layer)}
 
 
 def refuse_quantized(model: nn.Module) -> None:

@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from qzoo.quant.composite import opened
 from qzoo.quant.eval_mode import evaluation_mode
-from qzoo.quant.operators import counts, operands, operator_name, weight_of
-from qzoo.schema.plan import Site
+from qzoo.quant.operands import LOOKUPS, MULTIPLYING, RECURRENT, Channels, channels_of, counts, operands
+from qzoo.quant.operators import operator_name, weight_of
+from qzoo.schema.plan import Site, WeightRead
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,9 @@ class OperatorCall:
         operands: by name, the evaluation an operand comes from, if it is an activation.
         shapes: the shapes of the operands, in the order of the arguments.
         weight: how much it computes, see `weight_of`.
+        reads: by name, what an operand that is a weight reads of which parameter; the path is that in the model.
+        parameters: paths of the parameters that it depends on and no other activation does.
+        macs: the number of multiplications and additions, where it multiplies by a weight.
     """
 
     index: int
@@ -44,6 +49,9 @@ class OperatorCall:
     operands: dict[str, int] = field(default_factory=dict)
     shapes: tuple[torch.Size, ...] = ()
     weight: int = 0
+    reads: dict[str, WeightRead] = field(default_factory=dict)
+    parameters: tuple[str, ...] = ()
+    macs: int = 0
 
     @property
     def is_activation(self) -> bool:
@@ -86,10 +94,11 @@ class _Frame:
 
 
 class _Recorder(TorchFunctionMode):
-    def __init__(self, model: nn.Module, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, model: nn.Module, arguments: Any) -> None:
         super().__init__()
         self.paths = {module: path for path, module in model.named_modules()}
         self.constants = {id(tensor) for module in model.modules() for tensor in _held(module)}
+        self.weights = _Weights(model)
         self.evaluations = [OperatorCall(0, "", None, "input", (0,))]
         self.source = {id(tensor): 0 for tensor in _tensors(arguments)}
         # A tensor that were freed could lend its id to the next.
@@ -101,6 +110,9 @@ class _Recorder(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if (inner := opened(func)) is not None:
+            with self:
+                return inner(*args, **kwargs)
         # What an operator writes to its own input would else seem to come from itself.
         seen = self._before(func, args, kwargs)
         result = func(*args, **kwargs)
@@ -108,7 +120,12 @@ class _Recorder(TorchFunctionMode):
         if made and self.frames:
             self.alive.append(result)
             evaluation = self._recorded(*seen, weight_of(func, seen[0], args, kwargs))
+            if seen[0] in MULTIPLYING and evaluation.is_activation:
+                evaluation = self._with_weights(evaluation, seen[1], (args, kwargs), made[0])
+            self.evaluations.append(evaluation)
             self.source |= {id(tensor): evaluation.index for tensor in made}
+            if not evaluation.is_activation:
+                self.weights.computed(made, evaluation.parameters)
         return result
 
     def enter(self, module: nn.Module) -> None:
@@ -121,15 +138,19 @@ class _Recorder(TorchFunctionMode):
         if module in self.paths:
             self.frames.pop()
 
-    def _before(self, func: Any, args: Any, kwargs: Any) -> tuple[str, list[Any], list[int]]:
+    def _before(self, func: Any, args: Any, kwargs: Any) -> tuple[str, list[Any], list[int], list[str]]:
         name = operator_name(func)
-        origins = [self._origin(tensor) for tensor in _tensors((args, kwargs))]
+        given = list(_tensors((args, kwargs)))
+        origins = [self._origin(tensor) for tensor in given]
         found = []
         for operand, tensor in operands(func, name, args, kwargs):
             found.append((operand, tensor, self._origin(tensor)))
-        return name, found, sorted({origin for origin in origins if origin is not None})
+        parameters = list(dict.fromkeys(path for tensor in given for path in self.weights.made_of(tensor)))
+        return name, found, sorted({origin for origin in origins if origin is not None}), parameters
 
-    def _recorded(self, name: str, found: list[Any], inputs: list[int], weight: int) -> OperatorCall:
+    def _recorded(
+        self, name: str, found: list[Any], inputs: list[int], parameters: list[str], weight: int
+    ) -> OperatorCall:
         site = None
         frame = self.frames[-1]
         if counts([(operand, tensor) for operand, tensor, _ in found]):
@@ -138,9 +159,20 @@ class _Recorder(TorchFunctionMode):
         sources = {operand.name: origin for operand, _, origin in found if origin is not None}
         shapes = tuple(tensor.shape for _, tensor, _ in found)
         index = len(self.evaluations)
-        evaluation = OperatorCall(index, frame.path, site, name, tuple(inputs), sources, shapes, weight)
-        self.evaluations.append(evaluation)
-        return evaluation
+        return OperatorCall(
+            index, frame.path, site, name, tuple(inputs), sources, shapes, weight, parameters=tuple(parameters)
+        )
+
+    def _with_weights(
+        self, evaluation: OperatorCall, found: list[Any], given: tuple[Any, Any], result: Tensor
+    ) -> OperatorCall:
+        reads, macs = {}, 0
+        for operand, tensor, origin in found:
+            if origin is None and self.weights.made_of(tensor):
+                channels = channels_of(evaluation.op, operand.name, tensor, *given)
+                reads[operand.name] = self.weights.read(tensor, channels)
+                macs += _macs(evaluation.op, tensor, channels, found[0][1], result)
+        return replace(evaluation, reads=reads, macs=macs)
 
     def _origin(self, tensor: Tensor) -> int | None:
         """Returns the evaluation that a tensor comes from; None for parameters and what comes from them alone."""
@@ -150,6 +182,59 @@ class _Recorder(TorchFunctionMode):
         index = self.source.setdefault(id(tensor), len(self.evaluations) - 1)
         self.alive.append(tensor)
         return index if self.evaluations[index].is_activation else None
+
+
+class _Weights:
+    """Parameters, and what is computed from them alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.parameters = dict(model.named_parameters())
+        self._made_of: dict[int, tuple[str, ...]] = {
+            id(parameter): (path,) for path, parameter in self.parameters.items()
+        }
+
+    def made_of(self, tensor: Tensor) -> tuple[str, ...]:
+        """Returns the paths of the parameters that a tensor is, is a part of, or is computed from."""
+        return self._made_of.get(id(tensor), ())
+
+    def computed(self, made: list[Tensor], parameters: tuple[str, ...]) -> None:
+        """Notes what tensors were computed from, which the recorder keeps alive."""
+        if parameters:
+            for tensor in made:
+                self._made_of.setdefault(id(tensor), parameters)
+
+    def read(self, tensor: Tensor, channels: Channels) -> WeightRead:
+        """Returns what an operator that is given a tensor reads: a parameter, be it in parts; or what is computed."""
+        paths = self.made_of(tensor)
+        parameter = self.parameters[paths[0]]
+        # A view remembers what it is one of.
+        if len(paths) == 1 and (tensor is parameter or tensor._base is parameter):
+            axis = _axis_in(parameter, tensor, channels.axis)
+            if axis != MIXED:
+                return WeightRead(paths[0], tuple(map(int, parameter.shape)), axis, channels.groups)
+        return WeightRead(None, tuple(map(int, tensor.shape)), channels.axis, channels.groups)
+
+
+MIXED = -1
+
+
+def _axis_in(parameter: Tensor, view: Tensor, axis: int | None) -> int | None:
+    """Returns the axis of a parameter that one of a view of it runs along; `MIXED` where it runs along none alone."""
+    if axis is None or view is parameter:
+        return axis
+    strides = [stride if size > 1 else 0 for stride, size in zip(parameter.stride(), parameter.shape, strict=True)]
+    same_axes = parameter.dim() == view.dim() and set(view.stride()) <= {*parameter.stride()}
+    return strides.index(view.stride(axis)) if same_axes and view.stride(axis) in strides else MIXED
+
+
+def _macs(op: str, weight: Tensor, channels: Channels, first: Tensor, result: Tensor) -> int:
+    """Returns how often a weight's values are multiplied: each once for each place in the result."""
+    if op in LOOKUPS:
+        return 0
+    if op in RECURRENT:
+        return weight.numel() * (first.numel() // first.shape[-1])
+    outputs = 1 if channels.axis is None else weight.shape[channels.axis] * channels.groups
+    return weight.numel() * result.numel() // max(outputs, 1)
 
 
 @contextmanager

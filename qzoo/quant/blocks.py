@@ -12,26 +12,49 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.fx import GraphModule, Proxy
 from torch.overrides import TorchFunctionMode
 
 from qzoo.errors import UnsupportedError
+from qzoo.quant.attention import arguments, attention
+from qzoo.quant.composite import opened
 from qzoo.quant.derived import Derived, derive, runs_own_forward
-from qzoo.quant.operators import Operand, counts, operands, operator_name, with_operand, writes_in_place
-from qzoo.quant.tracing import fx_node
-from qzoo.schema.plan import Site
+from qzoo.quant.operands import Operand, counts, operands, with_operand
+from qzoo.quant.operators import operator_name, writes_in_place
+from qzoo.quant.tracing import fx_node, is_captured
+from qzoo.quant.weight_cache import WeightCache
+from qzoo.schema.plan import Site, WeightRead
 
 Places = Mapping[Site, dict[str, str]]
 """By site and operand, or `output`: the name of the quantizer in the block."""
 
 
-def quantize_operators(block: nn.Module, quantizers: Mapping[str, nn.Module], places: Places, calls: int = 1) -> None:
+class FunctionalPlaces(NamedTuple):
+    """The quantizers of a layer that an operator of a block computes.
+
+    Attributes:
+        op: the operator.
+        operand: the operand that is the weight.
+        read: the weight.
+        names: by operand, or `output`: the names of the quantizers in the block.
+    """
+
+    op: str
+    operand: str
+    read: WeightRead
+    names: dict[str, str]
+
+
+def quantize_operators(
+    block: nn.Module, quantizers: Mapping[str, nn.Module], places: Places, calls: int = 1,
+    layers: Sequence[FunctionalPlaces] = (),
+) -> None:  # fmt: skip
     """Puts quantizers at operators of a block's own forward, in place.
 
     Args:
@@ -39,6 +62,7 @@ def quantize_operators(block: nn.Module, quantizers: Mapping[str, nn.Module], pl
         quantizers: by name in the block, `residual_quantizer`; of any class.
         places: at which operand of which evaluation each of them stands.
         calls: how often the block is called in one pass through the model; each call has its own sites.
+        layers: those of the places at which an operator reads a weight.
 
     Example:
         >>> from qzoo.quant.quantizer import TensorQuantizer
@@ -57,7 +81,7 @@ def quantize_operators(block: nn.Module, quantizers: Mapping[str, nn.Module], pl
     """
     derive(block, _mixin(block))
     block.__dict__["operator_places"], block.__dict__["operator_calls"] = places, calls
-    block.__dict__["operator_token"] = object()
+    block.__dict__["operator_layers"], block.__dict__["operator_token"] = tuple(layers), object()
     for name, quantizer in quantizers.items():
         block.add_module(name, quantizer)
     own = {module for quantizer in quantizers.values() for module in quantizer.modules()}
@@ -80,8 +104,16 @@ class QuantizedBlock(Derived):
     # A slice of a container is made anew, by its class alone: it has the operators of none.
     operator_places: Places = MappingProxyType({})
     operator_calls: int = 1
+    operator_layers: tuple[FunctionalPlaces, ...] = ()
+    not_copied = ("weight_caches", "computed_weights")
     operator_token: object = None
     """Tells blocks apart; torch.export hands on the same block as several objects."""
+
+    @property
+    def operator_weights(self) -> dict[str, WeightRead]:
+        """What the quantizers of weights quantize, by their names."""
+        layers = self.operator_layers
+        return {layer.names[layer.operand]: layer.read for layer in layers if layer.operand in layer.names}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the block's own forward, with its quantizers at its operators."""
@@ -186,16 +218,22 @@ class _OwnOperators(TorchFunctionMode):
             raise UnsupportedError(_not_followed(self.block))
         if self.children_running:
             return func(*args, **kwargs)
+        if (inner := opened(func)) is not None:
+            with self:
+                return inner(*args, **kwargs)
         name = operator_name(func)
-        if name not in self.ops:
-            return func(*args, **kwargs)
-        found = list(operands(func, name, args, kwargs))
-        if not counts(found):
-            return func(*args, **kwargs)
+        found = list(operands(func, name, args, kwargs)) if name in self.ops else []
+        places = self._places(name, found) if counts(found) else {}
+        if name == "sdpa" and _is_watched(self.block, places):
+            return self._attention(func, args, kwargs, places)
+        return self._evaluate(func, args, kwargs, found, places) if places else func(*args, **kwargs)
+
+    def _places(self, name: str, found: list[tuple[Operand, Tensor]]) -> dict[str, str]:
+        """Returns the quantizers of an evaluation, by operand; and counts it."""
         position = self.seen.get(name, 0)
         self.seen[name] = position + 1
-        places = self.block.operator_places.get(Site(name, self.call, position))
-        return func(*args, **kwargs) if places is None else self._evaluate(func, args, kwargs, found, places)
+        at_site = self.block.operator_places.get(Site(name, self.call, position), {})
+        return self._layer_places(name, found) or at_site
 
     def _evaluate(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
@@ -212,8 +250,76 @@ class _OwnOperators(TorchFunctionMode):
         # Who holds what was written to expects the result there.
         return result if written is None or result is written else written.copy_(result)
 
+    def _layer_places(self, name: str, found: list[tuple[Operand, Tensor]]) -> dict[str, str]:
+        """Returns the quantizers of the layers whose parameters an operator reads, wherever it does."""
+        places: dict[str, str] = {}
+        for layer in self.block.operator_layers:
+            if layer.op == name and layer.read.parameter is not None:
+                parameter = self.block.get_parameter(layer.read.parameter)
+                if any(operand.name == layer.operand and _is_part(value, parameter) for operand, value in found):
+                    places |= layer.names
+        return places
+
+    def _attention(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], places: dict[str, str]) -> Any:
+        def quantized(operand: str, x: Tensor) -> Tensor:
+            return self._quantized(places[operand], x) if operand in places else x
+
+        result = attention(quantized, **arguments(args, kwargs))
+        if not _is_quantizing(self.block, places):
+            result = func(*args, **kwargs)  # what was seen is that of the float model, and so is the result
+        return self._quantized(places["output"], result) if "output" in places else result
+
     def _quantized(self, quantizer: str, x: Tensor) -> Tensor:
-        return self.block._modules[quantizer](x)  # type: ignore[no-any-return, misc]
+        read = self.block.operator_weights.get(quantizer)
+        if read is None:
+            return self.block._modules[quantizer](x)  # type: ignore[no-any-return, misc]
+        return _quantized_weight(self.block, quantizer, read, x)
+
+
+def _states(block: QuantizedBlock, places: dict[str, str]) -> set[str]:
+    # What stands for a quantizer in a model that is exported has no state: it quantizes.
+    return {getattr(block._modules[name], "state", "quantizing") for name in places.values()}
+
+
+def _is_watched(block: QuantizedBlock, places: dict[str, str]) -> bool:
+    return bool(_states(block, places) - {"off"})
+
+
+def _is_quantizing(block: QuantizedBlock, places: dict[str, str]) -> bool:
+    return "quantizing" in _states(block, places)
+
+
+def _is_part(value: Tensor, parameter: Tensor) -> bool:
+    """Whether a tensor is a parameter, or a view of it; a compiler can't tell, and has the sites."""
+    return value is parameter or (not is_captured() and value._base is parameter)
+
+
+def _quantized_weight(block: QuantizedBlock, name: str, read: WeightRead, weight: Tensor) -> Tensor:
+    """Returns a weight as its quantizer makes it; of a part of a parameter, that part of the whole quantized one."""
+    quantizer, whole = block._modules[name], weight
+    if read.parameter is not None:
+        whole = block.get_parameter(read.parameter)
+    elif not weight.requires_grad and not is_captured():
+        block.__dict__.setdefault("computed_weights", {})[name] = weight.detach()
+    if is_captured():
+        quantized = quantizer(whole)  # type: ignore[misc]
+    else:
+        cache: WeightCache = block.__dict__.setdefault("weight_caches", {}).setdefault(name, WeightCache())
+        quantized = cache.quantized(quantizer, whole)  # type: ignore[arg-type]
+    if whole is weight:
+        return quantized  # type: ignore[no-any-return]
+    return quantized.as_strided(weight.shape, weight.stride(), weight.storage_offset() - whole.storage_offset())  # type: ignore[no-any-return]
+
+
+def read_weight(block: QuantizedBlock, name: str) -> Tensor | None:
+    """Returns the float weight that an operator of a block reads, by the name of its quantizer.
+
+    Of one that is computed it is the value of the last pass without gradients; None if there was none.
+    """
+    parameter = block.operator_weights[name].parameter
+    if parameter is None:
+        return block.__dict__.get("computed_weights", {}).get(name)  # type: ignore[no-any-return]
+    return block.get_parameter(parameter)
 
 
 def _not_followed(block: QuantizedBlock) -> str:

@@ -1,22 +1,17 @@
 """Functional operators by name: `a + b`, `torch.add(a, b)` and `a.add_(b)` are all `add`.
 
-What `torch.overrides` hands to a mode is one of many spellings of an operator. This table says which are one, and
-which of their arguments are operands.
+What `torch.overrides` hands to a mode is one of many spellings of an operator. This table says which are one;
+`quant/operands.py` says which of their arguments are operands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-ARITHMETIC = ("add", "sub", "mul", "div")
-UNARY = (("input", "input"),)
-BINARY = (("left", "input"), ("right", "other"))
-ATTENTION = (("query", "query"), ("key", "key"), ("value", "value"))
 
 SPELLINGS: dict[str, tuple[Any, ...]] = {
     "add": (torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__),
@@ -34,6 +29,7 @@ SPELLINGS: dict[str, tuple[Any, ...]] = {
     ),
     "matmul": (
         torch.matmul, torch.mm, torch.bmm, Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.__matmul__, Tensor.__rmatmul__,
+        torch.addmm, Tensor.addmm, Tensor.addmm_, torch.baddbmm, Tensor.baddbmm, Tensor.baddbmm_,
     ),
     "einsum": (torch.einsum,),
     "cat": (
@@ -72,7 +68,7 @@ MOVES = frozenset({
 """Operators that move values and compute none: what is quantized stays so."""
 
 
-WEIGHTED = frozenset({"linear", "bilinear", "addmm", "baddbmm", "multi_head_attention_forward"})
+WEIGHTED = frozenset({"linear", "bilinear", "lstm", "gru", "rnn_tanh", "rnn_relu"})
 """Operators that multiply by weights, besides convolutions."""
 NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1, "pow": 1}
 """Numbers that an operator changes nothing with."""
@@ -134,92 +130,3 @@ def writes_in_place(function: Callable[..., Any], kwargs: dict[str, Any]) -> boo
     """
     name = _own_name(function)
     return function in IN_PLACE or kwargs.get("inplace") is True or (name.endswith("_") and name[-2:] != "__")
-
-
-class Operand(NamedTuple):
-    """Where an operand stands among the arguments.
-
-    Attributes:
-        name: `input`, `left`, `right`, `query` ...
-        argument: position, or keyword.
-        item: place in the argument, where that is a list of tensors.
-    """
-
-    name: str
-    argument: int | str
-    item: int | None = None
-
-
-def operands(function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[Operand, Any]]:
-    """Yields the operands that are tensors, in the order in which they are passed.
-
-    All tensors of `cat` and `stack` are one operand, `input`: what is put together shares its range.
-
-    Args:
-        function: a spelling.
-        name: what `operator_name` says of it.
-        args: the positional arguments of the call.
-        kwargs: the keyword arguments of the call.
-    """
-    if name in ("cat", "stack"):
-        where, values = (0, args[0]) if args else ("tensors", kwargs["tensors"])
-        yield from _items(["input"] * len(values), where, values)
-    elif name == "einsum":
-        yield from _operands_of_einsum(args)
-    else:
-        for position, (operand, keyword) in enumerate(_parameters(function, name)):
-            value = args[position] if position < len(args) else kwargs.get(keyword)
-            if isinstance(value, Tensor):
-                yield Operand(operand, position if position < len(args) else keyword), value
-
-
-def counts(found: list[tuple[Operand, Any]]) -> bool:
-    """Whether an evaluation is one that rules can speak of: of floating-point tensors only.
-
-    Batch norm's counter of batches is an integer: it counts in training alone, and would shift all numbers.
-    """
-    return bool(found) and all(value.is_floating_point() for _, value in found)
-
-
-def with_operand(
-    args: tuple[Any, ...], kwargs: dict[str, Any], operand: Operand, value: Tensor
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Returns the arguments with an operand replaced."""
-    if isinstance(operand.argument, str):
-        return args, {**kwargs, operand.argument: _with_item(kwargs[operand.argument], operand.item, value)}
-    changed = list(args)
-    changed[operand.argument] = _with_item(args[operand.argument], operand.item, value)
-    return tuple(changed), kwargs
-
-
-def _parameters(function: Any, name: str) -> tuple[tuple[str, str], ...]:
-    """Returns name and keyword of each operand, in the order of the arguments."""
-    if name in (*ARITHMETIC, "matmul"):
-        return BINARY[::-1] if function in REFLECTED else BINARY
-    return ATTENTION if name == "sdpa" else UNARY
-
-
-def _operands_of_einsum(args: tuple[Any, ...]) -> Iterator[tuple[Operand, Any]]:
-    names = ["left", "right", *(f"operand{position}" for position in range(2, 26))]
-    if len(args) == 2 and isinstance(args[1], (list, tuple)):
-        yield from _items(names, 1, args[1])
-    else:
-        yield from (
-            (Operand(name, position + 1), value)
-            for position, (name, value) in enumerate(zip(names, args[1:], strict=False))
-            if isinstance(value, Tensor)
-        )
-
-
-def _items(names: list[str], argument: int | str, values: Any) -> Iterator[tuple[Operand, Any]]:
-    for item, (name, value) in enumerate(zip(names, values, strict=False)):
-        if isinstance(value, Tensor):
-            yield Operand(name, argument, item), value
-
-
-def _with_item(argument: Any, item: int | None, value: Tensor) -> Any:
-    if item is None:
-        return value
-    changed = list(argument)
-    changed[item] = value
-    return changed

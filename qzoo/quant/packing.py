@@ -8,13 +8,14 @@ more than 8 bits take int16. A weight on an FP8 grid becomes that FP8 dtype. Wit
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import torch
 from torch import Tensor, nn
 
 from qzoo.quant.fake_quant import Grid, dequantize, quantize
-from qzoo.quant.layers import quantizer_of
 from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.weights import quantized_weights
 
 
 def packed_dtype(on: Grid) -> torch.dtype:
@@ -99,21 +100,20 @@ def packed_fault(packed: Tensor, on: Grid, shape: tuple[int, ...]) -> str | None
     return f"holds {values[odd][0]:g}, its grid {low:g} to {high:g}" if bool(odd.any()) else None
 
 
-def packable(model: nn.Module) -> dict[str, TensorQuantizer]:
-    """Returns the weights of a calibrated model that can be packed, by key of the state dict, and their quantizers.
+def packable(model: nn.Module) -> dict[str, tuple[str, TensorQuantizer]]:
+    """Returns the weights of a calibrated model that can be packed, by key of the state dict.
 
-    A weight that two layers share stays float, since each might quantize it in another way; so does one that a
-    parametrization makes anew each time.
+    Beside each stand the path of its quantizer, and the quantizer. A weight that two modules share or that is quantized
+    twice stays float, since each might quantize it in another way; so does one that is computed anew each time.
     """
-    owners: dict[int, int] = {}
-    for parameter in (p for module in model.modules() for p in module._parameters.values() if p is not None):
-        owners[id(parameter)] = owners.get(id(parameter), 0) + 1
-    found = {}
-    for path, layer in model.named_modules():
-        quantizer, weight = quantizer_of(layer, "weight"), layer._parameters.get("weight")
-        if quantizer is not None and weight is not None and owners[id(weight)] == 1:
-            found[f"{path}.weight".lstrip(".")] = quantizer
-    return found
+    held = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
+    weights = {path: one for path, one in quantized_weights(model).items() if one.key is not None}
+    read = Counter(one.key for one in weights.values())
+    return {
+        one.key: (path, one.quantizer)
+        for path, one in weights.items()
+        if one.key is not None and read[one.key] == 1 and held[id(one.values)] == 1
+    }
 
 
 def _shifts(share: int, like: Tensor) -> Tensor:

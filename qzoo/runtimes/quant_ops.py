@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from qzoo.quant.derived import copy_model
 from qzoo.quant.fake_quant import Grid, quantization_scale, quantize
 from qzoo.quant.grouped import along_weight
-from qzoo.quant.layers import float_weight
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
+from qzoo.quant.weights import quantized_weights
 
 SMALLEST_SCALE = torch.finfo(torch.float32).tiny
 """The scale of a range that holds nothing: all comes to 0, as it does in the quantizer."""
@@ -133,14 +133,15 @@ def exportable(model: nn.Module, *, shifted: bool = False) -> nn.Module:
         'ExportedActivation'
     """
     exported = copy_model(model).eval()
+    weights = {path: one.values for path, one in quantized_weights(model).items()}
     for path, quantizer in quantizers(exported).items():
         if quantizer.state != "quantizing":
             continue  # whoever switched it off wants the layer in float
         owner, _, role = path.rpartition(".")
         layer = exported.get_submodule(owner)
         stands: nn.Module
-        if role == "weight_quantizer":
-            stands = ExportedWeight(quantizer, float_weight(layer).detach())
+        if (weight := weights.get(path)) is not None:
+            stands = ExportedWeight(quantizer, weight.detach())
         else:
             stands = ExportedActivation(quantizer, shifted=shifted)
         layer._modules[role] = stands

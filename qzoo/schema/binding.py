@@ -39,8 +39,8 @@ def bind(variant: ResolvedVariant, layers: Sequence[Layer], operators: Sequence[
     """
     drafts = _Drafts(variant, layers, operators)
     planned = [*drafts.of_layers(), *drafts.of_operators()]
-    quantized = {q.module for q in planned if q.site is None}
-    sites = {(q.module, q.site) for q in planned}
+    quantized = {q.layer for q in planned}
+    sites = {(q.module, site) for q in planned for site in q.sites}
     left_float = [layer for layer in layers if layer.has_weight and layer.name not in quantized]
     return Plan(
         planned,
@@ -100,9 +100,8 @@ class _Drafts:
     def of_layers(self) -> Iterator[PlannedQuantizer]:
         for layer in self.layers:
             for role in IN_ORDER:
-                draft = self._of(layer, role)
-                if draft.on:
-                    yield draft.planned(layer.name, role)
+                if (draft := self._of(layer, role)).on:
+                    yield from _of_layer(draft, layer, role)
 
     def left_by(self, layer: Layer) -> Origin | None:
         """Returns where the rule stands that left a layer in float; None where no rule speaks of it."""
@@ -153,7 +152,8 @@ class _Drafts:
         if isinstance(target, Operator):
             known: tuple[str, ...] = ("input", "output") if rule.ops else (RESIDUAL,) if target.skip else ()
         else:
-            known = () if rule.ops else ROLES if target.has_weight else ("input", "output")
+            known = ROLES if target.has_weight else ("input", "output")
+            known = known if not rule.ops or target.functional else ()
         speaks = (isinstance(target, Operator) or target in self.own) if rule.is_field else matches(rule, target)
         return [role for role in known if role in rule.patches] if speaks else []
 
@@ -173,7 +173,7 @@ class _Drafts:
         for branch, role in zip(branches, (RESIDUAL, f"{RESIDUAL}_main"), strict=False):
             whole = draft.over(self.residual_base)
             yield whole.planned(
-                operator.module, role, site=operator.site, operand=branch,
+                operator.module, role, sites=(operator.site,), operand=branch,
                 number=operator.residual_number, calls=operator.calls,
             )  # fmt: skip
 
@@ -183,8 +183,20 @@ class _Drafts:
             for operand in operands if draft.on else ():
                 yield draft.planned(
                     operator.module, f"{operator.site.op}_{operand}",
-                    site=operator.site, operand=operand, number=operator.number, calls=operator.calls,
+                    sites=(operator.site,), operand=operand, number=operator.number, calls=operator.calls,
                 )  # fmt: skip
+
+
+def _of_layer(draft: _Draft, layer: Layer, role: str) -> Iterator[PlannedQuantizer]:
+    functional = layer.functional
+    if functional is None:
+        yield draft.planned(layer.name, role, layer=layer.name)
+        return
+    for name, operand in functional.of_role(role):
+        yield draft.planned(
+            functional.module, name, sites=functional.sites, operand=operand, calls=functional.calls, layer=layer.name,
+            functional=functional,
+        )  # fmt: skip
 
 
 def _key(target: Target, role: str) -> tuple[str, str]:

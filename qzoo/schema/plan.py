@@ -6,7 +6,7 @@ Knows layers and operators by name and type alone, so it needs no torch.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from fnmatch import translate
@@ -17,21 +17,6 @@ from qzoo.errors import LONGEST_NAME, shown, some
 from qzoo.schema.precedence import BoundRule, Origin
 from qzoo.schema.quantizer import QuantizerSpec
 from qzoo.schema.rule import LAYER_KINDS, RESIDUAL, kinds_named
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A layer that rules can speak of.
-
-    Attributes:
-        name: module path, `layer1.0.conv1`.
-        types: names of its class and of the classes it derives from, plain and with module.
-        has_weight: whether there is a weight to quantize.
-    """
-
-    name: str
-    types: tuple[str, ...]
-    has_weight: bool
 
 
 class Site(NamedTuple):
@@ -46,6 +31,87 @@ class Site(NamedTuple):
     op: str
     call: int
     position: int
+
+
+@dataclass(frozen=True)
+class WeightRead:
+    """A weight that an operator reads, whole or in parts.
+
+    Attributes:
+        parameter: path of the parameter, from the module whose forward evaluates the operator; None for a weight that
+            is computed from parameters, as that of a cosine classifier is.
+        size: its shape.
+        axis: the axis that its output channels lie along; None where they lie along none.
+        groups: the number of groups along the first axis that have channels of their own.
+    """
+
+    parameter: str | None
+    size: tuple[int, ...]
+    axis: int | None = 0
+    groups: int = 1
+
+    @property
+    def channel_shape(self) -> tuple[int, ...]:
+        """The shape of a range for each output channel, see `quant.grouped`."""
+        if self.axis is None:
+            return ()
+        channels = tuple(size if dim == self.axis else 1 for dim, size in enumerate(self.size))
+        return channels if self.groups == 1 else (self.groups, *channels)
+
+
+@dataclass(frozen=True)
+class Functional:
+    """How a layer is computed that nobody calls: by an operator of a module's own forward, which reads its weight.
+
+    Attributes:
+        module: path of the module whose own forward evaluates it.
+        prefix: what the names of its quantizers in that module begin with: `in_proj_`; may be empty.
+        sites: its evaluations, in each of which the weight, or a part of it, is read.
+        inputs: names of the operands that are activations.
+        operand: the name of the operand that is the weight.
+        weight: what is read.
+        calls: how often the module is called in one pass through the model.
+    """
+
+    module: str
+    prefix: str
+    sites: tuple[Site, ...]
+    inputs: tuple[str, ...]
+    operand: str
+    weight: WeightRead
+    calls: int = 1
+
+    @property
+    def op(self) -> str:
+        """The operator's name: `linear`."""
+        return self.sites[0].op
+
+    def of_role(self, role: str) -> Iterator[tuple[str, str]]:
+        """Yields name and operand of each quantizer of a role: `("in_proj_input", "input")`."""
+        if role == "weight":
+            yield f"{self.prefix}weight", self.operand
+        elif role == "output":
+            yield f"{self.prefix}output", "output"
+        else:
+            names = ("input", *self.inputs[1:])
+            yield from ((f"{self.prefix}{name}", operand) for name, operand in zip(names, self.inputs, strict=False))
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that rules can speak of.
+
+    Attributes:
+        name: module path, `layer1.0.conv1`; of one that nobody calls, the path of its weight: `attn.in_proj`.
+        types: names of its class and of the classes it derives from, plain and with module.
+        has_weight: whether there is a weight to quantize.
+        functional: how it is computed, if nobody calls it.
+    """
+
+    name: str
+    types: tuple[str, ...]
+    has_weight: bool
+    functional: Functional | None = None
 
 
 @dataclass(frozen=True)
@@ -86,14 +152,17 @@ class PlannedQuantizer:
 
     Attributes:
         module: path of the layer, or of the module whose forward evaluates the operator.
-        role: `input`, `weight` or `output` of a layer; `residual`, `residual_main`, `matmul_left` ... of an operator.
+        role: `input`, `weight` or `output` of a layer, `in_proj_weight` of one that nobody calls; `residual`,
+            `residual_main`, `matmul_left` ... of an operator.
         spec: complete.
         origin: the rule that spoke last.
         field_origins: for each field that a rule set, the rule that set it.
-        site: the site of an operator; None for a layer.
+        sites: the sites of an operator; none for a layer that is called.
         operand: the operand of the operator: `left`, `output` ...
         number: tells the quantizers of one role in one module apart; from 1.
         calls: how often the module is called in one pass.
+        layer: the name of the layer, if it is of one.
+        functional: how that layer is computed, if nobody calls it.
     """
 
     module: str
@@ -101,10 +170,17 @@ class PlannedQuantizer:
     spec: QuantizerSpec
     origin: Origin
     field_origins: dict[str, Origin]
-    site: Site | None = None
+    sites: tuple[Site, ...] = ()
     operand: str | None = None
     number: int = 1
     calls: int = 1
+    layer: str | None = None
+    functional: Functional | None = None
+
+    @property
+    def of_weight(self) -> bool:
+        """Whether what it quantizes is a weight."""
+        return self.role == "weight" if self.functional is None else self.operand == self.functional.operand
 
     @property
     def name(self) -> str:
@@ -117,6 +193,20 @@ class PlannedQuantizer:
         return f"{self.module}.{self.name}".lstrip(".")
 
 
+class FloatWeight(NamedTuple):
+    """A weight that stays in float although no rule says so.
+
+    Attributes:
+        path: path of the parameter.
+        weights: its share of the model's weights, 0 to 1.
+        macs: the share of the multiplications that are by it, 0 to 1; None where the model was not traced.
+    """
+
+    path: str
+    weights: float
+    macs: float | None
+
+
 @dataclass(frozen=True)
 class Plan:
     """Every quantizer of a model, and what stays in float.
@@ -126,12 +216,14 @@ class Plan:
         left_float: paths of the layers with weights that have no quantizer.
         float_operators: operators without a quantizer; empty where the model was not traced.
         float_rules: by path, the rule that left a layer in float; of other layers no rule speaks.
+        float_weights: weights that stay in float although no rule says so, the largest first.
     """
 
     quantizers: list[PlannedQuantizer]
     left_float: list[str]
     float_operators: list[Operator] = field(default_factory=list)
     float_rules: dict[str, Origin] = field(default_factory=dict)
+    float_weights: list[FloatWeight] = field(default_factory=list)
 
 
 MOST_COMPARED = 5
@@ -143,20 +235,33 @@ _CLASS = re.compile(r"\[!?+\]?+[^\]]*\]")
 
 def matches(rule: BoundRule, target: Layer | Operator) -> bool:
     """Whether the target satisfies every field of the rule's match."""
-    module = target.name if isinstance(target, Layer) else target.module
-    op = None if isinstance(target, Layer) else target.site.op
+    op = operator_of(target)
     return (
-        _any_glob(rule.names, module)
+        _any_glob(rule.names, _named(target, rule.ops is not None))
         and (rule.types is None or any(name in target.types for name in rule.types))
         and (op is None or _any_glob(rule.ops, op))
     )
+
+
+def _named(target: Layer | Operator, by_operator: bool) -> str:
+    """Returns what the names of a rule are held against; those of one on operators name the module that evaluates."""
+    if isinstance(target, Operator):
+        return target.module
+    return target.functional.module if by_operator and target.functional else target.name
+
+
+def operator_of(target: Layer | Operator) -> str | None:
+    """Returns the operator that computes a target; None for a layer that is called."""
+    if isinstance(target, Operator):
+        return target.site.op
+    return None if target.functional is None else target.functional.op
 
 
 def no_match(name: str, rule: BoundRule, layers: Sequence[Layer], operators: Sequence[Operator]) -> str:
     """Returns the message on a rule of the variant `name` that speaks of no quantizer."""
     where = f"{rule.origin.where} of {name}"
     if rule.ops is not None:
-        return _no_operator(where, rule, operators)
+        return _no_operator(where, rule, [*operators, *(layer for layer in layers if layer.functional)])
     if set(rule.patches) == {RESIDUAL}:
         return _no_residual(where, rule, operators)
     if rule.is_field:
@@ -182,13 +287,13 @@ def _quoted(names: Sequence[str]) -> str:
     )
 
 
-def _no_operator(where: str, rule: BoundRule, operators: Sequence[Operator]) -> str:
-    here = [operator for operator in operators if _any_glob(rule.ops, operator.site.op)]
+def _no_operator(where: str, rule: BoundRule, operators: Sequence[Layer | Operator]) -> str:
+    found = [(operator_of(one) or "", _named(one, by_operator=True)) for one in operators]
+    here = [(op, module) for op, module in found if _any_glob(rule.ops, op)]
     if here:
-        modules = {operator.module: None for operator in here}
-        near = _quoted(_likest(rule.names or rule.types or (), modules))
-        return f"{where} matches nothing: this model has {here[0].site.op}, but in {near} ..."
-    known = ", ".join(sorted({operator.site.op for operator in operators}))
+        near = _quoted(_likest(rule.names or rule.types or (), {module: None for _, module in here}))
+        return f"{where} matches nothing: this model has {here[0][0]}, but in {near} ..."
+    known = ", ".join(sorted({op for op, _ in found}))
     return (
         f"{where} matches nothing: no operator {_quoted(rule.ops or ()).replace(', ', ' or ')}. The model's: {known}."
     )

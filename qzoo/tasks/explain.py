@@ -51,7 +51,7 @@ def explain_quantized(model: nn.Module, example: Any = None) -> Explanation:
     """
     made, found = provenance(model), quantizers(model)
     variant, planned = (made.variant, made.planned) if made else (None, {})
-    owners = {path.rpartition(".")[0] for path in found}
+    owners = {path.rpartition(".")[0] for path in found} | {one.layer for one in planned.values()}
     return Explanation(
         name=variant.name if variant else type(model).__name__,
         quantizers=[_standing(path, quantizer, planned.get(path)) for path, quantizer in found.items()],

@@ -9,7 +9,8 @@ from typing import Any
 from torch import nn
 
 from qzoo.errors import NotCalibratedError
-from qzoo.quant.layers import ROLES, QuantizedLayer, quantizer_of
+from qzoo.models.provenance import planned_quantizers
+from qzoo.quant.layers import ROLES, QuantizedLayer
 from qzoo.quant.quantizer import State, TensorQuantizer
 from qzoo.quant.ranges import quantizers
 
@@ -19,8 +20,8 @@ class QuantizerGroup:
     """Quantizers that are switched together.
 
     Attributes:
-        name: module path.
-        module: the layer, or the quantizer itself.
+        name: the name of the layer; or the path of the quantizer.
+        module: the layer, the module whose forward computes it, or the quantizer itself.
         quantizers: the quantizers of the layer.
         rule: what leaves them in float, as a recipe says it; None where no rule can name them.
     """
@@ -47,10 +48,25 @@ def quantizer_groups(model: nn.Module) -> list[QuantizerGroup]:
         raise NotCalibratedError(
             "Every quantizer of this model is switched off. Switch those on that count: quantizer.state = 'quantizing'."
         )
-    modules = dict(model.named_modules())
-    owners = {path: path.rpartition(".")[0] for path in on}
-    names = {path: owner if isinstance(modules[owner], QuantizedLayer) else path for path, owner in owners.items()}
-    return [_group(name, modules[name], [on[path] for path in on if names[path] == name]) for name in _unique(names)]
+    members: dict[str, list[str]] = {}
+    for path, name in _names(model, on).items():
+        members.setdefault(name, []).append(path)
+    return [_group(model, name, {path: on[path] for path in paths}) for name, paths in members.items()]
+
+
+def _names(model: nn.Module, paths: Iterable[str]) -> dict[str, str]:
+    """Returns for each quantizer the name of its layer, be that called or not; of one at an operator its own path."""
+    planned = planned_quantizers(model)
+    found = {}
+    for path in paths:
+        owner, one = path.rpartition(".")[0], planned.get(path)
+        if isinstance(model.get_submodule(owner), QuantizedLayer):
+            found[path] = owner
+        elif one is None or one.layer is None:
+            found[path] = path
+        else:
+            found[path] = f"{path.removesuffix(one.path)}{one.layer}"
+    return found
 
 
 def with_equal_rules(chosen: Iterable[QuantizerGroup], groups: Iterable[QuantizerGroup]) -> list[QuantizerGroup]:
@@ -60,18 +76,14 @@ def with_equal_rules(chosen: Iterable[QuantizerGroup], groups: Iterable[Quantize
     return [group for group in groups if group in chosen or group.rule in rules]
 
 
-def _unique(names: Mapping[str, str]) -> list[str]:
-    return list(dict.fromkeys(names.values()))
-
-
-def _group(name: str, module: nn.Module, its: list[TensorQuantizer]) -> QuantizerGroup:
-    rule = _layer_rule(name, module) if isinstance(module, QuantizedLayer) else _operator_rule(name)
-    return QuantizerGroup(name, module, tuple(its), rule)
-
-
-def _layer_rule(name: str, layer: nn.Module) -> dict[str, Any] | None:
-    roles = [role for role in ROLES if quantizer_of(layer, role) is not None]
-    return {"match": {"name": name}, **dict.fromkeys(roles, False)} if name else None
+def _group(model: nn.Module, name: str, its: Mapping[str, TensorQuantizer]) -> QuantizerGroup:
+    first = next(iter(its))
+    if name == first:
+        return QuantizerGroup(name, model.get_submodule(name), tuple(its.values()), _operator_rule(name))
+    module = model.get_submodule(first.rpartition(".")[0])
+    roles = [role for role in ROLES if any(path.endswith(f"{role}_quantizer") for path in its)]
+    rule = {"match": {"name": name}, **dict.fromkeys(roles, False)} if name else None
+    return QuantizerGroup(name, module, tuple(its.values()), rule)
 
 
 def _operator_rule(path: str) -> dict[str, Any] | None:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError
-from qzoo.quant.layers import float_weight, output_channel_axis, weight_groups
 from qzoo.quant.learned_scale import initial_amax, keep_positive
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
+from qzoo.quant.weights import quantized_weights
 from qzoo.schema.finetune import Scales
 
 
@@ -66,13 +66,13 @@ def _what(path: str) -> Literal["weight", "activation"]:
 
 
 def _start_as_lsq(model: nn.Module, example: Tensor) -> None:
-    for layer in model.modules():
-        quantizer = layer._modules.get("weight_quantizer")
-        if isinstance(quantizer, TensorQuantizer):
-            weight = float_weight(layer).unflatten(0, (weight_groups(layer), -1))
-            own = (0, output_channel_axis(layer) + 1) if quantizer.amax.dim() else ()
-            spanned = tuple(dim for dim in range(weight.dim()) if dim not in own)
-            quantizer.set_amax(initial_amax(weight, quantizer.grid, spanned).reshape(quantizer.amax.shape))
+    for one in quantized_weights(model).values():
+        if one.values is None:
+            continue  # it is computed, and starts where it was calibrated
+        weight, amax = one.values.unflatten(0, (one.groups, -1)), one.quantizer.amax
+        own = (0, one.axis + 1) if amax.dim() and one.axis is not None else ()
+        spanned = tuple(dim for dim in range(weight.dim()) if dim not in own)
+        one.quantizer.set_amax(initial_amax(weight, one.quantizer.grid, spanned).reshape(amax.shape))
     # After the weights, so that activations are seen as training starts with them.
     with _each_starting_from_what_it_sees(model), torch.no_grad():
         model(example)

@@ -158,7 +158,7 @@ class TestRules:
         rules = [{"match": {"op": "cat", "type": "_DenseBlock"}, "input": {"bits": 8}},
                  {"match": {"op": "cat", "name": "*denselayer1"}, "output": {"bits": 4}}]  # fmt: skip
         plan = quantize_in_place(model, variant(rules=rules))
-        at_operators = [q.path for q in plan.quantizers if q.site is not None]
+        at_operators = [q.path for q in plan.quantizers if q.sites]
         blocks = [f"features.denseblock{n}" for n in range(1, 5)]
         assert [path for path in at_operators if "_input_" in path] == [f"{b}.cat_input_quantizer" for b in blocks]
         assert {path for path in at_operators if "_output_" in path} == {

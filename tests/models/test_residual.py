@@ -199,7 +199,7 @@ class TestTutorialsPattern:
         model = meta_model(entry.recipe.base)
         plan = quantize_in_place(model, resolve(entry, variant))  # type: ignore[arg-type]
         assert names(model) == [f"{block}.residual_quantizer" for block in self.BLOCKS]
-        assert {(one.site, one.operand) for one in plan.quantizers if one.role == "residual"} == {
+        assert {(one.sites[0], one.operand) for one in plan.quantizers if one.role == "residual"} == {
             (("add", 0, 0), "right")
         }
         assert len(quantizers(model, "input")) == 55

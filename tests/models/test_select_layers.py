@@ -9,8 +9,9 @@ import torchvision
 from torch import nn
 
 import qzoo
-from qzoo.models.select_layers import plan_quantizers, quantizable_layers
-from qzoo.quant.ranges import quantizers, uncalibrated
+from qzoo.models.float_weights import FloatWeightsWarning
+from qzoo.models.select_layers import plan_quantizers
+from qzoo.quant.ranges import uncalibrated
 from qzoo.schema.resolve import resolve_scheme
 
 BUILDERS = {
@@ -27,7 +28,6 @@ def test_auxiliary_classifiers_stay_in_float(name: str) -> None:
         model = build()
     auxiliary = [path for path in plan_quantizers(model, resolve_scheme("int8")).left_float if "aux" in path.lower()]
     assert len(auxiliary) == count
-    assert not [path for path in quantizable_layers(model) if "aux" in path.lower()]
 
 
 def test_a_model_with_auxiliary_classifiers_can_be_calibrated() -> None:
@@ -37,21 +37,39 @@ def test_a_model_with_auxiliary_classifiers_can_be_calibrated() -> None:
     assert type(model.aux1.fc1) is nn.Linear
 
 
-Quantize = Callable[..., nn.Module]
-
-
-@pytest.mark.parametrize("holder", [
-    lambda: nn.MultiheadAttention(8, 2),
-    lambda: timm.create_model("beit_base_patch16_224", depth=1, embed_dim=24, num_heads=2),
-    lambda: torchvision.models.swin_transformer.ShiftedWindowAttention(8, [2, 2], [0, 0], 2),
+@pytest.mark.parametrize(("holder", "width", "names"), [
+    (lambda: nn.MultiheadAttention(8, 2), 8, ["0.in_proj", "0.out_proj"]),
+    (
+        lambda: timm.create_model("beit_base_patch16_224", depth=1, embed_dim=24, num_heads=2), 1000,
+        ["0.blocks.0.attn.qkv"],
+    ),
+    (lambda: torchvision.models.swin_transformer.ShiftedWindowAttention(8, [2, 2], [0, 0], 2), 8, ["0.qkv", "0.proj"]),
 ], ids=["MultiheadAttention", "beit", "swin"])  # fmt: skip
-def test_projections_that_are_read_as_data_are_left_alone(holder: Callable[[], nn.Module], quantized: Quantize) -> None:
-    model = nn.Sequential(holder(), nn.Linear(2, 2))
-    layers = [path for path in quantizable_layers(model) if path.endswith(("out_proj", "qkv"))]
-    assert not layers
-    assert "1.weight_quantizer" in quantizers(quantized(model))
+def test_weights_that_another_module_reads_are_layers(
+    holder: Callable[[], nn.Module], width: int, names: list[str]
+) -> None:
+    example = torch.rand(1, 3, 224, 224) if width == 1000 else torch.rand(1, 4, 4, 8)
+    model = nn.Sequential(holder(), nn.Linear(width, 2))
+    if isinstance(model[0], nn.MultiheadAttention):
+        model, example = _SelfAttention(model[0], model[1]), torch.rand(2, 5, 8)
+        names = [name.replace("0.", "attention.") for name in names]
+    plan = plan_quantizers(model, resolve_scheme("int8"), example)
+    layers = {one.layer: one.functional for one in plan.quantizers}
+    assert [name for name in names if layers[name] is not None] == names
+    assert not plan.left_float
 
 
-def test_what_is_read_as_data_is_listed_as_float() -> None:
-    plan = plan_quantizers(torchvision.models.vit_b_16(weights=None), resolve_scheme("int8"))
-    assert len([path for path in plan.left_float if path.endswith("self_attention.out_proj")]) == 12
+class _SelfAttention(nn.Module):
+    def __init__(self, attention: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.attention, self.head = attention, head
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.attention(x, x, x, need_weights=False)[0])
+
+
+def test_without_an_example_it_runs_on_the_layer_that_attention_reads_is_none_that_is_called() -> None:
+    model = nn.Sequential(nn.MultiheadAttention(8, 2), nn.Linear(8, 2))  # attention takes three inputs
+    with pytest.warns(FloatWeightsWarning, match=r"stay in float: 0.in_proj_weight, 0.out_proj.weight. The model does"):
+        plan = plan_quantizers(model, resolve_scheme("int8"))
+    assert [one.path for one in plan.quantizers] == ["1.input_quantizer", "1.weight_quantizer"]

@@ -56,7 +56,7 @@ def plan(fields: dict[str, Any], operators: list[Operator] = OPERATORS) -> Plan:
 
 def specs(fields: dict[str, Any], operators: list[Operator] = OPERATORS) -> dict[str, str]:
     """Returns the quantizers at operators: path and spec."""
-    return {q.path: str(q.spec) for q in plan(fields, operators).quantizers if q.site is not None}
+    return {q.path: str(q.spec) for q in plan(fields, operators).quantizers if q.sites}
 
 
 def rule(match: dict[str, Any], **said: Any) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class TestOperators:
         assert len(got) == 4
 
     def test_vision_transformers_have_a_scheme(self) -> None:
-        got = {q.path: str(q.spec) for q in bind(resolve_scheme("int8_vit"), LAYERS, OPERATORS).quantizers if q.site}
+        got = {q.path: str(q.spec) for q in bind(resolve_scheme("int8_vit"), LAYERS, OPERATORS).quantizers if q.sites}
         assert len(got) == 7
         assert set(got.values()) == {"auto-signed 8bit per-tensor max"}
 
@@ -124,12 +124,12 @@ class TestResiduals:
         rule({"type": "Block"}, residual="skip"),
     ])  # fmt: skip
     def test_the_skip(self, said: dict[str, Any]) -> None:
-        got = [q for q in plan(said).quantizers if q.site is not None]
+        got = [q for q in plan(said).quantizers if q.sites]
         assert tuple(q.path for q in got) == self.SKIPS
         assert {q.operand for q in got} == {"right"}
 
     def test_both_operands(self) -> None:
-        got = {q.path: q.operand for q in plan({"residual": "both"}).quantizers if q.site is not None}
+        got = {q.path: q.operand for q in plan({"residual": "both"}).quantizers if q.sites}
         assert got == dict.fromkeys(self.SKIPS, "right") | dict.fromkeys(self.MAINS, "left")
         assert set(specs({"scheme": "int8_ort"})) == set(got)
 
@@ -161,8 +161,8 @@ class TestResiduals:
 
     def test_each_call_of_a_module_has_its_own(self) -> None:
         twice = [addition("block", calls=2), addition("block", call=1, calls=2, number=2, residual_number=2)]
-        got = [q for q in plan({"residual": "skip"}, twice).quantizers if q.site is not None]
-        assert [(q.path, q.site.call, q.calls) for q in got if q.site] == [
+        got = [q for q in plan({"residual": "skip"}, twice).quantizers if q.sites]
+        assert [(q.path, q.sites[0].call, q.calls) for q in got if q.sites] == [
             ("block.residual_quantizer", 0, 2),
             ("block.residual_quantizer_2", 1, 2),
         ]
@@ -172,7 +172,7 @@ class TestResiduals:
 
     def test_a_call_may_say_another_placement(self) -> None:
         quantized = bind(with_residual(variant({"residual": "skip"}), "both"), LAYERS, OPERATORS).quantizers
-        assert len([q for q in quantized if q.site is not None]) == 6
+        assert len([q for q in quantized if q.sites]) == 6
         with pytest.raises(RuleError, match=r"^residual='skp': unknown placement 'skp'\. Did you mean 'skip'\?"):
             with_residual(variant({}), "skp")
 

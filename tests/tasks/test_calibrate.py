@@ -162,17 +162,6 @@ def test_collectors_follow_from_the_solver() -> None:
         assert type(by_max["conv1.input_quantizer"]) is MaxCollector
 
 
-class _Reader(nn.Module):
-    """Reads a weight as data, past the layer that holds it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(nn.functional.linear(x, self.layer.weight))
-
-
 def _closed_over() -> nn.Module:
     layer = nn.Linear(3, 4)
     before = layer.forward
@@ -180,15 +169,14 @@ def _closed_over() -> nn.Module:
     return nn.Sequential(layer)
 
 
-@pytest.mark.parametrize(("model", "name"), [(_Reader(), "layer"), (_closed_over(), "0")], ids=["reader", "closure"])
-def test_weights_that_no_quantizer_sees_are_named(model: nn.Module, name: str, tmp_path: Path) -> None:
+def test_weights_that_no_quantizer_sees_are_named(tmp_path: Path) -> None:
     recipe = tmp_path / "own.yaml"
     recipe.write_text(
         "version: 1\nbase: {source: torchvision, architecture: resnet18}\ndataset: imagenet-1k\nscheme: int8\n"
         "variants: {weights: {input: false, weight: {bits: 2}}}\n"
     )
-    quantized = qzoo.quantize(model.eval(), f"{recipe}:weights")
-    with pytest.raises(CalibrationError, match=f"never reads the weight of {name} where a quantizer could see it"):
+    quantized = qzoo.quantize(_closed_over().eval(), f"{recipe}:weights")
+    with pytest.raises(CalibrationError, match="never reads the weight of 0 where a quantizer could see it"):
         qzoo.calibrate(quantized, [torch.rand(2, 3)])
     qzoo.calibrate(quantized, [])  # no image, nothing to be said
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from qzoo.errors import CalibrationError, some
 from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.calibration.solvers import solve
-from qzoo.quant.calibration.weight_ranges import layer_weight_amax
-from qzoo.quant.layers import quantizer_of
+from qzoo.quant.calibration.weight_ranges import quantized_weight_amax
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
+from qzoo.quant.weights import quantized_weights
 
 Collection = dict[str, MaxCollector | HistogramCollector]
 """What every input and output quantizer saw, by its path."""
@@ -200,13 +200,12 @@ def magnitude(seen: MaxCollector | HistogramCollector) -> Tensor:
 
 def _solve_weights(model: nn.Module) -> dict[str, Tensor]:
     solved = {}
-    for path, layer in model.named_modules():
-        quantizer = quantizer_of(layer, "weight")
-        if quantizer is not None:
-            try:
-                solved[f"{path}.weight_quantizer".lstrip(".")] = layer_weight_amax(layer, quantizer.spec)
-            except CalibrationError as error:
-                raise CalibrationError(f"{path}.weight: {error}. Load the base weights again.") from error
+    for path, weight in quantized_weights(model).items():
+        try:
+            solved[path] = quantized_weight_amax(weight)
+        except CalibrationError as error:
+            remedy = "Calibrate on images" if weight.values is None else "Load the base weights again"
+            raise CalibrationError(f"{path.removesuffix('_quantizer')}: {error}. {remedy}.") from error
     return solved
 
 

@@ -11,6 +11,7 @@ from qzoo.quant.calibration.solvers import solve
 from qzoo.quant.calibration.solvers.percentile import exact_share, rank_of
 from qzoo.quant.fake_quant import Grid, fake_quantize, grid
 from qzoo.quant.layers import float_weight, output_channel_axis, weight_groups
+from qzoo.quant.weights import QuantizedWeight
 from qzoo.schema.quantizer import QuantizerSpec
 
 SHRINKAGES = tuple(step / 100 for step in range(100, 9, -1))
@@ -47,6 +48,18 @@ def weight_amax(weight: Tensor, spec: QuantizerSpec, axis: int | None, groups: i
     channels = values.unflatten(0, (groups, len(values) // groups)).movedim(axis + 1, 1)
     shape = [weight.shape[axis] if dim == axis else 1 for dim in range(weight.dim())]
     return _solve_rows(channels.flatten(2).flatten(0, 1), spec).reshape(shape if groups == 1 else [groups, *shape])
+
+
+def quantized_weight_amax(weight: QuantizedWeight) -> Tensor:
+    """Returns the range of a quantized weight, over its output channels where its quantizer says `per: channel`.
+
+    Raises:
+        CalibrationError: the weight holds NaN or Inf, or is computed and was not seen yet.
+    """
+    if weight.values is None:
+        raise CalibrationError("the weight is computed in the forward, which did not run yet")
+    spec = weight.quantizer.spec
+    return weight_amax(weight.values, spec, weight.axis if spec.per == "channel" else None, weight.groups)
 
 
 def layer_weight_amax(layer: nn.Module, spec: QuantizerSpec) -> Tensor:
