@@ -19,7 +19,7 @@ COMMON: dict[str, Any] = {"image_size": SIZE, "num_labels": CLASSES}
 ENCODER = COMMON | {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "patch_size": 8,
 }  # fmt: skip
-SWIN = COMMON | {"patch_size": 2, "embed_dim": 16, "depths": [2], "num_heads": [2], "window_size": 4}
+SWIN = COMMON | {"patch_size": 2, "embed_dim": 32, "depths": [2], "num_heads": [2], "window_size": 4}
 CONVNEXT = COMMON | {"hidden_sizes": [16, 32], "depths": [1, 2], "num_stages": 2}
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "ViT": lambda: transformers.ViTForImageClassification(transformers.ViTConfig(**ENCODER)),
