@@ -10,13 +10,14 @@ from torch import nn
 
 from qzoo.errors import some
 from qzoo.models.tracing import Trace
-from qzoo.quant.operators import MOVES, NEUTRAL
+from qzoo.quant.operators import MOVES
 from qzoo.schema.plan import FloatWeight, Functional, Layer, Plan
 
 MOST_SILENT = 0.01
 """The share of the weights that may stay in float without a word."""
-NOT_MULTIPLYING = MOVES | NEUTRAL.keys() | {"cat", "stack"}
-"""Operators that need no weight: embeddings of positions are added, tokens are put beside others, layers scaled."""
+NOT_MULTIPLYING = MOVES | {"add", "sub", "cat", "stack", "sdpa"}
+"""Operators that need no weight: embeddings of positions are added, also to the scores of attention, tokens put beside
+others."""
 
 
 class FloatWeightsWarning(UserWarning):
@@ -109,7 +110,8 @@ def warn_of_float(model: nn.Module, in_float: Sequence[FloatWeight], *, traced: 
     if share <= MOST_SILENT:
         return
     macs = sum(one.macs or 0 for one in in_float)
-    multiplied = f" and {100 * macs:.1f} % of the multiplications by weights" if traced else ""
+    # What they multiply in an operator that is no layer is not known.
+    multiplied = f" and {100 * macs:.1f} % of the multiplications by weights" if macs else ""
     remedy = (
         "No rule of the variant speaks of them; `qzoo.explain` shows what it does."
         if traced
