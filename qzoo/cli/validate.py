@@ -177,9 +177,10 @@ def _checks(entry: RecipeEntry) -> list[_Check]:
     from qzoo.data.lookup import check_names
     from qzoo.models.bases import meta_model
     from qzoo.models.select_layers import plan_quantizers
+    from qzoo.models.survey import survey_of_base
 
     model = cache(lambda: meta_model(entry.recipe.base))
     return [
         lambda variant: check_names(variant.dataset, variant.calibration.split),
-        lambda variant: plan_quantizers(model(), variant),
+        lambda variant: plan_quantizers(model(), variant, seen=survey_of_base(model())),
     ]

@@ -14,6 +14,7 @@ from qzoo.errors import UnknownNameError, UnsupportedError
 from qzoo.models.bases import create_base
 from qzoo.models.full_checkpoint import check_ranges_fit
 from qzoo.models.quantize import quantize_in_place
+from qzoo.models.survey import survey_of_base
 from qzoo.receipts.make import Receipts
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.schema.resolve import ResolvedVariant
@@ -139,7 +140,7 @@ def quantized_model(variant: ResolvedVariant, ranges: Path) -> nn.Module:
         return model_of_checkpoint(variant, ranges)
     check_ranges_fit(variant, ranges)
     model = create_base(variant.base, pretrained=True)
-    quantize_in_place(model, variant)
+    quantize_in_place(model, variant, seen=survey_of_base(model))
     return load(model, ranges)
 
 

@@ -13,7 +13,7 @@ from qzoo.errors import UnknownNameError
 from qzoo.models.base_model import WeightsFacts
 from qzoo.models.bases import input_format, meta_model, weights_facts
 from qzoo.models.operators import find_operators
-from qzoo.models.select_layers import quantizable_layers
+from qzoo.models.survey import quantizable_layers
 from qzoo.schema.plan import Operator
 from qzoo.schema.recipe import Base
 from qzoo.schema.sources import LIBRARIES, is_library_name

@@ -11,6 +11,7 @@ from torch import nn
 from qzoo.commands.settings import Settings
 from qzoo.models.quantize import carry_out, quantize_in_place
 from qzoo.models.select_layers import plan_quantizers
+from qzoo.models.survey import survey
 from qzoo.quant.calibration.collecting import Collection, activation_quantizers, solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector
 from qzoo.quant.calibration.histogram import Histogram
@@ -56,7 +57,8 @@ class SharedCalibration:
         # Opened now, so that a mistake in the data is told before anything long has run.
         self._images = {variant.calibration: self._open(variant) for variant in variants}
         # So is a rule that does not fit the model.
-        self._plans = {variant.name: plan_quantizers(float_model, variant) for variant in variants}
+        self._seen = survey(float_model)
+        self._plans = {variant.name: plan_quantizers(float_model, variant, seen=self._seen) for variant in variants}
         self._passes: list[_Pass] = []
 
     @property
@@ -76,7 +78,7 @@ class SharedCalibration:
             CalibrationError: a quantizer saw nothing, NaN or Inf.
         """
         model = copy_model(self.float_model)
-        quantize_in_place(model, variant)
+        quantize_in_place(model, variant, seen=self._seen)
         made = self._pass_for(model, variant)
         solve_ranges(model, made.collection)
         return model, made.images

@@ -14,6 +14,7 @@ from qzoo.errors import RecipeError, WeightsError, did_you_mean
 from qzoo.models.bases import base_digest, create_base
 from qzoo.models.full_checkpoint import check_histograms_fit
 from qzoo.models.quantize import quantize_in_place
+from qzoo.models.survey import survey_of_base
 from qzoo.quant.calibration.collecting import solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector
 from qzoo.results.readable import Readable
@@ -92,7 +93,7 @@ def solve(
     target = _target(Path(output or path.parent), variant.name)
     check_histograms_fit(resolve(entry, info.variant), path, collected)
     model = create_base(variant.base, pretrained=True)
-    quantize_in_place(model, variant)
+    quantize_in_place(model, variant, seen=survey_of_base(model))
     check_base(path, info, base_digest(model))
     solve_ranges(model, {place: HistogramCollector.recorded(one) for place, one in collected.items()})
     save(model, target, images=info.calibration_images, sample_sha256=info.calibration_sha256)

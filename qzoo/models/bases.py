@@ -44,7 +44,7 @@ def create_base(base: Base, pretrained: bool = False, **keywords: Any) -> nn.Mod
         said = ", ".join(f"{name}={shown(repr(value), 60)}" for name, value in keywords.items())
         says = str(error).partition("\n")[0]
         raise ArgumentError(f"{base.architecture} can't be made with {said}: {says}") from error
-    remember(made.model, Provenance(base, old_head=entry_digests(made.old_head)))
+    remember(made.model, Provenance(base, repr(sorted(keywords.items())), entry_digests(made.old_head)))
     return made.model.eval()
 
 

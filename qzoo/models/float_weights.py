@@ -4,61 +4,79 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from torch import nn
 
 from qzoo.errors import some
 from qzoo.models.tracing import Trace
-from qzoo.quant.operators import MOVES, NEUTRAL
+from qzoo.quant.operators import MOVES
 from qzoo.schema.plan import FloatWeight, Functional, Layer, Plan
 
 MOST_SILENT = 0.01
 """The share of the weights that may stay in float without a word."""
-NOT_MULTIPLYING = MOVES | NEUTRAL.keys() | {"cat", "stack", "embedding_renorm"}
-"""Operators that need no weight: embeddings of positions are added, tokens are put beside others, layers scaled."""
+NOT_MULTIPLYING = MOVES | {"add", "sub", "cat", "stack", "sdpa"}
+"""Operators that need no weight: embeddings of positions are added, also to the scores of attention, tokens put beside
+others."""
 
 
 class FloatWeightsWarning(UserWarning):
     """Weights stay in float although no rule says so."""
 
 
-def float_weights(model: nn.Module, layers: Iterable[Layer], plan: Plan, found: Trace | None) -> list[FloatWeight]:
-    """Returns the weights that stay in float although no rule says so, the largest first.
+class SeenWeight(NamedTuple):
+    """A weight of a model: a matrix that something multiplies by.
 
-    Weights are parameters of at least two dimensions that something multiplies by; vectors, such as biases and the
-    parameters of norms, are none.
+    Attributes:
+        share: its path, and its share of the model.
+        layers: the names of the layers that it is the weight of; none where no layer is known.
+    """
+
+    share: FloatWeight
+    layers: frozenset[str]
+
+
+def seen_weights(model: nn.Module, layers: Iterable[Layer], found: Trace | None) -> list[SeenWeight]:
+    """Returns the weights of a model, the largest first: parameters of at least two dimensions that it multiplies by.
+
+    Vectors, such as biases and the parameters of norms, are none.
 
     Args:
         model: float.
         layers: all that rules can speak of.
-        plan: what is quantized of them.
         found: a trace of the model; without one, every matrix counts as a weight.
     """
     matrices = {path: p for path, p in model.named_parameters() if sum(size > 1 for size in p.shape) > 1}
     weights = matrices if found is None else {path: matrices[path] for path in _multiplied(found) if path in matrices}
-    quantized = {one.layer for one in plan.quantizers if one.of_weight}
-    spoken = [layer for layer in layers if layer.name in quantized or layer.name in plan.float_rules]
-    known = {path for layer in spoken for path in _parameters(model, layer, found)}
+    owners: dict[str, set[str]] = {}
+    for layer in layers:
+        for path in _parameters(model, layer, found) if layer.has_weight else ():
+            owners.setdefault(path, set()).add(layer.name)
     macs = _macs(found)
     total, computed = sum(p.numel() for p in weights.values()), sum(macs.values())
-    return [
+    shares = (
         FloatWeight(path, weights[path].numel() / total, macs.get(path, 0) / computed if computed else None)
         for path in sorted(weights, key=lambda path: -weights[path].numel())
-        if path not in known
-    ]
+    )
+    return [SeenWeight(share, frozenset(owners.get(share.path, ()))) for share in shares]
+
+
+def float_weights(plan: Plan, weights: Iterable[SeenWeight]) -> list[FloatWeight]:
+    """Returns the weights that a plan leaves in float although no rule says so, the largest first."""
+    spoken = {one.layer for one in plan.quantizers if one.of_weight} | plan.float_rules.keys()
+    return [weight.share for weight in weights if weight.layers.isdisjoint(spoken)]
 
 
 def _multiplied(found: Trace) -> Iterator[str]:
     for evaluation in found.evaluations:
-        if evaluation.is_activation and evaluation.op not in NOT_MULTIPLYING:
+        if evaluation.parameters and evaluation.inputs and evaluation.op not in NOT_MULTIPLYING:
             yield from evaluation.parameters
 
 
 def _parameters(model: nn.Module, layer: Layer, found: Trace | None) -> Iterator[str]:
     """Yields the paths of the parameters that a layer's weight is, or is computed from."""
     if layer.functional is None:
-        module = model.get_submodule(layer.name)
-        held = {id(one) for one in module.parameters()}
+        held = set(map(id, model.get_submodule(layer.name).parameters()))
         yield from (path for path, one in model.named_parameters() if id(one) in held)
     else:
         yield from _read_by(model, layer.functional, found)
@@ -68,6 +86,7 @@ def _read_by(model: nn.Module, functional: Functional, found: Trace | None) -> I
     if functional.weight.parameter is not None:
         parameter = model.get_submodule(functional.module).get_parameter(functional.weight.parameter)
         yield from (path for path, one in model.named_parameters() if one is parameter)
+        return
     for evaluation in found.evaluations if found else ():
         if evaluation.module == functional.module and evaluation.site in functional.sites:
             yield from evaluation.parameters
@@ -91,9 +110,10 @@ def warn_of_float(model: nn.Module, in_float: Sequence[FloatWeight], *, traced: 
     if share <= MOST_SILENT:
         return
     macs = sum(one.macs or 0 for one in in_float)
-    multiplied = f" and {100 * macs:.1f} % of the multiplications by weights" if traced else ""
+    # What they multiply in an operator that is no layer is not known.
+    multiplied = f" and {100 * macs:.1f} % of the multiplications by weights" if macs else ""
     remedy = (
-        "Rules can't name what computes with them; `qzoo.explain` shows all."
+        "No rule of the variant speaks of them; `qzoo.explain` shows what it does."
         if traced
         else "The model does not run on an image of a usual size, which would show what computes with them: give an "
         "input, qzoo.quantize(model, scheme, example=inputs)."

@@ -17,6 +17,7 @@ from qzoo.errors import WeightsError, shown
 from qzoo.models.bases import identity, meta_model
 from qzoo.models.provenance import provenance
 from qzoo.models.quantize import quantize_in_place
+from qzoo.models.survey import survey_of_base
 from qzoo.quant.calibration.collecting import require_collected
 from qzoo.quant.packing import pack, packable, packed_dtype, packed_fault, packed_shape, unpack
 from qzoo.quant.ranges import get_ranges, quantizers, require_calibrated, require_quantizers, set_ranges
@@ -38,7 +39,7 @@ def outline(variant: ResolvedVariant) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         model = meta_model(variant.base)
-        quantize_in_place(model, variant)
+        quantize_in_place(model, variant, seen=survey_of_base(model))
     return model
 
 

@@ -22,6 +22,7 @@ class Provenance:
 
     Attributes:
         base: None for a user's own model.
+        keywords: what its constructor was given, as text.
         old_head: digests of the classifier's tensors in the weights file, where the model got another classifier.
         variant: None for a float model.
         quantizers: the quantizers of each quantized layer, by path and role.
@@ -31,6 +32,7 @@ class Provenance:
     """
 
     base: Base | None = None
+    keywords: str = ""
     old_head: dict[str, str] = field(default_factory=dict)
     variant: ResolvedVariant | None = None
     quantizers: dict[str, dict[str, TensorQuantizer]] = field(default_factory=dict)

@@ -9,7 +9,8 @@ from torch import nn
 
 from qzoo.errors import RuleError
 from qzoo.models.provenance import Provenance, mark_in_float, provenance, remember
-from qzoo.models.select_layers import plan_quantizers, quantizable_layers, refuse_quantized
+from qzoo.models.select_layers import plan_quantizers, refuse_quantized
+from qzoo.models.survey import Survey, quantizable_layers
 from qzoo.quant.blocks import FunctionalPlaces, count_calls_from_start, quantize_operators
 from qzoo.quant.derived import copy_model, float_name
 from qzoo.quant.eval_mode import device_of
@@ -20,7 +21,9 @@ from qzoo.schema.plan import Functional, Plan, PlannedQuantizer, Site
 from qzoo.schema.resolve import ResolvedVariant
 
 
-def quantize_in_place(model: nn.Module, variant: ResolvedVariant, example: Any = None) -> Plan:
+def quantize_in_place(
+    model: nn.Module, variant: ResolvedVariant, example: Any = None, seen: Survey | None = None
+) -> Plan:
     """Gives a model the quantizers that a variant's rules say, in place; they have no ranges yet.
 
     The model keeps its class, its parameters and their names; the classes of layers, and of blocks with residual or
@@ -29,7 +32,8 @@ def quantize_in_place(model: nn.Module, variant: ResolvedVariant, example: Any =
     Args:
         model: float.
         variant: resolved.
-        example: an input, to find residual additions and other operators with; default: one of the likely size.
+        example: an input, to find out with who computes what; default: one of the likely size.
+        seen: what the model has, where that is known.
 
     Returns:
         The plan that was carried out.
@@ -38,7 +42,7 @@ def quantize_in_place(model: nn.Module, variant: ResolvedVariant, example: Any =
         RuleError: a rule written in the recipe matches nothing, or no layer is quantized at all.
         UnsupportedError: the model is quantized already, or can't be run to find its operators.
     """
-    plan = plan_quantizers(model, variant, example)
+    plan = plan_quantizers(model, variant, example, seen=seen)
     if not plan.quantizers:
         raise RuleError(
             f"{variant.name} quantizes nothing of this {type(model).__name__}: it has "

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Proxy
 from torch.overrides import TorchFunctionMode
@@ -299,7 +300,7 @@ def _quantized_weight(block: QuantizedBlock, name: str, read: WeightRead, weight
     quantizer, whole = block._modules[name], weight
     if read.parameter is not None:
         whole = block.get_parameter(read.parameter)
-    elif not weight.requires_grad and not is_captured():
+    elif not torch.is_grad_enabled() and not is_captured():
         block.__dict__.setdefault("computed_weights", {})[name] = weight.detach()
     if is_captured():
         quantized = quantizer(whole)  # type: ignore[misc]

@@ -49,10 +49,11 @@ RECURRENT = {"lstm": "LSTM", "gru": "GRU", "rnn_tanh": "RNN", "rnn_relu": "RNN"}
 """Operators that multiply by all weights of a recurrent layer, and the layer."""
 LOOKUPS = ("embedding", "embedding_bag")
 PARAMETERS = {
-    **dict.fromkeys(("add", "sub", "mul", "div", "matmul"), BINARY),
+    **dict.fromkeys(("add", "sub", "mul", "div", "matmul", "inner"), BINARY),
     **dict.fromkeys(("linear", *CONVOLUTIONS), LAYER),
     **dict.fromkeys(LOOKUPS, (Parameter("weight", 1, "weight"),)),
     **dict.fromkeys((f"{name}_cell" for name in RECURRENT), CELL),
+    "tensordot": (Parameter("left", 0, "a"), Parameter("right", 1, "b")),
     "bilinear": (Parameter("left", 0, "input1"), Parameter("right", 1, "input2"), Parameter("weight", 2, "weight")),
     "sdpa": (Parameter("query", 0, "query"), Parameter("key", 1, "key"), Parameter("value", 2, "value")),
 }
@@ -67,6 +68,7 @@ SPELLED_OTHERWISE: dict[Any, tuple[Parameter, ...]] = {
         (torch.baddbmm, Tensor.baddbmm, Tensor.baddbmm_),
         (Parameter("left", 1, "batch1"), Parameter("right", 2, "batch2")),
     ),
+    **dict.fromkeys((torch.mv, Tensor.mv), (BINARY[0], Parameter("right", 1, "vec"))),
     torch.embedding: (Parameter("weight", 0, "weight"),),
     torch.embedding_bag: (Parameter("weight", 0, "weight"),),
 }
@@ -198,9 +200,23 @@ def channels_of(name: str, operand: str, weight: Tensor, args: tuple[Any, ...], 
         return Channels(None if weight.dim() < 2 else weight.dim() - (1 if operand == "right" else 2))
     if name == "einsum":
         return Channels(_channels_of_einsum(operand, weight, args))
+    if name == "tensordot":
+        return Channels(_channels_of_tensordot(operand == "right", weight, args, kwargs))
+    if name == "inner":
+        return Channels(weight.dim() - 2 if weight.dim() > 1 else None)
     if name.startswith("conv_transpose"):
         return Channels(1, int(args[6] if len(args) > 6 else kwargs.get("groups", 1)))
     return Channels(0)
+
+
+def _channels_of_tensordot(is_right: bool, weight: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+    """Returns the longest axis of a weight that is not summed over."""
+    dims = args[2] if len(args) > 2 else kwargs.get("dims", 2)
+    if isinstance(dims, int):
+        summed = set(range(dims) if is_right else range(weight.dim() - dims, weight.dim()))
+    else:
+        summed = {int(axis) % weight.dim() for axis in dims[is_right]}
+    return max(set(range(weight.dim())) - summed, key=lambda axis: weight.shape[axis], default=None)
 
 
 def _channels_of_einsum(operand: str, weight: Tensor, args: tuple[Any, ...]) -> int | None:

@@ -30,7 +30,10 @@ SPELLINGS: dict[str, tuple[Any, ...]] = {
     "matmul": (
         torch.matmul, torch.mm, torch.bmm, Tensor.matmul, Tensor.mm, Tensor.bmm, Tensor.__matmul__, Tensor.__rmatmul__,
         torch.addmm, Tensor.addmm, Tensor.addmm_, torch.baddbmm, Tensor.baddbmm, Tensor.baddbmm_,
+        torch.linalg.matmul, torch.mv, Tensor.mv,
     ),
+    "inner": (torch.inner, Tensor.inner),
+    "tensordot": (torch.tensordot,),
     "einsum": (torch.einsum,),
     "cat": (
         torch.cat, torch.concat, torch.concatenate, torch.hstack, torch.vstack, torch.row_stack, torch.dstack,

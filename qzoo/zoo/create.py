@@ -13,6 +13,7 @@ from qzoo.errors import ArgumentError, UnknownNameError
 from qzoo.models.bases import base_transform, create_base
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.select_layers import refuse_lazy
+from qzoo.models.survey import survey_of_base
 from qzoo.quant.derived import copy_model
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
@@ -75,7 +76,7 @@ def _created(
     if pretrained:
         warn_of_unpinned(zoo_model)
     model = create_base(resolved.base, bool(pretrained), **keywords)
-    quantize_in_place(model, resolved)
+    quantize_in_place(model, resolved, seen=survey_of_base(model))
     return model
 
 

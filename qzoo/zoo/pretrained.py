@@ -13,6 +13,7 @@ from qzoo.models.bases import base_digest, create_bare, create_base, weights_fac
 from qzoo.models.full_checkpoint import check_full_checkpoint, check_ranges_fit, load_full_checkpoint, outline
 from qzoo.models.heads import fit_to_new_head
 from qzoo.models.quantize import quantize_in_place
+from qzoo.models.survey import survey_of_base
 from qzoo.quant.ranges import set_ranges
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.weights.kinds import MODEL, RANGES
@@ -54,7 +55,7 @@ def create_with_ranges(zoo_model: ZooModel, **keywords: Any) -> nn.Module:
         check_ranges_fit(resolved, ranges)
     warn_of_unpinned(zoo_model)
     model = create_base(resolved.base, pretrained=True, **keywords)
-    quantize_in_place(model, resolved)
+    quantize_in_place(model, resolved, seen=survey_of_base(model))
     load_pretrained_ranges(model, zoo_model)
     return model
 
@@ -105,7 +106,7 @@ def model_of_checkpoint(resolved: ResolvedVariant, path: Path) -> nn.Module:
     # A recipe from elsewhere may name a huge model beside a small file: names and shapes take no memory.
     check_full_checkpoint(outline(resolved), path)
     model = create_bare(resolved.base)
-    quantize_in_place(model, resolved)
+    quantize_in_place(model, resolved, seen=survey_of_base(model))
     load_full_checkpoint(model, path)
     return model
 

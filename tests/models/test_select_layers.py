@@ -17,7 +17,6 @@ from qzoo.schema.resolve import resolve_scheme
 BUILDERS = {
     "googlenet": (lambda: torchvision.models.googlenet(init_weights=False), 6),
     "inception_v3": (lambda: torchvision.models.inception_v3(init_weights=False), 3),
-    "timm": (lambda: timm.create_model("inception_v3", aux_logits=True), 3),
 }
 
 

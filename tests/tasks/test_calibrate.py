@@ -14,7 +14,7 @@ from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.errors import CalibrationError, DataError, NotCalibratedError, UnknownNameError, UnsupportedError
 from qzoo.quant.calibration.collecting import ClippedNegativesWarning, DeadActivationWarning, collecting, solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
-from qzoo.quant.ranges import get_ranges, uncalibrated
+from qzoo.quant.ranges import get_ranges, quantizers, uncalibrated
 from qzoo.schema.quantizer import QuantizerPatch
 from qzoo.tasks.calibrate import collect
 
@@ -82,19 +82,25 @@ def test_shared_calibration_makes_one_pass_for_equal_specs() -> None:
 
 
 class Unused(nn.Module):
-    """Has a layer that it never calls."""
+    """Has a layer that it calls for some images alone."""
 
     def __init__(self) -> None:
         super().__init__()
         self.used, self.unused = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 2, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.used(x)
+        return self.used(x) if bool((x > 0).all()) else self.unused(x)
+
+
+def test_a_layer_that_is_never_called_stays_in_float() -> None:
+    model = qzoo.calibrate(qzoo.quantize(Unused(), "int8", example=IMAGES.abs() + 1), IMAGES.abs() + 1)
+    assert list(quantizers(model)) == ["used.input_quantizer", "used.weight_quantizer"]
+    assert qzoo.explain(model).left_float == ["unused"]
 
 
 def test_a_quantizer_that_saw_nothing_is_named() -> None:
     with pytest.raises(CalibrationError, match=r"Nothing reached unused.input_quantizer: .*input: false"):
-        qzoo.calibrate(qzoo.quantize(Unused()), IMAGES)
+        qzoo.calibrate(qzoo.quantize(Unused(), example=IMAGES), IMAGES.abs() + 1)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])

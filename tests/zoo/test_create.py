@@ -19,8 +19,8 @@ from qzoo.environment import packaged
 from qzoo.errors import NotCalibratedError, RuleError, UnknownNameError, WeightsError
 from qzoo.models.architectures.resnet_digits import DigitsResNet
 from qzoo.models.bases import meta_model
-from qzoo.models.operators import find_operators
 from qzoo.models.select_layers import plan_quantizers
+from qzoo.models.survey import survey
 from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import get_ranges, quantizers, uncalibrated
 from qzoo.schema.catalog import Catalog, RecipeEntry
@@ -51,12 +51,11 @@ def shipped() -> list[str]:
 @pytest.mark.timeout(600)
 @for_each("entry", lambda: CATALOG.entries, ids=lambda entry: entry.name)
 def test_every_variant_is_its_bases_class_with_quantizers_inside(
-    entry: RecipeEntry, monkeypatch: pytest.MonkeyPatch
+    entry: RecipeEntry,
 ) -> None:
     base, variants = meta_model(entry.recipe.base), [one.resolved for one in calibratable(ZooModel(entry))]
-    operators = find_operators(base)  # of the base, so the same for all
-    monkeypatch.setattr("qzoo.models.select_layers.find_operators", lambda *_: operators)
-    plans = [plan_quantizers(base, variant) for variant in variants]
+    seen = survey(base)  # the same for all
+    plans = [plan_quantizers(base, variant, seen=seen) for variant in variants]
     assert all({planned.role for planned in plan.quantizers} >= {"input", "weight"} for plan in plans)
     # A plan is all that a variant has of its own: one shows how plans are carried out.
     model = qzoo.quantize(base, variants[-1])
