@@ -11,10 +11,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from benchmarks.coverage import page
+from benchmarks.coverage import page, whole
 from benchmarks.coverage.architectures import Architecture, smallest, timm_modules, torchvision_architectures
 from benchmarks.coverage.check import Result, check
 from benchmarks.coverage.other_spellings import other_skip_additions
+from benchmarks.coverage.styles import STYLES, style
+from benchmarks.coverage.whole import Whole, check_whole
 
 VARIED = (
     "byobnet", "convnext", "efficientvit_mit", "fastvit", "levit", "nfnet", "resnest", "sknet", "tresnet", "xcit",
@@ -80,12 +82,27 @@ class TestRows:
         passed = Result(Architecture("timm", "a", "a1"), 128, additions=2)
         passed.quantizers.update(weight=3, input=4, residual=1)
         failed = Result(Architecture("torchvision", "b", "b1"), failure="ValueError: a | b")
-        page.PAGE.write_text(page.written([passed, failed]))
+        page.PAGE.write_text(page.written([passed, failed], [Whole("own class", "x", 99.5, "2 of 2")]))
         assert [tuple(row)[1:] for row in page.read().values()] == [
             (128, 3, 4, "1 of 2", "pass"), (0, 0, 0, "none", "ValueError: a / b"),
         ]  # fmt: skip
         assert "\n1 of 1 timm modules and 0 of 1 torchvision models pass.\n" in page.PAGE.read_text()
+        assert "| own class | x | 99.5 | 2 of 2 | 0 | pass |" in page.PAGE.read_text()
         assert page.is_current()
+
+
+class TestWhole:
+    @pytest.mark.parametrize("name", STYLES)
+    def test_all_weights_of_a_style_are_quantized(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(whole, "_exported", lambda model, arguments: "")
+        found = check_whole("own class", name, lambda: style(name))
+        assert (found.failure, found.weights) == ("", 100)
+
+    @pytest.mark.runtimes
+    @pytest.mark.parametrize("name", ["MultiheadAttention, packed", "addmm (Conv1D of transformers)", "weight tying"])
+    def test_a_style_is_exported_whole(self, name: str) -> None:
+        quantized, of, layers = check_whole("own class", name, lambda: style(name)).exported.split()
+        assert (of, quantized) == ("of", layers)
 
 
 class TestCheck:

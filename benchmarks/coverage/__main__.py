@@ -14,6 +14,7 @@ import time
 from benchmarks.coverage import page
 from benchmarks.coverage.architectures import Architecture, timm_architectures, torchvision_architectures
 from benchmarks.coverage.check import Result, check
+from benchmarks.coverage.whole import Whole, check_whole, networks
 
 
 def main() -> int:
@@ -24,10 +25,10 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.write and arguments.glob != "*":
         parser.error("--write needs the whole sweep: leave the glob out")
-    results = sweep(arguments.glob)
+    results, wholes = sweep(arguments.glob), sweep_whole(arguments.glob)
     if arguments.write:
-        page.PAGE.write_text(page.written(results))
-    return int(any(result.failure for result in results))
+        page.PAGE.write_text(page.written(results, wholes))
+    return int(any(result.failure for result in [*results, *wholes]))
 
 
 def sweep(glob: str) -> list[Result]:
@@ -39,6 +40,17 @@ def sweep(glob: str) -> list[Result]:
         # Modules and hooks refer to each other in circles, which hold gigabytes until collected.
         gc.collect()
         print(f"[{number}/{len(chosen)}, {time.perf_counter() - start:.0f} s]", page.line(results[-1]), flush=True)
+    return results
+
+
+def sweep_whole(glob: str) -> list[Whole]:
+    """Checks the networks of which the weights are counted, and prints each as it is done."""
+    results = []
+    for source, name, make in networks():
+        if fnmatch.fnmatch(name, glob) or fnmatch.fnmatch(source, glob):
+            results.append(check_whole(source, name, make))
+            gc.collect()
+            print(page.whole_line(results[-1]), flush=True)
     return results
 
 

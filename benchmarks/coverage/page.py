@@ -11,12 +11,16 @@ import torchvision
 
 from benchmarks.coverage.architectures import Architecture
 from benchmarks.coverage.check import IMAGES, Result
+from benchmarks.coverage.whole import SCHEME, Whole
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "coverage.md"
 HEAD = (
     "| module | architecture | size | weight | input | residual additions | operators in float | s | result |",
     "|---|---|---:|---:|---:|---|---|---:|---|",
 )
+SOURCES = ("timm", "torchvision")
+WHOLE = "Attention and own classes"
+WHOLE_HEAD = ("| source | network | weights, % | layers | s | result |", "|---|---|---:|---|---:|---|")
 SHOWN = 5
 """Operators in float that are named, the most frequent first."""
 
@@ -38,6 +42,15 @@ in RepVGG. Sums that are spelled another way, and so are not quantized, are name
 """
 
 
+WHOLE_INTRODUCTION = """
+Models with attention, classifiers of Hugging Face's transformers of small configurations, and networks as people write
+them (benchmarks/coverage/styles.py), by the scheme `{scheme}`. `weights` is the share that is quantized, those included
+that operators read; `layers` how many layers and products of the file for ONNX Runtime have quantized inputs, or why
+there is no file. With quantizers off the output equals the float network's bit for bit, and each quantizer of the file,
+fed rightly, is within a step.
+"""
+
+
 class Row(NamedTuple):
     """What the page says of one architecture."""
 
@@ -54,9 +67,9 @@ class Row(NamedTuple):
         return self.result == "pass"
 
 
-def written(results: list[Result]) -> str:
+def written(results: list[Result], wholes: list[Whole]) -> str:
     """Returns the page for the results of a whole sweep."""
-    by_source = {source: [r for r in results if r.architecture.source == source] for source in ("timm", "torchvision")}
+    by_source = {source: [r for r in results if r.architecture.source == source] for source in SOURCES}
     passed = {source: sum(not result.failure for result in found) for source, found in by_source.items()}
     text = INTRODUCTION.format(
         modules=len(by_source["timm"]), classifiers=len(by_source["torchvision"]), **passed, images=IMAGES, shown=SHOWN,
@@ -64,7 +77,22 @@ def written(results: list[Result]) -> str:
     )  # fmt: skip
     for source, found in by_source.items():
         text += "\n".join([f"\n## {source}\n", *HEAD, *(line(result) for result in found), ""])
-    return text
+    return text + whole_section(wholes)
+
+
+def whole_section(wholes: list[Whole]) -> str:
+    """Returns the part of the page on networks of which the weights are counted."""
+    rows = (whole_line(whole) for whole in wholes)
+    return "\n".join([f"\n## {WHOLE}", WHOLE_INTRODUCTION.format(scheme=SCHEME), *WHOLE_HEAD, *rows, ""])
+
+
+def whole_line(whole: Whole) -> str:
+    """Returns one row of that part."""
+    cells = (
+        whole.source, whole.name, f"{whole.weights:.1f}", whole.exported.replace("|", "/"), f"{whole.seconds:.0f}",
+        whole.failure.replace("|", "/") or "pass",
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
 
 
 def line(result: Result) -> str:
@@ -103,7 +131,7 @@ def read() -> dict[Architecture, Row]:
         if text.startswith("## "):
             source = text.removeprefix("## ")
         cells = [cell.strip() for cell in text.strip("|").split(" | ")]
-        if text.startswith("| ") and cells[0] != "module":
+        if source in SOURCES and text.startswith("| ") and cells[0] != "module":
             module, name, size, weight, given, additions, _, _, result = cells
             architecture = Architecture(source, module, name)
             rows[architecture] = Row(architecture, int(size), int(weight), int(given), additions, result)

@@ -21,7 +21,7 @@ Rule = Callable[[ir.Graph, Runtime], Iterable[Finding]]
 
 RULES: tuple[Rule, ...] = (
     pairs.unpaired, pairs.other_scale, pairs.bad_scale, pairs.half_scale, pairs.per_channel_activation,
-    pairs.zero_point, layers.half_float, layers.between, layers.batch_norm, layers.weight_axis, layers.stored_as_float,
+    pairs.zero_point, layers.half_float, layers.without_kernel, layers.between, layers.batch_norm, layers.weight_axis, layers.stored_as_float,
     layers.padding, layers.mixed_types, tensors.several_quantizers, tensors.signed_after_activation,
     tensors.requantized, tensors.residual, processors.saturation,
 )  # fmt: skip
@@ -48,9 +48,9 @@ def lint(model: ir.Model, runtime: Runtime) -> LintReport:
     """Returns what the rules of a runtime find in a graph."""
     graph = model.graph
     findings = sorted(_found(graph, runtime), key=lambda one: one.level)
-    found = list(nodes(graph, *layers.LAYERS))
+    found, in_float = list(nodes(graph, *layers.LAYERS)), list(nodes(graph, *layers.IN_FLOAT))
     quantized = sum(all(dequantizer(value) is not None for value in node.inputs[:2]) for node in found)
-    return LintReport(runtime, findings, quantized, len(found))
+    return LintReport(runtime, findings, quantized, len(found) + len(in_float))
 
 
 def lint_file(path: Path, runtime: Runtime) -> LintReport:

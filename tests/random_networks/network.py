@@ -38,9 +38,8 @@ class Network(nn.Module):
     def __init__(self, chance: Random) -> None:
         super().__init__()
         channels = chance.choice([4, 8, 8, 12])
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, channels, chance.choice([2, 4]), stride=chance.choice([2, 4])), convolutions.norm(chance, channels)
-        )  # fmt: skip
+        stem = nn.Conv2d(3, channels, chance.choice([2, 4]), stride=chance.choice([2, 4]))
+        self.stem = nn.Sequential(stem, convolutions.norm(chance, channels))
         names = [chance.choice([*PARTS, *FREQUENT]) for _ in range(chance.choice([1, 1, 2]))]
         size, self.parts = self.stem(torch.zeros(1, 3, SIZE, SIZE)).shape[-1] ** 2, nn.Sequential()
         for place, name in enumerate(names):
@@ -88,4 +87,3 @@ def _see_images(network: nn.Module) -> None:
             layer.momentum = None  # the statistics of all images seen, and of no others
     with torch.no_grad():
         network.train()(natural_images(16, SIZE, 1))
-

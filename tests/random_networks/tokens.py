@@ -24,10 +24,8 @@ class OnTokens(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = x.flatten(2).transpose(1, 2)
-        if self.norm_first:
-            tokens = tokens + self.part(self.norm(tokens))
-        else:
-            tokens = self.norm(tokens + self.part(tokens))
+        y = self.part(self.norm(tokens) if self.norm_first else tokens)
+        tokens = tokens + y if self.norm_first else self.norm(tokens + y)
         return tokens.transpose(1, 2).reshape(x.shape)
 
 

@@ -13,6 +13,8 @@ from qzoo.runtimes.rules import error, note
 from qzoo.runtimes.runtime import Runtime
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+IN_FLOAT = ("Einsum", "LSTM", "GRU", "RNN")
+"""Layers of which no runtime has an integer kernel."""
 ACTIVATIONS = ("Relu", "Clip")
 
 
@@ -29,6 +31,12 @@ def half_float(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
         made = producer(source)
         found = made.op_type if made else "a float constant" if constant(source) is not None else "an input"
         yield error("half-float", node, f"its {which} input is {found}; quantize both inputs, or neither")
+
+
+def without_kernel(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
+    """A layer of which runtimes have no integer kernel, whatever is quantized of it."""
+    for node in nodes(graph, *IN_FLOAT):
+        yield note("float-layer", node, f"{runtime.title} has no integer kernel of {node.op_type}: it runs in float")
 
 
 def between(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
