@@ -210,21 +210,17 @@ class _Weights:
         # A view remembers what it is one of.
         if len(paths) == 1 and (tensor is parameter or tensor._base is parameter):
             axis = _axis_in(parameter, tensor, channels.axis)
-            if axis != MIXED:
-                return WeightRead(paths[0], tuple(map(int, parameter.shape)), axis, channels.groups)
+            return WeightRead(paths[0], tuple(map(int, parameter.shape)), axis, channels.groups)
         return WeightRead(None, tuple(map(int, tensor.shape)), channels.axis, channels.groups)
 
 
-MIXED = -1
-
-
 def _axis_in(parameter: Tensor, view: Tensor, axis: int | None) -> int | None:
-    """Returns the axis of a parameter that one of a view of it runs along; `MIXED` where it runs along none alone."""
+    """Returns the axis of a parameter that one of a view of it runs along; None where it runs along none alone."""
     if axis is None or view is parameter:
         return axis
-    strides = [stride if size > 1 else 0 for stride, size in zip(parameter.stride(), parameter.shape, strict=True)]
-    same_axes = parameter.dim() == view.dim() and set(view.stride()) <= {*parameter.stride()}
-    return strides.index(view.stride(axis)) if same_axes and view.stride(axis) in strides else MIXED
+    steps, step = list(parameter.stride()), view.stride(axis)
+    own = next((place for place, stride in enumerate(steps) if stride == step and parameter.shape[place] > 1), None)
+    return own if own is not None and view.shape[axis] <= parameter.shape[own] else None
 
 
 def _macs(op: str, weight: Tensor, channels: Channels, first: Tensor, result: Tensor) -> int:

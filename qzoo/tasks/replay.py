@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from qzoo.quant.blocks import QuantizedBlock
 from qzoo.quant.layers import QuantizedLayer, is_quantizable
 from qzoo.tasks.running import run
 
@@ -167,6 +168,8 @@ def _compute(_: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) 
 def _outside_layers(model: nn.Module) -> list[nn.Module]:
     """Returns all modules but those inside quantized layers, which change only together with their layer."""
     inside = {part for layer in model.modules() if isinstance(layer, QuantizedLayer) for part in layer.modules()}
+    # Whether some are called depends on what is on: they change together with the block that holds them.
+    inside |= {one for block in model.modules() if isinstance(block, QuantizedBlock) for one in block.called_when_on}
     return [module for module in model.modules() if module not in inside or isinstance(module, QuantizedLayer)]
 
 
