@@ -20,7 +20,7 @@ from qzoo.quant.ranges import quantizers
 from qzoo.results.export import Parity
 from qzoo.runtimes import onnxruntime
 from qzoo.runtimes.passes.stored_weight import write_seven_bits
-from qzoo.runtimes.probed_graph import LOGIT_STEPS, OUTPUT, Differences, Logits, ProbedSession, write_probed
+from qzoo.runtimes.probed_graph import LOGIT_STEPS, OUTPUT, Differences, Logits, ProbedSession, path_of, write_probed
 from qzoo.runtimes.rules.processors import may_saturate
 from qzoo.runtimes.runtime import Array, Runtime, require
 
@@ -87,10 +87,10 @@ class _Comparison:
         return self._report()
 
     def _compare(self, x: Tensor) -> None:
-        seen: dict[str, Array] = {}
         self.kept = x.numpy() if self.kept is None else self.kept
-        with torch.no_grad(), _watching(self.model, self.paths, seen):
+        with torch.no_grad(), watching(self.model, self.paths) as calls:
             expected = primary_tensor(self.model(x)).float().numpy()
+        seen = by_call(self.paths, calls)
         self.largest = max(self.largest, float(np.abs(expected).max()))
         feeds: dict[str, Array] = {next(iter(self.plain.inputs)): x.numpy()}
         plain = self.plain.run(feeds)
@@ -99,7 +99,7 @@ class _Comparison:
         integers = {
             path: self._node(path, found).expected(seen[path])
             for path, found in zip(self.paths, plain[1:], strict=True)
-            if self.quantizers[path].grid.fp8 is None  # of which there are no steps to count
+            if self.quantizers[path_of(path)].grid.fp8 is None  # of which there are no steps to count
         }
         if integers:
             head = self.nodes.setdefault(OUTPUT, Differences(OUTPUT, self.largest / LOGIT_STEPS))
@@ -131,7 +131,7 @@ class _Comparison:
 
     def _node(self, path: str, stored: Array) -> Differences:
         if path not in self.nodes:
-            quantizer = self.quantizers[path]
+            quantizer = self.quantizers[path_of(path)]
             shifted = stored.dtype.kind == "u" and quantizer.grid.low < 0
             zero = (np.iinfo(stored.dtype).max + 1) // 2 if shifted else 0
             self.nodes[path] = Differences(path, float(quantizer.amax.detach()) / quantizer.grid.bound, zero)
@@ -158,7 +158,7 @@ class _Comparison:
         """Returns what roundings may come to, see `LOGITS` and `PLAIN`; None where they are all there is."""
         if self.optimized_alone is not None and self.nodes and not any(n.is_off_optimized for n in self.nodes.values()):
             return None
-        bounds = [self.quantizers[path].grid.bound for path in self.paths if path in self.nodes]
+        bounds = [self.quantizers[path_of(path)].grid.bound for path in self.paths if path in self.nodes]
         share = min(max([LOGITS, *(LOGITS * 127 / bound for bound in bounds)]), 1.0)
         return max(share * self.largest, PLAIN * self.logits["plain"].worst)
 
@@ -174,17 +174,43 @@ class _Comparison:
 
 
 @contextmanager
-def _watching(model: nn.Module, paths: list[str], seen: dict[str, Array]) -> Iterator[None]:
-    """While this lasts, what the quantizers give is kept."""
+def watching(model: nn.Module, names: list[str]) -> Iterator[dict[str, list[Array]]]:
+    """While this lasts, what the quantizers give is kept, by path and call after call.
+
+    Args:
+        model: calibrated.
+        names: as `write_probed` returns them.
+    """
+    seen: dict[str, list[Array]] = {path_of(name): [] for name in names}
 
     def keep(path: str) -> Any:
         # A copy: `y += x` writes the sum there.
-        return lambda module, args, y: seen.__setitem__(path, y.detach().float().numpy().copy())
+        return lambda module, args, y: seen[path].append(y.detach().float().numpy().copy())
 
     found = quantizers(model)
-    hooks = [found[path].register_forward_hook(keep(path)) for path in paths]
+    hooks = [found[path].register_forward_hook(keep(path)) for path in seen]
     try:
-        yield
+        yield seen
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def by_call(names: list[str], seen: dict[str, list[Array]]) -> dict[str, Array]:
+    """Returns what each node of a graph is to give, by name.
+
+    Of calls with the same input a graph may have one node.
+
+    Args:
+        names: as `write_probed` returns them.
+        seen: by path of the quantizer, what it gave, call after call.
+    """
+    found: dict[str, Array] = {}
+    for path, calls in seen.items():
+        own = [name for name in names if path_of(name) == path]
+        found |= zip(own, calls if len(calls) == len(own) else _different(calls)[-len(own) :], strict=True)
+    return found
+
+
+def _different(calls: list[Array]) -> list[Array]:
+    return [call for place, call in enumerate(calls) if not any(np.array_equal(call, one) for one in calls[:place])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from qzoo.runtimes.runtime import Array
 
 OUTPUT, LOGIT_STEPS = "logits", 127
 """What stands for a last quantizer: the logits, counted in steps of the largest."""
+CALL = " (call "
 MOST_STEPS = 2.0**31
 FLOAT_MAX = float(np.finfo(np.float32).max)
 
@@ -101,18 +103,34 @@ TYPES = {
 
 
 def activation_quantizers(graph: ir.Graph) -> dict[str, ir.Node]:
-    """Returns the QuantizeLinear nodes of activations by the path of their quantizer, in order."""
-    found = [node for node in nodes(graph, QUANTIZE) if constant(node.inputs[0]) is None]
-    return {path_of(node): node for node in found}
+    """Returns the QuantizeLinear nodes of activations, in order, by the path of their quantizer.
+
+    A layer that is called again quantizes again: its second node is `path (call 2)`.
+    """
+    calls: Counter[str] = Counter()
+    found: dict[str, ir.Node] = {}
+    for node in nodes(graph, QUANTIZE):
+        if constant(node.inputs[0]) is None:
+            path = (node.name or "").rpartition("/")[0]  # names of modules may hold a slash
+            calls[path] += 1
+            found[path if calls[path] == 1 else f"{path}{CALL}{calls[path]})"] = node
+    return found
 
 
-def path_of(node: ir.Node) -> str:
-    """Returns the path of the quantizer that a node is of."""
-    return (node.name or "").rpartition("/")[0]  # names of modules may hold a slash
+def path_of(evaluation: str) -> str:
+    """Returns the path of a quantizer, of one of its calls.
+
+    Example:
+        >>> path_of("conv.input_quantizer (call 2)")
+        'conv.input_quantizer'
+    """
+    return evaluation.partition(CALL)[0]
 
 
 def write_probed(source: Path, target: Path, *, cut: bool = False) -> list[str]:
-    """Writes a graph that gives, besides the logits, the integers of each activation's quantizer; returns their paths.
+    """Writes a graph that gives, besides the logits, the integers of each activation's quantizer; returns their names.
+
+    They are named as `activation_quantizers` does.
 
     Args:
         source: the graph.

@@ -21,7 +21,7 @@ from qzoo.runtimes.graph import make_names_unique, name_by_module, remove_unread
 from qzoo.runtimes.named_outputs import flat_outputs, name_outputs, names_of_outputs
 from qzoo.runtimes.passes.float16_rest import to_half
 from qzoo.runtimes.passes.fold_batch_norm import fold_batch_norms
-from qzoo.runtimes.passes.stored_weight import transpose_weights
+from qzoo.runtimes.passes.moved_weight import store_as_read
 from qzoo.runtimes.passes.usable_scales import make_scales_usable, share_quantizers
 from qzoo.runtimes.quant_ops import exportable, translation
 from qzoo.runtimes.runtime import Runtime, require
@@ -60,9 +60,9 @@ def to_onnx(
     graph_model, names = _traced(stands, example, dynamic)
     graph = graph_model.graph
     name_by_module(graph, _first_paths(stands))
+    store_as_read(graph)
     if runtime.folds:
         fold_batch_norms(graph)
-    transpose_weights(graph)
     share_quantizers(graph)
     make_scales_usable(graph)
     remove_unread(graph)

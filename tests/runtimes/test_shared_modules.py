@@ -16,7 +16,7 @@ import qzoo
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes import onnxruntime, openvino
 from qzoo.runtimes.graph import nodes
-from qzoo.runtimes.probed_graph import activation_quantizers
+from qzoo.runtimes.probed_graph import activation_quantizers, path_of
 from qzoo.runtimes.registry import runtime_named
 from qzoo.runtimes.to_onnx import to_onnx
 
@@ -63,7 +63,9 @@ def test_the_file_is_valid_and_right(kind: str, tmp_path: Path) -> None:
     assert max(Counter(name for node in graph.node for name in node.output).values()) == 1
     # Of one input, the exporter makes one layer, which two batch norms read.
     assert kind == "one input" or not list(nodes(made.graph, "BatchNormalization"))
-    assert activation_quantizers(made.graph).keys() <= quantizers(model).keys(), "named by paths that the model knows"
+    probed = activation_quantizers(made.graph)
+    assert {*map(path_of, probed)} <= quantizers(model).keys(), "named by paths that the model knows"
+    assert ("a.input_quantizer (call 2)" in probed) is (kind in ("two paths", "norm", "linear"))
     onnx.checker.check_model(str(tmp_path / "a.onnx"), full_check=True)
     with torch.no_grad():
         expected = model(X).numpy()
@@ -73,3 +75,4 @@ def test_the_file_is_valid_and_right(kind: str, tmp_path: Path) -> None:
     report = qzoo.export(model, tmp_path / "b.onnx", "onnxruntime", images=[X])
     assert report.parity is not None
     assert report.parity.first_diverging is None
+    assert [node.node for node in report.parity.nodes] == [*probed]
