@@ -10,17 +10,18 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from qzoo.quant.inputs import run
 from qzoo.quant.outputs import LOGITS, named_tensors
 
 
-def names_of_outputs(model: nn.Module, images: Tensor) -> list[str]:
+def names_of_outputs(model: nn.Module, inputs: Any) -> list[str]:
     """Returns the names of what a model gives, by running it.
 
     Raises:
         UnsupportedError: it gives something else than tensors, and containers of them.
     """
     with torch.no_grad():
-        return list(named_tensors(model(images)))
+        return list(named_tensors(run(model, inputs)))
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 import warnings
 from collections.abc import Iterator
@@ -11,13 +10,22 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from qzoo.errors import UnsupportedError
 from qzoo.quant.eval_mode import evaluation_mode
+from qzoo.quant.inputs import batch_size, with_images
 from qzoo.quant.ranges import require_calibrated, require_quantizers
-from qzoo.results.export import Rest
+from qzoo.results.export import Dynamic, Rest
 from qzoo.runtimes.graph import make_names_unique, name_by_module, remove_unread
+from qzoo.runtimes.named_inputs import (
+    dynamic_axes,
+    dynamic_shapes,
+    in_order,
+    name_inputs,
+    named_inputs,
+    require_dynamic,
+)
 from qzoo.runtimes.named_outputs import flat_outputs, name_outputs, names_of_outputs
 from qzoo.runtimes.passes.float16_rest import to_half
 from qzoo.runtimes.passes.fold_batch_norm import fold_batch_norms
@@ -28,30 +36,29 @@ from qzoo.runtimes.runtime import Runtime, require
 
 OPSET = 21
 """The opset of all exports: the first that has every type a quantizer may store."""
-INPUT = "images"
-_OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def to_onnx(
-    model: nn.Module, example: Tensor, runtime: Runtime, *, dynamic: bool = True, rest: Rest = "fp32"
+    model: nn.Module, example: Any, runtime: Runtime, *, dynamic: Dynamic = "batch", rest: Rest = "fp32"
 ) -> ir.Model:
     """Returns the graph of a calibrated model for a runtime.
 
     Args:
         model: calibrated, on the CPU; not changed.
-        example: an image `(1, C, H, W)`, float32; its values do not matter.
+        example: an image `(1, C, H, W)`, float32; of a model of several inputs a tuple of its arguments, or a dict of
+            them by name. Of floats the values do not matter.
         runtime: decides about batch norm and the type of stored activations.
-        dynamic: the graph takes batches of any size; if not, of one image.
+        dynamic: what of the inputs may be of any size, see `dynamic_axes`; all else has the size of the example.
         rest: what is not quantized is computed in float32, or in float16.
 
     Raises:
         NotCalibratedError: a quantizer has no range; it is named.
-        UnsupportedError: `torch.export` can't trace the model, or the runtime gains nothing by float16.
+        UnsupportedError: `torch.export` can't trace the model, or it is made for one size where any was asked for; or
+            the runtime gains nothing by float16.
     """
     require("onnxscript")
     require_quantizers(model)
     require_calibrated(model, f"export for {runtime.title}")
-    require_one_input(model, example)
     stands = exportable(model, shifted=runtime.shifted)
     if rest == "fp16":
         if not runtime.half:
@@ -71,37 +78,38 @@ def to_onnx(
     return graph_model
 
 
-def float_to_onnx(model: nn.Module, example: Tensor) -> ir.Model:
+def float_to_onnx(model: nn.Module, example: Any) -> ir.Model:
     """Returns the graph of a float model, with dynamic batches: what a quantized one is timed against.
 
     Args:
         model: on the CPU; not changed.
-        example: an image `(1, C, H, W)`, float32.
+        example: as for `to_onnx`.
 
     Raises:
         UnsupportedError: `torch.export` can't trace the model.
     """
     require("onnxscript")
-    require_one_input(model, example)
     with evaluation_mode(model):
-        traced, names = _traced(model, example, dynamic=True)
+        traced, names = _traced(model, example, "batch")
     name_by_module(traced.graph, _first_paths(model))
     name_outputs(traced.graph, names)
     make_names_unique(traced.graph)
     return traced
 
 
-def _traced(model: nn.Module, example: Tensor, dynamic: bool) -> tuple[ir.Model, list[str]]:
-    """Returns the graph, and the names that its outputs are to have."""
+def _traced(model: nn.Module, example: Any, dynamic: Dynamic) -> tuple[ir.Model, list[str]]:
+    """Returns the graph, its inputs named, and the names that its outputs are to have."""
     # A batch of one would be traced as a constant.
-    images = torch.cat([example, example]) if dynamic else example
-    shapes = _batch_of_any_size(model) if dynamic else None
+    inputs = with_images(example, 2) if dynamic != "none" and batch_size(example) < 2 else example
+    named = named_inputs(model, inputs)
+    axes = dynamic_axes(named, dynamic)
+    args, kwargs = in_order(model, inputs)
     try:
-        names = names_of_outputs(model, images)
+        names = names_of_outputs(model, inputs)
         with _quiet(), flat_outputs(model), torch.no_grad():
             program = torch.onnx.export(
-                model, (images,), dynamo=True, opset_version=OPSET, custom_translation_table=translation(),
-                dynamic_shapes=shapes, input_names=[INPUT], verbose=False,
+                model, args, kwargs=kwargs, dynamo=True, opset_version=OPSET, custom_translation_table=translation(),
+                dynamic_shapes=dynamic_shapes(model, inputs, axes), verbose=False,
             )  # fmt: skip
     except UnsupportedError:
         raise
@@ -109,9 +117,12 @@ def _traced(model: nn.Module, example: Tensor, dynamic: bool) -> tuple[ir.Model,
         reason = str(error.__cause__ or error).strip().splitlines()
         raise UnsupportedError(
             f"torch.export can't trace this {type(model).__name__}: {reason[0] if reason else type(error).__name__} "
-            f"{'Try a fixed batch: --static.' if dynamic else ''}"
+            f"{'' if dynamic == 'none' else 'Try a fixed batch: --dynamic none.'}"
         ) from error
     assert program is not None
+    graph = program.model.graph
+    require_dynamic(graph, axes)
+    name_inputs(graph, [*named])
     return program.model, names
 
 
@@ -119,30 +130,6 @@ def _first_paths(model: nn.Module) -> dict[str, str]:
     """Returns, for each path at which a module stands, the first."""
     first = {module: path for path, module in model.named_modules()}
     return {path: first[module] for path, module in model.named_modules(remove_duplicate=False)}
-
-
-def require_one_input(model: nn.Module, example: Any) -> None:
-    """Refuses a model that takes more than images, and an example that is more.
-
-    Raises:
-        UnsupportedError: says what the model takes, or what the example is.
-    """
-    if example is not None and not isinstance(example, Tensor):
-        raise UnsupportedError(f"The example is {type(example).__name__}; an export takes one tensor of images.")
-    parameters = inspect.signature(model.forward).parameters.values()
-    needed = [one.name for one in parameters if one.default is one.empty and one.kind not in _OPEN]
-    if len(needed) > 1:
-        raise UnsupportedError(
-            f"This {type(model).__name__} takes {len(needed)} inputs: {', '.join(needed)}. qzoo exports models of one, "
-            "images. Give the others a default, or wrap the model in a module whose forward takes images alone."
-        )
-
-
-def _batch_of_any_size(model: nn.Module) -> Any:
-    images = {0: torch.export.Dim("batch")}
-    first = next(iter(inspect.signature(model.forward).parameters.values()))
-    # torch.export wants it as the forward takes it: of `*args`, a tuple.
-    return ((images,),) if first.kind is inspect.Parameter.VAR_POSITIONAL else (images,)
 
 
 @contextlib.contextmanager

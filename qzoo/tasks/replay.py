@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from qzoo.quant.inputs import run
 from qzoo.quant.layers import QuantizedLayer, is_quantizable
-from qzoo.tasks.running import run
 
 _PLAIN = (Tensor, int, float, bool, str, type(None))
 
