@@ -108,6 +108,16 @@ def name_inputs(graph: ir.Graph, names: list[str]) -> None:
         value.name = name
 
 
+def name_axes(graph: ir.Graph, axes: dict[str, Axes]) -> None:
+    """Gives dimensions of any size their names, in all values: where constants were passed, torch numbers them."""
+    names: dict[str, str] = {}
+    for value, wanted in zip(graph.inputs, axes.values(), strict=True):
+        names |= {str(value.shape[place]): axis for place, axis in wanted.items() if value.shape is not None}
+    for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
+        if value.shape is not None:
+            value.shape = ir.Shape([names.get(str(size), size) for size in value.shape])
+
+
 def require_dynamic(graph: ir.Graph, axes: dict[str, Axes]) -> None:
     """Refuses a graph in which a dimension became fixed, because the model computes with its size.
 

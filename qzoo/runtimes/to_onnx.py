@@ -22,6 +22,7 @@ from qzoo.runtimes.named_inputs import (
     dynamic_axes,
     dynamic_shapes,
     in_order,
+    name_axes,
     name_inputs,
     named_inputs,
     require_dynamic,
@@ -122,6 +123,7 @@ def _traced(model: nn.Module, example: Any, dynamic: Dynamic) -> tuple[ir.Model,
     assert program is not None
     graph = program.model.graph
     require_dynamic(graph, axes)
+    name_axes(graph, axes)
     name_inputs(graph, [*named])
     return program.model, names
 

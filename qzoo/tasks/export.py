@@ -157,13 +157,14 @@ def export(
 
     with measuring(model):
         model = _on_the_cpu(model)
+        example = None if example is None else _in_float32(to_device(example, torch.device("cpu")))
         model = runnable_model(
             model, target, adapt_on, to_inputs=to_inputs, reduce_range=reduce_range, example=example, progress=progress
         )
         compared = None if images is None else _Compared(images, to_inputs, model)
         inputs = _example(model, example, compared)
-        output = chosen(named_tensors(run(model, inputs)), logits)
         graph = to_onnx(model, inputs, target, dynamic=dynamic, rest=rest)
+        output = chosen(named_tensors(run(model, inputs)), logits)
         if int4 and not store_in_four_bits(graph.graph):
             raise UnsupportedError(f"{variant_name(model) or 'This model'} has no weights of 4 bits: leave out --int4.")
         _write(graph, Path(path), ir.save)
@@ -216,9 +217,9 @@ class _Compared:
 
 
 def _example(model: nn.Module, example: Any, compared: _Compared | None) -> Any:
-    if example is not None:
-        return _in_float32(to_device(example, torch.device("cpu")))
-    return runnable_example(model) if compared is None else with_images(compared.first, 1)
+    if example is not None or compared is None:
+        return runnable_example(model) if example is None else example
+    return with_images(compared.first, 1)
 
 
 def _in_float32(inputs: Any) -> Any:

@@ -92,7 +92,8 @@ def checked_logits(output: Any, batch: Batch, logits: Logits = None) -> Tensor:
         raise DataError(f"{batch.name}: {error}") from None
     if found.dim() != 2 or not found.shape[1]:
         raise DataError(
-            f"{batch.name}: the model's output has shape {tuple(found.shape)}; a classifier's is (images, classes)."
+            f"{batch.name}: the model's output has shape {tuple(found.shape)}; a classifier's is (images, classes). "
+            "A function logits= makes them of the output."
         )
     if len(found) != batch.images:
         raise DataError(f"{batch.name} has {batch.images} images; the model's output has shape {tuple(found.shape)}.")

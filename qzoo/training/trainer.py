@@ -83,7 +83,6 @@ class Trainer:
     ) -> None:  # fmt: skip
         execution = execution or Execution()
         self.spec, self.steps_per_epoch, self.channels_last = spec, steps_per_epoch, execution.channels_last
-        self.logits = logits
         self.model = in_memory_format(model, self.channels_last)
         placed = None if example is None else self._placed(example)
         self.ranges = learn_scales(self.model, spec.scales, placed, shared)
@@ -96,7 +95,7 @@ class Trainer:
         if teacher and spec.distill:
             self.teacher = Teacher(in_memory_format(teacher, self.channels_last), logits)
         self.step_number = 0
-        self._forward = _wrapped(self.model, execution)
+        self._forward = _wrapped(self.model, logits, execution)
 
     @property
     def epoch(self) -> int:
@@ -173,7 +172,7 @@ class Trainer:
     def _forward_and_back(self, inputs: Any, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss and the logits; the parameters have finite gradients, of their true size."""
         with self.precision.autocast():
-            logits = logits_of(run(self._forward, inputs), self.logits)
+            logits = run(self._forward, inputs)
             teachers = self.teacher(inputs) if self.teacher else None
         loss = loss_of(logits, y, self.spec, teachers)
         if not math.isfinite(loss.detach()):
@@ -214,12 +213,27 @@ class Trainer:
         return tree_map(_with_channels_last, inputs) if self.channels_last else inputs
 
 
-def _wrapped(model: nn.Module, execution: Execution) -> Any:
-    forward: Any = model
+class _GivesLogits(nn.Module):
+    """A model of whose output only the logits are given.
+
+    In outputs of a class that torch does not know, as a dataclass is, `DistributedDataParallel` finds no tensors: it
+    would leave each process with gradients of its own, without a word.
+    """
+
+    def __init__(self, model: nn.Module, logits: Logits) -> None:
+        super().__init__()
+        self.model, self.logits = model, logits
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        return logits_of(self.model(*args, **kwargs), self.logits)
+
+
+def _wrapped(model: nn.Module, logits: Logits, execution: Execution) -> Any:
+    forward: Any = _GivesLogits(model, logits)
     if world_size() > 1:
         meet()  # no process waits in the wrapper for one that failed before
         # Statistics are averaged at the end of each epoch; a static graph may have parameters that nothing uses.
-        forward = DistributedDataParallel(model, broadcast_buffers=False, static_graph=True)
+        forward = DistributedDataParallel(forward, broadcast_buffers=False, static_graph=True)
     return torch.compile(forward) if execution.compile else forward
 
 
