@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import onnx_ir as ir
-import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from qzoo.errors import UnsupportedError
 from qzoo.quant.inputs import arguments, batch_size, is_batched, signature, takes
@@ -40,14 +38,7 @@ def named_inputs(model: nn.Module, inputs: Any) -> dict[str, Tensor]:
         >>> list(named_inputs(nn.Bilinear(2, 3, 1), (torch.ones(1, 2), torch.ones(1, 3))))
         ['input1', 'input2']
     """
-    args, kwargs = arguments(inputs)
-    try:
-        given = signature(model).bind(*args, **kwargs)
-    except TypeError as error:
-        raise UnsupportedError(
-            f"{type(model).__name__} does not take these inputs ({error}): its forward takes {takes(model)}. "
-            "Give a tuple of its arguments, or a dict of them by name."
-        ) from None
+    given = bound(model, inputs)
     found = {".".join(map(str, path)): leaf for path, leaf in _leaves(given) if isinstance(leaf, Tensor)}
     if not found:
         raise UnsupportedError(
@@ -57,11 +48,20 @@ def named_inputs(model: nn.Module, inputs: Any) -> dict[str, Tensor]:
     return found if len(found) > 1 else {INPUT: next(iter(found.values()))}
 
 
-def in_order(model: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Returns what a model is called with, in the order of its arguments, which is that of the graph's inputs."""
+def bound(model: nn.Module, inputs: Any) -> inspect.BoundArguments:
+    """Returns what a model is called with, in the order of its arguments.
+
+    Raises:
+        UnsupportedError: the model does not take it.
+    """
     args, kwargs = arguments(inputs)
-    given = signature(model).bind(*args, **kwargs)
-    return given.args, given.kwargs
+    try:
+        return signature(model).bind(*args, **kwargs)
+    except TypeError as error:
+        raise UnsupportedError(
+            f"{type(model).__name__} does not take these inputs ({error}): its forward takes {takes(model)}. "
+            "Give a tuple of its arguments, or a dict of them by name."
+        ) from None
 
 
 def dynamic_axes(named: dict[str, Tensor], dynamic: Dynamic) -> dict[str, Axes]:
@@ -88,34 +88,12 @@ def dynamic_axes(named: dict[str, Tensor], dynamic: Dynamic) -> dict[str, Axes]:
     return axes
 
 
-def dynamic_shapes(model: nn.Module, inputs: Any, axes: dict[str, Axes]) -> dict[str, Any]:
-    """Returns the axes as `torch.export` wants them: laid out as what the forward, derived or not, is given."""
-    args, kwargs = in_order(model, inputs)
-    dims = {name: torch.export.Dim(name) for one in axes.values() for name in one.values()}
-    by_place = iter([{place: dims[name] for place, name in one.items()} for one in axes.values()])
-    given = inspect.signature(model.forward).bind(*args, **kwargs).arguments
-    return {
-        name: tree_map(lambda leaf: next(by_place) if isinstance(leaf, Tensor) else None, value)
-        for name, value in given.items()
-    }
-
-
 def name_inputs(graph: ir.Graph, names: list[str]) -> None:
     """Gives the inputs of a graph their names; a constant that has one already gets another."""
     for value, name in zip(graph.inputs, names, strict=True):
         if name in graph.initializers:
             graph.initializers[name].name = f"{name}.constant"
         value.name = name
-
-
-def name_axes(graph: ir.Graph, axes: dict[str, Axes]) -> None:
-    """Gives dimensions of any size their names, in all values: where constants were passed, torch numbers them."""
-    names: dict[str, str] = {}
-    for value, wanted in zip(graph.inputs, axes.values(), strict=True):
-        names |= {str(value.shape[place]): axis for place, axis in wanted.items() if value.shape is not None}
-    for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
-        if value.shape is not None:
-            value.shape = ir.Shape([names.get(str(size), size) for size in value.shape])
 
 
 def require_dynamic(graph: ir.Graph, axes: dict[str, Axes]) -> None:

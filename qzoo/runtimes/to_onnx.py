@@ -10,24 +10,18 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from qzoo.errors import UnsupportedError
 from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.inputs import batch_size, with_images
+from qzoo.quant.outputs import named_tensors
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.export import Dynamic, Rest
 from qzoo.runtimes.graph import make_names_unique, name_by_module, remove_unread
-from qzoo.runtimes.named_inputs import (
-    dynamic_axes,
-    dynamic_shapes,
-    in_order,
-    name_axes,
-    name_inputs,
-    named_inputs,
-    require_dynamic,
-)
-from qzoo.runtimes.named_outputs import flat_outputs, name_outputs, names_of_outputs
+from qzoo.runtimes.named_inputs import bound, dynamic_axes, name_inputs, named_inputs, require_dynamic
+from qzoo.runtimes.named_outputs import name_outputs, names_of_outputs
 from qzoo.runtimes.passes.float16_rest import to_half
 from qzoo.runtimes.passes.fold_batch_norm import fold_batch_norms
 from qzoo.runtimes.passes.stored_weight import transpose_weights
@@ -67,7 +61,6 @@ def to_onnx(
         to_half(stands)
     graph_model, names = _traced(stands, example, dynamic)
     graph = graph_model.graph
-    name_by_module(graph, _first_paths(stands))
     if runtime.folds:
         fold_batch_norms(graph)
     transpose_weights(graph)
@@ -92,7 +85,6 @@ def float_to_onnx(model: nn.Module, example: Any) -> ir.Model:
     require("onnxscript")
     with evaluation_mode(model):
         traced, names = _traced(model, example, "batch")
-    name_by_module(traced.graph, _first_paths(model))
     name_outputs(traced.graph, names)
     make_names_unique(traced.graph)
     return traced
@@ -104,13 +96,14 @@ def _traced(model: nn.Module, example: Any, dynamic: Dynamic) -> tuple[ir.Model,
     inputs = with_images(example, 2) if dynamic != "none" and batch_size(example) < 2 else example
     named = named_inputs(model, inputs)
     axes = dynamic_axes(named, dynamic)
-    args, kwargs = in_order(model, inputs)
+    dims = {name: torch.export.Dim(name) for one in axes.values() for name in one.values()}
+    shapes = (tuple({place: dims[name] for place, name in one.items()} for one in axes.values()),)
     try:
         names = names_of_outputs(model, inputs)
-        with _quiet(), flat_outputs(model), torch.no_grad():
+        with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                model, args, kwargs=kwargs, dynamo=True, opset_version=OPSET, custom_translation_table=translation(),
-                dynamic_shapes=dynamic_shapes(model, inputs, axes), verbose=False,
+                _Flat(model, inputs), tuple(named.values()), dynamo=True, opset_version=OPSET,
+                custom_translation_table=translation(), dynamic_shapes=shapes, verbose=False,
             )  # fmt: skip
     except UnsupportedError:
         raise
@@ -123,15 +116,40 @@ def _traced(model: nn.Module, example: Any, dynamic: Dynamic) -> tuple[ir.Model,
     assert program is not None
     graph = program.model.graph
     require_dynamic(graph, axes)
-    name_axes(graph, axes)
+    for value in list(graph.initializers.values()):
+        value.name = (value.name or "").removeprefix(f"{_Flat.INSIDE}.")
     name_inputs(graph, [*named])
+    name_by_module(graph, _first_paths(model))
     return program.model, names
 
 
+class _Flat(nn.Module):
+    """A model as `torch.export` sees it: tensors in, in order, and tensors out; what else it is given is constant.
+
+    It also keeps the names of the model's own modules apart from those of torch's graph, such as `meta`.
+    """
+
+    INSIDE = "model"
+
+    def __init__(self, model: nn.Module, inputs: Any) -> None:
+        super().__init__()
+        self.model, self.training = model, model.training
+        given = bound(model, inputs)
+        self.leaves, self.layout = tree_flatten((given.args, given.kwargs))
+
+    def forward(self, *tensors: Tensor) -> Any:
+        following = iter(tensors)
+        leaves = [next(following) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        args, kwargs = tree_unflatten(leaves, self.layout)
+        output = self.model(*args, **kwargs)
+        return output if isinstance(output, Tensor) else tuple(named_tensors(output).values())
+
+
 def _first_paths(model: nn.Module) -> dict[str, str]:
-    """Returns, for each path at which a module stands, the first."""
+    """Returns, for each path at which a module stands in `_Flat`, the first in the model."""
     first = {module: path for path, module in model.named_modules()}
-    return {path: first[module] for path, module in model.named_modules(remove_duplicate=False)}
+    everywhere = model.named_modules(prefix=_Flat.INSIDE, remove_duplicate=False)
+    return {path: first[module] for path, module in everywhere}
 
 
 @contextlib.contextmanager
