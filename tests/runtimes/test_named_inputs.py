@@ -38,7 +38,7 @@ def inputs(number: int = 6, size: int = 8) -> dict[str, Any]:
 
 
 class Stereo(nn.Module):
-    """Takes several inputs by place and by name; a parameter is called as an input is, a layer as torch's graph's own."""
+    """Takes inputs by place and by name. A parameter is called as an input is, a layer as what torch's graphs have."""
 
     def __init__(self) -> None:
         super().__init__()
