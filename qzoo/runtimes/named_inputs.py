@@ -7,6 +7,7 @@ is no tensor, such as a number or None, is a constant of the graph.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,7 +81,7 @@ def dynamic_axes(named: dict[str, Tensor], dynamic: Dynamic) -> dict[str, Axes]:
         sizes: dict[tuple[int, ...], str] = {}
         for name, one in named.items():
             if one.dim() == 4:
-                sizes.setdefault(tuple(one.shape[-2:]), f"{name}_" if sizes else "")
+                sizes.setdefault(tuple(one.shape[-2:]), re.sub(r"\W", "_", f"{name}_") if sizes else "")
         for name, one in named.items():
             prefix = sizes.get(tuple(one.shape[-2:])) if one.dim() > 2 else None
             if prefix is not None:

@@ -129,11 +129,12 @@ class _Flat(nn.Module):
     It also keeps the names of the model's own modules apart from those of torch's graph, such as `meta`.
     """
 
-    INSIDE = "model"
+    INSIDE = "exported_model"
+    """A name that no module of the model begins with, as it is taken off again."""
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
         super().__init__()
-        self.model, self.training = model, model.training
+        self.exported_model, self.training = model, model.training
         given = bound(model, inputs)
         self.leaves, self.layout = tree_flatten((given.args, given.kwargs))
 
@@ -141,7 +142,7 @@ class _Flat(nn.Module):
         following = iter(tensors)
         leaves = [next(following) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
         args, kwargs = tree_unflatten(leaves, self.layout)
-        output = self.model(*args, **kwargs)
+        output = self.exported_model(*args, **kwargs)
         return output if isinstance(output, Tensor) else tuple(named_tensors(output).values())
 
 

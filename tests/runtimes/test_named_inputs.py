@@ -208,3 +208,34 @@ def test_which_dimensions_are_of_any_size() -> None:
     apart = dynamic_axes({"a": torch.zeros(2, 3, 8, 8), "b": torch.zeros(2, 3, 4, 4)}, "size")
     assert [axes[2] for axes in apart.values()] == ["height", "b_height"]
     assert [*named_inputs(Numbers(), (given[0], given[2]))] == ["x", "ids"]
+
+
+class Nested(nn.Module):
+    """A layer of the same name within and around; the second input is never read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.model, self.head = nn.Sequential(), nn.Conv2d(3, 4, 1)
+        self.model.head = nn.Conv2d(4, 5, 1)
+        self.exported = self.model
+
+    def forward(self, x: Tensor, unread: Tensor, pair: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        y = self.head(x + pair["a.b"])
+        return y, self.model.head(y).mean((2, 3))
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_what_is_never_read_and_names_that_meet(runtime: str, tmp_path: Path) -> None:
+    batch = (images(4), torch.ones(4, 2).long(), {"a.b": images(4), "flag": None})
+    model = qzoo.calibrate(qzoo.quantize(Nested().eval(), "int8", example=batch), [(batch,)])
+    report = qzoo.export(model, tmp_path / "a.onnx", runtime, images=[(batch,)], logits="output_1", dynamic="size")
+    session = onnxruntime.load(tmp_path / "a.onnx", optimized=False)
+    assert [one.name for one in session.get_inputs()] == ["x", "unread", "pair.a.b"]
+    found = session.run(None, {"x": batch[0].numpy(), "unread": batch[1].numpy(), "pair.a.b": batch[2]["a.b"].numpy()})
+    with torch.no_grad():
+        for one, right in zip(found, model(*batch), strict=True):
+            np.testing.assert_allclose(one, right.numpy(), atol=1e-5)
+    assert report.parity is not None
+    assert [node.node for node in report.parity.nodes] == ["head.input_quantizer", "model.head.input_quantizer"]
+    assert report.parity.agreement_plain == 100
