@@ -153,9 +153,11 @@ def _watched_first_layer(model: nn.Module) -> Iterator[_Saw]:
 
 
 def _wanted(model: nn.Module, batch: Batch) -> str:
-    found = _first_layer(model)
-    if not isinstance(batch.inputs, Tensor) or found is None:
+    if not isinstance(batch.inputs, Tensor):
         return f"Its forward takes {takes(model)}; to_inputs= says what of an item it gets."
+    found = _first_layer(model)
+    if found is None:
+        return f"Expected {FORMS}."
     path, layer = found
     dtype = str(layer.weight.dtype).removeprefix("torch.")
     if isinstance(layer, nn.Linear):

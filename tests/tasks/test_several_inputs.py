@@ -237,6 +237,14 @@ def test_what_does_not_fit_is_told(model: nn.Module) -> None:
         qzoo.calibrate(model, [batch], to_inputs="x")  # type: ignore[arg-type]
 
 
+def test_whole_numbers_alone_are_indices() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(12, CLASSES))
+    ids = torch.arange(18).view(6, 3) % 10
+    model = qzoo.calibrate(qzoo.quantize(net.eval(), "int8"), [ids])
+    assert float(model[2].input_quantizer.amax) == pytest.approx(float(net[0].weight.detach().abs().max()), rel=0.02)
+
+
 class Encoder(nn.Module):
     """Has a method of its own beside its forward."""
 
