@@ -36,6 +36,7 @@ def named_inputs(model: nn.Module, inputs: Any) -> dict[str, Tensor]:
         UnsupportedError: there is no tensor among them, or the model does not take them.
 
     Example:
+        >>> import torch
         >>> list(named_inputs(nn.Bilinear(2, 3, 1), (torch.ones(1, 2), torch.ones(1, 3))))
         ['input1', 'input2']
     """
