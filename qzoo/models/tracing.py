@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from qzoo.quant.composite import opened
 from qzoo.quant.eval_mode import evaluation_mode
+from qzoo.quant.inputs import arguments, run
 from qzoo.quant.operands import LOOKUPS, MULTIPLYING, RECURRENT, Channels, channels_of, counts, operands
 from qzoo.quant.operators import operator_name, weight_of
 from qzoo.schema.plan import Site, WeightRead
@@ -72,15 +73,14 @@ def trace(model: nn.Module, example: Any) -> Trace:
 
     Args:
         model: float.
-        example: its input, on its device: a tensor, or a tuple of arguments.
+        example: its input, on its device: a tensor, a tuple of arguments, or a dict of them by name.
 
     Raises:
         Exception: whatever the model raises on the example.
     """
-    arguments = example if isinstance(example, tuple) else (example,)
-    recorder = _Recorder(model, arguments)
+    recorder = _Recorder(model, arguments(example))
     with evaluation_mode(model), torch.no_grad(), _ownership(recorder), recorder:
-        model(*arguments)
+        run(model, example)
     return Trace(recorder.evaluations, dict(recorder.calls))
 
 
@@ -94,15 +94,15 @@ class _Frame:
 
 
 class _Recorder(TorchFunctionMode):
-    def __init__(self, model: nn.Module, arguments: Any) -> None:
+    def __init__(self, model: nn.Module, given: tuple[Any, ...]) -> None:
         super().__init__()
         self.paths = {module: path for path, module in model.named_modules()}
         self.constants = {id(tensor) for module in model.modules() for tensor in _held(module)}
         self.weights = _Weights(model)
         self.evaluations = [OperatorCall(0, "", None, "input", (0,))]
-        self.source = {id(tensor): 0 for tensor in _tensors(arguments)}
+        self.source = {id(tensor): 0 for tensor in _tensors(given)}
         # A tensor that were freed could lend its id to the next.
-        self.alive: list[Any] = [arguments]
+        self.alive: list[Any] = [given]
         self.calls: Counter[str] = Counter()
         self.frames: list[_Frame] = []
 

@@ -92,8 +92,9 @@ def quantize(
         scheme: the name of a scheme (`int8`, `int8_ort`, `fp8` ...) or of a variant, whose rules are taken.
         residual: `skip`, `both`, `none` or fields (`{"placement": "skip", "bits": 4}`): quantizers on residual
             additions, if the model has any and not as the scheme says.
-        example: an input, or a tuple of several arguments, that the model takes. Residual additions and other
-            operators are found by running it once; without an example, on random images of the size it is made for.
+        example: an input that the model takes, a tuple of several, or a dict of them by name. Residual additions and
+            other operators are found by running it once; without an example, on random images of the size it is made
+            for.
 
     Raises:
         UnknownNameError: no scheme or variant has the name.

@@ -89,8 +89,8 @@ def explain(
             stands in it; or the name of a variant, which needs neither weights nor memory. Not changed.
         scheme: for a float module: as for `qzoo.quantize`; default: `int8`.
         residual: for a float module: as for `qzoo.quantize`.
-        example: an input that the module takes, or a tuple of several. It runs once to find residual additions and
-            other operators; without an example, on random images of the size it is made for.
+        example: an input that the module takes, a tuple of several, or a dict of them by name. It runs once to find
+            residual additions and other operators; without an example, on random images of the size it is made for.
 
     Raises:
         ArgumentError: there is a scheme for what is quantized already, or for a name, which says it itself.

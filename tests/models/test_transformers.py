@@ -67,7 +67,9 @@ def test_with_quantizers_off_it_is_the_float_model(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_nothing_but_norms_and_embeddings_stays_in_float(name: str) -> None:
     model = made(name)
-    of_layers = sum(p.numel() for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d) for p in [layer.weight])
+    of_layers = sum(
+        p.numel() for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d) for p in [layer.weight]
+    )
     found = qzoo.quantize(model, "int8_vit", example=natural_images(1, SIZE))
     assert sum(layer.weight.numel() for layer in found.modules() if "weight_quantizer" in layer._modules) == of_layers
 
@@ -76,7 +78,9 @@ def test_nothing_but_norms_and_embeddings_stays_in_float(name: str) -> None:
 def test_batches_of_keywords_give_the_same_ranges(name: str) -> None:
     x, labels = natural_images(8, SIZE), torch.zeros(8, dtype=torch.int64)
     by_tensor, by_dict = quantized(name, [x]), quantized(name, [{"pixel_values": x, "labels": labels}])
-    ranges = [{key: value for key, value in one.state_dict().items() if "_quantizer." in key} for one in (by_tensor, by_dict)]
+    ranges = [
+        {key: value for key, value in one.state_dict().items() if "_quantizer." in key} for one in (by_tensor, by_dict)
+    ]
     assert ranges[0].keys() == ranges[1].keys()
     assert all(torch.equal(value, ranges[1][key]) for key, value in ranges[0].items())
     assert qzoo.evaluate(by_dict, [{"pixel_values": x, "labels": logits(by_dict, x).argmax(1)}]).top1 == 100

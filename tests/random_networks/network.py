@@ -88,4 +88,3 @@ def _see_images(network: nn.Module) -> None:
             layer.momentum = None  # the statistics of all images seen, and of no others
     with torch.no_grad():
         network.train()(natural_images(16, SIZE, 1))
-
