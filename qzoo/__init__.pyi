@@ -23,6 +23,8 @@ from .errors import (
 )
 from .hub.released_model import ReleasedModel
 from .models.heads import ReplacedHeadWarning
+from .models.image_transform import DefaultTransformWarning
+from .models.own_models import register_model
 from .models.shared_quantizers import LearnedApartWarning
 from .quant.calibration.collecting import ClippedNegativesWarning, DeadActivationWarning
 from .quant.quantizer import TensorQuantizer, UncalibratedWarning
@@ -59,6 +61,7 @@ __all__ = [
     "ClippedNegativesWarning",
     "DataError",
     "DeadActivationWarning",
+    "DefaultTransformWarning",
     "Evaluation",
     "Explanation",
     "ExportReport",
@@ -115,6 +118,7 @@ __all__ = [
     "push",
     "quantize",
     "recipe",
+    "register_model",
     "reproduce",
     "save",
     "sensitivity",

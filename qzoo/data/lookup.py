@@ -89,8 +89,9 @@ def train_transform(
 
     known = DATASETS.get(dataset)
     moves = (reader_of(known).moves if known else cropped_by_area)(size, interpolation)
+    grey = [v2.Grayscale()] if len(mean) == 1 else []
     to_float = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std)), v2.ToPureTensor()]
-    return Augmentation(v2.Compose([v2.ToImage(), *moves, *to_float]), seed)
+    return Augmentation(v2.Compose([v2.ToImage(), *grey, *moves, *to_float]), seed)
 
 
 def check_names(dataset: str, split: str) -> None:
@@ -110,6 +111,8 @@ def _named_folder(dataset: str, data: Path | None) -> Path:
     root = data if data is not None else environment.data_root()
     candidates = [environment.expanded(dataset, "The dataset"), *([root / dataset] if root else [])]
     found = next((folder for folder in candidates if folder.is_dir()), None)
+    if found is None and data is not None and data.is_dir() and not nearest(dataset, DATASETS):
+        return data  # `--data` may name the dataset's own folder, whatever that is called
     if found is None and "/" not in dataset:
         raise UnknownNameError(
             f"Unknown dataset '{shown(dataset)}'. {did_you_mean(dataset, DATASETS)} Or give a folder: its path, or its "

@@ -24,7 +24,7 @@ from qzoo.tasks.images import Images, calibration_images, evaluation_images
 from qzoo.tasks.saving import save as save_model
 from qzoo.tasks.sensitivity import sensitivity as sensitivity_of_model
 from qzoo.zoo.create import create, rules_of
-from qzoo.zoo.name_lookup import find
+from qzoo.zoo.name_lookup import find, placing
 from qzoo.zoo.zoo_model import ZooModel
 
 P = ParamSpec("P")
@@ -110,8 +110,9 @@ def explain(
         what = "a quantized model" if isinstance(model, nn.Module) else f"a name, '{model}'"
         raise ArgumentError(f"explain() got {said} for {what}; it goes with a float module alone.")
     if not isinstance(model, nn.Module):
-        variant = find(model).resolved
-        return explain_plan(meta_model(variant.base), variant)
+        with placing(model):
+            variant = find(model).resolved
+            return explain_plan(meta_model(variant.base), variant)
     if not is_float:
         return explain_quantized(model, example)
     rules = scheme if isinstance(scheme, ResolvedVariant) else rules_of(scheme or "int8")
