@@ -29,6 +29,7 @@ from .models.shared_quantizers import LearnedApartWarning
 from .quant.calibration.collecting import ClippedNegativesWarning, DeadActivationWarning
 from .quant.quantizer import TensorQuantizer, UncalibratedWarning
 from .results.benchmark import BenchmarkReport
+from .results.comparison import CompareRow, Comparison
 from .results.explanation import Explanation
 from .results.export import ExportReport, Finding, Parity
 from .results.reproduce import Report, ReportRow
@@ -39,6 +40,7 @@ from .schema.finetune import FinetuneSpec
 from .schema.percentiles import UnlikelyPercentileWarning
 from .schema.recipe import Recipe, Scheme, Variant
 from .schema.recipe_files import FaultyRecipeWarning
+from .schema.rule import Rule
 from .tasks.evaluate import Evaluation
 from .tasks.finetune import finetune
 from .tasks.lint import lint
@@ -49,7 +51,7 @@ from .tasks.training_run import Run
 from .weights.base_weights import NewHeadWarning
 from .zoo.create import create, list_models, quantize, recipe, transform
 from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
-from .zoo.tasks_by_name import benchmark, calibrate, evaluate, explain, export, save, sensitivity
+from .zoo.tasks_by_name import benchmark, calibrate, compare, evaluate, explain, export, save, sensitivity
 
 __version__: str
 
@@ -59,6 +61,8 @@ __all__ = [
     "Calibrated",
     "CalibrationError",
     "ClippedNegativesWarning",
+    "CompareRow",
+    "Comparison",
     "DataError",
     "DeadActivationWarning",
     "DefaultTransformWarning",
@@ -84,6 +88,7 @@ __all__ = [
     "ReplacedHeadWarning",
     "Report",
     "ReportRow",
+    "Rule",
     "RuleError",
     "Run",
     "SaturationWarning",
@@ -104,6 +109,7 @@ __all__ = [
     "WeightsError",
     "benchmark",
     "calibrate",
+    "compare",
     "compat",
     "create",
     "errors",

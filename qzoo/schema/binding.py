@@ -152,6 +152,7 @@ class _Drafts:
         """Returns the roles of a target that a rule speaks of."""
         if isinstance(target, Operator):
             known: tuple[str, ...] = ("input", "output") if rule.ops else (RESIDUAL,) if target.skip else ()
+            known = ("input", "output", RESIDUAL) if rule.whole else known
         else:
             known = () if rule.ops else ROLES if target.has_weight else ("input", "output")
         speaks = (isinstance(target, Operator) or target in self.own) if rule.is_field else matches(rule, target)
