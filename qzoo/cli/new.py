@@ -21,6 +21,14 @@ def run(
             show_default=False,
         ),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            help="The library's name for them; of one's own model a state dict. Default: the library's default.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The file, - to print. Default: NAME.yaml here.", show_default=False),
@@ -36,12 +44,12 @@ def run(
     - `qzoo new timm/resnet18`
     - `qzoo new torchvision/mobilenet_v2 -o recipes/mobilenet.yaml`
     - `qzoo new timm/vit_tiny_patch16_224 -o -`
-    - `qzoo new python/tiny --model nets.py:TinyNet --dataset flowers`
+    - `qzoo new python/tiny --model nets.py:TinyNet --weights tiny.safetensors --dataset flowers`
     """  # noqa: D412
     from qzoo.commands.new import new_recipe
     from qzoo.schema.catalog import Catalog
 
-    recipe = new_recipe(name, dataset)
+    recipe = new_recipe(name, dataset, weights)
     if str(output) == "-":
         print(recipe.text, end="")
         return

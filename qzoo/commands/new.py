@@ -44,13 +44,14 @@ class NewRecipe:
     code: str = ""
 
 
-def new_recipe(name: str, dataset: str | None = None) -> NewRecipe:
+def new_recipe(name: str, dataset: str | None = None, weights: str | None = None) -> NewRecipe:
     """Returns a recipe for any model of timm or torchvision, or of one's own, which `qzoo validate` accepts.
 
     Args:
         name: `timm/resnet18`, `timm/resnet18.a1_in1k`, `torchvision/resnet18`, `python/tiny`.
         dataset: what it is calibrated and evaluated on; default: ImageNet-1k, and for a model of one's own the image
             folder of its name.
+        weights: the library's name for them; of one's own model a state dict, its path or its name in QZOO_WEIGHTS_DIR.
 
     Raises:
         UnknownNameError: it is no such name, or the library has no such model; with the nearest names.
@@ -65,7 +66,7 @@ def new_recipe(name: str, dataset: str | None = None) -> NewRecipe:
         raise UnknownNameError(
             f"'{name}' names no model of a library, nor one of your own. Give {libraries}, such as timm/resnet18."
         )
-    base = Base.model_validate({"source": source, "architecture": architecture})
+    base = Base.model_validate({"source": source, "architecture": architecture, "weights": weights})
     facts = weights_facts(base)
     tagged = base.model_copy(update={"architecture": architecture.partition(".")[0], "weights": facts.tag})
     sha256 = facts.sha256 if facts.path is None else _sha256(facts.path)
