@@ -39,6 +39,10 @@ def create(base: Base, pretrained: bool, keywords: dict[str, Any]) -> BaseModel:
     model = _made(base, own, keywords)
     if not pretrained or file is None:
         return BaseModel(model)
+    if not file.is_file() and len(file.parts) > 1:
+        raise WeightsError(
+            f"The weights of {_name(base)} are to be {file}, and there is no such file. Correct the path."
+        )
     state = read_file(file, base.sha256) if file.is_file() else read_weights(str(file), sha256=base.sha256)
     return BaseModel(model, load_into(model, state, file.name, keywords.get("num_classes")))
 

@@ -85,7 +85,7 @@ def _from_file(file: Path, what: str) -> ModuleType:
     assert spec.loader is not None
     module = module_from_spec(spec)
     # Where it is known by its name, its functions reach the processes that decode images.
-    _importable_from(file.parent)
+    importable_from(file.parent)
     sys.modules[file.stem] = module
     try:
         spec.loader.exec_module(module)
@@ -96,13 +96,13 @@ def _from_file(file: Path, what: str) -> ModuleType:
 
 
 def _from_path(name: str, what: str) -> ModuleType:
-    _importable_from(Path.cwd())
     try:
         return importlib.import_module(name)
     except Exception as error:
         raise ArgumentError(f"{what}: the module {shown(name)} can't be imported: {told(error)}. {FORMS}") from error
 
 
-def _importable_from(folder: Path) -> None:
+def importable_from(folder: Path) -> None:
+    """Lets modules of a folder be imported, before any others of their names."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))

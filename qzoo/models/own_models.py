@@ -24,7 +24,7 @@ from torch import nn
 from qzoo.arguments import checked
 from qzoo.environment import expanded
 from qzoo.errors import LONGEST_NAME, ArgumentError, UnknownNameError, did_you_mean, shown
-from qzoo.models.own_code import described, load
+from qzoo.models.own_code import described, importable_from, load
 
 GROUP = "qzoo.models"
 """The group of entry points."""
@@ -113,6 +113,7 @@ def code_given(code: str) -> Iterator[list[str]]:
         ArgumentError: there is no such file, module or factory, or the code fails; says where.
     """
     _asked.clear()
+    importable_from(Path.cwd())  # as `python -m` has it
     given = _given.set(OwnModel(load(code, "--model"), code))
     try:
         yield _asked

@@ -140,6 +140,7 @@ class TestWeights:
     @for_each(("fields", "message"), [
         ({"weights": "tiny.safetensors", "sha256": "0" * 64}, r"tiny\.safetensors has SHA-256 .*, expected 000"),
         ({"weights": "gone.safetensors"}, r"No weights .*gone\.safetensors on this machine\. Put"),
+        ({"weights": "no/gone.pt"}, r"weights of python/tiny are to be no/gone\.pt, and there is no such file\. Corr"),
         ({"weights": "code.pt"}, r"it asks for .*Tiny, and code from a weights file is never run"),
         ({"weights": "other.safetensors"}, r"other\.safetensors does not fit Tiny: 4 keys missing"),
     ])  # fmt: skip
