@@ -7,6 +7,7 @@ from .commands.reproduce import reproduce
 from .commands.settings import Settings
 from .commands.solve import Solved, solve
 from .commands.verify import Verified, verify
+from .data.own_datasets import register_dataset
 from .errors import (
     ArgumentError,
     CalibrationError,
@@ -124,6 +125,7 @@ __all__ = [
     "push",
     "quantize",
     "recipe",
+    "register_dataset",
     "register_model",
     "reproduce",
     "save",

@@ -15,7 +15,7 @@ from qzoo.models.bases import input_format, meta_model, weights_facts
 from qzoo.models.operators import find_operators
 from qzoo.models.own_models import code_option
 from qzoo.models.select_layers import quantizable_layers
-from qzoo.schema.datasets import DATASETS, IMAGENET, dataset_named
+from qzoo.schema.datasets import IMAGENET, dataset_named
 from qzoo.schema.plan import Operator
 from qzoo.schema.recipe import Base
 from qzoo.schema.sources import LIBRARIES, OWN_CODE, is_library_name
@@ -89,7 +89,11 @@ def _lines(
     residual = ["int8_residual"] if any(operator.skip for operator in operators) else []
     yield f"include: [{', '.join(['standard', *residual, 'w4a8'])}]  # variants that are written once, for all bases"
     yield from _base_lines(base, facts, sha256)
-    folder = "" if dataset in DATASETS else "  # an image folder: its path, its name inside QZOO_DATA, or --data FOLDER"
+    folder = (
+        ""
+        if dataset_named(dataset).splits
+        else "  # an image folder: its path, its name inside QZOO_DATA, or --data FOLDER"
+    )
     yield f"dataset: {_scalar(dataset)}{folder}"
     yield f"calibration: {{split: train, images: {CALIBRATION_IMAGES}, batch_size: {BATCH}, seed: 0}}"
     yield from _published_lines(facts)
