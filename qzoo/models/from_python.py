@@ -39,12 +39,7 @@ def create(base: Base, pretrained: bool, keywords: dict[str, Any]) -> BaseModel:
     model = _made(base, own, keywords)
     if not pretrained or file is None:
         return BaseModel(model)
-    if not file.is_file() and len(file.parts) > 1:
-        raise WeightsError(
-            f"The weights of {_name(base)} are to be {file}, and there is no such file. Correct the path."
-        )
-    state = read_file(file, base.sha256) if file.is_file() else read_weights(str(file), sha256=base.sha256)
-    return BaseModel(model, load_into(model, state, file.name, keywords.get("num_classes")))
+    return BaseModel(model, load_into(model, _state(base, file), file.name, keywords.get("num_classes")))
 
 
 def transform(base: Base) -> Any:
@@ -93,6 +88,14 @@ def _weights_file(base: Base, own: OwnModel) -> Path | None:
         return own.weights
     path = expanded(base.weights, "The recipe's base.weights")
     return path if path.is_file() else find_file(base.weights) or path
+
+
+def _state(base: Base, file: Path) -> dict[str, Tensor]:
+    if file.is_file():
+        return read_file(file, base.sha256)
+    if len(file.parts) > 1:
+        raise WeightsError(f"The weights of {_name(base)} are to be {file}, and there is no such file. Correct it.")
+    return read_weights(file.name, sha256=base.sha256)
 
 
 def _made(base: Base, own: OwnModel, keywords: dict[str, Any], pretrained: bool = False) -> nn.Module:

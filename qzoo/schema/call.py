@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -79,6 +79,8 @@ def _calibrator(said: Calibration) -> BoundRule:
 
 
 def _skipped(globs: Sequence[str]) -> Iterator[BoundRule]:
+    if not isinstance(globs, Iterable) or isinstance(globs, Mapping):
+        raise ArgumentError(f"skip={shown(repr(globs), 60)} is no list of names. Give ['head', 'layer4.*'].")
     in_float: Patches = {**dict.fromkeys(ROLES, False), RESIDUAL: ResidualPatch(placement="none")}
     for n, glob in enumerate(globs):
         if not isinstance(glob, str) or not glob:
@@ -88,7 +90,7 @@ def _skipped(globs: Sequence[str]) -> Iterator[BoundRule]:
 
 
 def _written(rules: Sequence[Rule | Mapping[str, Any]]) -> Iterator[BoundRule]:
-    if isinstance(rules, str | Mapping | Rule):
+    if not isinstance(rules, Iterable) or isinstance(rules, str | Mapping | Rule):
         raise ArgumentError(f"rules={shown(repr(rules), 60)} is no list of rules. Give [{{match: ..., input: ...}}].")
     for n, rule in enumerate(rules):
         for _, fault in oversized(rule):
