@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
@@ -20,11 +21,17 @@ from tests.each import for_each
 NAME = "resnet8_digits_w4a4"
 
 
+@cache
 def digits(split: str, images: int) -> list[tuple[Tensor, Tensor]]:
     return list(loader(open_split("digits", split), qzoo.transform(NAME), 50, range(images)))
 
 
-SEEN, LABELLED = digits("train", 100), digits("test", 200)
+def seen() -> list[tuple[Tensor, Tensor]]:
+    return digits("train", 100)
+
+
+def labelled() -> list[tuple[Tensor, Tensor]]:
+    return digits("test", 200)
 
 
 class Counting:
@@ -41,23 +48,23 @@ class Counting:
 
 def test_each_has_the_figures_that_it_has_alone_of_one_pass() -> None:
     net, passes = qzoo.create("resnet8_digits", pretrained="float"), Counting()
-    found = qzoo.compare(net, iter(SEEN), iter(LABELLED), scheme="w4a4", progress=passes)
+    found = qzoo.compare(net, iter(seen()), iter(labelled()), scheme="w4a4", progress=passes)
     assert passes.said == [("calibrating", 2), ("comparing", 4)]
     assert not quantizers(net)
-    baseline = qzoo.evaluate(net, LABELLED)
+    baseline = qzoo.evaluate(net, labelled())
     assert (found.name, found.images, found.float_top1) == ("w4a4", 200, baseline.top1)
     assert len(found.rows) == len(USUAL) == 5
     for row in found.rows:
-        model = qzoo.calibrate(qzoo.quantize(net, "w4a4", calibrator=row.calibrator), SEEN)
-        alone = qzoo.evaluate(model, LABELLED)
+        model = qzoo.calibrate(qzoo.quantize(net, "w4a4", calibrator=row.calibrator), seen())
+        alone = qzoo.evaluate(model, labelled())
         assert row.top1 == pytest.approx(alone.top1)
         assert row.agreement == pytest.approx(alone.agreement(baseline))
-        sqnr = qzoo.sensitivity(model, LABELLED, mend=0).quantized.sqnr_db
+        sqnr = qzoo.sensitivity(model, labelled(), mend=0).quantized.sqnr_db
         assert row.sqnr_db == pytest.approx(sqnr, abs=1e-3)
 
 
 def test_the_best_stands_first_and_is_what_quantize_takes() -> None:
-    found = qzoo.compare(NAME, SEEN, LABELLED)
+    found = qzoo.compare(NAME, seen(), labelled())
     ranks = [(row.top1, row.agreement, row.sqnr_db) for row in found.rows]
     assert ranks == sorted(ranks, reverse=True)
     net = qzoo.create("resnet8_digits")
@@ -66,7 +73,7 @@ def test_the_best_stands_first_and_is_what_quantize_takes() -> None:
 
 
 def test_is_shown_as_a_table_and_as_json() -> None:
-    found = qzoo.compare(NAME, SEEN, LABELLED, calibrators=["max", {"percentile": 99.9}])
+    found = qzoo.compare(NAME, seen(), labelled(), calibrators=["max", {"percentile": 99.9}])
     lines = str(found).splitlines()
     assert lines[4].split()[1:] == ["calibrator", "top1", "agreement", "sqnr_db"]
     assert {" ".join(line.split()[:-3]) for line in lines[5:7]} == {"max", "percentile 99.9"}
@@ -79,27 +86,27 @@ def test_skip_and_rules_of_a_quantized_model_hold() -> None:
     net = qzoo.create("resnet8_digits", pretrained="float")
     everything = ["conv1", "layer*", "avgpool", "linear"]
     part = qzoo.quantize(net, "w4a4", skip=everything[:-1])
-    (row,) = qzoo.compare(part, SEEN, LABELLED, calibrators=["max"]).rows
-    (whole,) = qzoo.compare(net, SEEN, LABELLED, scheme="w4a4", calibrators=["max"]).rows
+    (row,) = qzoo.compare(part, seen(), labelled(), calibrators=["max"]).rows
+    (whole,) = qzoo.compare(net, seen(), labelled(), scheme="w4a4", calibrators=["max"]).rows
     assert row.sqnr_db is not None
     assert whole.sqnr_db is not None
     assert row.sqnr_db > whole.sqnr_db + 1
 
 
 def test_without_labels_there_is_no_top1() -> None:
-    found = qzoo.compare(NAME, SEEN, LABELLED[0][0], calibrators=["mse", "max"])
+    found = qzoo.compare(NAME, seen(), labelled()[0][0], calibrators=["mse", "max"])
     assert found.float_top1 is None
     assert [row.top1 for row in found.rows] == [None, None]
     assert found.rows[0].agreement >= found.rows[1].agreement
 
 
-@for_each(("arguments", "options", "kind", "message"), [
-    ((NAME, SEEN, LABELLED), {"calibrators": ["mze"]}, RuleError, r"calibrator='mze': unknown .* Did you mean 'mse'\?"),
-    ((NAME, SEEN, LABELLED), {"calibrators": []}, ArgumentError, r"got calibrators=\[\]; expected at least one"),
-    ((NAME, SEEN, LABELLED), {"calibrators": "mse"}, ArgumentError, r"got calibrators='mse' of type str; expected"),
-    ((NAME, SEEN, []), {}, DataError, r"There are no images to compare on\."),
-    ((NAME, SEEN, LABELLED), {"scheme": "int8"}, ArgumentError, r"got scheme='int8' for a quantized model"),
-    ((torch.nn.Linear(2, 2), SEEN), {}, ArgumentError, r"compare\(\) got no labelled; only the name of a variant has"),
+@for_each(("arguments", "options", "kind", "message"), lambda: [
+    ((NAME, seen(), labelled()), {"calibrators": ["mze"]}, RuleError, r"calibrator='mze': unknown .* Did you mean 'mse'\?"),
+    ((NAME, seen(), labelled()), {"calibrators": []}, ArgumentError, r"got calibrators=\[\]; expected at least one"),
+    ((NAME, seen(), labelled()), {"calibrators": "mse"}, ArgumentError, r"got calibrators='mse' of type str; expected"),
+    ((NAME, seen(), []), {}, DataError, r"There are no images to compare on\."),
+    ((NAME, seen(), labelled()), {"scheme": "int8"}, ArgumentError, r"got scheme='int8' for a quantized model"),
+    ((torch.nn.Linear(2, 2), seen()), {}, ArgumentError, r"compare\(\) got no labelled; only the name of a variant has"),
 ])  # fmt: skip
 def test_what_can_not_be_compared(arguments: Any, options: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
