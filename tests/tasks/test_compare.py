@@ -101,12 +101,12 @@ def test_without_labels_there_is_no_top1() -> None:
 
 
 @for_each(("arguments", "options", "kind", "message"), lambda: [
-    ((NAME, seen(), labelled()), {"calibrators": ["mze"]}, RuleError, r"calibrator='mze': unknown .* Did you mean 'mse'\?"),
+    ((NAME, seen(), labelled()), {"calibrators": ["mze"]}, RuleError, r"calibrator='mze': unknown .* Did you mean"),
     ((NAME, seen(), labelled()), {"calibrators": []}, ArgumentError, r"got calibrators=\[\]; expected at least one"),
     ((NAME, seen(), labelled()), {"calibrators": "mse"}, ArgumentError, r"got calibrators='mse' of type str; expected"),
     ((NAME, seen(), []), {}, DataError, r"There are no images to compare on\."),
     ((NAME, seen(), labelled()), {"scheme": "int8"}, ArgumentError, r"got scheme='int8' for a quantized model"),
-    ((torch.nn.Linear(2, 2), seen()), {}, ArgumentError, r"compare\(\) got no labelled; only the name of a variant has"),
+    ((torch.nn.Linear(2, 2), seen()), {}, ArgumentError, r"compare\(\) got no labelled; only the name of a variant"),
 ])  # fmt: skip
 def test_what_can_not_be_compared(arguments: Any, options: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
