@@ -44,20 +44,19 @@ def create(base: Base, pretrained: bool, keywords: dict[str, Any]) -> BaseModel:
 
 def transform(base: Base) -> Any:
     """Returns the evaluation transform that goes with the class."""
-    own = own_model(base.architecture)
-    if (found := _transform(own)) is not None:
+    found, config = _said_of_images(base)
+    if found is not None:
         return found
-    if (config := _config(base, own)) is not None:
+    if config is not None:
         return transform_of(format_of_config(config), float(config.get("crop_pct") or CROPPED))
     return default_transform(_name(base))
 
 
 def input_format(base: Base) -> InputFormat:
     """Returns what the class expects of an image, as its transform shows."""
-    own = own_model(base.architecture)
-    if (found := _transform(own)) is not None:
+    found, config = _said_of_images(base)
+    if found is not None:
         return format_of_transform(found, _name(base))
-    config = _config(base, own)
     return IMAGENET if config is None else format_of_config(config)
 
 
@@ -163,18 +162,21 @@ def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return all(torch.equal(ours, theirs) for ours, theirs in values)
 
 
-def _transform(own: OwnModel) -> Any:
-    """Returns the transform that was given, or that the factory has as an attribute; a method is none."""
+def _said_of_images(base: Base) -> tuple[Any, dict[str, Any] | None]:
+    """Returns the transform that was given, or that factory or module have as an attribute; else a `pretrained_cfg`."""
+    own = own_model(base.architecture)
     if own.transform is not None:
-        return own.transform
-    holder = type(own.factory) if isinstance(own.factory, nn.Module) else own.factory
-    is_method = isinstance(holder, type) and inspect.isfunction(inspect.getattr_static(holder, "transform", None))
-    return None if is_method else getattr(holder, "transform", None)
-
-
-def _config(base: Base, own: OwnModel) -> dict[str, Any] | None:
-    """Returns the `pretrained_cfg` of the module, as timm's have it."""
+        return own.transform, None
+    if not isinstance(own.factory, nn.Module) and (found := _attribute(own.factory)) is not None:
+        return found, None
     with torch.device("meta"):
         model = _made(base, own, {})
     config = getattr(model, "pretrained_cfg", None)
-    return config if isinstance(config, dict) and config.get("mean") else None
+    return _attribute(model), config if isinstance(config, dict) and config.get("mean") else None
+
+
+def _attribute(holder: Any) -> Any:
+    """Returns the attribute `transform`; a method is none, nor is a part of a module, which its forward may apply."""
+    found = inspect.getattr_static(holder, "transform", None)
+    is_method = inspect.isfunction(found) and isinstance(holder, type | nn.Module)
+    return None if found is None or is_method else getattr(holder, "transform", None)

@@ -170,6 +170,24 @@ class TestTransform:
         assert form.std == pytest.approx(expected[2], abs=1e-4)
         assert qzoo.transform("python/tiny") is (transform or Tiny.transform)
 
+    def test_is_found_on_the_class_of_what_a_factory_makes_and_a_method_or_part_is_none(self) -> None:
+        class Method(nn.Linear):
+            def transform(self, x: Tensor) -> Tensor:
+                return x
+
+        class Part(nn.Linear):
+            def __init__(self) -> None:
+                super().__init__(2, 2)
+                self.transform = v2.Grayscale()
+
+        register_model("function", lambda: Tiny(3))
+        register_model("instance", Tiny())
+        assert qzoo.transform("python/function") is qzoo.transform("python/instance") is Tiny.transform
+        for kind in (lambda: Method(2, 2), Part):
+            register_model("other", kind, replace=True)
+            with pytest.warns(DefaultTransformWarning):
+                qzoo.transform("python/other")
+
     def test_that_of_training_has_its_channels(self) -> None:
         image = Image.new("RGB", (20, 20), (255, 255, 255))
         augmented = base_train_transform(base(), "pictures", seed=0)(image, 0)
