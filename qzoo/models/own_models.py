@@ -72,8 +72,7 @@ def register_model(
             arguments of `qzoo.create` reach it; one that takes `pretrained` gets it, and then loads weights itself.
         transform: from a PIL image, or a uint8 tensor, to a float32 tensor `(C, H, W)`. Default: the attribute
             `transform` of the factory, or of the module's class, or what `pretrained_cfg` of the module says, as timm's
-            have it; else, with a `DefaultTransformWarning`, that of most ImageNet classifiers: 256, crop 224, ImageNet's
-            mean.
+            have it; else, with a `DefaultTransformWarning`, that of most ImageNet classifiers: 256, crop 224, its mean.
         weights: a state dict, `.safetensors`, `.pt` or `.pth`, of which no code is ever run. Default: the file that the
             recipe names; else the factory's own weights, if it gives the same each time.
         replace: put it in the place of what was registered by that name.
