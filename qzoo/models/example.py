@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 
 import torch
@@ -92,7 +93,8 @@ def _timm_shapes(model: nn.Module) -> Iterator[tuple[int, ...]]:
 def _sizes(model: nn.Module) -> Iterator[int]:
     made = provenance(model)
     if made is not None and made.base is not None:
-        yield input_format(made.base).size
+        with suppress(UnsupportedError):  # images that are not square
+            yield input_format(made.base).size
 
 
 def _random(model: nn.Module, shape: tuple[int, ...]) -> Tensor:

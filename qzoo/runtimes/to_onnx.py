@@ -18,6 +18,7 @@ from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.inputs import batch_size, with_images
 from qzoo.quant.outputs import named_tensors
 from qzoo.quant.ranges import require_calibrated, require_quantizers
+from qzoo.quant.weights import show_computed_weights
 from qzoo.results.export import Dynamic, Rest
 from qzoo.runtimes.graph import make_names_unique, name_by_module, remove_unread
 from qzoo.runtimes.named_inputs import bound, dynamic_axes, name_inputs, named_inputs, require_dynamic
@@ -54,6 +55,7 @@ def to_onnx(
     require("onnxscript")
     require_quantizers(model)
     require_calibrated(model, f"export for {runtime.title}")
+    show_computed_weights(model, lambda: example)
     stands = exportable(model, shifted=runtime.shifted)
     if rest == "fp16":
         if not runtime.half:

@@ -62,7 +62,8 @@ def adapted(variant: ResolvedVariant, runtime: str, *, symmetric: bool, reduce_r
 
 def _as_field(rule: BoundRule) -> BoundRule:
     """Returns a rule that yields to a runtime where it speaks of no single layers, though a call in Python said it."""
-    return replace(rule, precedence=Precedence.VARIANT) if rule.precedence is Precedence.CALL else rule
+    yields = rule.precedence is Precedence.CALL and rule.is_field
+    return replace(rule, precedence=Precedence.VARIANT) if yields else rule
 
 
 def _for_integers(inputs: dict[str, Any]) -> list[BoundRule]:

@@ -199,7 +199,7 @@ class Flips:
         return mcnemar(self.lost, self.gained)
 
 
-def compare(first: Evaluation, second: Evaluation, labels: Tensor) -> Flips:
+def flips_between(first: Evaluation, second: Evaluation, labels: Tensor) -> Flips:
     """Returns the flips from one model to another.
 
     Args:
