@@ -59,7 +59,8 @@ def measure(name: str, data: Path, folder: Path) -> Iterator[list[str]]:
     sessions["OpenVINO"] = loaded(folder / "openvino", "openvino", True)
     precise = copy.deepcopy(model).double()
     runs: dict[str, Callable[[Tensor], Tensor]] = {
-        what: lambda x, session=session: torch.from_numpy(session.run(x.numpy())) for what, session in sessions.items()
+        what: lambda x, session=session: torch.from_numpy(session.run({"images": x.numpy()})["logits"])
+        for what, session in sessions.items()
     }
     runs = {"the model": model, **runs, ITSELF: lambda x: precise(x.double()), OTHER_SUMS: lambda x: plainly(model, x)}
     same, right, images = Counter[str](), Counter[str](), 0

@@ -100,7 +100,7 @@ def medians(made: dict[str, Session], size: int) -> dict[str, float]:
     """Returns the milliseconds of a batch, by graph."""
     x = torch.randn((size, 3, 224, 224), generator=torch.Generator().manual_seed(0)).numpy()
     found: dict[str, list[int]] = defaultdict(list)
-    for name, nanoseconds in side_by_side(made, x):
+    for name, nanoseconds in side_by_side(made, {"images": x}):
         found[name].append(nanoseconds)
     return {name: latency(times).median for name, times in found.items()}
 

@@ -7,6 +7,7 @@ from .commands.reproduce import reproduce
 from .commands.settings import Settings
 from .commands.solve import Solved, solve
 from .commands.verify import Verified, verify
+from .data.own_datasets import register_dataset
 from .errors import (
     ArgumentError,
     CalibrationError,
@@ -23,10 +24,13 @@ from .errors import (
 )
 from .hub.released_model import ReleasedModel
 from .models.heads import ReplacedHeadWarning
+from .models.image_transform import DefaultTransformWarning
+from .models.own_models import register_model
 from .models.shared_quantizers import LearnedApartWarning
 from .quant.calibration.collecting import ClippedNegativesWarning, DeadActivationWarning
 from .quant.quantizer import TensorQuantizer, UncalibratedWarning
 from .results.benchmark import BenchmarkReport
+from .results.comparison import CompareRow, Comparison
 from .results.explanation import Explanation
 from .results.export import ExportReport, Finding, Parity
 from .results.reproduce import Report, ReportRow
@@ -37,6 +41,7 @@ from .schema.finetune import FinetuneSpec
 from .schema.percentiles import UnlikelyPercentileWarning
 from .schema.recipe import Recipe, Scheme, Variant
 from .schema.recipe_files import FaultyRecipeWarning
+from .schema.rule import Rule
 from .tasks.evaluate import Evaluation
 from .tasks.finetune import finetune
 from .tasks.lint import lint
@@ -47,7 +52,7 @@ from .tasks.training_run import Run
 from .weights.base_weights import NewHeadWarning
 from .zoo.create import create, list_models, quantize, recipe, transform
 from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
-from .zoo.tasks_by_name import benchmark, calibrate, evaluate, explain, export, save, sensitivity
+from .zoo.tasks_by_name import benchmark, calibrate, compare, evaluate, explain, export, save, sensitivity
 
 __version__: str
 
@@ -57,8 +62,11 @@ __all__ = [
     "Calibrated",
     "CalibrationError",
     "ClippedNegativesWarning",
+    "CompareRow",
+    "Comparison",
     "DataError",
     "DeadActivationWarning",
+    "DefaultTransformWarning",
     "Evaluation",
     "Explanation",
     "ExportReport",
@@ -81,6 +89,7 @@ __all__ = [
     "ReplacedHeadWarning",
     "Report",
     "ReportRow",
+    "Rule",
     "RuleError",
     "Run",
     "SaturationWarning",
@@ -101,6 +110,7 @@ __all__ = [
     "WeightsError",
     "benchmark",
     "calibrate",
+    "compare",
     "compat",
     "create",
     "errors",
@@ -115,6 +125,8 @@ __all__ = [
     "push",
     "quantize",
     "recipe",
+    "register_dataset",
+    "register_model",
     "reproduce",
     "save",
     "sensitivity",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -59,6 +60,13 @@ def test_the_table_of_the_demo_is_that_of_the_recipe() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_page_on_batches_runs() -> None:
+    told: dict[str, Any] = {}
+    for text in blocks(ROOT / "docs" / "batches.md", "python"):
+        exec(text, told)
+    assert told["model"].image.input_quantizer.calibrated
 
 
 @for_each("page", PAGES, ids=lambda page: page.name)

@@ -49,7 +49,7 @@ def test_every_error_and_warning_is_public() -> None:
 def test_what_public_functions_return_is_public() -> None:
     functions = [found for name in qzoo.__all__ if isinstance(found := getattr(qzoo, name), FunctionType)]
     own = {name for function in functions for name in re.findall(r"[A-Z]\w+", str(function.__annotations__["return"]))}
-    assert own - set(qzoo.__all__) == {"Any", "Module", "Path"}
+    assert own - set(qzoo.__all__) == {"Any", "Module", "None", "Path"}
 
 
 def test_no_public_name_hides_a_subpackage() -> None:

@@ -18,8 +18,9 @@ from benchmarks.coverage.architectures import Architecture
 from benchmarks.coverage.other_spellings import other_skip_additions
 from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.operators import MOVES
+from qzoo.schema.call import with_call
 from qzoo.schema.plan import Plan
-from qzoo.schema.resolve import resolve_scheme, with_residual
+from qzoo.schema.resolve import resolve_scheme
 
 IMAGES = 2
 
@@ -81,7 +82,7 @@ def _check(architecture: Architecture, result: Result) -> None:
     images, expected = _expected(model, architecture.sizes())
     result.size = images.shape[-1]
     result.other_additions = other_skip_additions(model, images[:1])
-    result.note(quantize_in_place(model, with_residual(resolve_scheme("int8"), "skip")))
+    result.note(quantize_in_place(model, with_call(resolve_scheme("int8"), residual="skip")))
     for mode, before, after in zip(("evaluation", "training"), expected, _both_modes(model, images), strict=True):
         if not _equal(before, after):
             raise Failure(f"differs from float in {mode}, quantizers off")

@@ -10,7 +10,7 @@ import typer
 from qzoo.cli.terminal.console import check_target, labelled, stderr, stdout, write_json
 from qzoo.cli.terminal.options import Data, Json, Ranges, ReduceRange, Runtime
 from qzoo.errors import shown
-from qzoo.results.export import Rest
+from qzoo.results.export import Dynamic, Rest
 from qzoo.runtimes.registry import REFERENCE, RUNTIMES, runtime_named, spelled
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ def run(
     int4: Annotated[
         bool, typer.Option("--int4", help="Store weights of 4 bits in 4: half the file, float on CPUs.")
     ] = False,
-    static: Annotated[bool, typer.Option("--static", help="Batches of one image alone.")] = False,
+    dynamic: Annotated[
+        Dynamic, typer.Option("--dynamic", help="What may be of any size: the batch; images too; nothing.")
+    ] = "batch",
     json_file: Json = None,
 ) -> None:
     """Write a calibrated variant as an ONNX file with explicit quantization, checked and compared.
@@ -68,7 +70,7 @@ def run(
     target = output or Path(f"{zoo_model.resolved.name}.{runtime}.onnx")
     check_target(str(target), "--output")
     report, reason = export_named(
-        zoo_model, target, runtime, data=data, images=images, ranges=ranges, dynamic=not static,
+        zoo_model, target, runtime, data=data, images=images, ranges=ranges, dynamic=dynamic,
         adapt=adapt or reduce_range, reduce_range=reduce_range, rest=rest, int4=int4, progress=bar,
     )  # fmt: skip
     if json_file:

@@ -1,4 +1,4 @@
-"""`qzoo new`: a recipe for any model of timm or torchvision."""
+"""`qzoo new`: a recipe for any model of timm or torchvision, or of one's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,23 @@ from qzoo.files import write_text
 
 
 def run(
-    name: Annotated[str, typer.Argument(help="A model of a library: `timm/resnet18`, `torchvision/resnet18`.")],
+    name: Annotated[str, typer.Argument(help="A model: `timm/resnet18`, `torchvision/resnet18`, `python/tiny`.")],
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            help="A name, or an image folder. Default: imagenet-1k; of one's own model, the folder of its name.",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            help="The library's name for them; of one's own model a state dict. Default: the library's default.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The file, - to print. Default: NAME.yaml here.", show_default=False),
@@ -28,11 +44,12 @@ def run(
     - `qzoo new timm/resnet18`
     - `qzoo new torchvision/mobilenet_v2 -o recipes/mobilenet.yaml`
     - `qzoo new timm/vit_tiny_patch16_224 -o -`
+    - `qzoo new python/tiny --model nets.py:TinyNet --weights tiny.safetensors --dataset flowers`
     """  # noqa: D412
     from qzoo.commands.new import new_recipe
     from qzoo.schema.catalog import Catalog
 
-    recipe = new_recipe(name)
+    recipe = new_recipe(name, dataset, weights)
     if str(output) == "-":
         print(recipe.text, end="")
         return
@@ -48,6 +65,7 @@ def run(
     pinned = f"SHA-256 {recipe.sha256[:12]}..." if recipe.sha256 else "SHA-256 not known here"
     stdout.print(
         f"{path}: {recipe.residual_additions} residual additions, {pinned}. Edit it, then:\n"
-        f"  qzoo validate {path}\n  qzoo explain {path}:int8\n  qzoo reproduce {path} --data /data/imagenet",
+        f"  qzoo validate {path}{recipe.code}\n  qzoo explain {path}:int8{recipe.code}\n"
+        f"  qzoo reproduce {path}{recipe.code} --data FOLDER",
         highlight=False, soft_wrap=True,
     )  # fmt: skip

@@ -59,4 +59,5 @@ def run(
         stdout.print(f"training     {words}", soft_wrap=True)
     for claim in resolved.published:
         stdout.print(f"published    {shown(claim)}  ({shown(claim.source)})", soft_wrap=True)
-    stdout.print(f"\nEvery quantizer with the rule that decided it: qzoo explain {zoo_model.address}")
+    explain = f"qzoo explain {zoo_model.address}{zoo_model.code_option}"
+    stdout.print(f"\nEvery quantizer with the rule that decided it: {explain}")

@@ -13,28 +13,37 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from qzoo.cli.terminal.own_code import with_own_code
 from qzoo.cli.terminal.processes import in_each_process
 
 Run = Callable[..., None]
 
 
 class _Entry(NamedTuple):
-    """Where a subcommand is, what `qzoo --help` says of it, and whether `torchrun` may start it several times."""
+    """Where a subcommand is, and what `qzoo --help` says of it.
+
+    Attributes:
+        module: its file in this folder.
+        summary: one sentence.
+        distributed: whether `torchrun` may start it several times.
+        models: whether it takes the name of a model, and so `--model`, the code of one's own.
+    """
 
     module: str
     summary: str
     distributed: bool = False
+    models: bool = True
 
 
 SECTIONS = {
     "Find and understand": {
-        "list": _Entry("list_models", "List the bases and variants of the zoo."),
+        "list": _Entry("list_models", "List the bases and variants of the zoo.", models=False),
         "show": _Entry("show", "Show a recipe, or what a variant comes to once it is resolved."),
         "explain": _Entry("explain", "Explain each quantizer of a variant by the rule that decided it."),
-        "doctor": _Entry("doctor", "Show what this machine can run, and which variant fits it."),
+        "doctor": _Entry("doctor", "Show what this machine can run, and which variant fits it.", models=False),
     },
     "Make": {
-        "new": _Entry("new", "Write a commented recipe for any model of timm or torchvision."),
+        "new": _Entry("new", "Write a commented recipe for any model of timm or torchvision, or your own."),
         "validate": _Entry("validate", "Check that recipes are sound and fit their models."),
         "calibrate": _Entry("calibrate", "Calibrate a variant and save its ranges, a file of some KB.", True),
         "solve": _Entry("solve", "Solve ranges by another method or bit width, without images."),
@@ -50,9 +59,9 @@ SECTIONS = {
     },
     "Ship": {
         "export": _Entry("export", "Write a variant as an ONNX file, checked and compared."),
-        "lint": _Entry("lint", "Hold a quantized ONNX file against the rules of a runtime."),
+        "lint": _Entry("lint", "Hold a quantized ONNX file against the rules of a runtime.", models=False),
         "push": _Entry("push", "Put a variant on the Hugging Face hub, in one commit."),
-        "pull": _Entry("pull", "Fetch a model of the hub with all its files."),
+        "pull": _Entry("pull", "Fetch a model of the hub with all its files.", models=False),
     },
 }
 SUBCOMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
@@ -77,6 +86,7 @@ class Subcommand(TyperCommand):
         entry = SUBCOMMANDS[str(self.name)]
         run = import_module(f"qzoo.cli.{entry.module}").run
         app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+        run = with_own_code(run) if entry.models else run
         app.command(self.name)(self.guard(in_each_process(run) if entry.distributed else run))
         return typer.main.get_command(app)
 

@@ -96,7 +96,7 @@ def _exported(model: nn.Module, runtime: str, seen: Images | None, progress: Pro
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         export(model, file, runtime, adapt_on=seen, reduce_range=seen is not None, progress=progress)
-        return RuntimeModel(runnable_runtime(runtime).session(file, torch.get_num_threads(), True))
+        return RuntimeModel(runnable_runtime(runtime).session(file, torch.get_num_threads(), True), model)
 
 
 def measure_receipt(zoo_model: ZooModel, model: nn.Module, settings: Settings, path: Path, progress: Progress) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qzoo.commands.evaluate import quantized_model
 from qzoo.errors import DataError
-from qzoo.results.export import ExportReport, Rest
+from qzoo.results.export import Dynamic, ExportReport, Rest
 from qzoo.runtimes.registry import runtime_named
 from qzoo.tasks.export import export
 from qzoo.tasks.images import Images, calibration_images, evaluation_images
@@ -20,7 +20,7 @@ COMPARED = 32
 
 def export_named(
     zoo_model: ZooModel, path: Path, runtime: str, *, data: Path | None = None, images: int = COMPARED,
-    ranges: Path | None = None, dynamic: bool = True, adapt: bool = False, reduce_range: bool = False,
+    ranges: Path | None = None, dynamic: Dynamic = "batch", adapt: bool = False, reduce_range: bool = False,
     rest: Rest = "fp32", int4: bool = False, progress: Progress = silent,
 ) -> tuple[ExportReport, str | None]:  # fmt: skip
     """Exports a variant; see `export`.
@@ -32,7 +32,7 @@ def export_named(
         data: the folder that `--data` names.
         images: how many of the evaluation split to compare on, a seeded sample; 0: none.
         ranges: a ranges file; default: what `create(..., pretrained=True)` would take.
-        dynamic: the graph takes batches of any size.
+        dynamic: what of the inputs may be of any size.
         adapt: export the variant that the runtime runs best, of the same ranges; what is new is calibrated on the
             images that the recipe calibrates on.
         reduce_range: with `adapt`: weights of 7 bits.

@@ -1,4 +1,4 @@
-"""A recipe for a model of timm or torchvision, written with comments for people to go on from."""
+"""A recipe for a model of timm, torchvision or one's own, written with comments for people to go on from."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from qzoo.errors import UnknownNameError
 from qzoo.models.base_model import WeightsFacts
 from qzoo.models.bases import input_format, meta_model, weights_facts
 from qzoo.models.operators import find_operators
+from qzoo.models.own_models import code_option
 from qzoo.models.survey import quantizable_layers
+from qzoo.schema.datasets import IMAGENET, dataset_named
 from qzoo.schema.plan import Operator
 from qzoo.schema.recipe import Base
-from qzoo.schema.sources import LIBRARIES, is_library_name
+from qzoo.schema.sources import LIBRARIES, OWN_CODE, is_library_name
 
 ATTENTION = ("sdpa", "matmul")
 CALIBRATION_IMAGES = 1024
@@ -32,19 +34,24 @@ class NewRecipe:
         text: YAML with comments.
         residual_additions: how many were found.
         sha256: the SHA-256 of the weights file, where that is on this machine; else the digits in its name, if any.
+        code: what commands have to say for a class of one's own: ` --model nets.py:TinyNet`.
     """
 
     stem: str
     text: str
     residual_additions: int
     sha256: str | None
+    code: str = ""
 
 
-def new_recipe(name: str) -> NewRecipe:
-    """Returns a recipe for any model of timm or torchvision, which `qzoo validate` accepts.
+def new_recipe(name: str, dataset: str | None = None, weights: str | None = None) -> NewRecipe:
+    """Returns a recipe for any model of timm or torchvision, or of one's own, which `qzoo validate` accepts.
 
     Args:
-        name: `timm/resnet18`, `timm/resnet18.a1_in1k`, `torchvision/resnet18`.
+        name: `timm/resnet18`, `timm/resnet18.a1_in1k`, `torchvision/resnet18`, `python/tiny`.
+        dataset: what it is calibrated and evaluated on; default: ImageNet-1k, and for a model of one's own the image
+            folder of its name.
+        weights: the library's name for them; of one's own model a state dict, its path or its name in QZOO_WEIGHTS_DIR.
 
     Raises:
         UnknownNameError: it is no such name, or the library has no such model; with the nearest names.
@@ -56,28 +63,38 @@ def new_recipe(name: str) -> NewRecipe:
     source, _, architecture = name.partition("/")
     if not is_library_name(name) or not architecture:
         libraries = " or ".join(f"{library}/<name>" for library in LIBRARIES)
-        raise UnknownNameError(f"'{name}' names no model of a library. Give {libraries}, such as timm/resnet18.")
-    base = Base.model_validate({"source": source, "architecture": architecture})
+        raise UnknownNameError(
+            f"'{name}' names no model of a library, nor one of your own. Give {libraries}, such as timm/resnet18."
+        )
+    base = Base.model_validate({"source": source, "architecture": architecture, "weights": weights})
     facts = weights_facts(base)
     tagged = base.model_copy(update={"architecture": architecture.partition(".")[0], "weights": facts.tag})
     sha256 = facts.sha256 if facts.path is None else _sha256(facts.path)
     model = meta_model(tagged)
     operators, first = find_operators(model), next(iter(quantizable_layers(model)), "")
-    text = "\n".join(_lines(name, tagged, facts, sha256, operators, first)) + "\n"
     stem = re.sub(r"[^a-z0-9_]", "_", architecture.lower())
-    return NewRecipe(stem, text, sum(operator.skip is not None for operator in operators), sha256)
+    dataset = dataset or (stem if source == OWN_CODE else IMAGENET.name)
+    code = code_option(architecture) if source == OWN_CODE else ""
+    text = "\n".join(_lines(f"{name}{code}", tagged, dataset, facts, sha256, operators, first)) + "\n"
+    return NewRecipe(stem, text, sum(operator.skip is not None for operator in operators), sha256, code)
 
 
 def _lines(
-    name: str, base: Base, facts: WeightsFacts, sha256: str | None, operators: list[Operator], first: str
+    name: str, base: Base, dataset: str, facts: WeightsFacts, sha256: str | None, operators: list[Operator], first: str
 ) -> Iterator[str]:
     yield f"# Written by `qzoo new {name}` after {facts.library}. Try: qzoo validate FILE, qzoo explain FILE:int8"
     yield "version: 1                # raise it whenever a change can move a number"
-    yield f"description: {base.architecture} of {base.source} on ImageNet-1k."
+    whose = ", a class of our own," if base.source == OWN_CODE else f" of {base.source}"
+    yield f"description: {base.architecture}{whose} on {dataset_named(dataset).title}."
     residual = ["int8_residual"] if any(operator.skip for operator in operators) else []
     yield f"include: [{', '.join(['standard', *residual, 'w4a8'])}]  # variants that are written once, for all bases"
     yield from _base_lines(base, facts, sha256)
-    yield "dataset: imagenet-1k"
+    folder = (
+        ""
+        if dataset_named(dataset).splits
+        else "  # an image folder: its path, its name inside QZOO_DATA, or --data FOLDER"
+    )
+    yield f"dataset: {_scalar(dataset)}{folder}"
     yield f"calibration: {{split: train, images: {CALIBRATION_IMAGES}, batch_size: {BATCH}, seed: 0}}"
     yield from _published_lines(facts)
     has_attention = any(operator.site.op in ATTENTION for operator in operators)
@@ -89,7 +106,9 @@ def _base_lines(base: Base, facts: WeightsFacts, sha256: str | None) -> Iterator
     yield "base:"
     yield f"  source: {base.source}"
     yield f"  architecture: {_scalar(base.architecture)}"
-    if facts.tag is None:
+    if facts.tag is None and base.source == OWN_CODE:
+        yield f"  # weights: {base.architecture}.safetensors  # a state dict: its path, or its name in QZOO_WEIGHTS_DIR"
+    elif facts.tag is None:
         yield f"  # {facts.library} has no weights for it: without them it is random"
     else:
         yield f"  weights: {_scalar(facts.tag)}"
@@ -129,8 +148,8 @@ def _variant_lines(operators: list[Operator], has_attention: bool, first: str) -
 
 
 def _scalar(text: str) -> str:
-    """Returns text that YAML reads back as text: in quotes where it might be a number, `781e5279`."""
-    return json.dumps(text) if text[0].isdigit() else text
+    """Returns text that YAML reads back as text: in quotes where it might be a number, `781e5279`, or hold signs."""
+    return text if re.fullmatch(r"[A-Za-z_/.][\w./-]*", text) else json.dumps(text)
 
 
 def _sha256(path: Path) -> str:

@@ -23,7 +23,7 @@ from qzoo.results.reproduce import CalibrationReport, Report, ReportRow
 from qzoo.results.training import TrainingReport
 from qzoo.schema.recipe import Claim
 from qzoo.schema.resolve import recipe_digest
-from qzoo.tasks.evaluate import Evaluation, compare, evaluate_images
+from qzoo.tasks.evaluate import Evaluation, evaluate_images, flips_between
 from qzoo.tasks.images import evaluation_images, is_complete
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
@@ -234,7 +234,7 @@ class _Run:
         facts: dict[str, Any] = {"agreement_with_float": round(one.result.agreement(baseline.result), 4)}
         if one is baseline:
             return facts
-        flips = compare(baseline.result, one.result, self.images.labels)
+        flips = flips_between(baseline.result, one.result, self.images.labels)
         return facts | {"lost": flips.lost, "gained": flips.gained, "mcnemar_p": flips.mcnemar_p}
 
     def _calibration_report(self) -> CalibrationReport | None:

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from torch import nn
 
 from qzoo.commands.settings import Settings
-from qzoo.models.quantize import carry_out, quantize_in_place
+from qzoo.models.example import runnable_example
+from qzoo.models.quantize import quantize_in_place
 from qzoo.models.select_layers import plan_quantizers
 from qzoo.models.survey import survey
 from qzoo.quant.calibration.collecting import Collection, activation_quantizers, solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector
 from qzoo.quant.calibration.histogram import Histogram
 from qzoo.quant.derived import copy_model
-from qzoo.schema.plan import Plan, PlannedQuantizer
+from qzoo.quant.weights import show_computed_weights
 from qzoo.schema.recipe import CalibrationSpec
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.calibrate import collect_images
 from qzoo.tasks.images import Images, calibration_images
 from qzoo.tasks.progress import Progress
+from qzoo.tasks.shared_collection import collect_once
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,7 @@ class _Pass:
 class SharedCalibration:
     """Calibrated models of the variants of one base.
 
-    Calibrating quantizers let everything pass in float, so what they collect does not depend on the variant: variants
-    that calibrate on the same images share one collection.
+    Variants that calibrate on the same images share one collection, see `collect_once`.
 
     Args:
         float_model: the base; not changed.
@@ -80,6 +80,7 @@ class SharedCalibration:
         model = copy_model(self.float_model)
         quantize_in_place(model, variant, seen=self._seen)
         made = self._pass_for(model, variant)
+        show_computed_weights(model, lambda: runnable_example(model))
         solve_ranges(model, made.collection)
         return model, made.images
 
@@ -104,9 +105,13 @@ class SharedCalibration:
 
     def _collect(self, variant: ResolvedVariant) -> _Pass:
         spec, images = variant.calibration, self._images[variant.calibration]
-        model, watched, histograms = self._watcher(spec)
-        seen = collect_images(model, images, binning=spec.binning, histograms=histograms, progress=self.progress)
-        return _Pass(spec, images, {path: seen[watcher] for path, watcher in watched.items()})
+
+        def collect(model: nn.Module, histograms: set[str]) -> Collection:
+            return collect_images(model, images, binning=spec.binning, histograms=histograms, progress=self.progress)
+
+        plans = [self._plans[one.name] for one in self.variants if one.calibration == spec]
+        seen = collect_once(self.float_model, plans, collect, keep_histograms=self.keep_histograms)
+        return _Pass(spec, images, seen)
 
     def _open(self, variant: ResolvedVariant) -> Images:
         settings = self.settings
@@ -114,27 +119,6 @@ class SharedCalibration:
             variant.base, variant.dataset, variant.calibration, settings.data,
             images=settings.calib_images, batch_size=settings.batch_size, workers=settings.workers,
         )  # fmt: skip
-
-    def _watcher(self, spec: CalibrationSpec) -> tuple[nn.Module, dict[str, str], set[str]]:
-        """Returns a copy of the base that watches what any variant of a spec quantizes.
-
-        And for each activation quantizer of the variants the path of the one that watches for it, since two names may
-        stand for one tensor: `residual` and `add_right`. And which of those that watch need a histogram.
-        """
-        planned: dict[tuple[Any, ...], PlannedQuantizer] = {}
-        watched: dict[str, str] = {}
-        histograms = set()
-        for variant in self.variants:
-            if variant.calibration == spec:
-                for one in self._plans[variant.name].quantizers:
-                    watcher = planned.setdefault((one.module, one.sites, one.operand or one.role), one)
-                    if not one.of_weight:
-                        watched[one.path] = watcher.path
-                    if not one.of_weight and (self.keep_histograms or one.spec.calibrator.collector == "histogram"):
-                        histograms.add(watcher.path)
-        model = copy_model(self.float_model)
-        carry_out(model, Plan(list(planned.values()), []))
-        return model, watched, histograms
 
 
 def _as_said(spec: CalibrationSpec, images: Images) -> bool:

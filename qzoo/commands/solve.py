@@ -12,11 +12,13 @@ from torch import nn
 from qzoo.arguments import checked
 from qzoo.errors import RecipeError, WeightsError, did_you_mean
 from qzoo.models.bases import base_digest, create_base
+from qzoo.models.example import runnable_example
 from qzoo.models.full_checkpoint import check_histograms_fit
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.survey import survey_of_base
 from qzoo.quant.calibration.collecting import solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector
+from qzoo.quant.weights import show_computed_weights
 from qzoo.results.readable import Readable
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.loading import parse_recipe
@@ -95,6 +97,7 @@ def solve(
     model = create_base(variant.base, pretrained=True)
     quantize_in_place(model, variant, seen=survey_of_base(model))
     check_base(path, info, base_digest(model))
+    show_computed_weights(model, lambda: runnable_example(model))
     solve_ranges(model, {place: HistogramCollector.recorded(one) for place, one in collected.items()})
     save(model, target, images=info.calibration_images, sample_sha256=info.calibration_sha256)
     return Solved(model, variant, written, target)

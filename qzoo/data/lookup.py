@@ -13,7 +13,7 @@ from qzoo.data.augmentation import Augmentation, cropped_by_area
 from qzoo.data.image_folder import open_folder
 from qzoo.data.split import Split
 from qzoo.errors import DataError, UnknownNameError, did_you_mean, nearest, shown
-from qzoo.schema.datasets import DATASETS, Dataset, dataset_named
+from qzoo.schema.datasets import DATASETS, OWN_DATASETS, Dataset, dataset_named
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,18 @@ class Reader:
     moves: Callable[[int, str], list[Any]] = cropped_by_area
 
 
+_own_readers: dict[str, Reader] = {}
+
+
+def add_dataset(dataset: Dataset, reader: Reader) -> None:
+    """Adds a dataset, for as long as the process runs, or puts it in the place of one that was added by its name."""
+    OWN_DATASETS[dataset.name], _own_readers[dataset.name] = dataset, reader
+
+
 def reader_of(dataset: Dataset) -> Reader:
     """Returns what reads a dataset that has a name of its own; only its module is imported."""
+    if dataset.name in OWN_DATASETS:
+        return _own_readers[dataset.name]
     reader: Reader = import_module(f"qzoo.data.{dataset.module}").READER
     return reader
 
@@ -56,7 +66,7 @@ def open_split(dataset: str, split: str, data: Path | None = None) -> Split:
         >>> len(open_split("digits", "test"))
         597
     """
-    known = DATASETS.get(dataset)
+    known = _known(dataset)
     if known is None:
         return open_folder(dataset, split, _named_folder(dataset, data))
     check_names(dataset, split)
@@ -87,10 +97,11 @@ def train_transform(
     import torch
     from torchvision.transforms import v2  # takes seconds, and few runs augment
 
-    known = DATASETS.get(dataset)
+    known = _known(dataset)
     moves = (reader_of(known).moves if known else cropped_by_area)(size, interpolation)
+    grey = [v2.Grayscale()] if len(mean) == 1 else []
     to_float = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(mean), list(std)), v2.ToPureTensor()]
-    return Augmentation(v2.Compose([v2.ToImage(), *moves, *to_float]), seed)
+    return Augmentation(v2.Compose([v2.ToImage(), *grey, *moves, *to_float]), seed)
 
 
 def check_names(dataset: str, split: str) -> None:
@@ -106,14 +117,20 @@ def check_names(dataset: str, split: str) -> None:
         _named_folder(dataset, None)  # a folder may have a similar name
 
 
+def _known(dataset: str) -> Dataset | None:
+    return DATASETS.get(dataset) or OWN_DATASETS.get(dataset)
+
+
 def _named_folder(dataset: str, data: Path | None) -> Path:
     root = data if data is not None else environment.data_root()
     candidates = [environment.expanded(dataset, "The dataset"), *([root / dataset] if root else [])]
     found = next((folder for folder in candidates if folder.is_dir()), None)
+    if found is None and data is not None and data.is_dir() and not nearest(dataset, DATASETS):
+        return data  # `--data` may name the dataset's own folder, whatever that is called
     if found is None and "/" not in dataset:
+        advice = did_you_mean(dataset, [*DATASETS, *OWN_DATASETS])
         raise UnknownNameError(
-            f"Unknown dataset '{shown(dataset)}'. {did_you_mean(dataset, DATASETS)} Or give a folder: its path, or its "
-            "name inside QZOO_DATA.",
+            f"Unknown dataset '{shown(dataset)}'. {advice} Or give a folder: its path, or its name inside QZOO_DATA.",
             field=("dataset",),
         )
     return found or candidates[0]

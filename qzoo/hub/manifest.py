@@ -151,7 +151,7 @@ class ModelConfig(StrictModel):
     library_name: Literal["qzoo"] = "qzoo"
     name: Text
     source: Text
-    """Whose class it is: torchvision, timm or qzoo."""
+    """Whose class it is: torchvision, timm, qzoo, or python for one of its author's own."""
     architecture: Text
     """The library's name for it."""
     weights: Text | None

@@ -6,12 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from qzoo.errors import WeightsError
+from qzoo.errors import WeightsError, shown
 from qzoo.hub.manifest import MANIFEST, RECIPE, FileFacts, Manifest, read_manifest
 from qzoo.results.readable import Readable
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.model import LARGEST_TEXT
+from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import resolve
+from qzoo.schema.sources import OWN_CODE
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,7 +55,7 @@ class ReleasedModel(Readable):
         if path is None or path.stat().st_size > LARGEST_TEXT:
             raise WeightsError(f"{self.name} holds no qzoo model: it has no {RECIPE} of a sensible size.")
         entry = Catalog.load().hub_entry(path, self.manifest.base, self.name)
-        require_dataset_name(entry.recipe.dataset, self.name)
+        require_portable(entry.recipe, self.name)
         entry.require_variant(self.manifest.variant)
         variant, manifest = resolve(entry, self.manifest.variant), self.manifest
         if (variant.name, variant.version, variant.digest) != (manifest.name, manifest.version, manifest.recipe_sha256):
@@ -79,17 +81,28 @@ def is_hub_folder(name: str) -> bool:
         return False
 
 
-def require_dataset_name(dataset: str, where: str) -> None:
-    """Refuses a recipe whose dataset is a folder: on another machine it is another one, or something private.
+def require_portable(recipe: Recipe, where: str) -> None:
+    """Refuses a recipe that names a path, its dataset's or its weights': elsewhere it is another, or something private.
 
     Raises:
         WeightsError: says so.
     """
-    if any(sign in dataset for sign in ("/", "\\", "~")) or dataset.startswith("."):
+    if _is_path(recipe.dataset):
         raise WeightsError(
-            f"The recipe of {where} names a folder as its dataset, '{dataset}'. What is released names a dataset that "
-            "every machine can have, such as imagenet-1k or cifar10."
+            f"The recipe of {where} names a folder as its dataset, '{shown(recipe.dataset)}'. What is released names a "
+            "dataset that every machine can have, such as imagenet-1k or cifar10, or a name that is looked up with "
+            "--data."
         )
+    weights = recipe.base.weights or ""
+    if recipe.base.source == OWN_CODE and _is_path(weights):
+        raise WeightsError(
+            f"The recipe of {where} names a path as its base's weights, '{shown(weights)}'. What is released names a "
+            "file, such as tiny.safetensors, that is looked up in QZOO_WEIGHTS_DIR."
+        )
+
+
+def _is_path(name: str) -> bool:
+    return any(sign in name for sign in ("/", "\\", "~")) or name.startswith(".")
 
 
 def facts_of(path: Path) -> FileFacts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 
 import torch
@@ -12,6 +13,7 @@ from qzoo.errors import UnsupportedError
 from qzoo.models.bases import input_format
 from qzoo.models.provenance import provenance
 from qzoo.quant.eval_mode import evaluation_mode
+from qzoo.quant.inputs import needed, takes
 from qzoo.quant.layers import WEIGHTED
 
 COMMON_SIZES = (224, 299, 256, 64, 32)
@@ -49,9 +51,16 @@ def runnable_example(model: nn.Module) -> Tensor:
         except (RuntimeError, ValueError, TypeError, AssertionError):
             continue
         return x
-    raise UnsupportedError(
-        "This model runs on no image of a usual size. Give one: example=torch.zeros(1, 3, 224, 224)."
-    )
+    raise UnsupportedError(f"This model runs on no image of a usual size. {how_to_give_one(model)}")
+
+
+def how_to_give_one(model: nn.Module) -> str:
+    """Returns the sentence that ends a message about a model that runs on no image."""
+    names = needed(model)
+    if len(names) < 2:
+        return "Give one: example=torch.zeros(1, 3, 224, 224)."
+    by_name = ", ".join(f"'{name}': ..." for name in names)
+    return f"It takes {takes(model)}. Give them, as a tuple or by name: example={{{by_name}}}."
 
 
 def _shapes(model: nn.Module, first: nn.Module) -> Iterator[tuple[int, ...]]:
@@ -84,7 +93,8 @@ def _timm_shapes(model: nn.Module) -> Iterator[tuple[int, ...]]:
 def _sizes(model: nn.Module) -> Iterator[int]:
     made = provenance(model)
     if made is not None and made.base is not None:
-        yield input_format(made.base).size
+        with suppress(UnsupportedError):  # images that are not square
+            yield input_format(made.base).size
 
 
 def _random(model: nn.Module, shape: tuple[int, ...]) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from qzoo.errors import UnsupportedError
-from qzoo.models.example import example_inputs
+from qzoo.models.example import example_inputs, how_to_give_one
 from qzoo.models.functional_layers import class_names
 from qzoo.models.residual import skip_operand
 from qzoo.models.tracing import OperatorCall, Trace, trace
@@ -26,7 +26,8 @@ def find_operators(model: nn.Module, example: Any = None) -> list[Operator]:
 
     Args:
         model: runs once on the example, in evaluation mode; not changed. On the meta device this costs no arithmetic.
-        example: an input, or a tuple of arguments; default: random values of the size that the model is made for.
+        example: a tensor, a tuple of arguments, or a dict of them by name; default: random values of the size that the
+            model is made for.
 
     Raises:
         UnsupportedError: the model can't run on the example, or none is given and its size can't be told.
@@ -62,7 +63,7 @@ def traced(model: nn.Module, example: Any = None) -> Trace:
 def _how_to_give_one(model: nn.Module, reason: str) -> str:
     return (
         f"Residual additions and other operators are found by running {type(model).__name__} once, which failed "
-        f"({reason}). Give an input that it takes: qzoo.quantize(model, scheme, example=images)."
+        f"({reason}). {how_to_give_one(model)}"
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from qzoo.errors import UnsupportedError
 from qzoo.models.example import runnable_example
@@ -17,7 +18,7 @@ class LearnedApartWarning(UserWarning):
     """Quantizers of one tensor learn apart, since nothing tells which they are."""
 
 
-def shared_quantizers(model: nn.Module, example: Tensor | None = None) -> list[list[str]]:
+def shared_quantizers(model: nn.Module, example: Any = None) -> list[list[str]]:
     """Returns the paths of quantizers that share a range while it is learned, group by group.
 
     Where both operands of residual additions are quantized, runtimes run a whole block on integers, if a tensor is
@@ -26,7 +27,8 @@ def shared_quantizers(model: nn.Module, example: Tensor | None = None) -> list[l
 
     Args:
         model: quantized; run once.
-        example: an input; default: one of the size that the model is made for.
+        example: a tensor, a tuple of arguments, or a dict of them; default: an image of the size that the model is
+            made for.
 
     Warns:
         LearnedApartWarning: there is no example, and the model runs on none of a usual size.

@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from qzoo.quant.composite import opened
 from qzoo.quant.eval_mode import evaluation_mode
+from qzoo.quant.inputs import arguments, run
 from qzoo.quant.operands import LOOKUPS, MULTIPLYING, RECURRENT, Channels, channels_of, counts, operands
 from qzoo.quant.operators import operator_name, weight_of
 from qzoo.schema.plan import Site, WeightRead
@@ -72,15 +73,14 @@ def trace(model: nn.Module, example: Any) -> Trace:
 
     Args:
         model: float.
-        example: its input, on its device: a tensor, or a tuple of arguments.
+        example: its input, on its device: a tensor, a tuple of arguments, or a dict of them by name.
 
     Raises:
         Exception: whatever the model raises on the example.
     """
-    arguments = example if isinstance(example, tuple) else (example,)
-    recorder = _Recorder(model, arguments)
+    recorder = _Recorder(model, arguments(example))
     with evaluation_mode(model), torch.no_grad(), _ownership(recorder), recorder:
-        model(*arguments)
+        run(model, example)
     return Trace(recorder.evaluations, dict(recorder.calls))
 
 
@@ -94,15 +94,15 @@ class _Frame:
 
 
 class _Recorder(TorchFunctionMode):
-    def __init__(self, model: nn.Module, arguments: Any) -> None:
+    def __init__(self, model: nn.Module, given: tuple[Any, ...]) -> None:
         super().__init__()
         self.paths = {module: path for path, module in model.named_modules()}
         self.constants = {id(tensor) for module in model.modules() for tensor in _held(module)}
         self.weights = _Weights(model)
         self.evaluations = [OperatorCall(0, "", None, "input", (0,))]
-        self.source = {id(tensor): 0 for tensor in _tensors(arguments)}
+        self.source = {id(tensor): 0 for tensor in _tensors(given)}
         # A tensor that were freed could lend its id to the next.
-        self.alive: list[Any] = [arguments]
+        self.alive: list[Any] = [given]
         self.calls: Counter[str] = Counter()
         self.frames: list[_Frame] = []
 
@@ -210,21 +210,17 @@ class _Weights:
         # A view remembers what it is one of.
         if len(paths) == 1 and (tensor is parameter or tensor._base is parameter):
             axis = _axis_in(parameter, tensor, channels.axis)
-            if axis != MIXED:
-                return WeightRead(paths[0], tuple(map(int, parameter.shape)), axis, channels.groups)
+            return WeightRead(paths[0], tuple(map(int, parameter.shape)), axis, channels.groups)
         return WeightRead(None, tuple(map(int, tensor.shape)), channels.axis, channels.groups)
 
 
-MIXED = -1
-
-
 def _axis_in(parameter: Tensor, view: Tensor, axis: int | None) -> int | None:
-    """Returns the axis of a parameter that one of a view of it runs along; `MIXED` where it runs along none alone."""
+    """Returns the axis of a parameter that one of a view of it runs along; None where it runs along none alone."""
     if axis is None or view is parameter:
         return axis
-    strides = [stride if size > 1 else 0 for stride, size in zip(parameter.stride(), parameter.shape, strict=True)]
-    same_axes = parameter.dim() == view.dim() and set(view.stride()) <= {*parameter.stride()}
-    return strides.index(view.stride(axis)) if same_axes and view.stride(axis) in strides else MIXED
+    steps, step = list(parameter.stride()), view.stride(axis)
+    own = next((place for place, stride in enumerate(steps) if stride == step and parameter.shape[place] > 1), None)
+    return own if own is not None and view.shape[axis] <= parameter.shape[own] else None
 
 
 def _macs(op: str, weight: Tensor, channels: Channels, first: Tensor, result: Tensor) -> int:

@@ -14,6 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+PRODUCTS = {"query": (0, "left"), "key": (0, "right"), "softmax": (1, "left"), "value": (1, "right")}
+"""Which product each operand of attention belongs to, and which side of it."""
+WAYS = frozenset({"sdpa", "matmul"})
+"""The two ways that torch's `multi_head_attention_forward` computes attention, as `need_weights` says."""
 Quantize = Callable[[str, Tensor], Tensor]
 """Quantizes an operand by name: `query`, `key`, `softmax`, `value`."""
 
@@ -76,6 +80,25 @@ def _mask(scores: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor |
     if attn_mask is None or attn_mask.dtype != torch.bool:
         return attn_mask
     return torch.zeros_like(attn_mask, dtype=scores.dtype).masked_fill(~attn_mask, -math.inf)
+
+
+def of_other_way(name: str, product: int, names_at: Callable[[int], dict[str, str]]) -> dict[str, str]:
+    """Returns the quantizers of an operator of attention, by operand, where they were put at those of the other way.
+
+    Args:
+        name: `sdpa`, or `matmul`.
+        product: which of the two products a `matmul` is.
+        names_at: gives the quantizers by operand: those of a product, or of the one `sdpa`, which is 0.
+
+    Example:
+        >>> of_other_way("matmul", 1, lambda _: {"query": "q", "softmax": "s", "value": "v"})
+        {'left': 's', 'right': 'v'}
+    """
+    if name == "sdpa":
+        found = {operand: names_at(of).get(side) for operand, (of, side) in PRODUCTS.items()}
+    else:
+        found = {side: names_at(0).get(operand) for operand, (of, side) in PRODUCTS.items() if of == product}
+    return {operand: quantizer for operand, quantizer in found.items() if quantizer is not None}
 
 
 def arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from torch.fx import GraphModule, Proxy
 from torch.overrides import TorchFunctionMode
 
 from qzoo.errors import UnsupportedError
-from qzoo.quant.attention import arguments, attention
+from qzoo.quant.attention import WAYS, arguments, attention, of_other_way
 from qzoo.quant.composite import opened
 from qzoo.quant.derived import Derived, derive, runs_own_forward
 from qzoo.quant.operands import Operand, counts, operands, with_operand
@@ -115,6 +115,12 @@ class QuantizedBlock(Derived):
         """What the quantizers of weights quantize, by their names."""
         layers = self.operator_layers
         return {layer.names[layer.operand]: layer.read for layer in layers if layer.operand in layer.names}
+
+    @property
+    def called_when_on(self) -> set[nn.Module]:
+        """The quantizers that are called only while one of their operator is on: those inside attention."""
+        at_attention = [names for site, names in self.operator_places.items() if site.op == "sdpa"]
+        return {self._modules[name] for names in at_attention for name in names.values()}  # type: ignore[misc]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the block's own forward, with its quantizers at its operators."""
@@ -208,8 +214,11 @@ class _OwnOperators(TorchFunctionMode):
         super().__init__()
         self.block, self.call = block, call
         self.ops = {site.op for site in block.operator_places}
+        self.ops |= WAYS if self.ops & WAYS else set()
         self.children_running = 0
         self.seen: dict[str, int] = {}
+        # While torch's own attention runs: what was seen before it began.
+        self.before: dict[str, int] | None = None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -220,8 +229,7 @@ class _OwnOperators(TorchFunctionMode):
         if self.children_running:
             return func(*args, **kwargs)
         if (inner := opened(func)) is not None:
-            with self:
-                return inner(*args, **kwargs)
+            return self._opened(inner, args, kwargs)
         name = operator_name(func)
         found = list(operands(func, name, args, kwargs)) if name in self.ops else []
         places = self._places(name, found) if counts(found) else {}
@@ -229,12 +237,29 @@ class _OwnOperators(TorchFunctionMode):
             return self._attention(func, args, kwargs, places)
         return self._evaluate(func, args, kwargs, found, places) if places else func(*args, **kwargs)
 
+    def _opened(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.before = dict(self.seen)
+        try:
+            with self:
+                return inner(*args, **kwargs)
+        finally:
+            self.before = None
+
     def _places(self, name: str, found: list[tuple[Operand, Tensor]]) -> dict[str, str]:
         """Returns the quantizers of an evaluation, by operand; and counts it."""
         position = self.seen.get(name, 0)
         self.seen[name] = position + 1
-        at_site = self.block.operator_places.get(Site(name, self.call, position), {})
-        return self._layer_places(name, found) or at_site
+        return self._layer_places(name, found) or self._at(name, position) or self._of_other_way(name, position)
+
+    def _at(self, name: str, position: int) -> dict[str, str]:
+        return self.block.operator_places.get(Site(name, self.call, position), {})
+
+    def _of_other_way(self, name: str, position: int) -> dict[str, str]:
+        if self.before is None or name not in WAYS:
+            return {}
+        (other,), before = WAYS - {name}, self.before
+        product = position - before.get(name, 0)
+        return of_other_way(name, product, lambda of: self._at(other, before.get(other, 0) + of))
 
     def _evaluate(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
@@ -309,7 +334,15 @@ def _quantized_weight(block: QuantizedBlock, name: str, read: WeightRead, weight
         quantized = cache.quantized(quantizer, whole)  # type: ignore[arg-type]
     if whole is weight:
         return quantized  # type: ignore[no-any-return]
-    return quantized.as_strided(weight.shape, weight.stride(), weight.storage_offset() - whole.storage_offset())  # type: ignore[no-any-return]
+    return _part(quantized, whole, weight)
+
+
+def _part(quantized: Tensor, whole: Tensor, part: Tensor) -> Tensor:
+    """Returns the part of a quantized parameter that a view is of the parameter itself."""
+    # What is expanded may be so by the size of a batch, which an exported graph does not know.
+    size = [1 if step == 0 else length for length, step in zip(part.shape, part.stride(), strict=True)]
+    own = quantized.as_strided(size, part.stride(), part.storage_offset() - whole.storage_offset())
+    return own.expand(part.shape)
 
 
 def read_weight(block: QuantizedBlock, name: str) -> Tensor | None:

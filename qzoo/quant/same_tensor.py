@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qzoo.quant.inputs import run
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
 
 
-def quantizers_by_tensor(model: nn.Module, x: Tensor) -> list[list[str]]:
+def quantizers_by_tensor(model: nn.Module, inputs: Any) -> list[list[str]]:
     """Returns the paths of quantizers that read the same tensor, at least two together, in the order of the model.
 
     A quantizer that is called more than once in a pass reads several tensors, so it is in no group; neither is one of a
@@ -20,7 +21,7 @@ def quantizers_by_tensor(model: nn.Module, x: Tensor) -> list[list[str]]:
 
     Args:
         model: with quantizers; run once, as it is, without gradients.
-        x: an input of the model.
+        inputs: those of the model: a tensor, a tuple of arguments, or a dict of them by name.
     """
     read: dict[str, list[Tensor]] = {}
     versions: dict[str, int] = {}
@@ -37,7 +38,7 @@ def quantizers_by_tensor(model: nn.Module, x: Tensor) -> list[list[str]]:
     with ExitStack() as hooks, torch.no_grad():
         for path, quantizer in found.items():
             hooks.callback(quantizer.register_forward_pre_hook(noting(path)).remove)
-        model(x)
+        run(model, inputs)
     groups: dict[Any, list[str]] = {}
     for path, (first, *more) in read.items():
         if not more:

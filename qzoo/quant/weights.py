@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from qzoo.quant.blocks import QuantizedBlock, read_weight
+from qzoo.quant.eval_mode import evaluation_mode
+from qzoo.quant.inputs import run
 from qzoo.quant.layers import QuantizedLayer, float_weight, output_channel_axis, quantizer_of, weight_groups
 from qzoo.quant.quantizer import TensorQuantizer
 
@@ -20,6 +24,7 @@ class QuantizedWeight(NamedTuple):
         axis: the axis that its output channels lie along; None where they lie along none.
         groups: the number of groups along the first axis that have channels of their own.
         key: the key of its parameter in the state dict; None where it is none.
+        is_computed: whether a forward computes it from parameters, as that of a cosine classifier.
     """
 
     quantizer: TensorQuantizer
@@ -27,6 +32,7 @@ class QuantizedWeight(NamedTuple):
     axis: int | None
     groups: int
     key: str | None
+    is_computed: bool = False
 
 
 def quantized_weights(model: nn.Module) -> dict[str, QuantizedWeight]:
@@ -58,5 +64,19 @@ def _read_in(path: str, block: QuantizedBlock) -> dict[str, QuantizedWeight]:
         if isinstance(quantizer, TensorQuantizer):
             key = None if read.parameter is None else f"{path}.{read.parameter}".lstrip(".")
             values = read_weight(block, name)
-            found[f"{path}.{name}".lstrip(".")] = QuantizedWeight(quantizer, values, read.axis, read.groups, key)
+            found[f"{path}.{name}".lstrip(".")] = QuantizedWeight(
+                quantizer, values, read.axis, read.groups, key, read.parameter is None
+            )
     return found
+
+
+def show_computed_weights(model: nn.Module, example: Callable[[], Any]) -> None:
+    """Lets the quantizers of computed weights see what these are now, if a model has any: it runs once.
+
+    Args:
+        model: quantized; its parameters and ranges stay as they are.
+        example: gives an input that it takes.
+    """
+    if any(one.is_computed for one in quantized_weights(model).values()):
+        with torch.no_grad(), evaluation_mode(model):
+            run(model, example())

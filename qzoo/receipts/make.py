@@ -24,6 +24,7 @@ from qzoo.tasks.evaluate import Evaluation
 from qzoo.tasks.images import Images, is_complete
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
+from qzoo.tasks.running import checked_logits
 from qzoo.weights.artifact import content_digest
 from qzoo.weights.receipt import ID_BYTES, ExactMargins, Measured, Receipt, ReceiptInfo
 
@@ -48,7 +49,7 @@ def exact_margins(model: nn.Module, images: Images, progress: Progress = silent,
     margins = [torch.empty(0, dtype=torch.float64)]
     with evaluation_mode(exact), torch.no_grad():
         for batch in progress(as_batches(images, device), len(images), what):
-            best = exact(batch.inputs.double()).topk(2, dim=1).values
+            best = checked_logits(exact(batch.inputs.double()), batch).topk(2, dim=1).values
             margins.append((best[:, 0] - best[:, 1]).cpu())
     return torch.cat(margins)
 

@@ -69,7 +69,7 @@ def known_license(facts: CardFacts) -> str | None:
 
 
 def _tags(facts: CardFacts) -> list[str]:
-    library = [facts.config.source] if facts.config.source != "qzoo" else []
+    library = [facts.config.source] if facts.config.source in ("timm", "torchvision") else []
     return [TASK, "quantization", *formats([*facts.weights, *facts.activations]), "qzoo", *library]
 
 

@@ -10,6 +10,7 @@ from qzoo.report.card_front_matter import HUB, front_matter, known_license
 from qzoo.report.card_sections import exports, figures, training
 from qzoo.report.markdown import code, fenced, listed, plain, table
 from qzoo.schema.datasets import dataset_named
+from qzoo.schema.sources import OWN_CODE
 from qzoo.weights.kinds import MODEL
 
 
@@ -30,7 +31,7 @@ def _head(facts: CardFacts) -> Iterator[str]:
     kinds = {"weights": facts.weights, "activations": facts.activations}
     how = " and ".join(f"{listed(formats(found))} {what}" for what, found in kinds.items() if found)
     yield f"# {plain(facts.manifest.name)}"
-    yield f"{code(config.architecture)} of {plain(config.source)}{weights}, quantized with qzoo: {how}."
+    yield f"{code(config.architecture)}{_whose(config.source)}{weights}, quantized with qzoo: {how}."
     if facts.description:
         yield plain(facts.description)
 
@@ -46,10 +47,21 @@ def _usage(facts: CardFacts) -> Iterator[str]:
         f"{facts.config.parameters:,} parameters."
     )
     if MODEL.file not in facts.manifest.files:
+        origin = "a file of that name" if facts.config.source == OWN_CODE else facts.config.source
         yield (
-            f"The weights are not among the files: qzoo takes the float weights from {facts.config.source}, and "
+            f"The weights are not among the files: qzoo takes the float weights from {origin}, and "
             "refuses any but those that the ranges were made for."
         )
+    if facts.config.source == OWN_CODE:
+        yield (
+            "Neither is the class, as a hub model never brings code: its author gives it, and whoever uses the model "
+            f"registers it by the name {code(facts.config.architecture)}, or says `--model FILE.py:CLASS`."
+        )
+
+
+def _whose(source: str) -> str:
+    """Returns whose class it is, as it follows on the name."""
+    return ", a class of its author's own" if source == OWN_CODE else f" of {plain(source)}"
 
 
 def _example(facts: CardFacts) -> Iterator[str]:
@@ -58,6 +70,8 @@ def _example(facts: CardFacts) -> Iterator[str]:
     yield from ("import qzoo", "import torch")
     yield from ("from huggingface_hub import hf_hub_download",) if config.labels and facts.repo else ()
     yield from ("from PIL import Image", "")
+    if config.source == OWN_CODE:
+        yield f'qzoo.register_model("{config.architecture}", YOUR_CLASS)'
     yield f'model = qzoo.create("{name}", pretrained=True)'
     yield f'transform = qzoo.transform("{name}")'
     if config.labels:
@@ -156,8 +170,8 @@ def _license(facts: CardFacts) -> Iterator[str]:
     yield "## License and base"
     weights = f", weights {code(config.weights)}" if config.weights else ""
     lies = f", on the hub as [{facts.base_model}]({HUB}/{facts.base_model})" if facts.base_model else ""
-    yield f"Base: {code(config.architecture)} of {plain(config.source)}{weights}{lies}."
-    yield _terms(plain(config.source), name and plain(name))
+    yield f"Base: {code(config.architecture)}{_whose(config.source)}{weights}{lies}."
+    yield _terms("Its author" if config.source == OWN_CODE else plain(config.source), name and plain(name))
 
 
 def _terms(source: str, name: str | None) -> str:

@@ -11,6 +11,8 @@ from qzoo.schema.model import StrictModel
 
 Rest = Literal["fp32", "fp16"]
 """The type of what is not quantized."""
+Dynamic = Literal["none", "batch", "size"]
+"""What of a graph's inputs may be of any size: nothing; how many images; and their height and width too."""
 
 LEAST_AGREEMENT = 90.0
 """Percent of images. Roundings flip a few close predictions; more is a fault of graph or runtime."""

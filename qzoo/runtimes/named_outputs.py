@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import onnx_ir as ir
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from qzoo.quant.inputs import run
 from qzoo.quant.outputs import LOGITS, named_tensors
 
 
-def names_of_outputs(model: nn.Module, images: Tensor) -> list[str]:
+def names_of_outputs(model: nn.Module, inputs: Any) -> list[str]:
     """Returns the names of what a model gives, by running it.
 
     Raises:
         UnsupportedError: it gives something else than tensors, and containers of them.
     """
     with torch.no_grad():
-        return list(named_tensors(model(images)))
-
-
-@contextmanager
-def flat_outputs(model: nn.Module) -> Iterator[None]:
-    """While this lasts, a model that gives a dict, a dataclass or a nested output gives a tuple of its tensors."""
-
-    def flatten(module: nn.Module, args: Any, output: Any) -> Any:
-        return output if isinstance(output, Tensor) else tuple(named_tensors(output).values())
-
-    hook = model.register_forward_hook(flatten)
-    try:
-        yield
-    finally:
-        hook.remove()
+        return list(named_tensors(run(model, inputs)))
 
 
 def name_outputs(graph: ir.Graph, names: list[str]) -> None:

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from qzoo.errors import UnsupportedError
-from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session, require
+from qzoo.runtimes.runtime import Array, Feeds, Kernel, Runtime, Session, require
+
+TYPES = {
+    "tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64", "tensor(bool)": "bool",
+    **{f"tensor({kind}{bits})": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+}  # fmt: skip
+"""What NumPy calls the types of inputs."""
 
 
 def load(path: Path, *, optimized: bool, threads: int | None = None) -> Any:
@@ -33,16 +39,13 @@ def load(path: Path, *, optimized: bool, threads: int | None = None) -> Any:
 
 class _Session:
     def __init__(self, path: Path, threads: int | None, optimized: bool) -> None:
-        from qzoo.quant.outputs import primary
-
         self.session = load(path, optimized=optimized, threads=threads)
-        self.input = self.session.get_inputs()[0].name
-        names = [one.name for one in self.session.get_outputs()]
-        self.outputs = [names[primary(names)]]
+        self.types = {one.name: TYPES[one.type] for one in self.session.get_inputs()}
+        self.outputs = [one.name for one in self.session.get_outputs()]
 
-    def run(self, x: Array) -> Array:
-        logits: Array = self.session.run(self.outputs, {self.input: x})[0]
-        return logits
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        cast = {name: feeds[name].astype(to, copy=False) for name, to in self.types.items()}
+        return dict(zip(self.outputs, self.session.run(self.outputs, cast), strict=True))
 
 
 def session(path: Path, threads: int | None = None, optimized: bool = True) -> Session:

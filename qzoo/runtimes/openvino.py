@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from qzoo.runtimes.runtime import Array, Kernel, Runtime, Session, require
+from qzoo.runtimes.runtime import Array, Feeds, Kernel, Runtime, Session, require
 
 FACTS = ("primitiveType", "runtimePrecision", "originalLayersNames")
 
@@ -20,8 +20,7 @@ def _core() -> Any:
 
 class _Session:
     def __init__(self, path: Path, threads: int | None, optimized: bool) -> None:
-        from qzoo.quant.outputs import primary
-
+        graph = require("onnx_ir").load(path).graph
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         # Otherwise it may compute float layers in bfloat16, where the processor can.
         options["INFERENCE_PRECISION_HINT"] = "f32"
@@ -29,11 +28,18 @@ class _Session:
             options["INFERENCE_NUM_THREADS"] = threads
         compiled = _core().compile_model(str(path), "CPU", options)
         self.request = compiled.create_infer_request()
-        self.output = primary([next(iter(one.get_names()), "") for one in compiled.outputs])
+        # A port has the names of all values that are one to OpenVINO, and what nothing reads has no port.
+        names = [value.name for value in graph.inputs]
+        self.ports = {name: port for name in names for port in compiled.inputs if name in port.get_names()}
+        self.outputs = {value.name: compiled.output(value.name) for value in graph.outputs}
 
-    def run(self, x: Array) -> Array:
-        logits: Array = self.request.infer([x])[self.output].copy()
-        return logits
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        cast = {
+            port: feeds[name].astype(port.get_element_type().to_dtype(), copy=False)
+            for name, port in self.ports.items()
+        }
+        found = self.request.infer(cast)
+        return {name: found[port].copy() for name, port in self.outputs.items()}
 
 
 def session(path: Path, threads: int | None = None, optimized: bool = True) -> Session:

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from qzoo.errors import UnsupportedError
 from qzoo.quant.eval_mode import evaluation_mode
-from qzoo.quant.outputs import primary_tensor
+from qzoo.quant.inputs import run, split
+from qzoo.quant.outputs import named_tensors
 from qzoo.quant.ranges import quantizers
 from qzoo.results.export import Parity
 from qzoo.runtimes import onnxruntime
+from qzoo.runtimes.named_inputs import named_inputs
 from qzoo.runtimes.passes.stored_weight import write_seven_bits
-from qzoo.runtimes.probed_graph import LOGIT_STEPS, OUTPUT, Differences, Logits, ProbedSession, path_of, write_probed
+from qzoo.runtimes.probed_graph import LOGIT_STEPS, OUTPUT, Differences, Logits, path_of, write_probed
 from qzoo.runtimes.rules.processors import may_saturate
-from qzoo.runtimes.runtime import Array, Runtime, require
+from qzoo.runtimes.runtime import Array, Feeds, Runtime, Session, require
 
+T = TypeVar("T")
 IMAGES_A_TIME = 4
 """All activations of a batch are held at once."""
 LOGITS = 0.05
@@ -34,8 +37,9 @@ PLAIN = 3
 
 
 def measure_parity(
-    model: nn.Module, file: Path, runtime: Runtime, images: Iterable[Tensor], *, dynamic: bool = True
-) -> Parity:
+    model: nn.Module, file: Path, runtime: Runtime, batches: Iterable[Any], *, output: int = 0,
+    images_a_time: int = IMAGES_A_TIME,
+) -> Parity:  # fmt: skip
     """Returns how close a file comes to the calibrated model that it was exported from.
 
     Each quantizer is compared in steps: fed with the model's own values, which shows faults; and end to end, where
@@ -48,54 +52,55 @@ def measure_parity(
         model: calibrated, on the CPU; not changed.
         file: what was exported of it.
         runtime: that the file is for.
-        images: batches `(N, C, H, W)`, float32.
-        dynamic: the file takes batches of any size; if not, of one image.
+        batches: inputs of the model, on the CPU: images `(N, C, H, W)`, tuples of arguments, or dicts of them.
+        output: the place of the output that is taken for the logits.
+        images_a_time: the images that the file takes at once.
     """
     require("onnxruntime")
     with tempfile.TemporaryDirectory() as folder:
         whole, cut = Path(folder) / "whole.onnx", Path(folder) / "cut.onnx"
-        paths = write_probed(file, whole)
-        write_probed(file, cut, cut=True)
-        comparison = _Comparison(model, file, runtime, whole, cut, paths)
+        paths = write_probed(file, whole, output)
+        write_probed(file, cut, output, cut=True)
+        comparison = _Comparison(model, file, runtime, whole, cut, paths, output)
         with evaluation_mode(model):
-            return comparison.run(x for batch in images for x in batch.split(IMAGES_A_TIME if dynamic else 1))
+            return comparison.run(inputs for batch in batches for inputs in split(batch, images_a_time))
 
 
 class _Comparison:
     def __init__(
-        self, model: nn.Module, file: Path, runtime: Runtime, whole: Path, cut: Path, paths: list[str]
+        self, model: nn.Module, file: Path, runtime: Runtime, whole: Path, cut: Path, paths: list[str], output: int
     ) -> None:
-        self.model, self.file, self.runtime = model, file, runtime
-        self.kept: Array | None = None
+        self.model, self.file, self.runtime, self.output = model, file, runtime, output
+        self.kept: dict[str, Array] | None = None
         self.own_runtime = not runtime.missing()
         self.own = runtime.session(file, None, True) if self.own_runtime else onnxruntime.session(file, None, False)
-        self.plain, self.alone = ProbedSession(whole, optimized=False), ProbedSession(cut, optimized=False)
-        self.optimized_alone = ProbedSession(cut, optimized=True) if runtime is onnxruntime.RUNTIME else None
-        self.optimized: ProbedSession | None = None
+        self.plain, self.alone = (onnxruntime.session(probed, None, False) for probed in (whole, cut))
+        self.optimized_alone = onnxruntime.session(cut, None, True) if runtime is onnxruntime.RUNTIME else None
+        self.optimized: Session | None = None
         # What its optimizer makes of another runtime's graph is good to know, but not to fail by.
         with suppress(UnsupportedError):
-            self.optimized = ProbedSession(whole, optimized=True)
+            self.optimized = onnxruntime.session(whole, None, True)
         self.paths = paths
         self.quantizers = quantizers(model)
         self.nodes: dict[str, Differences] = {}
         self.logits = {"plain": Logits(), "own": Logits()}
         self.largest = 0.0
 
-    def run(self, images: Iterable[Tensor]) -> Parity:
-        for x in images:
-            self._compare(x)
+    def run(self, batches: Iterable[Any]) -> Parity:
+        for inputs in batches:
+            self._compare(inputs)
         return self._report()
 
-    def _compare(self, x: Tensor) -> None:
-        self.kept = x.numpy() if self.kept is None else self.kept
+    def _compare(self, inputs: Any) -> None:
+        feeds = {name: tensor.numpy() for name, tensor in named_inputs(self.model, inputs).items()}
+        self.kept = feeds if self.kept is None else self.kept
         with torch.no_grad(), watching(self.model, self.paths) as calls:
-            expected = primary_tensor(self.model(x)).float().numpy()
+            expected = _at(named_tensors(run(self.model, inputs)), self.output).float().numpy()
         seen = by_call(self.paths, calls)
         self.largest = max(self.largest, float(np.abs(expected).max()))
-        feeds: dict[str, Array] = {next(iter(self.plain.inputs)): x.numpy()}
-        plain = self.plain.run(feeds)
+        plain = [*self.plain.run(feeds).values()]
         self.logits["plain"].add(expected, plain[0])
-        self.logits["own"].add(expected, self.own.run(x.numpy()))
+        self.logits["own"].add(expected, _at(self.own.run(feeds), self.output))
         integers = {
             path: self._node(path, found).expected(seen[path])
             for path, found in zip(self.paths, plain[1:], strict=True)
@@ -107,16 +112,19 @@ class _Comparison:
         fed = feeds | {f"fed.{path}": integers.get(path, seen[path]) for path in self.paths}
         for path, values in integers.items():
             self.nodes[path].values += values.size
-        self._count("plain", integers, plain)
-        self._count("alone", integers, self.alone.run(fed))
+        self._add("plain", integers, plain)
+        self._count("alone", integers, self.alone, fed)
         if self.optimized is not None:
-            self._count("optimized", integers, self.optimized.run(feeds))
+            self._count("optimized", integers, self.optimized, feeds)
         if self.optimized_alone is not None:
-            self._count("optimized_alone", integers, self.optimized_alone.run(fed))
+            self._count("optimized_alone", integers, self.optimized_alone, fed)
             if any(node.is_off_optimized for node in self.nodes.values()):
                 self._halve(fed)
 
-    def _count(self, how: str, expected: dict[str, Array], results: list[Array]) -> None:
+    def _count(self, how: str, expected: dict[str, Array], session: Session, feeds: Feeds) -> None:
+        self._add(how, expected, session.run(feeds).values())
+
+    def _add(self, how: str, expected: dict[str, Array], results: Iterable[Array]) -> None:
         for path, found in zip([OUTPUT, *self.paths], results, strict=True):
             if path in expected:
                 self.nodes[path].add(how, expected[path], found)
@@ -124,10 +132,10 @@ class _Comparison:
     def _halve(self, fed: dict[str, Array]) -> None:
         """Feeds half of each unsigned integer, of which two products can't overflow: what is off then is a fault."""
         half = {name: value // 2 if name.startswith("fed.") else value for name, value in fed.items()}
-        found = dict(zip([OUTPUT, *self.paths], self.alone.run(half), strict=True))
+        found = dict(zip([OUTPUT, *self.paths], self.alone.run(half).values(), strict=True))
         expected = {path: node.stored(found[path]) for path, node in self.nodes.items()}
         assert self.optimized_alone is not None
-        self._count("halved", expected, self.optimized_alone.run(half))
+        self._count("halved", expected, self.optimized_alone, half)
 
     def _node(self, path: str, stored: Array) -> Differences:
         if path not in self.nodes:
@@ -170,7 +178,12 @@ class _Comparison:
             file = Path(folder) / "seven.onnx"
             write_seven_bits(self.file, file)
             own, plain = self.runtime.session(file, None, True), onnxruntime.session(file, None, False)
-            return float(np.abs(own.run(self.kept) - plain.run(self.kept)).max())
+            found, right = (_at(session.run(self.kept), self.output) for session in (own, plain))
+            return float(np.abs(found - right).max())
+
+
+def _at(named: Mapping[str, T], place: int) -> T:
+    return [*named.values()][place]
 
 
 @contextmanager

@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from qzoo.quant.outputs import primary
 from qzoo.results.export import NodeParity
 from qzoo.runtimes.graph import QUANTIZE, constant, consumers, input_of, nodes
-from qzoo.runtimes.onnxruntime import load
 from qzoo.runtimes.runtime import Array
 
 OUTPUT, LOGIT_STEPS = "logits", 127
@@ -96,12 +94,6 @@ class Logits:
         return 100 * self.same / max(self.images, 1)
 
 
-TYPES = {
-    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8, "tensor(int8)": np.int8,
-    "tensor(uint16)": np.uint16, "tensor(int16)": np.int16,
-}  # fmt: skip
-
-
 def activation_quantizers(graph: ir.Graph) -> dict[str, ir.Node]:
     """Returns the QuantizeLinear nodes of activations, in order, by the path of their quantizer.
 
@@ -127,7 +119,7 @@ def path_of(evaluation: str) -> str:
     return evaluation.partition(CALL)[0]
 
 
-def write_probed(source: Path, target: Path, *, cut: bool = False) -> list[str]:
+def write_probed(source: Path, target: Path, output: int, *, cut: bool = False) -> list[str]:
     """Writes a graph that gives, besides the logits, the integers of each activation's quantizer; returns their names.
 
     They are named as `activation_quantizers` does.
@@ -135,12 +127,13 @@ def write_probed(source: Path, target: Path, *, cut: bool = False) -> list[str]:
     Args:
         source: the graph.
         target: the file that is written.
+        output: the place of the output that is taken for the logits.
         cut: take the integers of the activations as inputs too, so that each part between quantizers can be fed alone,
             and is optimized as it is in the whole; of FP8, for which numpy has no type, what they stand for.
     """
     model = ir.load(source)
     graph, paths = model.graph, []
-    graph.outputs[:] = [graph.outputs[primary([value.name or "" for value in graph.outputs])]]
+    graph.outputs[:] = [graph.outputs[output]]
     for path, node in activation_quantizers(graph).items():
         paths.append(path)
         if cut:
@@ -161,21 +154,3 @@ def _feed(graph: ir.Graph, path: str, node: ir.Node) -> None:
         fed.shape, fed.type = pair.outputs[0].shape, pair.outputs[0].type
         pair.outputs[0].replace_all_uses_with(fed)
         graph.remove(pair, safe=True)
-
-
-class ProbedSession:
-    """A probed graph in ONNX Runtime.
-
-    Args:
-        path: what `write_probed` wrote.
-        optimized: with the runtime's optimizations, or without.
-    """
-
-    def __init__(self, path: Path, *, optimized: bool) -> None:
-        self.session = load(path, optimized=optimized)
-        self.inputs = {one.name: TYPES[one.type] for one in self.session.get_inputs()}
-
-    def run(self, feeds: dict[str, Array]) -> list[Array]:
-        """Returns the logits, then the integers of each quantizer, in order."""
-        found: list[Array] = self.session.run(None, {name: feeds[name].astype(to) for name, to in self.inputs.items()})
-        return found

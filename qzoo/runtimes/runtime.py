@@ -5,7 +5,7 @@ A record is read by the command line's help too, so its file imports neither tor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 Array: TypeAlias = "np.ndarray[Any, Any]"
+Feeds: TypeAlias = Mapping[str, Array]
+"""Values for the inputs of a graph, by name."""
 EXTRA = "export"
 """The extra of qzoo with what exports, and the runtimes that a package index has for every machine."""
 EXPORTING = ("onnx", "onnxscript")
@@ -26,8 +28,12 @@ EXPORTING = ("onnx", "onnxscript")
 class Session(Protocol):
     """A graph, loaded by a runtime."""
 
-    def run(self, x: Array) -> Array:
-        """Returns the logits `(N, classes)` of images `(N, C, H, W)`, float32 both."""
+    def run(self, feeds: Feeds) -> dict[str, Array]:
+        """Returns the outputs by name, in order.
+
+        Args:
+            feeds: at least its inputs, by name; they are cast to the types of the graph.
+        """
 
 
 @dataclass(frozen=True)

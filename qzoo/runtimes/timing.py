@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from qzoo.runtimes.graph import nodes
 from qzoo.runtimes.rules.layers import LAYERS
-from qzoo.runtimes.runtime import Array, Session
+from qzoo.runtimes.runtime import Feeds, Session
 
 WARMUP, BLOCKS, BLOCK = 3, 6, 8
 """Runs before each block that are not measured; blocks of each session, in turn; runs of a block."""
@@ -33,22 +33,22 @@ class Latency:
     high: float
 
 
-def side_by_side(sessions: Mapping[str, Session], x: Array) -> Iterator[tuple[str, int]]:
+def side_by_side(sessions: Mapping[str, Session], feeds: Feeds) -> Iterator[tuple[str, int]]:
     """Yields the name of a session and nanoseconds, run after run.
 
     In blocks: a runtime's threads go on spinning for a while after a run, and would slow the other session down.
 
     Args:
         sessions: by name.
-        x: images `(N, C, H, W)`, float32.
+        feeds: the inputs of both, by name.
     """
     for _ in range(BLOCKS):
         for name, session in sessions.items():
             for _ in range(WARMUP):
-                session.run(x)
+                session.run(feeds)
             for _ in range(BLOCK):
                 start = time.perf_counter_ns()
-                session.run(x)
+                session.run(feeds)
                 yield name, time.perf_counter_ns() - start
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 import warnings
 from collections.abc import Iterator
@@ -12,13 +11,18 @@ from typing import Any
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from qzoo.errors import UnsupportedError
 from qzoo.quant.eval_mode import evaluation_mode
+from qzoo.quant.inputs import batch_size, with_images
+from qzoo.quant.outputs import named_tensors
 from qzoo.quant.ranges import require_calibrated, require_quantizers
-from qzoo.results.export import Rest
+from qzoo.quant.weights import show_computed_weights
+from qzoo.results.export import Dynamic, Rest
 from qzoo.runtimes.graph import make_names_unique, name_by_module, remove_unread
-from qzoo.runtimes.named_outputs import flat_outputs, name_outputs, names_of_outputs
+from qzoo.runtimes.named_inputs import bound, dynamic_axes, name_inputs, named_inputs, require_dynamic
+from qzoo.runtimes.named_outputs import name_outputs, names_of_outputs
 from qzoo.runtimes.passes.float16_rest import to_half
 from qzoo.runtimes.passes.fold_batch_norm import fold_batch_norms
 from qzoo.runtimes.passes.moved_weight import store_as_read
@@ -28,30 +32,30 @@ from qzoo.runtimes.runtime import Runtime, require
 
 OPSET = 21
 """The opset of all exports: the first that has every type a quantizer may store."""
-INPUT = "images"
-_OPEN = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def to_onnx(
-    model: nn.Module, example: Tensor, runtime: Runtime, *, dynamic: bool = True, rest: Rest = "fp32"
+    model: nn.Module, example: Any, runtime: Runtime, *, dynamic: Dynamic = "batch", rest: Rest = "fp32"
 ) -> ir.Model:
     """Returns the graph of a calibrated model for a runtime.
 
     Args:
         model: calibrated, on the CPU; not changed.
-        example: an image `(1, C, H, W)`, float32; its values do not matter.
+        example: an image `(1, C, H, W)`, float32; of a model of several inputs a tuple of its arguments, or a dict of
+            them by name. Of floats the values do not matter.
         runtime: decides about batch norm and the type of stored activations.
-        dynamic: the graph takes batches of any size; if not, of one image.
+        dynamic: what of the inputs may be of any size, see `dynamic_axes`; all else has the size of the example.
         rest: what is not quantized is computed in float32, or in float16.
 
     Raises:
         NotCalibratedError: a quantizer has no range; it is named.
-        UnsupportedError: `torch.export` can't trace the model, or the runtime gains nothing by float16.
+        UnsupportedError: `torch.export` can't trace the model, or it is made for one size where any was asked for; or
+            the runtime gains nothing by float16.
     """
     require("onnxscript")
     require_quantizers(model)
     require_calibrated(model, f"export for {runtime.title}")
-    require_one_input(model, example)
+    show_computed_weights(model, lambda: example)
     stands = exportable(model, shifted=runtime.shifted)
     if rest == "fp16":
         if not runtime.half:
@@ -59,7 +63,6 @@ def to_onnx(
         to_half(stands)
     graph_model, names = _traced(stands, example, dynamic)
     graph = graph_model.graph
-    name_by_module(graph, _first_paths(stands))
     store_as_read(graph)
     if runtime.folds:
         fold_batch_norms(graph)
@@ -71,37 +74,38 @@ def to_onnx(
     return graph_model
 
 
-def float_to_onnx(model: nn.Module, example: Tensor) -> ir.Model:
+def float_to_onnx(model: nn.Module, example: Any) -> ir.Model:
     """Returns the graph of a float model, with dynamic batches: what a quantized one is timed against.
 
     Args:
         model: on the CPU; not changed.
-        example: an image `(1, C, H, W)`, float32.
+        example: as for `to_onnx`.
 
     Raises:
         UnsupportedError: `torch.export` can't trace the model.
     """
     require("onnxscript")
-    require_one_input(model, example)
     with evaluation_mode(model):
-        traced, names = _traced(model, example, dynamic=True)
-    name_by_module(traced.graph, _first_paths(model))
+        traced, names = _traced(model, example, "batch")
     name_outputs(traced.graph, names)
     make_names_unique(traced.graph)
     return traced
 
 
-def _traced(model: nn.Module, example: Tensor, dynamic: bool) -> tuple[ir.Model, list[str]]:
-    """Returns the graph, and the names that its outputs are to have."""
+def _traced(model: nn.Module, example: Any, dynamic: Dynamic) -> tuple[ir.Model, list[str]]:
+    """Returns the graph, its inputs named, and the names that its outputs are to have."""
     # A batch of one would be traced as a constant.
-    images = torch.cat([example, example]) if dynamic else example
-    shapes = _batch_of_any_size(model) if dynamic else None
+    inputs = with_images(example, 2) if dynamic != "none" and batch_size(example) < 2 else example
+    named = named_inputs(model, inputs)
+    axes = dynamic_axes(named, dynamic)
+    dims = {name: torch.export.Dim(name) for one in axes.values() for name in one.values()}
+    shapes = (tuple({place: dims[name] for place, name in one.items()} for one in axes.values()),)
     try:
-        names = names_of_outputs(model, images)
-        with _quiet(), flat_outputs(model), torch.no_grad():
+        names = names_of_outputs(model, inputs)
+        with _quiet(), torch.no_grad():
             program = torch.onnx.export(
-                model, (images,), dynamo=True, opset_version=OPSET, custom_translation_table=translation(),
-                dynamic_shapes=shapes, input_names=[INPUT], verbose=False,
+                _Flat(model, inputs), tuple(named.values()), dynamo=True, opset_version=OPSET,
+                custom_translation_table=translation(), dynamic_shapes=shapes, verbose=False,
             )  # fmt: skip
     except UnsupportedError:
         raise
@@ -109,40 +113,46 @@ def _traced(model: nn.Module, example: Tensor, dynamic: bool) -> tuple[ir.Model,
         reason = str(error.__cause__ or error).strip().splitlines()
         raise UnsupportedError(
             f"torch.export can't trace this {type(model).__name__}: {reason[0] if reason else type(error).__name__} "
-            f"{'Try a fixed batch: --static.' if dynamic else ''}"
+            f"{'' if dynamic == 'none' else 'Try a fixed batch: --dynamic none.'}"
         ) from error
     assert program is not None
+    graph = program.model.graph
+    require_dynamic(graph, axes)
+    for value in list(graph.initializers.values()):
+        value.name = (value.name or "").removeprefix(f"{_Flat.INSIDE}.")
+    name_inputs(graph, [*named])
+    name_by_module(graph, _first_paths(model))
     return program.model, names
 
 
-def _first_paths(model: nn.Module) -> dict[str, str]:
-    """Returns, for each path at which a module stands, the first."""
-    first = {module: path for path, module in model.named_modules()}
-    return {path: first[module] for path, module in model.named_modules(remove_duplicate=False)}
+class _Flat(nn.Module):
+    """A model as `torch.export` sees it: tensors in, in order, and tensors out; what else it is given is constant.
 
-
-def require_one_input(model: nn.Module, example: Any) -> None:
-    """Refuses a model that takes more than images, and an example that is more.
-
-    Raises:
-        UnsupportedError: says what the model takes, or what the example is.
+    It also keeps the names of the model's own modules apart from those of torch's graph, such as `meta`.
     """
-    if example is not None and not isinstance(example, Tensor):
-        raise UnsupportedError(f"The example is {type(example).__name__}; an export takes one tensor of images.")
-    parameters = inspect.signature(model.forward).parameters.values()
-    needed = [one.name for one in parameters if one.default is one.empty and one.kind not in _OPEN]
-    if len(needed) > 1:
-        raise UnsupportedError(
-            f"This {type(model).__name__} takes {len(needed)} inputs: {', '.join(needed)}. qzoo exports models of one, "
-            "images. Give the others a default, or wrap the model in a module whose forward takes images alone."
-        )
+
+    INSIDE = "exported_model"
+    """A name that no module of the model begins with, as it is taken off again."""
+
+    def __init__(self, model: nn.Module, inputs: Any) -> None:
+        super().__init__()
+        self.exported_model, self.training = model, model.training
+        given = bound(model, inputs)
+        self.leaves, self.layout = tree_flatten((given.args, given.kwargs))
+
+    def forward(self, *tensors: Tensor) -> Any:
+        following = iter(tensors)
+        leaves = [next(following) if isinstance(leaf, Tensor) else leaf for leaf in self.leaves]
+        args, kwargs = tree_unflatten(leaves, self.layout)
+        output = self.exported_model(*args, **kwargs)
+        return output if isinstance(output, Tensor) else tuple(named_tensors(output).values())
 
 
-def _batch_of_any_size(model: nn.Module) -> Any:
-    images = {0: torch.export.Dim("batch")}
-    first = next(iter(inspect.signature(model.forward).parameters.values()))
-    # torch.export wants it as the forward takes it: of `*args`, a tuple.
-    return ((images,),) if first.kind is inspect.Parameter.VAR_POSITIONAL else (images,)
+def _first_paths(model: nn.Module) -> dict[str, str]:
+    """Returns, for each path at which a module stands in `_Flat`, the first in the model."""
+    first = {module: path for path, module in model.named_modules()}
+    everywhere = model.named_modules(prefix=_Flat.INSIDE, remove_duplicate=False)
+    return {path: first[module] for path, module in everywhere}
 
 
 @contextlib.contextmanager

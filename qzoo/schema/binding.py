@@ -151,6 +151,7 @@ class _Drafts:
         """Returns the roles of a target that a rule speaks of."""
         if isinstance(target, Operator):
             known: tuple[str, ...] = ("input", "output") if rule.ops else (RESIDUAL,) if target.skip else ()
+            known = ("input", "output", RESIDUAL) if rule.whole else known
         else:
             known = ROLES if target.has_weight else ("input", "output")
             known = known if not rule.ops or target.functional else ()

@@ -70,6 +70,8 @@ IMAGENET = Dataset(
     hub_splits={"val": "validation"},
 )
 DATASETS = {one.name: one for one in (DIGITS, CIFAR10, IMAGENET)}
+OWN_DATASETS: dict[str, Dataset] = {}
+"""Those that `qzoo.register_dataset` added, for as long as the process runs."""
 
 
 def dataset_named(name: str) -> Dataset:
@@ -79,4 +81,4 @@ def dataset_named(name: str) -> Dataset:
         >>> dataset_named("imagenet-1k").title, dataset_named("/home/me/flowers").title
         ('ImageNet-1k', 'flowers')
     """
-    return DATASETS.get(name) or Dataset(name, title=Path(name).name)
+    return DATASETS.get(name) or OWN_DATASETS.get(name) or Dataset(name, title=Path(name).name)

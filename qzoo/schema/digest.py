@@ -72,12 +72,18 @@ def _base(base: Base) -> dict[str, Any]:
 
 
 def _rules(rules: Sequence[BoundRule]) -> list[dict[str, Any]]:
-    matching = [rule for rule in rules if not rule.is_field]
-    first = [_rule(rule) for rule in matching if rule.precedence < Precedence.RULE]
     # What is said of residual additions in general has a place of its own.
-    fields = [rule for rule in rules if rule.is_field and "residual" not in rule.patches]
-    written = [_rule(rule) for rule in matching if rule.precedence >= Precedence.RULE]
-    return [*first, *([_fields(fields)] if fields else []), *written]
+    spoken = [rule for rule in rules if not (rule.is_field and "residual" in rule.patches)]
+    written = [rule for rule in spoken if rule.precedence < Precedence.CALL]
+    fields = [rule for rule in written if rule.is_field]
+    matching = [rule for rule in written if not rule.is_field]
+    return [
+        *(_rule(rule) for rule in matching if rule.precedence < Precedence.RULE),
+        *([_fields(fields)] if fields else []),
+        *(_rule(rule) for rule in matching if rule.precedence is Precedence.RULE),
+        # A call comes after all rules, with its fields too.
+        *(_fields([rule]) if rule.is_field else _rule(rule) for rule in spoken if rule.precedence is Precedence.CALL),
+    ]
 
 
 def _residual(rules: Sequence[BoundRule]) -> list[dict[str, Any]] | None:
@@ -95,8 +101,9 @@ def _residual(rules: Sequence[BoundRule]) -> list[dict[str, Any]] | None:
 
 def _rule(rule: BoundRule) -> dict[str, Any]:
     patches = {role: patch and plain_fields(patch.fields()) for role, patch in rule.patches.items()}
-    ops = {} if rule.ops is None else {"ops": _any_of(rule.ops)}
-    return {"names": _any_of(rule.names), "types": _any_of(rule.types), **ops, **patches}
+    more: dict[str, Any] = {} if rule.ops is None else {"ops": _any_of(rule.ops)}
+    more |= {"whole": True} if rule.whole else {}
+    return {"names": _any_of(rule.names), "types": _any_of(rule.types), **more, **patches}
 
 
 def _fields(rules: Sequence[BoundRule]) -> dict[str, Any]:

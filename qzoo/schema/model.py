@@ -80,7 +80,7 @@ def _message(model: type[BaseModel], path: FieldPath, problem: Mapping[str, Any]
         return _key_message(_fields_at(model, path[:-1]), name, known=kind == "missing")
     if kind == "value_error":
         return str(problem["msg"]).removeprefix("Value error, ")
-    if problem["loc"][-1] == "[key]":
+    if problem["loc"][-1:] == ("[key]",):
         given = shown(name, LONGEST_VALUE)
         return f"'{given}' is no name: lower-case letters, digits, _ and . are, and a letter or digit comes first"
     expected = str(problem.get("ctx", {}).get("expected", ""))

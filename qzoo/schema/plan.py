@@ -273,7 +273,8 @@ def no_match(name: str, rule: BoundRule, layers: Sequence[Layer], operators: Seq
     if named is not None:
         wanted = some(kinds_named(rule.types or ())).replace(", ", " or ")
         return f"{where} matches nothing: {named.name} is a {named.types[0]}, no {wanted}."
-    given = _quoted([*(rule.names or ()), *kinds_named(rule.types or ())])
+    names = (rule.names or ())[: 1 if rule.whole else None]  # `layer4`, without the `layer4.*` that it means too
+    given = _quoted([*names, *kinds_named(rule.types or ())])
     near = _quoted(_nearest(rule, layers))
     return (
         f"{where} matches nothing: {given}. Nearest: {near}. "
@@ -345,6 +346,10 @@ def _expression(glob: str) -> re.Pattern[str]:
 
 def _nearest(rule: BoundRule, layers: Sequence[Layer]) -> list[str]:
     """Returns the three names, of layers or else of types, that look most like what the rule names."""
+    if rule.whole and rule.names:
+        parts = [layer.name.split(".") for layer in layers]
+        modules = [".".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1)]
+        return _likest(rule.names[:1], modules)
     if rule.names:
         return _likest(rule.names, [layer.name for layer in layers])
     types = {t for layer in layers for t in layer.types if "." not in t and t[0] != "_"}

@@ -74,6 +74,7 @@ class BoundRule:
         names: globs over module paths; None for all.
         types: class names; None for all.
         ops: globs over functional operators; None for a rule that speaks of layers.
+        whole: it speaks of all that stands in the modules that it names: layers, operators and residual additions.
     """
 
     patches: Patches
@@ -82,6 +83,7 @@ class BoundRule:
     names: tuple[str, ...] | None = None
     types: tuple[str, ...] | None = None
     ops: tuple[str, ...] | None = None
+    whole: bool = False
 
     @property
     def is_field(self) -> bool:
@@ -94,7 +96,8 @@ class BoundRule:
     @property
     def must_match(self) -> bool:
         """Whether it was written for this one model, so that matching nothing is a mistake."""
-        return self.precedence in (Precedence.VARIANT, Precedence.RULE) and not self.origin.shared
+        of_all = self.precedence is Precedence.CALL and self.is_field
+        return self.precedence > Precedence.SCHEME and not of_all and not self.origin.shared
 
     @property
     def places_residuals(self) -> bool:

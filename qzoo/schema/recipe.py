@@ -94,7 +94,7 @@ class PackagedWeights(StrictModel):
 class Base(StrictModel):
     """The float model: which library has it, and which weights."""
 
-    source: Literal["torchvision", "timm", "qzoo"]
+    source: Literal["torchvision", "timm", "qzoo", "python"]
     architecture: str = Field(min_length=1)
     """The library's name for the model."""
     weights: str | None = None

@@ -9,13 +9,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from qzoo.errors import RecipeError, RuleError, UnknownNameError, did_you_mean, shown
 from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
 from qzoo.schema.digest import digest, variant_content
 from qzoo.schema.finetune import FinetuneSpec, merged
-from qzoo.schema.limits import oversized
 from qzoo.schema.precedence import (
     BoundRule,
     Origin,
@@ -29,7 +26,7 @@ from qzoo.schema.precedence import (
 )
 from qzoo.schema.quantizer import QuantizerPatch, contradiction
 from qzoo.schema.recipe import Base, CalibrationSpec, Claim, Variant
-from qzoo.schema.rule import RESIDUAL, ROLES, Residual
+from qzoo.schema.rule import RESIDUAL, ROLES
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def _resolved(entry: RecipeEntry, variant: str) -> ResolvedVariant:
     links = [(name, recipe.variants[name]) for name in chain]
     last = links[-1][1]
     rules = ordered([*_scheme_rules(entry, links), *_own_rules(entry, links)])
-    _check_residual(rules)
+    check_residual(rules)
     return ResolvedVariant(
         name=f"{entry.name}_{variant}",
         variant=variant,
@@ -140,29 +137,6 @@ def resolve_scheme(name: str) -> ResolvedVariant:
     base = Base(source="qzoo", architecture="user")
     rules = tuple(_rules_of(name, schemes[name]))
     return ResolvedVariant(name, name, 1, base, "user", CalibrationSpec(), rules, None, ())
-
-
-def with_residual(variant: ResolvedVariant, residual: Any) -> ResolvedVariant:
-    """Returns the variant with quantizers on residual additions, if the model has any.
-
-    Args:
-        variant: resolved.
-        residual: what a recipe may say: `skip`, `both`, `none`, or fields.
-
-    Raises:
-        RuleError: it is none of these; says what is accepted.
-    """
-    for _, fault in oversized(residual):
-        raise RuleError(f"residual {fault}. Give skip, both, none, or fields.")
-    try:
-        patch = TypeAdapter(Residual).validate_python(residual)
-    except ValidationError as error:
-        reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ").rstrip(".")
-        raise RuleError(f"residual={shown(repr(residual))}: {shown(reason)}.") from error
-    rule = BoundRule({RESIDUAL: patch}, Origin("<call>", 0, "residual"), Precedence.CALL)
-    rules = ordered([*variant.rules, rule])
-    _check_residual(rules)
-    return replace(variant, rules=rules)
 
 
 def _scheme_rules(entry: RecipeEntry, links: list[tuple[str, Variant]]) -> list[BoundRule]:
@@ -202,7 +176,12 @@ def _origin_in(entry: RecipeEntry, variant: str, shared: bool, *field: str | int
     return replace(origin, shared=shared or origin.shared)
 
 
-def _check_residual(rules: tuple[BoundRule, ...]) -> None:
+def check_residual(rules: tuple[BoundRule, ...]) -> None:
+    """Refuses what rules say of residual additions in general, where it can't all hold.
+
+    Raises:
+        RuleError: no placement is said, or two fields contradict each other; names the place.
+    """
     said: dict[str, Any] = {}
     for rule in rules:
         patch = rule.patches.get(RESIDUAL)

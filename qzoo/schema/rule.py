@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
 from qzoo.errors import did_you_mean
-from qzoo.schema.model import StrictModel
+from qzoo.schema.model import StrictModel, checked_fields
 from qzoo.schema.quantizer import ActivationField, ActivationPatch, QuantizerField
 
 Placement = Literal["skip", "both", "none"]
@@ -114,8 +114,14 @@ class Match(StrictModel):
         return self
 
 
+@checked_fields
 class Rule(StrictModel):
-    """A match and what to do. Field by field the last matching rule wins."""
+    """A match and what to do. Field by field the last matching rule wins.
+
+    Example:
+        >>> Rule(match={"name": "layer4.*"}, weight={"bits": 4}).match.name
+        ['layer4.*']
+    """
 
     match: Match
     weight: QuantizerField | None = None

@@ -1,6 +1,7 @@
 """Where a recipe came from: it decides what messages call it, what to type for a variant, and where artifacts lie.
 
-Any model of timm or torchvision has a recipe by its name alone: `timm/resnet18`, `torchvision/resnet18:int8`.
+Any model of timm or torchvision, and any of one's own, has a recipe by its name alone: `timm/resnet18`,
+`torchvision/resnet18:int8`, `python/tiny`.
 """
 
 from __future__ import annotations
@@ -109,7 +110,9 @@ class HubModel(Source):
         return self.name
 
 
-LIBRARIES = ("timm", "torchvision")
+OWN_CODE = "python"
+"""The source of bases whose code whoever runs qzoo gives: `qzoo.register_model`, `--model`, an entry point."""
+LIBRARIES = ("timm", "torchvision", OWN_CODE)
 RESIDUAL_VARIANT = "int8_residual"
 """The manual pattern of NVIDIA's ResNet-50 tutorial: int8, and residual quantizers on the skip branches."""
 
@@ -125,11 +128,11 @@ def is_library_name(name: str) -> bool:
 
 
 def library_recipe(name: str, schemes: Iterable[str]) -> Recipe:
-    """Returns a recipe for any model of a library on ImageNet: a variant for each scheme, and `int8_residual`.
+    """Returns a recipe for any model of a library: a variant for each scheme, and `int8_residual`.
 
     Args:
-        name: `timm/resnet18`, `timm/resnet18.a1_in1k`, `torchvision/resnet18`; whether the library has such a model
-            is told when it is built.
+        name: `timm/resnet18`, `timm/resnet18.a1_in1k`, `torchvision/resnet18`, on ImageNet; `python/tiny`, on the
+            image folder of that name. Whether there is such a model is told when it is made.
         schemes: names of the known schemes.
 
     Raises:
@@ -148,6 +151,6 @@ def library_recipe(name: str, schemes: Iterable[str]) -> Recipe:
     return Recipe(
         description=f"{architecture} of {source}, by the generic recipe.",
         base=base,
-        dataset=IMAGENET.name,
+        dataset=architecture if source == OWN_CODE else IMAGENET.name,
         variants=variants | {RESIDUAL_VARIANT: residual},
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from qzoo.errors import UnsupportedError
 from qzoo.models.provenance import provenance
@@ -21,6 +21,7 @@ from qzoo.schema.precedence import BoundRule, Origin, Patches, Precedence, order
 from qzoo.schema.quantizer import ActivationPatch, Calibrator, QuantizerPatch
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.schema.rule import RESIDUAL, ResidualPatch
+from qzoo.tasks.batches import ToInputs
 from qzoo.tasks.calibrate import calibrate
 from qzoo.tasks.machine import warn_of_saturation
 from qzoo.tasks.progress import Progress, silent
@@ -61,7 +62,8 @@ def adapted(variant: ResolvedVariant, runtime: str, *, symmetric: bool, reduce_r
 
 def _as_field(rule: BoundRule) -> BoundRule:
     """Returns a rule that yields to a runtime where it speaks of no single layers, though a call in Python said it."""
-    return replace(rule, precedence=Precedence.VARIANT) if rule.precedence is Precedence.CALL else rule
+    yields = rule.precedence is Precedence.CALL and rule.is_field
+    return replace(rule, precedence=Precedence.VARIANT) if yields else rule
 
 
 def _for_integers(inputs: dict[str, Any]) -> list[BoundRule]:
@@ -102,8 +104,8 @@ def _rule(patches: Patches) -> BoundRule:
 
 
 def adapt(
-    model: nn.Module, runtime: Runtime, images: Any, *, reduce_range: bool = False, example: Tensor | None = None,
-    progress: Progress = silent,
+    model: nn.Module, runtime: Runtime, images: Any, *, to_inputs: ToInputs = None, reduce_range: bool = False,
+    example: Any = None, progress: Progress = silent,
 ) -> nn.Module:  # fmt: skip
     """Returns a calibrated model with the quantizers that a runtime wants, of the same ranges.
 
@@ -114,9 +116,11 @@ def adapt(
     Args:
         model: calibrated, made by a scheme or a recipe; not changed.
         runtime: whose wishes are met.
-        images: batches of `x` or `(x, y)`, as for `qzoo.calibrate`; not those that accuracy is measured on.
+        images: batches, as for `qzoo.calibrate`; not those that accuracy is measured on.
+        to_inputs: as for `qzoo.calibrate`.
         reduce_range: weights of 7 bits, for CPUs without VNNI.
-        example: an image `(1, C, H, W)`; default: of the size that the model is made for.
+        example: what the model is called with, as for `qzoo.export`; default: an image of the size that the model is
+            made for.
         progress: shown the batches.
 
     Raises:
@@ -131,12 +135,15 @@ def adapt(
         (False, True)
     """
     with measuring(model):
-        return _adapted_model(model, runtime, images, reduce_range, example, progress)
+        rules = _rules(model, runtime, reduce_range)
+        found = float_copy(model)
+        quantize_in_place(found, rules, example)
+        calibrate(found, images, to_inputs=to_inputs, progress=progress)
+        _keep_ranges(quantizers(model), found, example)
+        return found
 
 
-def _adapted_model(
-    model: nn.Module, runtime: Runtime, images: Any, reduce_range: bool, example: Tensor | None, progress: Progress
-) -> nn.Module:
+def _rules(model: nn.Module, runtime: Runtime, reduce_range: bool) -> ResolvedVariant:
     require_quantizers(model)
     require_calibrated(model, f"adapt the model to {runtime.title}")
     made = provenance(model)
@@ -145,17 +152,12 @@ def _adapted_model(
             "This model was quantized by no scheme or recipe, so there are no rules to adapt. Quantize the float model "
             f"with qzoo.quantize(model, '{runtime.scheme}'), and calibrate it."
         )
-    rules = adapted(made.variant, runtime.name, symmetric=runtime.symmetric, reduce_range=reduce_range)
-    found = float_copy(model)
-    quantize_in_place(found, rules, example)
-    calibrate(found, images, progress=progress)
-    _keep_ranges(quantizers(model), found, example)
-    return found
+    return adapted(made.variant, runtime.name, symmetric=runtime.symmetric, reduce_range=reduce_range)
 
 
 def runnable_model(
-    model: nn.Module, runtime: Runtime, images: Any, *, reduce_range: bool = False, example: Tensor | None = None,
-    progress: Progress = silent,
+    model: nn.Module, runtime: Runtime, images: Any, *, to_inputs: ToInputs = None, reduce_range: bool = False,
+    example: Any = None, progress: Progress = silent,
 ) -> nn.Module:  # fmt: skip
     """Returns what a runtime gets of a model: itself, or, with images, what `adapt` makes of it.
 
@@ -170,10 +172,12 @@ def runnable_model(
         warn_of_saturation(model, runtime)
     if images is None:
         return model
-    return adapt(model, runtime, images, reduce_range=reduce_range, example=example, progress=progress)
+    return adapt(
+        model, runtime, images, to_inputs=to_inputs, reduce_range=reduce_range, example=example, progress=progress
+    )
 
 
-def _keep_ranges(source: dict[str, TensorQuantizer], target: nn.Module, example: Tensor | None) -> None:
+def _keep_ranges(source: dict[str, TensorQuantizer], target: nn.Module, example: Any) -> None:
     own = quantizers(target)
     for path in own.keys() & source.keys():
         own[path].set_amax(source[path].amax.detach())

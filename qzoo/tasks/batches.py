@@ -1,20 +1,37 @@
-"""Whatever holds images, as batches on the model's device."""
+"""Whatever holds images, as batches on the model's device.
+
+A batch has one of these forms; docs/batches.md shows them all, and what `to_inputs` is for.
+
+- `x`, or `(x,)`: the model is called with the tensor.
+- `(x, y)`: what is last of a pair are its labels, int64 `(N,)`, or None.
+- `((x, x2), y)`, `((x, x2),)`: a tuple or a list in the first place holds the arguments of the model, in order.
+- `{"pixel_values": x, "mask": m, "labels": y}`: a dict holds them by name; what is called `labels` or `label` are its
+  labels. A dict may stand in the first place of a pair too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from qzoo.errors import DataError
+from qzoo.quant.inputs import batch_size, tensors, to_device
 
 LABEL_KEYS = ("labels", "label")
 """Under these a batch that is a dict holds its labels; everything else in it is an argument of the model."""
-FORMS = "a tensor (N, C, H, W); (x, y) with labels y (N,); ((x, x2), y) or a dict, for models of several inputs"
+FORMS = (
+    "a tensor (N, C, H, W); (x, y) with labels y (N,); ((x, x2), y) or a dict, for models of several inputs; of "
+    "anything else, to_inputs= has to make one of these"
+)
+INDICES = (torch.int32, torch.int64)
+"""What an embedding takes; images of other whole numbers are bytes that were not transformed."""
+ToInputs: TypeAlias = Callable[[Any], Any] | None
+"""A function that makes of an item, whatever it is, a batch in one of the forms; None: it is one."""
 
 
 class Batch(NamedTuple):
@@ -33,7 +50,7 @@ class Batch(NamedTuple):
     @property
     def images(self) -> int:
         """How many the batch holds."""
-        return _size(self.inputs)
+        return batch_size(self.inputs)
 
     @property
     def name(self) -> str:
@@ -41,32 +58,43 @@ class Batch(NamedTuple):
         return f"Item {self.position} of the images"
 
 
-def as_batches(images: Any, device: torch.device) -> Iterator[Batch]:
-    """Yields the batches of any iterable of inputs, or of pairs of inputs and labels.
+def as_batches(images: Any, device: torch.device, to_inputs: ToInputs = None) -> Iterator[Batch]:
+    """Yields the batches of any iterable whose items have one of the forms above.
 
     Args:
-        images: one float tensor `(N, C, H, W)`, or an iterable of such tensors, or of pairs of one and labels `(N,)`.
-            For a model of several inputs a tuple or a dict stands in place of the tensor: `((x, meta), y)`,
-            `{"image": x, "meta": meta, "labels": y}`.
-        device: where all tensors are moved.
+        images: an iterable of batches; or one float tensor, or one dict, which is a batch itself.
+        device: where all tensors are moved; arrays of NumPy become tensors.
+        to_inputs: makes a batch of an item.
 
     Raises:
         DataError: an item is nothing of this; the item is named.
     """
     if not isinstance(images, Tensor | Iterable):
         raise DataError(f"The images are {images!r}; expected an iterable, each item {FORMS}; or one such tensor.")
-    items: Iterable[Any] = [images] if isinstance(images, Tensor) else images
-    for position, item in enumerate(items):
-        batch = Batch(*_parts(item, position), position)
-        tensors = [leaf for leaf in tree_leaves(batch.inputs) if isinstance(leaf, Tensor)]
-        if not tensors:
+    items: Iterable[Any] = [images] if isinstance(images, Tensor | Mapping) else images
+    for position, item in enumerate(converted(items, to_inputs)):
+        inputs, labels = _parts(item, position)
+        batch = Batch(tree_map(_as_tensor, inputs), labels, position)
+        found = tensors(batch.inputs)
+        if not found:
             raise DataError(f"{batch.name} is {described(batch.inputs)}; expected {FORMS}.")
-        for tensor in tensors:
+        for tensor in found:
             _check_tensor(tensor, batch)
         if not batch.images:
             raise DataError(f"{batch.name}, {described(batch.inputs)}, holds no image; expected at least one.")
         labels = None if batch.labels is None else _checked_labels(batch).to(device)
-        yield Batch(tree_map(partial(_moved, device), batch.inputs), labels, position)
+        yield Batch(to_device(batch.inputs, device), labels, position)
+
+
+def converted(items: Iterable[Any], to_inputs: ToInputs) -> Iterator[Any]:
+    """Yields what `to_inputs` makes of each item; an error that it raises goes on with a note on the item."""
+    for position, item in enumerate(items):
+        try:
+            made = item if to_inputs is None else to_inputs(item)
+        except Exception as error:
+            error.add_note(f"to_inputs= was called with item {position} of the images, {described(item)}.")
+            raise
+        yield made
 
 
 def described(inputs: Any) -> str:
@@ -89,7 +117,9 @@ def _parts(item: Any, position: int) -> tuple[Any, Any]:
         return item, None
     if len(item) not in (1, 2):
         raise DataError(
-            f"Item {position} of the images has {len(item)} elements ({described(item)}); expected {FORMS}."
+            f"Item {position} of the images has {len(item)} elements ({described(item)}), and nothing tells which are "
+            "inputs. Put the inputs together, ((x, x2), y); or say which are inputs and which labels: "
+            "to_inputs=lambda item: (item[0], item[1])."
         )
     return _arguments(item[0]), item[1] if len(item) == 2 else None
 
@@ -101,15 +131,16 @@ def _arguments(inputs: Any) -> Any:
     return tuple(inputs) if isinstance(inputs, list) else inputs
 
 
-def _moved(device: torch.device, leaf: Any) -> Any:
-    return leaf.detach().to(device, non_blocking=True) if isinstance(leaf, Tensor) else leaf
+def _as_tensor(leaf: Any) -> Any:
+    # A copy: what an array shares its memory with might not be written to.
+    return torch.tensor(leaf) if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufc" else leaf
 
 
 def _check_tensor(tensor: Tensor, batch: Batch) -> None:
     alone = tensor is batch.inputs
     if kind := _unusual(tensor):
         raise DataError(f"{batch.name} is {kind}, {described(tensor)}; expected an ordinary tensor, with its values.")
-    if tensor.is_complex() or (alone and not tensor.is_floating_point()):
+    if tensor.is_complex() or (alone and not tensor.is_floating_point() and tensor.dtype not in INDICES):
         raise DataError(f"{batch.name} is {described(tensor)}; expected floats, already transformed.")
     if tensor.dim() < (2 if alone else 1):
         raise DataError(f"{batch.name} has shape {tuple(tensor.shape)}; expected {FORMS}.")
@@ -150,11 +181,6 @@ def _checked_labels(batch: Batch) -> Tensor:
 
 def _labels_are(batch: Batch) -> str:
     return (
-        f"Labels are whole numbers from 0, one for each of the {batch.images} images. "
-        "A second input of the model stands beside the first: ((x, x2), y)."
+        f"Labels are whole numbers from 0, one for each of the {batch.images} images. A second input of the model "
+        "stands beside the first: ((x, x2), y). What is no label is left out by to_inputs=lambda item: item[0]."
     )
-
-
-def _size(inputs: Any) -> int:
-    first = next((leaf for leaf in tree_leaves(inputs) if isinstance(leaf, Tensor) and leaf.dim()), None)
-    return 0 if first is None else len(first)

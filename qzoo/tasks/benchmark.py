@@ -16,10 +16,12 @@ from qzoo.errors import UnsupportedError
 from qzoo.models.bases import variant_name
 from qzoo.models.example import runnable_example
 from qzoo.models.quantize import float_copy
+from qzoo.quant.inputs import with_images
 from qzoo.results.benchmark import BenchmarkReport, FloatOperator, Timing
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.runtimes.runtime import Kernel, Runtime, require
 from qzoo.tasks.adapt import runnable_model
+from qzoo.tasks.batches import ToInputs
 from qzoo.tasks.export import versions
 from qzoo.tasks.machine import cpu_flags, environment
 from qzoo.tasks.progress import Progress, silent
@@ -34,7 +36,9 @@ def benchmark(
     name: str = "",
     batches: Sequence[int] = (1, 8),
     threads: int | None = None,
+    example: Any = None,
     adapt_on: Any = None,
+    to_inputs: ToInputs = None,
     reduce_range: bool = False,
     progress: Progress = silent,
 ) -> BenchmarkReport:
@@ -46,7 +50,9 @@ def benchmark(
         name: for the report; default: that of the variant.
         batches: sizes to measure.
         threads: the threads of the runtime; default: as many as torch uses.
+        example: what the model is called with, as for `qzoo.export`; default: an image of the size that it is made for.
         adapt_on: images to adapt the model to the runtime on, see `qzoo.tasks.adapt`.
+        to_inputs: as for `qzoo.calibrate`, of `adapt_on`.
         reduce_range: with `adapt_on`: weights of 7 bits, for CPUs without VNNI; without, it is warned on one.
         progress: shown the runs.
 
@@ -65,20 +71,22 @@ def benchmark(
     require("onnxscript")
     import onnx_ir as ir
 
+    from qzoo.runtimes.named_inputs import named_inputs
     from qzoo.runtimes.to_onnx import float_to_onnx, to_onnx
 
     threads = threads or torch.get_num_threads()
     with measuring(model), tempfile.TemporaryDirectory() as folder:
-        example, float_model = runnable_example(model), float_copy(model)
+        example, float_model = runnable_example(model) if example is None else example, float_copy(model)
         runnable = runnable_model(
-            model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress
+            model, target, adapt_on, to_inputs=to_inputs, reduce_range=reduce_range, example=example, progress=progress
         )
         files = {"float": Path(folder) / "float.onnx", "quantized": Path(folder) / "quantized.onnx"}
         graph = to_onnx(runnable, example, target)
         ir.save(graph, files["quantized"])
         ir.save(float_to_onnx(float_model, example), files["float"])
         sessions = {kind: target.session(file, threads, True) for kind, file in files.items()}
-        timings = [_timing(sessions, example, size, progress) for size in batches]
+        feeds = [named_inputs(model, with_images(example, size)) for size in batches]
+        timings = [_timing(sessions, one, size, progress) for one, size in zip(feeds, batches, strict=True)]
         macs, additions, left = _on_integers(graph, target, target.kernels(files["quantized"]))
     return BenchmarkReport(
         name=name or variant_name(model),
@@ -93,12 +101,11 @@ def benchmark(
     )
 
 
-def _timing(sessions: dict[str, Any], example: torch.Tensor, size: int, progress: Progress) -> Timing:
+def _timing(sessions: dict[str, Any], inputs: dict[str, torch.Tensor], size: int, progress: Progress) -> Timing:
     from qzoo.runtimes.timing import BLOCK, BLOCKS, latency, side_by_side
 
-    x = torch.randn((size, *example.shape[1:]), generator=torch.Generator().manual_seed(0)).numpy()
     found: dict[str, list[int]] = defaultdict(list)
-    runs = side_by_side(sessions, x)
+    runs = side_by_side(sessions, {name: tensor.numpy() for name, tensor in inputs.items()})
     for kind, nanoseconds in progress(runs, len(sessions) * BLOCKS * BLOCK, f"timing batches of {size}"):
         found[kind].append(nanoseconds)
     of_float, quantized = latency(found["float"]), latency(found["quantized"])

@@ -18,7 +18,7 @@ from qzoo.quant.calibration.collecting import Collection, collecting, solve_rang
 from qzoo.quant.calibration.collectors import HistogramCollector
 from qzoo.quant.eval_mode import device_of, evaluation_mode
 from qzoo.quant.ranges import require_quantizers
-from qzoo.tasks.batches import as_batches
+from qzoo.tasks.batches import ToInputs, as_batches
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import Runner
@@ -97,6 +97,7 @@ def calibrate(
     model: nn.Module,
     images: Any,
     *,
+    to_inputs: ToInputs = None,
     binning: str | None = None,
     progress: Progress = silent,
     count: int | None = None,
@@ -109,7 +110,9 @@ def calibrate(
     Args:
         model: made by `qzoo.create` or `qzoo.quantize`. `qzoo.calibrate` takes the name of a variant too, and then,
             without images, those that the recipe calibrates on.
-        images: any iterable of `x` or `(x, y)`, `x` float `(N, C, H, W)`, already transformed; or one such tensor.
+        images: batches, transformed: `x`, `(x, y)`, `((x, x2), y)` or a dict, see docs/batches.md; or one such
+            batch. What the model gives does not matter.
+        to_inputs: a function that makes such a batch of an item of `images`, whatever it is.
         binning: the binning of histograms, `aligned` or `reference`; default: what the recipe says, else `aligned`.
         progress: shown the batches.
         count: how many images there are, for the progress.
@@ -134,7 +137,9 @@ def calibrate(
         made = provenance(model)
         binning = binning or (made.variant.calibration.binning if made and made.variant else "aligned")
         require_quantizers(model)
-        solve_ranges(model, collect(model, images, binning=binning, progress=progress, count=count))
+        solve_ranges(
+            model, collect(model, images, to_inputs=to_inputs, binning=binning, progress=progress, count=count)
+        )
     return model
 
 
@@ -142,6 +147,7 @@ def collect(
     model: nn.Module,
     images: Any,
     *,
+    to_inputs: ToInputs = None,
     binning: str = "aligned",
     histograms: Iterable[str] = (),
     progress: Progress = silent,
@@ -154,6 +160,7 @@ def collect(
     Args:
         model: a quantized model; it runs in evaluation mode, in float.
         images: as for `calibrate`.
+        to_inputs: as for `calibrate`.
         binning: the binning of histograms.
         histograms: paths of quantizers that get a histogram although their own calibrator needs only a maximum.
         progress: shown the batches.
@@ -161,7 +168,7 @@ def collect(
     """
     with failing_together(), collecting(model, binning, histograms) as collection:
         require_mergeable(collection)
-        _show(model, images, progress, count)
+        _show(model, images, progress, count, to_inputs)
         reduce_collection(collection)
     return collection
 
@@ -181,8 +188,9 @@ def collect_images(
     return collect(model, share, binning=binning, histograms=histograms, progress=progress, count=len(share))
 
 
-def _show(model: nn.Module, images: Any, progress: Progress, count: int | None) -> None:
+def _show(model: nn.Module, images: Any, progress: Progress, count: int | None, to_inputs: ToInputs = None) -> None:
     with evaluation_mode(model), torch.no_grad():
         runner = Runner(model)
-        for batch in progress(as_batches(images, device_of(model)), count, named_by_process("calibrating")):
+        batches = as_batches(images, device_of(model), to_inputs)
+        for batch in progress(batches, count, named_by_process("calibrating")):
             runner(batch)

@@ -17,9 +17,10 @@ from qzoo.arguments import checked
 from qzoo.distributed import failing_together, gathered_rows, named_by_process, rank, world_size
 from qzoo.errors import DataError
 from qzoo.quant.eval_mode import device_of
+from qzoo.quant.outputs import Logits
 from qzoo.quant.ranges import require_calibrated
 from qzoo.results.readable import Readable
-from qzoo.tasks.batches import as_batches
+from qzoo.tasks.batches import ToInputs, as_batches
 from qzoo.tasks.images import Images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import Runner, checked_logits, measuring
@@ -67,8 +68,16 @@ class Evaluation(Readable):
 
 
 @checked
-def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, count: int | None = None,
-             what: str = "evaluating") -> Evaluation:  # fmt: skip
+def evaluate(
+    model: nn.Module,
+    images: Any,
+    *,
+    to_inputs: ToInputs = None,
+    logits: Logits = None,
+    progress: Progress = silent,
+    count: int | None = None,
+    what: str = "evaluating",
+) -> Evaluation:
     """Returns the accuracy of a model on images.
 
     In a script that made a `torch.distributed` group, every process has to call this, each with its own share of the
@@ -78,14 +87,17 @@ def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, coun
     Args:
         model: float or quantized; runs in evaluation mode, without gradients. `qzoo.evaluate` takes the name of a
             variant too, and then, without images, those that the recipe is measured on.
-        images: any iterable of `x` or `(x, y)`, `x` float `(N, C, H, W)`, already transformed.
+        images: batches, transformed: `x`, `(x, y)`, `((x, x2), y)` or a dict, see docs/batches.md.
+        to_inputs: a function that makes such a batch of an item of `images`, whatever it is.
+        logits: which of the model's outputs they are: the name of one, or a function that makes them of the output.
+            Default: the only one, or that called `logits`.
         progress: shown the batches.
         count: how many images there are, for the progress.
         what: words for the progress.
 
     Raises:
         NotCalibratedError: a quantizer has no range.
-        DataError: there are no images, or the model gives NaN.
+        DataError: there are no images, the model gives NaN, or several outputs of which none is known as the logits.
         PeerError: another process failed.
 
     Example:
@@ -95,9 +107,9 @@ def evaluate(model: nn.Module, images: Any, *, progress: Progress = silent, coun
     start = time.perf_counter()
     with failing_together(), measuring(model):
         require_calibrated(model, "evaluate")
-        batches = progress(as_batches(images, device_of(model)), count, named_by_process(what))
+        batches = progress(as_batches(images, device_of(model), to_inputs), count, named_by_process(what))
         runner = Runner(model)
-        parts = [prediction_rows(checked_logits(runner(batch), batch), batch.labels).cpu() for batch in batches]
+        parts = [prediction_rows(checked_logits(runner(batch), batch, logits), batch.labels).cpu() for batch in batches]
         rows = gathered_rows(torch.cat([torch.empty(0, 2 + TOP, dtype=torch.float64), *parts]))
         return _summary(rows, time.perf_counter() - start)
 
@@ -187,7 +199,7 @@ class Flips:
         return mcnemar(self.lost, self.gained)
 
 
-def compare(first: Evaluation, second: Evaluation, labels: Tensor) -> Flips:
+def flips_between(first: Evaluation, second: Evaluation, labels: Tensor) -> Flips:
     """Returns the flips from one model to another.
 
     Args:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from qzoo.arguments import checked
 from qzoo.errors import DataError, UnsupportedError
@@ -18,12 +19,14 @@ from qzoo.files import replacing
 from qzoo.models.bases import variant_name
 from qzoo.models.example import runnable_example
 from qzoo.quant.derived import copy_model
+from qzoo.quant.inputs import batch_size, run, tensors, to_device, with_images
+from qzoo.quant.outputs import chosen, named_tensors
 from qzoo.quant.ranges import require_calibrated, require_quantizers
-from qzoo.results.export import LEAST_AGREEMENT, ExportReport, Parity, Rest
+from qzoo.results.export import LEAST_AGREEMENT, Dynamic, ExportReport, Parity, Rest
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.runtimes.runtime import EXPORTING, require
 from qzoo.tasks.adapt import runnable_model
-from qzoo.tasks.batches import Batch, as_batches, described
+from qzoo.tasks.batches import Batch, ToInputs, as_batches
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import Runner, measuring
@@ -89,9 +92,11 @@ def export(
     path: str | Path,
     runtime: str = "onnxruntime",
     *,
-    images: Iterable[Any] | None = None,
-    example: Tensor | None = None,
-    dynamic: bool = True,
+    images: Any = None,
+    to_inputs: ToInputs = None,
+    logits: str | None = None,
+    example: Any = None,
+    dynamic: Dynamic = "batch",
     adapt_on: Any = None,
     reduce_range: bool = False,
     rest: Rest = "fp32",
@@ -104,6 +109,9 @@ def export(
     integers that they are. What else a runtime needs, such as batch norm folded into the weights, is done without
     rounding anew.
 
+    Each tensor that the model is given is an input of the file, under the name of its argument (one alone is called
+    `images`), and each that it gives is an output, under its own name.
+
     Where the file is run on a CPU without VNNI, integer kernels of ONNX Runtime and OpenVINO may overflow: of this CPU
     it is warned before, and what they compute then is a fault of the report.
 
@@ -111,9 +119,14 @@ def export(
         model: calibrated, on any device; not changed. `qzoo.export` takes the name of a variant too.
         path: the path of the ONNX file; replaced in one step.
         runtime: `tensorrt`, `onnxruntime` or `openvino`.
-        images: batches of `x` or `(x, y)`, on which the runtime is compared with the model; default: it is not.
-        example: an image `(1, C, H, W)`; default: one of `images`, or of the size that the model is made for.
-        dynamic: the graph takes batches of any size; if not, of one image.
+        images: batches, transformed: `x`, `(x, y)`, `((x, x2), y)` or a dict, see docs/batches.md, on which the runtime
+            is compared with the model; default: it is not.
+        to_inputs: a function that makes such a batch of an item of `images`, and of `adapt_on`, whatever it is.
+        logits: the name of the output that the runtime is compared by; default: that called `logits`, or the first.
+        example: what the model is called with: an image `(1, C, H, W)`, a tuple of arguments, or a dict of them by
+            name; default: the first of `images`, or an image of the size that the model is made for.
+        dynamic: what of the inputs may be of any size: `batch`: how many images; `size`: their height and width too,
+            and those of masks; `none`: nothing, all have the size of `example`.
         adapt_on: images to adapt the model to the runtime on, see `qzoo.tasks.adapt`; what is written, and compared,
             is then the adapted one. Default: the model is exported as it is.
         reduce_range: with `adapt_on`: weights of 7 bits, for CPUs without VNNI.
@@ -123,9 +136,10 @@ def export(
 
     Raises:
         NotCalibratedError: a quantizer has no range, or there are none.
-        UnsupportedError: the packages of `qzoo[export]` are missing, or torch can't trace the model.
+        UnsupportedError: the packages of `qzoo[export]` are missing, torch can't trace the model, or it is made for one
+            size where any was asked for.
         UnknownNameError: there is no such runtime.
-        DataError: `images` holds none.
+        DataError: `images` holds none, or the model has no output `logits`.
 
     Example:
         >>> report = qzoo.export("resnet8_digits_int8", "model.onnx", "onnxruntime", adapt_on=images)
@@ -137,24 +151,30 @@ def export(
     import onnx_ir as ir
 
     from qzoo.runtimes.lint import lint
-    from qzoo.runtimes.parity import measure_parity
+    from qzoo.runtimes.parity import IMAGES_A_TIME, measure_parity
     from qzoo.runtimes.passes.stored_weight import store_in_four_bits
-    from qzoo.runtimes.to_onnx import OPSET, require_one_input, to_onnx
+    from qzoo.runtimes.to_onnx import OPSET, to_onnx
 
     with measuring(model):
         model = _on_the_cpu(model)
-        require_one_input(model, example)
-        model = runnable_model(model, target, adapt_on, reduce_range=reduce_range, example=example, progress=progress)
-        compared = None if images is None else _Compared(images, model)
-        shape = compared.first[:1] if compared and example is None else example
-        graph = to_onnx(model, runnable_example(model) if shape is None else shape, target, dynamic=dynamic, rest=rest)
+        example = None if example is None else _in_float32(to_device(example, torch.device("cpu")))
+        model = runnable_model(
+            model, target, adapt_on, to_inputs=to_inputs, reduce_range=reduce_range, example=example, progress=progress
+        )
+        compared = None if images is None else _Compared(images, to_inputs, model)
+        inputs = _example(model, example, compared)
+        graph = to_onnx(model, inputs, target, dynamic=dynamic, rest=rest)
+        output = chosen(named_tensors(run(model, inputs)), logits)
         if int4 and not store_in_four_bits(graph.graph):
             raise UnsupportedError(f"{variant_name(model) or 'This model'} has no weights of 4 bits: leave out --int4.")
         _write(graph, Path(path), ir.save)
         found = lint(graph, target)
         parity = None
         if compared is not None:
-            parity = measure_parity(model, Path(path), target, progress(compared, None, "comparing"), dynamic=dynamic)
+            parity = measure_parity(
+                model, Path(path), target, progress(compared, None, "comparing"), output=output,
+                images_a_time=batch_size(inputs) if dynamic == "none" else IMAGES_A_TIME,
+            )  # fmt: skip
         return ExportReport(
             name=variant_name(model),
             runtime=runtime,
@@ -175,30 +195,37 @@ def export(
 class _Compared:
     """Images to compare on, which the model runs on; the first batch is looked at before."""
 
-    def __init__(self, images: Any, model: nn.Module) -> None:
-        self.model, self.runner = model, Runner(model)
-        self.shapes: set[torch.Size] = set()
-        self.batches = (self._checked(batch) for batch in as_batches(images, torch.device("cpu")))
+    def __init__(self, images: Any, to_inputs: ToInputs, model: nn.Module) -> None:
+        self.runner = Runner(model)
+        self.shapes: list[Any] = []
+        self.batches = (self._checked(batch) for batch in as_batches(images, torch.device("cpu"), to_inputs))
         first = next(self.batches, None)
         if first is None:
             raise DataError("There is no image to compare on. Give at least one, or leave out images=.")
         self.first = first
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Any]:
         return chain([self.first], self.batches)
 
-    def _checked(self, batch: Batch) -> Tensor:
-        images = _one_tensor(batch)
-        if images.shape[1:] not in self.shapes:
-            self.runner(batch._replace(inputs=images))
-            self.shapes.add(images.shape[1:])
-        return images
+    def _checked(self, batch: Batch) -> Any:
+        inputs = _in_float32(batch.inputs)
+        shapes = [tensor.shape[1:] for tensor in tensors(inputs)]
+        if shapes not in self.shapes:
+            self.runner(batch._replace(inputs=inputs))
+            self.shapes.append(shapes)
+        return inputs
 
 
-def _one_tensor(batch: Batch) -> Tensor:
-    if not isinstance(batch.inputs, Tensor):
-        raise DataError(f"{batch.name} is {described(batch.inputs)}; a runtime is compared on tensors (N, C, H, W).")
-    return batch.inputs.float()
+def _example(model: nn.Module, example: Any, compared: _Compared | None) -> Any:
+    if example is not None or compared is None:
+        return runnable_example(model) if example is None else example
+    return with_images(compared.first, 1)
+
+
+def _in_float32(inputs: Any) -> Any:
+    return tree_map(
+        lambda leaf: leaf.float() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf, inputs
+    )
 
 
 def _on_the_cpu(model: nn.Module) -> nn.Module:

@@ -13,10 +13,12 @@ from qzoo.arguments import checked
 from qzoo.distributed import failing_together
 from qzoo.errors import ArgumentError, TrainingError, did_you_mean
 from qzoo.models.heads import requantize_replaced
+from qzoo.quant.outputs import Logits
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.model import all_described
+from qzoo.tasks.batches import ToInputs
 from qzoo.tasks.evaluate import evaluate
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_images import GivenImages
@@ -31,6 +33,8 @@ def finetune(
     images: Any,
     spec: FinetuneSpec | None = None,
     *,
+    to_inputs: ToInputs = None,
+    logits: Logits = None,
     evaluate_on: Any = None,
     teacher: nn.Module | None = None,
     run: Run | None = None,
@@ -44,8 +48,11 @@ def finetune(
 
     Args:
         model: calibrated; on return its weights, and its ranges where these are learned, are the trained ones.
-        images: for each epoch iterated over once: a list of `(x, y)`, a `DataLoader`, or `TrainingImages`. `x` is float
-            `(N, C, H, W)`, transformed; `y` int64 `(N,)`.
+        images: for each epoch iterated over once: a list of batches with labels, `(x, y)`, `((x, x2), y)` or dicts, see
+            docs/batches.md; a `DataLoader` of such; or `TrainingImages`.
+        to_inputs: a function that makes such a batch of an item of `images`, and of `evaluate_on`, whatever it is.
+        logits: which of the model's outputs they are, and of the teacher's: the name of one, or a function that makes
+            them of the output. Default: the only one, or that called `logits`.
         spec: the schedule.
         evaluate_on: what `qzoo.evaluate` takes, or a function from model and words to top-1; after each epoch.
         teacher: the float model, for `distill`.
@@ -73,12 +80,13 @@ def finetune(
     require_calibrated(model, "finetune")
     if spec.distill is not None and teacher is None:
         raise TrainingError("The schedule says `distill`, so it needs the float model: teacher=...")
-    judge = evaluate_on if callable(evaluate_on) else _judge(evaluate_on)
+    judge = evaluate_on if callable(evaluate_on) else _judge(evaluate_on, to_inputs, logits)
     with failing_together(), torch.random.fork_rng(), noticing_interrupts() as interrupts:
         torch.manual_seed(spec.seed)  # a loader that shuffles draws for the start too
-        source = images if hasattr(images, "epoch") else GivenImages(images)
+        source = images if hasattr(images, "epoch") else GivenImages(images, to_inputs)
         try:
-            return TrainingRun(model, source, spec, judge, teacher, run or Run(), progress, interrupts).report()
+            training = TrainingRun(model, source, spec, judge, teacher, run or Run(), progress, interrupts, logits)
+            return training.report()
         finally:
             settle_scales(model)  # a model whose training was stopped can be used, and trained again
 
@@ -95,5 +103,8 @@ def _schedule(spec: FinetuneSpec | None, changes: dict[str, Any]) -> FinetuneSpe
         raise ArgumentError(f"finetune(): {all_described(FinetuneSpec, content | changes, error)}") from None
 
 
-def _judge(images: Any) -> Judge:
-    return lambda model, what: None if images is None else evaluate(model, images, what=what).top1
+def _judge(images: Any, to_inputs: ToInputs, logits: Logits) -> Judge:
+    def judge(model: nn.Module, what: str) -> float | None:
+        return None if images is None else evaluate(model, images, to_inputs=to_inputs, logits=logits, what=what).top1
+
+    return judge

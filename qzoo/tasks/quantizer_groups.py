@@ -10,6 +10,7 @@ from torch import nn
 
 from qzoo.errors import NotCalibratedError
 from qzoo.models.provenance import planned_quantizers
+from qzoo.quant.blocks import QuantizedBlock
 from qzoo.quant.layers import ROLES, QuantizedLayer
 from qzoo.quant.quantizer import State, TensorQuantizer
 from qzoo.quant.ranges import quantizers
@@ -78,9 +79,11 @@ def with_equal_rules(chosen: Iterable[QuantizerGroup], groups: Iterable[Quantize
 
 def _group(model: nn.Module, name: str, its: Mapping[str, TensorQuantizer]) -> QuantizerGroup:
     first = next(iter(its))
-    if name == first:
-        return QuantizerGroup(name, model.get_submodule(name), tuple(its.values()), _operator_rule(name))
     module = model.get_submodule(first.rpartition(".")[0])
+    if name == first:
+        own = model.get_submodule(name)
+        changes = module if isinstance(module, QuantizedBlock) and own in module.called_when_on else own
+        return QuantizerGroup(name, changes, tuple(its.values()), _operator_rule(name))
     roles = [role for role in ROLES if any(path.endswith(f"{role}_quantizer") for path in its)]
     rule = {"match": {"name": name}, **dict.fromkeys(roles, False)} if name else None
     return QuantizerGroup(name, module, tuple(its.values()), rule)

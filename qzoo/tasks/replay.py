@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from qzoo.quant.blocks import QuantizedBlock
+from qzoo.quant.inputs import run
 from qzoo.quant.layers import QuantizedLayer, is_quantizable
-from qzoo.tasks.running import run
+from qzoo.quant.outputs import walk
 
 _PLAIN = (Tensor, int, float, bool, str, type(None))
 
@@ -167,6 +169,8 @@ def _compute(_: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) 
 def _outside_layers(model: nn.Module) -> list[nn.Module]:
     """Returns all modules but those inside quantized layers, which change only together with their layer."""
     inside = {part for layer in model.modules() if isinstance(layer, QuantizedLayer) for part in layer.modules()}
+    # Whether some are called depends on what is on: they change together with the block that holds them.
+    inside |= {one for block in model.modules() if isinstance(block, QuantizedBlock) for one in block.called_when_on}
     return [module for module in model.modules() if module not in inside or isinstance(module, QuantizedLayer)]
 
 
@@ -200,7 +204,7 @@ def _forget_split(call: _Call, spans: dict[nn.Module, tuple[int, int]]) -> tuple
 
 def _marks(arguments: Any) -> list[tuple[int, int]]:
     """Returns what shows that a call has changed its arguments in place: identities and versions."""
-    return [(id(leaf), leaf._version if isinstance(leaf, Tensor) else 0) for leaf in tree_leaves(arguments)]
+    return [(id(leaf), leaf._version if isinstance(leaf, Tensor) else 0) for _, leaf in walk(arguments)]
 
 
 def _can_be_kept(output: Any, arguments: Any) -> bool:
@@ -209,7 +213,7 @@ def _can_be_kept(output: Any, arguments: Any) -> bool:
     if not all(isinstance(leaf, _PLAIN) for leaf in leaves):
         return False
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    given = {_memory(leaf) for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)}
+    given = {_memory(leaf) for _, leaf in walk(arguments) if isinstance(leaf, Tensor)}
     own = {_memory(tensor) for tensor in tensors}
     # Writing into a view of an argument, or into one of two outputs that overlap, has to reach the other.
     return not own & given and len(own) == len(tensors) and all(_is_dense(tensor) for tensor in tensors)

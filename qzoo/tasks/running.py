@@ -9,24 +9,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from qzoo.errors import DataError, QzooError, UnsupportedError
 from qzoo.models.heads import as_planned
 from qzoo.quant.eval_mode import evaluation_mode
+from qzoo.quant.inputs import run, takes, tensors
 from qzoo.quant.layers import WEIGHTED
-from qzoo.quant.outputs import logits_of
+from qzoo.quant.outputs import Logits, logits_of
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes.runtime import Session
 from qzoo.tasks.batches import FORMS, Batch, described
 from qzoo.training.loss import LabelError, check_classes
-
-
-def run(model: Callable[..., Any], inputs: Any) -> Any:
-    """Returns what a model makes of the inputs of a batch."""
-    if isinstance(inputs, tuple):
-        return model(*inputs)
-    return model(**inputs) if isinstance(inputs, dict) else model(inputs)
 
 
 class Runner:
@@ -57,7 +50,7 @@ class Runner:
     @contextmanager
     def blaming(self, batch: Batch) -> Iterator[None]:
         """Turns an error of torch inside the context into a `DataError`, unless such a batch went well before."""
-        kind = [(leaf.dtype, leaf.shape[1:]) for leaf in tree_leaves(batch.inputs) if isinstance(leaf, Tensor)]
+        kind = [(tensor.dtype, tensor.shape[1:]) for tensor in tensors(batch.inputs)]
         if kind in self._worked:
             yield
             return
@@ -70,7 +63,7 @@ class Runner:
             reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
             raise DataError(
                 f"{batch.name}, {described(batch.inputs)}: {type(self.model).__name__} does not run on it "
-                f"({reason}). {_wanted(self.model)}"
+                f"({reason}). {_wanted(self.model, batch)}"
             ) from error
         if saw.one_image:
             raise DataError(
@@ -80,33 +73,39 @@ class Runner:
         self._worked.append(kind)
 
 
-def checked_logits(output: Any, batch: Batch) -> Tensor:
+def checked_logits(output: Any, batch: Batch, logits: Logits = None) -> Tensor:
     """Returns the logits in the output of a model, float `(images, classes)`; see `logits_of`.
 
     A class whose logit is -Inf is one that is never predicted; any other logit has to be a finite number.
+
+    Args:
+        output: what the model gave.
+        batch: what it was given.
+        logits: which of the output they are.
 
     Raises:
         DataError: it is nothing of the kind, or the batch has a label for which there is no class; names the batch.
     """
     try:
-        logits = logits_of(output)
+        found = logits_of(output, logits)
     except (DataError, UnsupportedError) as error:
         raise DataError(f"{batch.name}: {error}") from None
-    if logits.dim() != 2 or not logits.shape[1]:
+    if found.dim() != 2 or not found.shape[1]:
         raise DataError(
-            f"{batch.name}: the model's output has shape {tuple(logits.shape)}; a classifier's is (images, classes)."
+            f"{batch.name}: the model's output has shape {tuple(found.shape)}; a classifier's is (images, classes). "
+            "A function logits= makes them of the output."
         )
-    if len(logits) != batch.images:
-        raise DataError(f"{batch.name} has {batch.images} images; the model's output has shape {tuple(logits.shape)}.")
-    best = logits.amax(1)
+    if len(found) != batch.images:
+        raise DataError(f"{batch.name} has {batch.images} images; the model's output has shape {tuple(found.shape)}.")
+    best = found.amax(1)
     if not bool(best.isfinite().all()):
         raise DataError(
             f"{batch.name}: the model's output holds {'NaN' if bool(best.isnan().any()) else 'Inf'}. "
             "Look at the images, their transform and the weights."
         )
     if batch.labels is not None:
-        check_labels(batch.name, batch.labels, logits.shape[1])
-    return logits
+        check_labels(batch.name, batch.labels, found.shape[1])
+    return found
 
 
 def check_labels(name: str, labels: Tensor, classes: int) -> None:
@@ -153,7 +152,9 @@ def _watched_first_layer(model: nn.Module) -> Iterator[_Saw]:
         hook.remove()
 
 
-def _wanted(model: nn.Module) -> str:
+def _wanted(model: nn.Module, batch: Batch) -> str:
+    if not isinstance(batch.inputs, Tensor):
+        return f"Its forward takes {takes(model)}; to_inputs= says what of an item it gets."
     found = _first_layer(model)
     if found is None:
         return f"Expected {FORMS}."
@@ -168,15 +169,29 @@ def _wanted(model: nn.Module) -> str:
 
 
 class RuntimeModel(nn.Module):
-    """Logits of an ONNX file that a runtime has loaded."""
+    """An ONNX file that a runtime has loaded, called as the model that it was exported from.
 
-    def __init__(self, session: Session) -> None:
+    Args:
+        session: of the file.
+        model: it was exported from; its forward says what its arguments are called.
+    """
+
+    def __init__(self, session: Session, model: nn.Module) -> None:
         super().__init__()
-        self.session = session
+        self.session, self._model = session, [model]  # in a list, it is no part of this one
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Returns the logits `(N, classes)` of images `(N, C, H, W)`, float32, on the CPU."""
-        return torch.from_numpy(self.session.run(x.detach().float().numpy()))
+    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Returns the outputs of the file by name, on the CPU."""
+        from qzoo.runtimes.named_inputs import named_inputs
+
+        named = named_inputs(self._model[0], kwargs or args)
+        feeds = {name: _to_numpy(tensor) for name, tensor in named.items()}
+        return {name: torch.from_numpy(found) for name, found in self.session.run(feeds).items()}
+
+
+def _to_numpy(tensor: Tensor) -> Any:
+    plain = tensor.detach().cpu()
+    return (plain.float() if plain.is_floating_point() else plain).numpy()
 
 
 @contextmanager

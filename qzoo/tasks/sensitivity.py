@@ -13,10 +13,11 @@ from qzoo.arguments import checked
 from qzoo.errors import ArgumentError, DataError
 from qzoo.models.provenance import provenance
 from qzoo.quant.eval_mode import device_of
+from qzoo.quant.outputs import Logits
 from qzoo.quant.quantizer import State
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.sensitivity import Excluded, LayerSensitivity, SensitivityReport
-from qzoo.tasks.batches import as_batches
+from qzoo.tasks.batches import Batch, ToInputs, as_batches
 from qzoo.tasks.deviation import Tally, gained, noise_of
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.quantizer_groups import QuantizerGroup, quantizer_groups, with_equal_rules
@@ -25,8 +26,8 @@ from qzoo.tasks.running import Runner, checked_logits, measuring
 
 Way = tuple[str, str]
 """Which way of quantizing: `("float", "")`, `("quantized", "")`, `("alone", layer)`, `("left out", layer)`."""
-Ways = Callable[[Any], Iterator[tuple[Way, Tensor]]]
-"""Yields a batch's logits for each way, float first."""
+Ways = Callable[[Any], Iterator[tuple[Way, Any]]]
+"""Yields what the model makes of a batch for each way, float first."""
 FLOAT, QUANTIZED = ("float", ""), ("quantized", "")
 
 
@@ -35,6 +36,8 @@ def sensitivity(
     model: nn.Module,
     images: Any,
     *,
+    to_inputs: ToInputs = None,
+    logits: Logits = None,
     mend: int = 3,
     progress: Progress = silent,
     count: int | None = None,
@@ -47,8 +50,11 @@ def sensitivity(
     Args:
         model: calibrated; afterwards its quantizers are in the state they were in. Those that are off stay off.
             `qzoo.sensitivity` takes the name of a variant too, and then, without images, those of its recipe.
-        images: any iterable of `x` or `(x, y)`, `x` float `(N, C, H, W)`, already transformed. A batch's activations
-            are kept: 8 large images, or 250 small ones, stay below 1 GB.
+        images: batches, transformed: `x`, `(x, y)`, `((x, x2), y)` or a dict, see docs/batches.md. A batch's
+            activations are kept: 8 large images, or 250 small ones, stay below 1 GB.
+        to_inputs: a function that makes such a batch of an item of `images`, whatever it is.
+        logits: which of the model's outputs they are: the name of one, or a function that makes them of the output.
+            Default: the only one, or that called `logits`.
         mend: how many of the worst layers to leave out together, one after the other; this takes a second pass over
             the images. 0: none.
         progress: shown the batches.
@@ -75,7 +81,7 @@ def sensitivity(
     start = time.perf_counter()
     with measuring(model):
         require_calibrated(model, "measure its sensitivity")
-        analysis = _Analysis(model, images, progress, count)
+        analysis = _Analysis(model, lambda: as_batches(images, device_of(model), to_inputs), logits, progress, count)
         tallies = analysis.measure()
         layers = ranked([_layer(group, tallies) for group in analysis.groups])
         excluded = analysis.exclude([layer.name for layer in layers[:mend]], tallies)
@@ -102,8 +108,11 @@ def ranked(layers: Sequence[LayerSensitivity]) -> list[LayerSensitivity]:
 
 
 class _Analysis:
-    def __init__(self, model: nn.Module, images: Any, progress: Progress, count: int | None) -> None:
-        self.model, self.images, self.progress, self.count = model, images, progress, count
+    def __init__(
+        self, model: nn.Module, batches: Callable[[], Iterator[Batch]], logits: Logits, progress: Progress,
+        count: int | None,
+    ) -> None:  # fmt: skip
+        self.model, self.batches, self.logits, self.progress, self.count = model, batches, logits, progress, count
         self.groups = quantizer_groups(model)
         self.replay = Replay(model)
 
@@ -138,12 +147,12 @@ class _Analysis:
 
     def _outputs(self, runs: Ways) -> Iterator[tuple[Tensor, Tensor | None, Way]]:
         runner = Runner(self.model)
-        for batch in as_batches(self.images, device_of(self.model)):
+        for batch in self.batches():
             with runner.blaming(batch):
-                for run, logits in runs(batch.inputs):
-                    yield checked_logits(logits, batch), batch.labels, run
+                for run, output in runs(batch.inputs):
+                    yield checked_logits(output, batch, self.logits), batch.labels, run
 
-    def _single(self, x: Any) -> Iterator[tuple[Way, Tensor]]:
+    def _single(self, x: Any) -> Iterator[tuple[Way, Any]]:
         yield FLOAT, self._record(x, "off")
         for group in self.groups:
             yield ("alone", group.name), self._rerun(x, [group], "quantizing")
@@ -151,26 +160,26 @@ class _Analysis:
         for group in self.groups:
             yield ("left out", group.name), self._rerun(x, [group], "off")
 
-    def _together(self, x: Any, prefixes: list[list[str]]) -> Iterator[tuple[Way, Tensor]]:
+    def _together(self, x: Any, prefixes: list[list[str]]) -> Iterator[tuple[Way, Any]]:
         yield FLOAT, self._record(x, "off")
         yield QUANTIZED, self._record(x, "quantizing")
         for names in prefixes:
             chosen = with_equal_rules([group for group in self.groups if group.name in names], self.groups)
             yield ("together", " ".join(names)), self._rerun(x, chosen, "off")
 
-    def _record(self, x: Any, state: State) -> Tensor:
+    def _record(self, x: Any, state: State) -> Any:
         for group in self.groups:
             group.switch(state)
-        return self.replay.record(x)  # type: ignore[no-any-return]
+        return self.replay.record(x)
 
-    def _rerun(self, x: Any, groups: list[QuantizerGroup], state: State) -> Tensor:
+    def _rerun(self, x: Any, groups: list[QuantizerGroup], state: State) -> Any:
         before = groups[0].quantizers[0].state
         for group in groups:
             group.switch(state)
-        logits = self.replay.rerun(x, {group.module for group in groups})
+        output = self.replay.rerun(x, {group.module for group in groups})
         for group in groups:
             group.switch(before)
-        return logits  # type: ignore[no-any-return]
+        return output
 
 
 def _layer(group: QuantizerGroup, tallies: dict[Way, Tally]) -> LayerSensitivity:

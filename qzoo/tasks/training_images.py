@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from qzoo.errors import DataError
 from qzoo.models.bases import base_train_transform, base_transform
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.recipe import Base
-from qzoo.tasks.batches import as_batches, described
+from qzoo.tasks.batches import Batch, ToInputs, as_batches, converted, described
 
 SEEDS_APART = 1_000_003
 """Between the augmentation seeds of two epochs."""
@@ -31,15 +31,18 @@ class TrainingImages(Protocol):
     Attributes:
         steps: batches of an epoch.
         images: that an epoch sees, in all processes together.
+        example: the inputs of a batch, which the model runs on; None: it runs on images of the usual size.
     """
 
     @property
     def steps(self) -> int: ...  # noqa: D102
     @property
     def images(self) -> int: ...  # noqa: D102
+    @property
+    def example(self) -> Any: ...  # noqa: D102
 
-    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields the batches of an epoch from the `first` on: this process's share of each."""
+    def epoch(self, number: int, first: int = 0) -> Iterator[Any]:
+        """Yields the batches of an epoch, with labels, from the `first` on: this process's share of each."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class RecipeImages:
     dataset: str
     spec: FinetuneSpec
     workers: int = 0
+    example = None
 
     @property
     def steps(self) -> int:
@@ -131,41 +135,56 @@ def recipe_images(
     return RecipeImages(found, chosen, base, dataset, spec, default_workers(found) if workers is None else workers)
 
 
+def require_labels(batch: Batch) -> Tensor:
+    """Returns the labels of a batch.
+
+    Raises:
+        DataError: it has none; names the batch.
+    """
+    if batch.labels is None:
+        raise DataError(
+            f"{batch.name}, {described(batch.inputs)}, has no labels to train on; expected (x, y), or a dict with "
+            "'labels'."
+        )
+    return batch.labels
+
+
 class GivenImages:
     """What a user iterates over for an epoch, such as a `DataLoader`.
 
     Args:
-        batches: an iterable of `(x, y)`, already transformed, gone through once an epoch. With several processes each
-            gives its own share, as a `DistributedSampler` does.
+        batches: a collection of batches with labels, already transformed, gone through once an epoch. With several
+            processes each gives its own share, as a `DistributedSampler` does.
+        to_inputs: a function that makes such a batch of an item.
+
+    Attributes:
+        example: the inputs of the first batch, on the CPU.
 
     Raises:
-        DataError: it can be iterated over once only, or does not tell how many batches it has.
+        DataError: it can be iterated over once only, does not tell how many batches it has, or has no labels.
     """
 
-    def __init__(self, batches: Any) -> None:
+    def __init__(self, batches: Any, to_inputs: ToInputs = None) -> None:
         if not hasattr(batches, "__len__") or iter(batches) is batches:
             raise DataError(
                 "Training iterates over the images once an epoch, so they have to be a list of (x, y) or a DataLoader, "
                 f"not {type(batches).__name__}."
             )
-        self.batches = batches
-        self.steps = len(batches)
-        first = next(iter(batches), None)
+        self.batches, self.to_inputs = [batches] if isinstance(batches, Mapping) else batches, to_inputs
+        self.steps = len(self.batches)
+        first = next(as_batches(batches, torch.device("cpu"), to_inputs), None)
         if first is None:
             raise DataError("There are no images to train on.")
-        if not (isinstance(first, (tuple, list)) and len(first) == 2):
-            raise DataError(
-                "Training needs pairs (x, y) of images and labels, not "
-                f"{type(first).__name__}. Item 0 of the images is {described(first)}."
-            )
-        self.images = self.steps * next(as_batches([first], torch.device("cpu"))).images * world_size()
+        require_labels(first)
+        self.example = first.inputs
+        self.images = self.steps * first.images * world_size()
 
-    def epoch(self, number: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, number: int, first: int = 0) -> Iterator[Any]:
         """Returns the batches from the `first` on, after telling a sampler which epoch it is."""
         sampler = getattr(self.batches, "sampler", None)
         if sampler is not None and hasattr(sampler, "set_epoch"):
             sampler.set_epoch(number)
-        batches: Iterator[tuple[Tensor, Tensor]] = iter(self.batches)
+        batches = iter(self.batches)
         # Now, not when the next one is requested: skipping may draw random numbers.
         deque(islice(batches, first), maxlen=0)
-        return batches
+        return converted(batches, self.to_inputs)

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +20,16 @@ from qzoo.errors import DataError, TrainingError
 from qzoo.models.bases import identity
 from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.quant.eval_mode import device_of
+from qzoo.quant.inputs import on_batches, to_device, with_images
+from qzoo.quant.outputs import Logits
 from qzoo.report.training import training_chart
 from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.tasks.batches import Batch, as_batches, described
+from qzoo.tasks.batches import Batch, as_batches
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress
 from qzoo.tasks.running import Runner
-from qzoo.tasks.training_images import TrainingImages
+from qzoo.tasks.training_images import TrainingImages, require_labels
 from qzoo.training.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from qzoo.training.curve import Curve
 from qzoo.training.interrupts import Interrupted, Interrupts
@@ -68,7 +71,7 @@ class TrainingRun:
 
     def __init__(
         self, model: nn.Module, images: TrainingImages, spec: FinetuneSpec, judge: Judge, teacher: nn.Module | None,
-        run: Run, progress: Progress, interrupts: Interrupts,
+        run: Run, progress: Progress, interrupts: Interrupts, logits: Logits = None,
     ) -> None:  # fmt: skip
         self.images, self.spec, self.judge, self.run = images, spec, judge, run
         self.progress, self.interrupts = progress, interrupts
@@ -83,12 +86,13 @@ class TrainingRun:
         if not resuming:
             self.start_top1 = judge(model, "evaluating the start")
         example = None if resuming else self._example()
-        shared = shared_quantizers(model) if spec.scales.learn else []
+        shared = shared_quantizers(model, self._one_image()) if spec.scales.learn else []
         self.runner = Runner(model)
         with self.runner.blaming(Batch(example, None, 0)) if example is not None else nullcontext():
             self.trainer = Trainer(
-                model, spec, images.steps, example, teacher=teacher, execution=run.execution, shared=shared
-            )
+                model, spec, images.steps, example, teacher=teacher, execution=run.execution, shared=shared,
+                logits=logits,
+            )  # fmt: skip
         self.tensors = self._restored() if resuming else {}
 
     @property
@@ -131,10 +135,15 @@ class TrainingRun:
             environment=environment(str(self.device)),
         )
 
-    def _example(self) -> Tensor | None:
+    def _example(self) -> Any:
         if not self.spec.scales.learn or self.spec.scales.init != "lsq":
             return None
-        return next(iter(self.images.epoch(0)))[0][:EXAMPLE_IMAGES].to(self.device)
+        inputs = next(as_batches(self.images.epoch(0), self.device)).inputs
+        return on_batches(lambda tensor: tensor[:EXAMPLE_IMAGES], inputs)
+
+    def _one_image(self) -> Any:
+        inputs = getattr(self.images, "example", None)
+        return None if inputs is None else to_device(with_images(inputs, 1), self.device)
 
     def _run_epoch(self) -> None:
         number, done = self.trainer.epoch, self.trainer.step_number % self.images.steps
@@ -150,7 +159,7 @@ class TrainingRun:
         if self.trainer.epoch == number:
             raise TrainingError(f"Epoch {number + 1} had fewer than the {self.images.steps} batches of its length.")
 
-    def _batches(self, epoch: int, done: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, epoch: int, done: int) -> Iterator[Any]:
         """Returns the batches of an epoch that are left; the random numbers go on after those of the last one."""
         # A loader that shuffles draws torch's random numbers: from here, it draws the same again.
         torch.manual_seed((self.spec.seed * self.spec.epochs + epoch) * world_size() + rank())
@@ -161,13 +170,10 @@ class TrainingRun:
         return batches
 
     def _step(self, batch: Batch) -> float:
-        if batch.labels is None or not isinstance(batch.inputs, Tensor):
-            raise DataError(
-                f"{batch.name} is {described(batch.inputs)}; training needs pairs (x, y) of one tensor each."
-            )
+        labels = require_labels(batch)
         try:
             with self.runner.blaming(batch):
-                rate, loss, correct = self.trainer.step(batch.inputs, batch.labels)
+                rate, loss, correct = self.trainer.step(batch.inputs, labels)
         except LabelError as error:
             raise DataError(f"{batch.name}: {error}") from None
         except NotFinite as error:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from qzoo.errors import DataError, TrainingError, UnsupportedError
-from qzoo.quant.outputs import logits_of
+from qzoo.quant.inputs import run
+from qzoo.quant.outputs import Logits, logits_of
 from qzoo.schema.finetune import Distillation, FinetuneSpec
 
 
@@ -74,15 +76,16 @@ class Teacher:
 
     Args:
         model: float; put into evaluation mode, its parameters are not trained.
+        logits: which of its outputs they are, see `logits_of`.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model.eval().requires_grad_(False)
+    def __init__(self, model: nn.Module, logits: Logits = None) -> None:
+        self.model, self.logits = model.eval().requires_grad_(False), logits
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, inputs: Any) -> Tensor:
         """Returns the logits of a batch."""
         with torch.no_grad():
-            return logits_of(self.model(x))
+            return logits_of(run(self.model, inputs), self.logits)
 
 
 def first_not_finite(named: Iterable[tuple[str, Tensor | None]]) -> str | None:
@@ -90,12 +93,12 @@ def first_not_finite(named: Iterable[tuple[str, Tensor | None]]) -> str | None:
     return next((name for name, tensor in named if tensor is not None and not bool(tensor.isfinite().all())), None)
 
 
-def diagnose_loss(model: nn.Module, x: Tensor) -> str:
+def diagnose_loss(model: nn.Module, inputs: Any) -> str:
     """Returns which module's output is the first that is not finite, in words.
 
     Args:
         model: runs once more on the batch, without gradients; in the mode that it is in.
-        x: the batch.
+        inputs: the batch.
     """
     if broken := first_not_finite(model.named_parameters()):
         return f"{broken} holds NaN or Inf"
@@ -111,7 +114,7 @@ def diagnose_loss(model: nn.Module, x: Tensor) -> str:
     hooks = [module.register_forward_hook(look(name)) for name, module in model.named_modules() if name]
     try:
         with torch.no_grad():
-            model(x)
+            run(model, inputs)
     finally:
         for hook in hooks:
             hook.remove()

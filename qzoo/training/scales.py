@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError
+from qzoo.quant.inputs import run
 from qzoo.quant.learned_scale import initial_amax, keep_positive
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
@@ -18,14 +19,14 @@ from qzoo.schema.finetune import Scales
 
 
 def learn_scales(
-    model: nn.Module, scales: Scales, example: Tensor | None, shared: Iterable[list[str]] = ()
+    model: nn.Module, scales: Scales, example: Any, shared: Iterable[list[str]] = ()
 ) -> list[nn.Parameter]:
     """Makes the ranges of a calibrated model parameters, in place, and returns them.
 
     Args:
         model: calibrated.
         scales: whether they are learned at all, and where they start.
-        example: a batch of training images, on the model's device, where LSQ's start is to be measured on it.
+        example: the inputs of a batch, on the model's device, where LSQ's start is to be measured on it; or None.
         shared: paths of quantizers that get one range, that of the first, group by group.
 
     Raises:
@@ -65,7 +66,7 @@ def _what(path: str) -> Literal["weight", "activation"]:
     return "weight" if path.endswith("weight_quantizer") else "activation"
 
 
-def _start_as_lsq(model: nn.Module, example: Tensor) -> None:
+def _start_as_lsq(model: nn.Module, example: Any) -> None:
     for one in quantized_weights(model).values():
         if one.values is None:
             continue  # it is computed, and starts where it was calibrated
@@ -75,7 +76,7 @@ def _start_as_lsq(model: nn.Module, example: Tensor) -> None:
         one.quantizer.set_amax(initial_amax(weight, one.quantizer.grid, spanned).reshape(amax.shape))
     # After the weights, so that activations are seen as training starts with them.
     with _each_starting_from_what_it_sees(model), torch.no_grad():
-        model(example)
+        run(model, example)
 
 
 @contextmanager

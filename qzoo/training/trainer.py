@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_, get_total_norm
+from torch.utils._pytree import tree_map
 
 from qzoo.distributed import meet, world_size
-from qzoo.quant.outputs import logits_of
+from qzoo.quant.inputs import run
+from qzoo.quant.outputs import Logits, logits_of
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.training.averaging import (
     Average,
@@ -61,10 +63,12 @@ class Trainer:
         model: calibrated, on its device.
         spec: the schedule.
         steps_per_epoch: the steps of all processes together, which make each step together.
-        example: a few training images on the model's device, on which LSQ's start is measured; else not needed.
+        example: the inputs of a few training images on the model's device, on which LSQ's start is measured; else not
+            needed.
         teacher: the float base, where the spec says `distill`.
         execution: see there.
         shared: paths of quantizers that learn one range together, group by group.
+        logits: which of the model's outputs they are, see `logits_of`.
 
     Attributes:
         model: what is trained.
@@ -73,8 +77,9 @@ class Trainer:
     """
 
     def __init__(
-        self, model: nn.Module, spec: FinetuneSpec, steps_per_epoch: int, example: Tensor | None = None, *,
+        self, model: nn.Module, spec: FinetuneSpec, steps_per_epoch: int, example: Any = None, *,
         teacher: nn.Module | None = None, execution: Execution | None = None, shared: Iterable[list[str]] = (),
+        logits: Logits = None,
     ) -> None:  # fmt: skip
         execution = execution or Execution()
         self.spec, self.steps_per_epoch, self.channels_last = spec, steps_per_epoch, execution.channels_last
@@ -86,9 +91,11 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, spec)
         self.precision = Precision(spec.precision, next(model.parameters()).device)
         self.average = Average(self.model, spec.ema) if spec.ema else None
-        self.teacher = Teacher(in_memory_format(teacher, self.channels_last)) if teacher and spec.distill else None
+        self.teacher = None
+        if teacher and spec.distill:
+            self.teacher = Teacher(in_memory_format(teacher, self.channels_last), logits)
         self.step_number = 0
-        self._forward = _wrapped(self.model, execution)
+        self._forward = _wrapped(self.model, logits, execution)
 
     @property
     def epoch(self) -> int:
@@ -100,11 +107,11 @@ class Trainer:
         """What the training has come to: the model, or its moving average."""
         return self.average.module if self.average else self.model
 
-    def step(self, x: Tensor, y: Tensor) -> tuple[float, Tensor, Tensor]:
+    def step(self, inputs: Any, y: Tensor) -> tuple[float, Tensor, Tensor]:
         """Makes one step on this process's share of a batch.
 
         Args:
-            x: images `(N, C, H, W)`, on the model's device.
+            inputs: of the model, on its device: images `(N, C, H, W)`, a tuple of arguments, or a dict of them.
             y: labels, int64 `(N,)`.
 
         Returns:
@@ -119,7 +126,7 @@ class Trainer:
         set_learning_rate(self.optimizer, rate)
         self._statistics.remember()
         try:
-            loss, logits = self._forward_and_back(self._placed(x), y)
+            loss, logits = self._forward_and_back(self._placed(inputs), y)
         except NotFinite:
             self._statistics.put_back()
             raise
@@ -162,15 +169,15 @@ class Trainer:
         self.precision.restore(_part(tensors, "scaler"))
         self.step_number = step_number
 
-    def _forward_and_back(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _forward_and_back(self, inputs: Any, y: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss and the logits; the parameters have finite gradients, of their true size."""
         with self.precision.autocast():
-            logits = logits_of(self._forward(x))
-            teachers = self.teacher(x) if self.teacher else None
+            logits = run(self._forward, inputs)
+            teachers = self.teacher(inputs) if self.teacher else None
         loss = loss_of(logits, y, self.spec, teachers)
         if not math.isfinite(loss.detach()):
             with self.precision.autocast():
-                raise NotFinite(diagnose_loss(self.model, x))
+                raise NotFinite(diagnose_loss(self.model, inputs))
         # A process that failed on its batch says so here; the others would wait for its gradients.
         meet()
         self.optimizer.zero_grad()
@@ -202,17 +209,37 @@ class Trainer:
         if self.average:
             self.average.update(self.model)
 
-    def _placed(self, x: Tensor) -> Tensor:
-        return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.dim() == 4 else x
+    def _placed(self, inputs: Any) -> Any:
+        return tree_map(_with_channels_last, inputs) if self.channels_last else inputs
 
 
-def _wrapped(model: nn.Module, execution: Execution) -> Any:
-    forward: Any = model
+class _GivesLogits(nn.Module):
+    """A model of whose output only the logits are given.
+
+    In outputs of a class that torch does not know, as a dataclass is, `DistributedDataParallel` finds no tensors: it
+    would leave each process with gradients of its own, without a word.
+    """
+
+    def __init__(self, model: nn.Module, logits: Logits) -> None:
+        super().__init__()
+        self.model, self.logits = model, logits
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        return logits_of(self.model(*args, **kwargs), self.logits)
+
+
+def _wrapped(model: nn.Module, logits: Logits, execution: Execution) -> Any:
+    forward: Any = _GivesLogits(model, logits)
     if world_size() > 1:
         meet()  # no process waits in the wrapper for one that failed before
         # Statistics are averaged at the end of each epoch; a static graph may have parameters that nothing uses.
-        forward = DistributedDataParallel(model, broadcast_buffers=False, static_graph=True)
+        forward = DistributedDataParallel(forward, broadcast_buffers=False, static_graph=True)
     return torch.compile(forward) if execution.compile else forward
+
+
+def _with_channels_last(leaf: Any) -> Any:
+    is_image = isinstance(leaf, Tensor) and leaf.dim() == 4
+    return leaf.contiguous(memory_format=torch.channels_last) if is_image else leaf
 
 
 def _part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:

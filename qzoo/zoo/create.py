@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from qzoo.models.quantize import quantize_in_place
 from qzoo.models.select_layers import refuse_lazy
 from qzoo.models.survey import survey_of_base
 from qzoo.quant.derived import copy_model
+from qzoo.schema.call import Calibration, with_call
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import ResolvedVariant, resolve_scheme, with_residual
+from qzoo.schema.resolve import ResolvedVariant, resolve_scheme
+from qzoo.schema.rule import Rule
 from qzoo.schema.sources import LIBRARIES, RESIDUAL_VARIANT, LibraryModel, is_library_name
 from qzoo.zoo.name_lookup import find, is_at_hand, placing
 from qzoo.zoo.pretrained import check_hub_model, create_pretrained, warn_of_unpinned
@@ -71,7 +74,7 @@ def _created(
         return create_base(zoo_model.base, bool(pretrained), **keywords)
     if pretrained is True:
         return create_pretrained(zoo_model, **keywords)
-    resolved = zoo_model.resolved if residual is None else with_residual(zoo_model.resolved, residual)
+    resolved = with_call(zoo_model.resolved, residual=residual)
     check_hub_model(zoo_model)
     if pretrained:
         warn_of_unpinned(zoo_model)
@@ -83,7 +86,8 @@ def _created(
 @checked_names
 def quantize(
     model: nn.Module, scheme: str | ResolvedVariant = "int8", *, residual: str | dict[str, Any] | None = None,
-    example: Any = None,
+    calibrator: Calibration | None = None, skip: str | Sequence[str] = (),
+    rules: Sequence[Rule | Mapping[str, Any]] = (), example: Any = None,
 ) -> nn.Module:  # fmt: skip
     """Returns a quantized copy of a float model, to be calibrated.
 
@@ -92,17 +96,25 @@ def quantize(
         scheme: the name of a scheme (`int8`, `int8_ort`, `fp8` ...) or of a variant, whose rules are taken.
         residual: `skip`, `both`, `none` or fields (`{"placement": "skip", "bits": 4}`): quantizers on residual
             additions, if the model has any and not as the scheme says.
-        example: an input, or a tuple of several arguments, that the model takes. Residual additions and other
-            operators are found by running it once; without an example, on random images of the size it is made for.
+        calibrator: how the ranges of inputs are found, if not as the scheme says: `max`, `mse`, `entropy` or
+            `{"percentile": 99.99}`. `qzoo.compare` tells which does best.
+        skip: globs over the names of modules, which stay in float with all that is inside: `["layer4", "*.attn"]`.
+        rules: as in a recipe, `[{"match": {"name": "fc"}, "weight": {"bits": 4}}]`, or as a `SensitivityReport` gives
+            them. Of all that speaks of one quantizer the last wins: scheme, calibrator, skip, rules.
+        example: an input that the model takes, a tuple of several, or a dict of them by name. Residual additions and
+            other operators are found by running it once; without an example, on random images of the size it is made
+            for.
 
     Raises:
         UnknownNameError: no scheme or variant has the name.
+        RuleError: a glob of `skip` or a rule matches nothing (with the nearest names), or is faulty.
         UnsupportedError: operators are to be found, and the model does not run on the example.
 
     Example:
-        >>> model = quantize(nn.Sequential(nn.Linear(4, 2)), "int8")
-        >>> type(model[0]).__name__
-        'QuantLinear'
+        >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> model = quantize(net, "int8", calibrator="mse", skip=["2"])
+        >>> type(model[0]).__name__, type(model[2]).__name__
+        ('QuantLinear', 'Linear')
     """
     if not isinstance(model, nn.Module):
         raise ArgumentError(
@@ -110,10 +122,11 @@ def quantize(
         )
     if not isinstance(scheme, str | ResolvedVariant):
         raise ArgumentError(f"qzoo.quantize takes the name of a scheme or a variant, not a {type(scheme).__name__}.")
-    rules = rules_of(scheme) if isinstance(scheme, str) else scheme
+    variant = rules_of(scheme) if isinstance(scheme, str) else scheme
     refuse_lazy(model)  # which can't even be copied
     quantized = copy_model(model)
-    quantize_in_place(quantized, rules if residual is None else with_residual(rules, residual), example)
+    said = with_call(variant, residual=residual, calibrator=calibrator, skip=skip, rules=rules)
+    quantize_in_place(quantized, said, example)
     return quantized
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, cast
@@ -12,19 +12,26 @@ from torch import nn
 from qzoo.arguments import checked
 from qzoo.errors import ArgumentError
 from qzoo.models.bases import meta_model
+from qzoo.models.provenance import provenance
+from qzoo.models.quantize import float_copy
 from qzoo.quant.ranges import quantizers
+from qzoo.results.comparison import Comparison
 from qzoo.results.explanation import Explanation
-from qzoo.schema.resolve import ResolvedVariant, with_residual
+from qzoo.schema.call import Calibration, with_call
+from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.rule import Rule
 from qzoo.tasks.benchmark import benchmark as benchmark_model
 from qzoo.tasks.calibrate import calibrate as calibrate_model
+from qzoo.tasks.compare import USUAL, compare_calibrators
 from qzoo.tasks.evaluate import evaluate as evaluate_model
 from qzoo.tasks.explain import explain_plan, explain_quantized
 from qzoo.tasks.export import export as export_model
 from qzoo.tasks.images import Images, calibration_images, evaluation_images
+from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.saving import save as save_model
 from qzoo.tasks.sensitivity import sensitivity as sensitivity_of_model
 from qzoo.zoo.create import create, rules_of
-from qzoo.zoo.name_lookup import find
+from qzoo.zoo.name_lookup import find, placing
 from qzoo.zoo.zoo_model import ZooModel
 
 P = ParamSpec("P")
@@ -80,6 +87,9 @@ def explain(
     scheme: str | ResolvedVariant | None = None,
     *,
     residual: str | dict[str, Any] | None = None,
+    calibrator: Calibration | None = None,
+    skip: str | Sequence[str] = (),
+    rules: Sequence[Rule | Mapping[str, Any]] = (),
     example: Any = None,
 ) -> Explanation:
     """Returns each quantizer that a model gets, or has, with the rule that decided it, and all that stays in float.
@@ -89,8 +99,11 @@ def explain(
             stands in it; or the name of a variant, which needs neither weights nor memory. Not changed.
         scheme: for a float module: as for `qzoo.quantize`; default: `int8`.
         residual: for a float module: as for `qzoo.quantize`.
-        example: an input that the module takes, or a tuple of several. It runs once to find residual additions and
-            other operators; without an example, on random images of the size it is made for.
+        calibrator: for a float module: as for `qzoo.quantize`.
+        skip: for a float module: as for `qzoo.quantize`.
+        rules: for a float module: as for `qzoo.quantize`.
+        example: an input that the module takes, a tuple of several, or a dict of them by name. It runs once to find
+            residual additions and other operators; without an example, on random images of the size it is made for.
 
     Raises:
         ArgumentError: there is a scheme for what is quantized already, or for a name, which says it itself.
@@ -105,14 +118,83 @@ def explain(
         0.weight_quantizer | 8bit per-channel max | scheme int8 rules.0  recipes/schemes/int8.yaml:3
     """
     is_float = isinstance(model, nn.Module) and not quantizers(model)
-    if not is_float and (scheme is not None or residual is not None):
-        said = f"scheme={scheme!r}" if scheme is not None else f"residual={residual!r}"
+    given = {"scheme": scheme, "residual": residual, "calibrator": calibrator, "skip": skip, "rules": rules}
+    said = [f"{name}={value!r}" for name, value in given.items() if value not in (None, ())]
+    if not is_float and said:
         what = "a quantized model" if isinstance(model, nn.Module) else f"a name, '{model}'"
-        raise ArgumentError(f"explain() got {said} for {what}; it goes with a float module alone.")
+        raise ArgumentError(f"explain() got {said[0]} for {what}; it goes with a float module alone.")
     if not isinstance(model, nn.Module):
-        variant = find(model).resolved
-        return explain_plan(meta_model(variant.base), variant)
+        with placing(model):
+            variant = find(model).resolved
+            return explain_plan(meta_model(variant.base), variant)
     if not is_float:
         return explain_quantized(model, example)
-    rules = scheme if isinstance(scheme, ResolvedVariant) else rules_of(scheme or "int8")
-    return explain_plan(model, rules if residual is None else with_residual(rules, residual), example)
+    variant = scheme if isinstance(scheme, ResolvedVariant) else rules_of(scheme or "int8")
+    called = with_call(variant, residual=residual, calibrator=calibrator, skip=skip, rules=rules)
+    return explain_plan(model, called, example)
+
+
+@checked
+def compare(
+    model: nn.Module | str | Path,
+    images: Any = None,
+    labelled: Any = None,
+    *,
+    calibrators: Sequence[Calibration] = USUAL,
+    scheme: str | ResolvedVariant | None = None,
+    example: Any = None,
+    progress: Progress = silent,
+) -> Comparison:
+    """Returns how a model does with the ranges that each of several calibrators finds: top-1, agreement, noise.
+
+    The images to calibrate on are shown once, to the collectors of all; then each batch is measured with the ranges of
+    each. `qzoo.quantize(model, calibrator=found.best)` takes the first of the table.
+
+    Args:
+        model: a float module; one that `qzoo.quantize` or `qzoo.create` made, whose scheme, `skip` and rules are taken;
+            or the name of a variant. Not changed.
+        images: to calibrate on: any iterable of `x` or `(x, y)`, `x` float `(N, C, H, W)`, already transformed. Of a
+            name, default: those of its recipe.
+        labelled: to measure on: any iterable of `(x, y)`, or of `x`, which gives no top-1. Of a name, default: those
+            of its recipe.
+        calibrators: for the inputs of layers with weights: `max`, `mse`, `entropy`, `{"percentile": 99.99}`.
+        scheme: for a float module: as for `qzoo.quantize`; default: `int8`.
+        example: an input that the module takes, as for `qzoo.quantize`.
+        progress: shown the batches.
+
+    Raises:
+        ArgumentError: a scheme goes with a float module alone, images with any module.
+        RuleError: there is no such calibrator; with the nearest name.
+        CalibrationError: a quantizer saw nothing, NaN or Inf.
+        DataError: there are no images to measure on, or the model gives NaN.
+
+    Example:
+        >>> found = compare("resnet8_digits_w4a4", calibrators=["max", "mse", {"percentile": 99.9}])
+        >>> str(found.best), len(found.rows), found.float_top1
+        ('max', 3, 99.33)
+    """
+    if isinstance(model, nn.Module):
+        if images is None or labelled is None:
+            missing = "images" if images is None else "labelled"
+            raise ArgumentError(f"compare() got no {missing}; only the name of a variant has images of its own.")
+    else:
+        named = find(model)
+        images = _to_calibrate_on(named) if images is None else images
+        labelled = _to_measure_on(named) if labelled is None else labelled
+        model = create(model, pretrained="float")
+    float_model, variant = _with_rules(model, scheme)
+    return compare_calibrators(float_model, variant, images, labelled, calibrators, example=example, progress=progress)
+
+
+def _with_rules(model: nn.Module, scheme: str | ResolvedVariant | None) -> tuple[nn.Module, ResolvedVariant]:
+    """Returns the float model, and the rules that it is to be quantized by."""
+    if not quantizers(model):
+        return model, scheme if isinstance(scheme, ResolvedVariant) else rules_of(scheme or "int8")
+    made = provenance(model)
+    if made is None or made.variant is None:
+        raise ArgumentError("compare() got a model that no scheme or recipe quantized. Give the float model.")
+    if scheme is not None:
+        raise ArgumentError(
+            f"compare() got scheme={scheme!r} for a quantized model; it goes with a float module alone."
+        )
+    return float_copy(model), made.variant

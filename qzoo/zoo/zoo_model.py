@@ -16,6 +16,7 @@ from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.datasets import dataset_named
 from qzoo.schema.recipe import Base
 from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.schema.sources import OWN_CODE
 from qzoo.weights.kinds import MODEL, RANGES, Kind, beside_recipe
 
 
@@ -80,7 +81,16 @@ class ZooModel:
     def command(self, verb: str, options: str = "") -> str:
         """Returns what to type to do something with it: `qzoo calibrate resnet50_int8 --data PATH`."""
         data = dataset_named(self.dataset).data_option
-        return f"qzoo {verb} {self.address}{data}{options and f' {options}'}"
+        return f"qzoo {verb} {self.address}{self.code_option}{data}{options and f' {options}'}"
+
+    @property
+    def code_option(self) -> str:
+        """What commands on it have to say for the code of a class of one's own; for any other nothing."""
+        if self.base.source != OWN_CODE:
+            return ""
+        from qzoo.models.own_models import code_option  # which takes torch
+
+        return code_option(self.base.architecture)
 
     def artifact(self, kind: Kind) -> Path | None:
         """Returns an artifact of the variant, or None.

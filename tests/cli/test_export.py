@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -65,6 +66,15 @@ def test_a_scheme_that_does_not_fit_is_named_with_one_that_does(tmp_path: Path) 
     assert "--adapt derives one from the same ranges." in plain(result)
     assert "note: not compared with the model: no images were asked for" in plain(result)
     assert (tmp_path / "a.onnx").is_file()
+
+
+@pytest.mark.parametrize(("dynamic", "shape"), [("size", ["batch", 1, "height", "width"]), ("none", [1, 1, 8, 8])])
+def test_sizes_are_fixed_or_not(dynamic: str, shape: list[Any], tmp_path: Path) -> None:
+    file = str(tmp_path / "a.onnx")
+    result = qzoo("export", "resnet8_digits_int8", "-r", "tensorrt", "--dynamic", dynamic, "-o", file, "--images", "3")
+    assert result.exit_code == 0, result.output
+    dims = onnx.load(file).graph.input[0].type.tensor_type.shape.dim
+    assert [one.dim_param or one.dim_value for one in dims] == shape
 
 
 @pytest.mark.parametrize("how", ["--adapt", "--reduce-range"])

@@ -5,6 +5,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import typer
 from typer.testing import CliRunner
 
 import qzoo.cli
@@ -40,3 +41,18 @@ def test_a_slip_is_told_with_the_nearest_name() -> None:
     result = CliRunner().invoke(app, ["lsit"])
     assert result.exit_code == 2
     assert "No such command 'lsit'. Did you mean 'list'" in result.output
+
+
+def test_all_that_take_the_name_of_a_model_take_the_code_of_ones_own() -> None:
+    names = {name for name, entry in SUBCOMMANDS.items() if entry.models}
+    assert set(SUBCOMMANDS) - names == {"list", "doctor", "lint", "pull"}
+    for name in SUBCOMMANDS:
+        options = {option for one in typer.main.get_command(app).commands[name].loaded.params for option in one.opts}  # type: ignore[attr-defined]
+        assert ("--model" in options) == (name in names), name
+        assert "--json-file" not in options, name
+
+
+def test_code_that_was_not_needed_is_told_of() -> None:
+    result = CliRunner().invoke(app, ["show", "resnet8_digits_int8", "--model", "json:loads"])
+    assert result.exit_code == 0
+    assert "note: --model was not needed: no base of `source: python` was made." in result.output

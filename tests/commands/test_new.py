@@ -73,9 +73,9 @@ def test_the_sha256_of_weights_that_are_at_hand(tmp_path: Path, monkeypatch: pyt
     [
         (
             "resnet18",
-            "'resnet18' names no model of a library. Give timm/<name> or torchvision/<name>, such as timm/res",
+            "'resnet18' names no model of a library, nor one of your own. Give timm/<name> or torchvision/<name> or ",
         ),
-        ("timm/", "'timm/' names no model of a library."),
+        ("timm/", "'timm/' names no model of a library"),
         ("timm/resnet81", "timm has no model 'resnet81'. Did you mean 'resnet18'?"),
         ("timm/resnet18.a9_in1k", "resnet18 has no weights 'a9_in1k'. Did you mean 'a"),
         ("torchvision/resnet", "torchvision has no classifier 'resnet'."),

@@ -20,10 +20,11 @@ from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import quantizers
+from qzoo.schema.call import with_call
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.plan import Operator
 from qzoo.schema.recipe import Base
-from qzoo.schema.resolve import resolve, resolve_scheme, with_residual
+from qzoo.schema.resolve import resolve, resolve_scheme
 from tests.each import for_each
 
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))
@@ -116,7 +117,7 @@ class TestForms:
         block = Block(FORMS[form][0]).train(training)
         torch.manual_seed(1)
         expected = block(X)
-        quantize_in_place(block, with_residual(resolve_scheme("int8"), "both"), X)
+        quantize_in_place(block, with_call(resolve_scheme("int8"), residual="both"), X)
         torch.manual_seed(1)
         block.f[1].reset_running_stats()
         assert names(block) == ["residual_quantizer", "residual_main_quantizer"]
@@ -152,7 +153,7 @@ class TestStructures:
             ("0", 0, 1, 2),
             ("0", 1, 2, 2),
         ]
-        quantize_in_place(model, with_residual(resolve_scheme("int8"), "skip"), X)
+        quantize_in_place(model, with_call(resolve_scheme("int8"), residual="skip"), X)
         assert names(model) == ["0.residual_quantizer", "0.residual_quantizer_2"]
 
     def test_a_pass_that_fails_half_way_does_not_shift_the_next(self, silent: None) -> None:
@@ -166,7 +167,7 @@ class TestStructures:
 
     def test_an_addition_in_the_models_own_forward(self) -> None:
         model = Block(after_downsample)
-        quantize_in_place(model, with_residual(resolve_scheme("int8"), "skip"), X)
+        quantize_in_place(model, with_call(resolve_scheme("int8"), residual="skip"), X)
         assert names(model) == ["residual_quantizer"]
         assert isinstance(model, Block)
 
@@ -183,7 +184,7 @@ class TestStructures:
 def reused_twice() -> Any:
     block = Block(lambda block, x: x + block.f(x)).eval()
     model = nn.Sequential(block, nn.Conv2d(4, 4, 1), block).eval()
-    quantize_in_place(model, with_residual(resolve_scheme("int8"), "skip"), X)
+    quantize_in_place(model, with_call(resolve_scheme("int8"), residual="skip"), X)
     block.residual_quantizer.set_amax(torch.tensor(0.1))
     block.residual_quantizer_2.set_amax(torch.tensor(3.0))
     return model
@@ -207,7 +208,7 @@ class TestTutorialsPattern:
 
     def test_it_sees_the_identity_after_the_downsample(self, silent: None) -> None:
         model = create_base(Base(source="torchvision", architecture="resnet50"))
-        quantize_in_place(model, with_residual(resolve_scheme("int8"), "skip"))
+        quantize_in_place(model, with_call(resolve_scheme("int8"), residual="skip"))
         entered: dict[str, Tensor] = {}
         seen: dict[str, Tensor] = {}
         for name in self.BLOCKS:
@@ -360,7 +361,7 @@ UNCHANGED = {
 def test_what_changes_nothing_is_no_step(name: str) -> None:
     block = Block(UNCHANGED[name]).eval()
     (addition,) = residual(block, X)
-    quantize_in_place(block, with_residual(resolve_scheme("int8"), "skip"), X)
+    quantize_in_place(block, with_call(resolve_scheme("int8"), residual="skip"), X)
     seen: list[Tensor] = []
     block.residual_quantizer.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
     with warnings.catch_warnings(), torch.no_grad():

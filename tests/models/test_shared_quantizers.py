@@ -39,7 +39,7 @@ def test_learned_ranges_of_one_tensor_stay_one() -> None:
 def test_apart_they_would_part(monkeypatch: pytest.MonkeyPatch) -> None:
     model = calibrated("int8_ort")
     group = shared_quantizers(model)[0]
-    monkeypatch.setattr("qzoo.tasks.training_run.shared_quantizers", lambda model: [])
+    monkeypatch.setattr("qzoo.tasks.training_run.shared_quantizers", lambda model, example: [])
     x, y = digits()
     qzoo.finetune(model, [(x[:128], y[:128])] * 3, epochs=1, lr=0.05, scales="learned")
     ranges = get_ranges(model)

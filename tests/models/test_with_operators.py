@@ -15,8 +15,9 @@ from qzoo.models.operators import find_operators
 from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.calibration.collecting import collecting, solve_ranges
 from qzoo.quant.ranges import quantizers
+from qzoo.schema.call import with_call
 from qzoo.schema.recipe import Base
-from qzoo.schema.resolve import resolve_scheme, with_residual
+from qzoo.schema.resolve import resolve_scheme
 
 # Name, image size, keywords, residual additions.
 TORCHVISION = [
@@ -44,7 +45,7 @@ def tiny(name: str) -> tuple[Any, Tensor]:
 
 
 def both(model: nn.Module, scheme: str, x: Tensor) -> Any:
-    quantize_in_place(model, with_residual(resolve_scheme(scheme), "both"), x)
+    quantize_in_place(model, with_call(resolve_scheme(scheme), residual="both"), x)
     return model
 
 

@@ -54,8 +54,6 @@ def test_what_is_no_tensor_is_told(output: Any) -> None:
         UnsupportedError, match=r"^The model gives .+ Wrap it in a module whose forward gives the logits"
     ):
         named_tensors(output)
-    with pytest.raises(UnsupportedError):
-        logits_of(output)
 
 
 def test_where_it_is_no_tensor_is_told() -> None:
@@ -64,14 +62,40 @@ def test_where_it_is_no_tensor_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "output", [A, (A,), {"out": A}, Result(A), Result(A, [B]), {"aux": B, "logits": A}], ids=range(6)
-)
-def test_logits(output: Any) -> None:
-    assert logits_of(output) is A
+    ("output", "which"),
+    [
+        (A, None), ((A,), None), ({"out": A}, None), (Result(A), None), (Result(A, [B]), None),
+        ({"aux": B, "logits": A}, None), ({"aux": B, "out": A}, "out"), (Pair(A, B), "scores"),
+        ((B, {"heads": [B, A]}), "output_1.heads.1"), (Result(B, A), "hidden"), ((B, A), lambda output: output[1]),
+        ((A, 1.5, "text"), None), ({"logits": A, "cache": object()}, None), ({"logits": B, "other": A}, "other"),
+    ],
+    ids=range(14),
+)  # fmt: skip
+def test_logits(output: Any, which: Any) -> None:
+    assert logits_of(output, which) is A
+
+
+@pytest.mark.parametrize("output", [3, "text", {"a": {"b": object()}}, None, (), [None], {}], ids=range(7))
+def test_an_output_without_logits_is_told(output: Any) -> None:
+    with pytest.raises(UnsupportedError, match=r"^The model gives .+ without a tensor in it\. Wrap it"):
+        logits_of(output)
+
+
+def test_logits_that_are_not_there_are_told() -> None:
+    said = (
+        r"gives 2 tensors \(out \(2, 3\), aux \(2, 5\)\); none is called uot\. Did you mean 'out'\? Known: aux, out\."
+    )
+    with pytest.raises(DataError, match=said):
+        logits_of({"out": A, "aux": B}, "uot")
+    with pytest.raises(DataError, match=r"The function logits= gives tuple; expected a tensor \(images, classes\)\."):
+        logits_of((A, B), lambda output: output)
 
 
 def test_several_without_a_name_are_told_with_their_shapes() -> None:
-    said = r"gives 2 tensors \(output_0 \(2, 3\), output_1 \(2, 5\)\); none is called logits\. Wrap it"
+    said = (
+        r"gives 2 tensors \(output_0 \(2, 3\), output_1 \(2, 5\)\); none is called logits\. "
+        r"Say which they are: logits='output_0', or a function that makes them of the output\."
+    )
     with pytest.raises(DataError, match=said):
         logits_of((A, B))
     with pytest.raises(DataError, match="and 4 more"):

@@ -25,8 +25,8 @@ from qzoo.runtimes.to_onnx import INPUT
 
 PLAIN = "onnxruntime, unoptimized"
 KNOWN = {"openvino": frozenset({"ReduceMax", "ReduceMin", "Pad"})}
-"""Operators after which a runtime itself computes wrongly. OpenVINO 2026.4 quantizes maxima otherwise, even in a graph of
-nothing else; what is padded by reflection, and then convolved on integers, it gets wrong in some graphs."""
+"""Operators after which a runtime itself is wrong. OpenVINO 2026.4 quantizes maxima otherwise, even in a graph of nothing
+else; what is padded by reflection, and then convolved on integers, it gets wrong in some graphs."""
 Values = dict[str, Any]
 """Arrays by the name of a quantizer's evaluation, or of logits."""
 

@@ -133,35 +133,27 @@ def test_the_output_that_is_judged_by_keeps_its_name_and_each_has_one(
     assert report.parity.logit_difference_plain < 1e-5
 
 
-class TwoInputs(nn.Module):
-    """Takes more than images."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Conv2d(3, 2, 1)
-
-    def forward(self, x: Tensor, meta: Tensor) -> Tensor:
-        return self.layer(x) + meta  # type: ignore[no-any-return]
-
-
-@pytest.mark.parametrize("given", [{}, {"example": X[:1]}, {"images": [X]}], ids=str)
-def test_a_model_of_two_inputs_is_told(given: dict[str, Any], tmp_path: Path) -> None:
-    model = qzoo.quantize(TwoInputs().eval(), "int8")
-    for quantizer in (model.layer.input_quantizer, model.layer.weight_quantizer):
-        quantizer.set_amax(torch.ones_like(quantizer.amax))
-    with pytest.raises(UnsupportedError, match=r"takes 2 inputs: x, meta\. qzoo exports models of one, images"):
-        qzoo.export(model, tmp_path / "a.onnx", **given)
-
-
-def test_an_example_that_is_no_tensor_is_told(tmp_path: Path) -> None:
-    with pytest.raises(qzoo.ArgumentError, match=r"of type tuple; expected Tensor or None: an image `\(1, C, H, W\)`"):
-        qzoo.export(calibrated("dataclass"), tmp_path / "a.onnx", example=(X, X))  # type: ignore[arg-type]
-
-
 def test_evaluation_takes_the_logits_or_tells_what_is_needed() -> None:
     labels = torch.zeros(len(X), dtype=torch.long)
     assert qzoo.evaluate(calibrated("dataclass"), [(X, labels)]).images == 4
-    with pytest.raises(DataError, match=r"gives 5 tensors \(output_0 \(4, 5\), .*none is called logits\. Wrap it"):
+    with pytest.raises(
+        DataError, match=r"gives 5 tensors \(output_0 \(4, 5\), .*none is called logits\. Say which they"
+    ):
         qzoo.evaluate(calibrated("tuple"), [(X, labels)])
     with pytest.raises(DataError, match="gives 2 tensors"):
         qzoo.sensitivity(calibrated("segmentation"), [(X, labels)])
+
+
+@pytest.mark.parametrize(("logits", "channels"), [(None, 5), ("out", 5), ("aux", 4)])
+def test_the_output_that_is_asked_for_is_compared(logits: str | None, channels: int, tmp_path: Path) -> None:
+    model = calibrated("segmentation")
+    report = qzoo.export(model, tmp_path / "a.onnx", "onnxruntime", images=[X], logits=logits)
+    with torch.no_grad():
+        largest = next(one.abs().max() for one in model(X).values() if one.shape[1] == channels)
+    assert report.parity is not None
+    assert report.parity.largest_logit == pytest.approx(float(largest))
+    assert report.parity.agreement_plain == 100
+    with pytest.raises(
+        DataError, match=r"gives 2 tensors \(out \(1, 5, 6, 6\), aux .*; none is called head\. Known: a"
+    ):
+        qzoo.export(model, tmp_path / "a.onnx", "onnxruntime", images=[X], logits="head")

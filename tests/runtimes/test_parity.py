@@ -21,9 +21,9 @@ from qzoo.runtimes import onnxruntime
 from qzoo.runtimes.graph import DEQUANTIZE, add_constant, constant, consumers, nodes, producer
 from qzoo.runtimes.parity import measure_parity
 from qzoo.runtimes.passes.stored_weight import write_seven_bits
-from qzoo.runtimes.probed_graph import ProbedSession, activation_quantizers
+from qzoo.runtimes.probed_graph import activation_quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
-from qzoo.runtimes.runtime import Array, Runtime
+from qzoo.runtimes.runtime import Array, Feeds, Runtime, Session
 from qzoo.runtimes.to_onnx import to_onnx
 from qzoo.tasks.adapt import adapt
 from qzoo.tasks.machine import cpu_flags, has_dot_products
@@ -94,8 +94,8 @@ def test_modules_of_any_name_are_compared(names: list[str], tmp_path: Path) -> N
 
 def test_a_static_graph_is_compared_image_by_image(tmp_path: Path) -> None:
     model = shipped(NAME, "onnxruntime")[0]
-    ir.save(to_onnx(model, digits(1), runtime_named("onnxruntime"), dynamic=False), tmp_path / "a.onnx")
-    parity = measure_parity(model, tmp_path / "a.onnx", runtime_named("onnxruntime"), [digits(6)], dynamic=False)
+    ir.save(to_onnx(model, digits(1), runtime_named("onnxruntime"), dynamic="none"), tmp_path / "a.onnx")
+    parity = measure_parity(model, tmp_path / "a.onnx", runtime_named("onnxruntime"), [digits(6)], images_a_time=1)
     assert (parity.images, parity.agreement_plain, parity.first_diverging) == (6, 100, None)
 
 
@@ -124,12 +124,14 @@ def test_what_the_model_overwrites_is_compared_as_it_was(tmp_path: Path) -> None
 def test_a_graph_that_onnx_runtime_can_not_optimize_is_compared_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def loaded(path: Path, *, optimized: bool) -> ProbedSession:
+    session = onnxruntime.session
+
+    def loaded(path: Path, threads: int | None, optimized: bool) -> Session:
         if optimized:
             raise UnsupportedError("ONNX Runtime can't load this graph with its optimizations")
-        return ProbedSession(path, optimized=False)
+        return session(path, threads, False)
 
-    monkeypatch.setattr("qzoo.runtimes.parity.ProbedSession", loaded)
+    monkeypatch.setattr("qzoo.runtimes.onnxruntime.session", loaded)
     model, file = written(tmp_path, runtime="tensorrt")
     parity = measure_parity(model, file, runtime_named("tensorrt"), [digits(4)])
     assert {(node.optimized, node.optimized_share) for node in parity.nodes} == {(None, None)}
@@ -238,8 +240,8 @@ def play(session: Callable[[Path], Array]) -> Runtime:
         def __init__(self, path: Path, threads: int | None, optimized: bool) -> None:
             self.path, self.session = path, onnxruntime.session(path, threads, False)
 
-        def run(self, x: Array) -> Array:
-            return self.session.run(x) * session(self.path)
+        def run(self, feeds: Feeds) -> dict[str, Array]:
+            return {name: found * session(self.path) for name, found in self.session.run(feeds).items()}
 
     return replace(runtime_named("openvino"), session=Played)
 
@@ -280,8 +282,8 @@ def test_weights_of_seven_bits_are_half_the_integers_of_twice_the_scale(tmp_path
     write_seven_bits(file, tmp_path / "b.onnx")
     assert (largest_weight(file), largest_weight(tmp_path / "b.onnx")) == (127, 64)
     assert 255 * (64 + 64) <= 2**15 - 1
-    x = digits(8).numpy()
-    before, after = (onnxruntime.session(one, 1, False).run(x) for one in (file, tmp_path / "b.onnx"))
+    feeds = {"images": digits(8).numpy()}
+    before, after = (onnxruntime.session(one, 1, False).run(feeds)["logits"] for one in (file, tmp_path / "b.onnx"))
     assert np.abs(before - after).max() < 0.1 * np.abs(before).max()
 
 

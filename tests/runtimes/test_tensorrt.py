@@ -42,7 +42,7 @@ def test_an_engine_predicts_what_the_model_predicts(name: str, tmp_path: Path) -
     x = digits(200)
     with torch.no_grad():
         expected = model(x).numpy()
-    found = runtime_named("tensorrt").session(tmp_path / "a.onnx", None, True).run(x.numpy())
+    found = runtime_named("tensorrt").session(tmp_path / "a.onnx", None, True).run({"images": x.numpy()})["logits"]
     assert found.shape == expected.shape
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.98
     assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()

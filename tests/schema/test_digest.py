@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qzoo.schema.call import with_call
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.digest import variant_content
 from qzoo.schema.finetune import Distillation, FinetuneSpec, Scales
 from qzoo.schema.recipe import Recipe, Variant
-from qzoo.schema.resolve import recipe_digest, resolve, with_residual
+from qzoo.schema.resolve import recipe_digest, resolve
 from tests.each import for_each
 
 PACKAGE = {"name": "some-weights", "file": "resnet18.pth", "sha256": 64 * "a"}
@@ -209,7 +210,7 @@ def test_a_call_that_comes_after_the_rules_has_another_digest_than_a_field_befor
         "variants": {"a": {"rules": rules}, "b": {"residual": "skip", "rules": rules}},
     }
     entry = RecipeEntry.from_recipe(Recipe.model_validate(content), "net")
-    assert with_residual(resolve(entry, "a"), "skip").digest != resolve(entry, "b").digest
+    assert with_call(resolve(entry, "a"), residual="skip").digest != resolve(entry, "b").digest
 
 
 SCHEDULE: dict[str, Any] = {"epochs": 3, "lr": 0.1, "schedule": "step", "step_epochs": 2, "distill": {}, "scales": {}}

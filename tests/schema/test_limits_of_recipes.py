@@ -15,12 +15,13 @@ from pydantic import ValidationError
 
 from qzoo.errors import QzooError, RecipeError, RuleError
 from qzoo.schema.binding import bind
+from qzoo.schema.call import with_call
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.limits import oversized
 from qzoo.schema.loading import load_recipe, parse_recipe
 from qzoo.schema.plan import Layer
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import resolve, with_residual
+from qzoo.schema.resolve import resolve
 from tests.each import for_each
 
 HEAD: dict[str, Any] = {
@@ -222,5 +223,5 @@ def test_damaged_json_recipes_get_one_message_each() -> None:
 def test_what_python_code_says_of_residuals_is_bounded(residual: Any) -> None:
     variant = resolve(Catalog.load().find("resnet8_digits")[0], "int8")
     with pytest.raises(RuleError, match=r"^residual") as caught:
-        with_residual(variant, residual)
+        with_call(variant, residual=residual)
     assert str(caught.value).isprintable()

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 
 from qzoo.errors import RecipeError, RuleError
 from qzoo.schema.binding import bind
+from qzoo.schema.call import with_call
 from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.plan import Layer, Operator, Plan, Site
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import resolve, resolve_scheme, with_residual
+from qzoo.schema.resolve import resolve, resolve_scheme
 from qzoo.schema.rule import Rule
 from tests.each import for_each
 
@@ -171,10 +172,10 @@ class TestResiduals:
         assert bind(variant({"residual": "none"}), LAYERS).quantizers
 
     def test_a_call_may_say_another_placement(self) -> None:
-        quantized = bind(with_residual(variant({"residual": "skip"}), "both"), LAYERS, OPERATORS).quantizers
+        quantized = bind(with_call(variant({"residual": "skip"}), residual="both"), LAYERS, OPERATORS).quantizers
         assert len([q for q in quantized if q.sites]) == 6
         with pytest.raises(RuleError, match=r"^residual='skp': unknown placement 'skp'\. Did you mean 'skip'\?"):
-            with_residual(variant({}), "skp")
+            with_call(variant({}), residual="skp")
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from qzoo.schema.call import with_call
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.precedence import BoundRule, Origin, Precedence, ordered
 from qzoo.schema.quantizer import ActivationPatch
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import ResolvedVariant, resolve, with_residual
+from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.schema.rule import LAYER_KINDS
 
 PATCH = ActivationPatch(bits=4)
@@ -31,7 +32,7 @@ def test_scheme_then_variant_then_rule_then_call() -> None:
         "a": {"rules": fc, "weight": {"bits": 4}},
         "b": {"from": "a", "residual": "skip", "rules": fc, "input": {"bits": 6}},
     }
-    called = with_residual(resolved(variants, scheme="int8_ort"), "both")
+    called = with_call(resolved(variants, scheme="int8_ort"), residual="both")
     assert [(one.precedence.name, one.origin.field) for one in called.rules] == [
         ("SCHEME", "scheme int8_ort residual"),
         ("SCHEME", "scheme int8_ort rules.0"),

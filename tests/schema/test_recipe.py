@@ -93,7 +93,7 @@ def test_refuses_a_variant(variant: dict[str, Any], message: str) -> None:
         ({"version": 0}, "greater than or equal to 1"),
         ({"version": "1"}, "valid integer"),
         ({"dataset": ""}, "at least 1 character"),
-        ({"base": {"source": "torchhub", "architecture": "x"}}, "'torchvision', 'timm' or 'qzoo'"),
+        ({"base": {"source": "torchhub", "architecture": "x"}}, "'torchvision', 'timm', 'qzoo' or 'python'"),
         ({"base": {"source": "timm", "architecture": "x", "sha256": "0676BA61"}}, "should match pattern"),
         ({"base": {"source": "timm", "architecture": "x", "sha256": "0676ba6"}}, "should match pattern"),
         ({"base": {"source": "timm", "architecture": "x", "package": {"name": "a"}}}, "package.file"),

@@ -14,7 +14,7 @@ from qzoo.errors import NotCalibratedError, UnsupportedError
 from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.quant.ranges import get_ranges, quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
-from qzoo.schema.resolve import with_residual
+from qzoo.schema.call import with_call
 from qzoo.tasks.adapt import adapt, adapted
 from qzoo.zoo.name_lookup import find
 from tests.runtimes.conftest import digits, network
@@ -97,12 +97,16 @@ def test_a_reduced_range_holds_for_layers_with_rules_of_their_own_too(tmp_path: 
 
 def test_a_runtime_wins_over_a_call_and_rules_of_layers_over_both(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(MIXED)
-    variant = with_residual(find(f"{tmp_path / 'mine.yaml'}:mixed").resolved, "skip")
+    rules = [{"match": {"name": "3"}, "residual": "none"}]
+    variant = with_call(
+        find(f"{tmp_path / 'mine.yaml'}:mixed").resolved, residual="skip", calibrator="mse", skip=["4"], rules=rules
+    )
     found = adapted(variant, "onnxruntime", symmetric=False)
     assert found.residual is not None
     assert found.residual.placement == "both"
     assert [rule.origin.field for rule in found.rules] == [
-        *(f"scheme w4a4 rules.{n}" for n in (0, 1)), "residual", *3 * ["--adapt"], "variants.mixed.rules.0",
+        *(f"scheme w4a4 rules.{n}" for n in (0, 1)), "residual", "calibrator", *3 * ["--adapt"],
+        "variants.mixed.rules.0", "skip[0]", "rules[0]",
     ]  # fmt: skip
 
 

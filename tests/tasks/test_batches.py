@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import UserDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,28 @@ def test_inputs_and_labels_in_every_form() -> None:
     meta = torch.zeros(4, 7)
     items = [X, [X], (X, Y), [X, [0, 1, 2, 3]], (X, np.array([3, 2, 1, 0], np.uint8)), ((X, meta), Y), [[X, meta], Y],
              {"x": X, "meta": meta}, {"x": X, "labels": Y}, ({"x": X}, Y)]  # fmt: skip
+    items += [((X, meta),), ((X, meta), None), [[X, [meta, meta]], Y], {"x": X.numpy(), "sizes": [8, 8], "labels": Y},
+              UserDict(x=X, label=Y), {"image": X, "ids": torch.ones(4, 3).long()}]  # fmt: skip
     batches = list(as_batches(items, CPU))
-    assert [batch.labels is None for batch in batches] == [True, True, *[False] * 5, True, False, False]
-    assert [type(batch.inputs) for batch in batches] == [*[Tensor] * 5, tuple, tuple, dict, dict, dict]
+    unlabelled = [place for place, batch in enumerate(batches) if batch.labels is None]
+    assert unlabelled == [0, 1, 7, 10, 11, 15]
+    kinds = [*[Tensor] * 5, tuple, tuple, dict, dict, dict, tuple, tuple, tuple, dict, dict, dict]
+    assert [type(batch.inputs) for batch in batches] == kinds
     assert all(batch.images == 4 for batch in batches)
     assert all(batch.labels.dtype == torch.int64 for batch in batches if batch.labels is not None)
     assert set(batches[8].inputs) == {"x"}
-    assert [batch.position for batch in batches] == list(range(10))
+    assert batches[13].inputs["sizes"] == [8, 8]
+    assert torch.equal(batches[13].inputs["x"], X)
+    assert [batch.position for batch in batches] == list(range(16))
+    assert [batch.images for batch in as_batches({"x": X, "labels": Y}, CPU)] == [4]
 
 
 WRONG: dict[str, tuple[Any, str]] = {
-    "three elements": ((X, Y, Y), r"Item 1 of the images has 3 elements \(float32 \(4, 1, 8, 8\), int64 \(4,\)"),
+    "three elements": (
+        (X, Y, Y),
+        r"Item 1 of the images has 3 elements \(float32 \(4, 1, 8, 8\), int64 \(4,\), int64 \(4,\)\), and nothing "
+        r"tells which are inputs\. Put the inputs together, \(\(x, x2\), y\); or say which .*: to_inputs=lambda item:",
+    ),
     "a list of images": (list(X[:3]), r"Item 1 of the images has 3 elements"),
     "two images": (list(X[:2]), r"Item 1 of the images has labels float32 \(1, 8, 8\)\. Labels are whole numbers"),
     "an empty list": ([], "Item 1 of the images has 0 elements"),
@@ -50,7 +62,9 @@ WRONG: dict[str, tuple[Any, str]] = {
     "Inf": ((X + torch.inf, Y), r"holds NaN or Inf"),
     "a number": (torch.tensor(1.0), r"has shape \(\)"),
     "one image flat": (torch.rand(64), r"has shape \(64,\)"),
-    "an array": (X.numpy(), "is ndarray"),
+    "an array of objects": (np.array([X], dtype=object), "is ndarray; expected a tensor"),
+    "an array of bytes": (X.mul(255).byte().numpy(), r"is uint8 \(4, 1, 8, 8\); expected floats, already transformed"),
+    "what nothing is known of": (object(), r"is object; expected .*; of anything else, to_inputs= has to make one"),
     "labels of -100": ((X, torch.full((4,), -100)), "has the label -100. Labels are whole numbers from 0"),
     "labels of bool": ((X, Y > 1), r"has labels bool \(4,\)"),
     "labels of float": ((X, Y.float()), r"has labels float32 \(4,\)"),
@@ -65,6 +79,7 @@ WRONG: dict[str, tuple[Any, str]] = {
         r"has labels int64 \(N, \.\.\.\)",
     ),
     "too few labels": ((X, Y[:3]), "has 4 images but 3 labels"),
+    "a mask of classes": ((X, torch.ones(4, 8, 8).long()), "What is no label is left out by to_inputs=lambda item: i"),
     "a second input": ((X, torch.zeros(4, 7)), r"A second input .* stands beside the first: \(\(x, x2\), y\)"),
 }
 

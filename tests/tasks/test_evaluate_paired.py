@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qzoo.tasks.evaluate import Evaluation, Flips, compare, mcnemar
+from qzoo.tasks.evaluate import Evaluation, Flips, flips_between, mcnemar
 from qzoo.weights.receipt import Predictions
 
 COUNTS = st.integers(0, 300)
@@ -23,7 +23,7 @@ def predicting(*classes: int) -> Evaluation:
 def test_counts_the_flips_either_way_and_no_others() -> None:
     labels = torch.tensor([0, 1, 2, 3, 4, 5])
     # Right in both, lost, lost, gained, wrong in both with the same class, wrong in both with another.
-    flips = compare(predicting(0, 1, 2, 9, 9, 9), predicting(0, 7, 7, 3, 9, 7), labels)
+    flips = flips_between(predicting(0, 1, 2, 9, 9, 9), predicting(0, 7, 7, 3, 9, 7), labels)
     assert flips == Flips(lost=2, gained=1)
     assert flips.mcnemar_p == mcnemar(2, 1)
 
@@ -31,7 +31,7 @@ def test_counts_the_flips_either_way_and_no_others() -> None:
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1))
 def test_the_difference_is_that_of_the_accuracies(images: list[tuple[int, int, int]]) -> None:
     first, second, labels = torch.tensor(images).T
-    flips = compare(predicting(*first.tolist()), predicting(*second.tolist()), labels)
+    flips = flips_between(predicting(*first.tolist()), predicting(*second.tolist()), labels)
     assert flips.lost - flips.gained == int((first == labels).sum() - (second == labels).sum())
     assert flips.lost + flips.gained <= int((first != second).sum())
 
@@ -59,4 +59,4 @@ def test_the_worst_case_of_imagenet_takes_no_time() -> None:
 @pytest.mark.parametrize(("first", "second", "labels"), [((0,), (0, 1), 1), ((0, 1), (0, 1), 3)])
 def test_other_images_can_not_be_compared(first: tuple[int, ...], second: tuple[int, ...], labels: int) -> None:
     with pytest.raises(ValueError, match=rf"{len(first)} and 2 predictions and {labels} labels can't be compared"):
-        compare(predicting(*first), predicting(*second), torch.zeros(labels))
+        flips_between(predicting(*first), predicting(*second), torch.zeros(labels))

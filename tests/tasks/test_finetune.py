@@ -114,7 +114,9 @@ def test_a_teacher_is_asked_for(model: nn.Module, loader: Any) -> None:
 
 
 def test_images_without_labels_are_refused(model: nn.Module) -> None:
-    with pytest.raises(DataError, match=r"pairs \(x, y\) of images and labels, not Tensor"):
+    with pytest.raises(
+        DataError, match=r"^Item 0 of the images, .*, has no labels to train on; expected \(x, y\), or a dict"
+    ):
         qzoo.finetune(model, [digits("train")[0]], epochs=1, lr=0.01)
 
 

@@ -137,8 +137,14 @@ def test_a_sampler_is_told_the_epoch() -> None:
         ((pair for pair in PAIRS), "or a DataLoader, not generator."),
         (7, "or a DataLoader, not int."),
         ([], "There are no images to train on."),
-        ([torch.zeros(2, 1, 8, 8)], "Training needs pairs (x, y) of images and labels, not Tensor."),
-        ([{"x": 1, "y": 2}], "pairs (x, y) of images and labels, not dict."),
+        (
+            [torch.zeros(2, 1, 8, 8)],
+            "Item 0 of the images, float32 (2, 1, 8, 8), has no labels to train on; expected (x, y), or a dict",
+        ),
+        (
+            [{"x": 1, "y": 2}],
+            "Item 0 of the images is x: int, y: int; expected a tensor (N, C, H, W); (x, y) with labels",
+        ),
     ],
 )
 def test_what_is_no_epoch_of_pairs_is_refused(given: Any, message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch.distributed as dist
 from torch import nn
 
 import qzoo
-from qzoo.distributed import rank
+from qzoo.distributed import rank, world_size
 from qzoo.errors import QzooError
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.recipe import Base
@@ -39,6 +40,36 @@ def one_step() -> dict[str, torch.Tensor]:
     spec = FinetuneSpec(epochs=1, lr=1e-9, batch_size=64, freeze_bn_epoch=0, scales={"learn": True})  # type: ignore[arg-type]
     trainer = Trainer(fresh(), spec, 18)
     trainer.step(*next(iter(images(spec).epoch(0))))
+    return {name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()}
+
+
+@dataclass
+class Scores:
+    """An output that torch does not look into."""
+
+    scores: torch.Tensor
+    hidden: torch.Tensor
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.image, self.meta, self.head = nn.Conv2d(3, 8, 3), nn.Linear(2, 8), nn.Linear(8, 5)
+
+    def forward(self, image: torch.Tensor, meta: torch.Tensor) -> Scores:
+        y = self.image(image).relu().mean((2, 3)) + self.meta(meta)
+        return Scores(self.head(y), y)
+
+
+def several_inputs() -> dict[str, torch.Tensor]:
+    """Gradients of one step of a model of several inputs, whose output is a dataclass."""
+    chance = torch.Generator().manual_seed(0)
+    batch = {"meta": torch.randn(8, 2, generator=chance), "image": torch.randn(8, 3, 6, 6, generator=chance)}
+    model = qzoo.calibrate(qzoo.quantize(TwoInputs().eval(), "int8"), [batch])
+    trainer = Trainer(model, FinetuneSpec(epochs=1, lr=1e-9, batch_size=8), 1, logits="scores")
+    own = slice(rank() * 8 // world_size(), (rank() + 1) * 8 // world_size())
+    trainer.step({name: one[own] for name, one in batch.items()}, (torch.arange(8) % 5)[own])
     return {name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()}
 
 
@@ -86,7 +117,12 @@ def failure(name: str, batch: tuple[torch.Tensor, torch.Tensor]) -> str:
 def main() -> None:
     dist.init_process_group("gloo")
     state, top1 = a_run()
-    found: dict[str, Any] = {"gradients": one_step(), "state": state, "top1": torch.tensor(top1), "uneven": uneven()}
+    found: dict[str, Any] = {
+        "gradients": one_step() | several_inputs(),
+        "state": state,
+        "top1": torch.tensor(top1),
+        "uneven": uneven(),
+    }
     found |= failures()
     torch.save(found, Path(sys.argv[1]) / f"{rank()}.pt")
     # Both are done. Taking the group down aborts at times, in Gloo's threads, while Python ends.

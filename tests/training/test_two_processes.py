@@ -35,7 +35,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def test_gradients_of_a_step_are_those_of_one_process(two: list[dict[str, Any]]) -> None:
-    alone = script.one_step()
+    alone = script.one_step() | script.several_inputs()
     assert any(name.endswith("amax") for name in alone)
     for name, gradient in alone.items():
         for process in two:

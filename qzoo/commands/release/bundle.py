@@ -27,7 +27,7 @@ from qzoo.hub.manifest import (
     Manifest,
     ModelConfig,
 )
-from qzoo.hub.released_model import facts_of, require_dataset_name
+from qzoo.hub.released_model import facts_of, require_portable
 from qzoo.models.bases import base_card, identity, input_format
 from qzoo.models.full_checkpoint import save_full_checkpoint
 from qzoo.quant.calibration.collecting import activation_quantizers
@@ -98,7 +98,7 @@ def make_bundle(
     if source.has_own_artifacts and source.path is not None and source.path.parent.resolve() == folder.resolve():
         raise RecipeError(f"{folder} is the model that is to be pushed. Give another folder with -o, or none.")
     resolved, settings = zoo_model.resolved, settings or Settings()
-    require_dataset_name(resolved.dataset, source.where)
+    require_portable(zoo_model.entry.recipe, source.where)
     if resolved.finetune is not None and weights == "none":
         raise RecipeError(f"{resolved.name} is trained, so its weights are its own: store them, packed or float.")
     check_runtimes(onnx)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from qzoo.quant.outputs import named_tensors
 from qzoo.runtimes.quant_ops import ExportedActivation, ExportedWeight
@@ -27,7 +28,7 @@ def to_half(exported: nn.Module) -> None:
     for module in exported.modules():
         if isinstance(module, ExportedActivation | ExportedWeight):
             module.scale.clamp_(min=SMALLEST_HALF)  # those of channels that hold nothing became 0
-    exported.register_forward_pre_hook(_to_half)
+    exported.register_forward_pre_hook(_to_half, with_kwargs=True)
     exported.register_forward_hook(_to_float)
 
 
@@ -35,8 +36,8 @@ def _halved(tensor: Tensor) -> Tensor:
     return tensor.half() if tensor.dtype == torch.float32 else tensor
 
 
-def _to_half(model: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple(arg.half() if isinstance(arg, Tensor) else arg for arg in args)
+def _to_half(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return tree_map(lambda leaf: _halved(leaf) if isinstance(leaf, Tensor) else leaf, (args, kwargs))
 
 
 def _to_float(model: nn.Module, args: tuple[Any, ...], output: Any) -> Any:

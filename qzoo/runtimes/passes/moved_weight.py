@@ -51,7 +51,7 @@ def _folded(graph: ir.Graph, node: ir.Node) -> bool:
 
 def _places(node: ir.Node, shape: tuple[int, ...]) -> Iterator[Array]:
     """Yields for each output of a move which values of its input stand where; nothing where that is not known."""
-    others = {value.name: constant(value) for value in node.inputs[1:] if value is not None}
+    others = {value.name or "": constant(value) for value in node.inputs[1:] if value is not None}
     if any(array is None for array in others.values()):
         return
     from onnx.helper import make_graph, make_model, make_opsetid, make_tensor_value_info
@@ -62,8 +62,7 @@ def _places(node: ir.Node, shape: tuple[int, ...]) -> Iterator[Array]:
     given = [make_tensor_value_info(name, 7, None) for name in ("places", *others)]
     model = make_model(make_graph([moved], "move", given, outputs), opset_imports=[make_opsetid("", 21)])
     places = np.arange(int(np.prod(shape))).reshape(shape)
-    found: Any = ReferenceEvaluator(model).run(None, {"places": places, **others})
-    yield from found
+    yield from map(np.asarray, ReferenceEvaluator(model).run(None, {"places": places, **others}))
 
 
 def _along_one_axis(scales: Array) -> tuple[Array, int] | None:

@@ -158,5 +158,5 @@ def test_the_logits_are_the_model_s(seven_bits: nn.Module, tmp_path: Path) -> No
     with torch.no_grad():
         expected = seven_bits(x).numpy()
     for optimized in (False, True):
-        found = onnxruntime.session(tmp_path / "a.onnx", 1, optimized).run(x.numpy())
+        found = onnxruntime.session(tmp_path / "a.onnx", 1, optimized).run({"images": x.numpy()})["logits"]
         assert np.abs(found - expected).max() <= 0.02 * np.abs(expected).max()

@@ -1,0 +1,47 @@
+"""One pass over images for several plans of one float model.
+
+Calibrating quantizers let everything pass in float, so what they collect does not depend on how it will be solved: one
+copy of the model watches all that any of the plans quantizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import nn
+
+from qzoo.models.quantize import carry_out
+from qzoo.quant.calibration.collecting import Collection
+from qzoo.quant.derived import copy_model
+from qzoo.schema.plan import Plan, PlannedQuantizer
+
+Collect = Callable[[nn.Module, set[str]], Collection]
+"""Shows images to a model, and returns what its quantizers saw; those whose paths are given get a histogram."""
+
+
+def collect_once(
+    float_model: nn.Module, plans: Iterable[Plan], collect: Collect, *, keep_histograms: bool = False
+) -> Collection:
+    """Returns what each activation quantizer of the plans sees, by its path, of one pass over the images.
+
+    Args:
+        float_model: not changed.
+        plans: all that ranges will be solved for.
+        collect: makes the pass.
+        keep_histograms: collect a histogram of every tensor, not only where a calibrator needs one.
+    """
+    planned: dict[tuple[Any, ...], PlannedQuantizer] = {}
+    watched: dict[str, str] = {}
+    histograms = set()
+    for one in (one for plan in plans for one in plan.quantizers):
+        # Two names may stand for one tensor: `residual` and `add_right`.
+        watcher = planned.setdefault((one.module, one.sites, one.operand or one.role), one)
+        if not one.of_weight:
+            watched[one.path] = watcher.path
+            if keep_histograms or one.spec.calibrator.collector == "histogram":
+                histograms.add(watcher.path)
+    model = copy_model(float_model)
+    carry_out(model, Plan(list(planned.values()), []))
+    seen = collect(model, histograms)
+    return {path: seen[watcher] for path, watcher in watched.items()}
