@@ -16,6 +16,8 @@ from qzoo.results.explanation import Explanation
 
 WIDE = 120
 """Columns from which on whole paths fit."""
+LEAST_SHARE = 0.1
+"""Percent of the weights from which on one is named that is of no layer."""
 SHOWN = 3
 """Modules that are named for each operator in float."""
 
@@ -66,6 +68,10 @@ def _summary(found: Explanation) -> Iterator[str]:
     for layer in found.left_float:
         rule = found.float_rules.get(layer)
         yield f"  float: {layer}{f'  ({_where(rule)})' if rule else ''}"
+    for weight in found.float_weights:
+        if weight.path.rpartition(".")[0] not in found.left_float and weight.weights >= LEAST_SHARE:
+            multiplied = f", {weight.macs:.1f} % of the multiplications" if weight.macs else ""
+            yield f"  float: {weight.path}  ({weight.weights:.1f} % of the weights{multiplied})"
     operators: dict[str, Counter[str]] = {}
     for operator in found.float_operators or ():
         kind = f"{operator.op}{' (residual)' if operator.residual else ''}"

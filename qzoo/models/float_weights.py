@@ -100,7 +100,7 @@ def _macs(found: Trace | None) -> dict[str, int]:
     return macs
 
 
-def warn_of_float(model: nn.Module, in_float: Sequence[FloatWeight], *, traced: bool) -> None:
+def warn_of_float(model: nn.Module, in_float: Sequence[FloatWeight]) -> None:
     """Warns where more than 1 % of a model's weights stay in float although no rule says so.
 
     Warns:
@@ -114,7 +114,7 @@ def warn_of_float(model: nn.Module, in_float: Sequence[FloatWeight], *, traced: 
     multiplied = f" and {100 * macs:.1f} % of the multiplications by weights" if macs else ""
     remedy = (
         "No rule of the variant speaks of them; `qzoo.explain` shows what it does."
-        if traced
+        if any(one.macs is not None for one in in_float)
         else "The model does not run on an image of a usual size, which would show what computes with them: give an "
         "input, qzoo.quantize(model, scheme, example=inputs)."
     )

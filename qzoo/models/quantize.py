@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from qzoo.errors import RuleError
+from qzoo.models.float_weights import warn_of_float
 from qzoo.models.provenance import Provenance, mark_in_float, provenance, remember
 from qzoo.models.select_layers import plan_quantizers, refuse_quantized
 from qzoo.models.survey import Survey, quantizable_layers
@@ -41,6 +42,9 @@ def quantize_in_place(
     Raises:
         RuleError: a rule written in the recipe matches nothing, or no layer is quantized at all.
         UnsupportedError: the model is quantized already, or can't be run to find its operators.
+
+    Warns:
+        FloatWeightsWarning: more than 1 % of the weights stay in float although no rule says so.
     """
     plan = plan_quantizers(model, variant, example, seen=seen)
     if not plan.quantizers:
@@ -48,6 +52,7 @@ def quantize_in_place(
             f"{variant.name} quantizes nothing of this {type(model).__name__}: it has "
             f"{len(quantizable_layers(model))} layers that can be quantized (convolutions, linear, pooling)."
         )
+    warn_of_float(model, plan.float_weights)
     carry_out(model, plan)
     remember(model, replace(provenance(model) or Provenance(), variant=variant))
     return plan

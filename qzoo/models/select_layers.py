@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from qzoo.errors import UnsupportedError, some
-from qzoo.models.float_weights import float_weights, warn_of_float
+from qzoo.models.float_weights import float_weights
 from qzoo.models.survey import Survey, survey
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.binding import bind
@@ -39,7 +39,6 @@ def plan_quantizers(
 
     Warns:
         UnlikelyPercentileWarning: a percentile below 50.
-        FloatWeightsWarning: more than 1 % of the weights stay in float although no rule says so.
     """
     refuse_quantized(model)
     refuse_lazy(model)
@@ -49,7 +48,6 @@ def plan_quantizers(
     found = seen if seen and is_known else survey(model, example, must_run=needed)
     plan = bind(variant, found.layers, found.operators(model) if needed else [])
     in_float = float_weights(plan, found.weights)
-    warn_of_float(model, in_float, traced=found.trace is not None)
     return replace(plan, left_float=[*plan.left_float, *found.idle], float_weights=in_float)
 
 

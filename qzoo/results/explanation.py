@@ -46,6 +46,17 @@ class FloatOperator(Readable, StrictModel):
     """Whether it is a residual addition."""
 
 
+class FloatShare(Readable, StrictModel):
+    """A weight that stays in float although no rule says so."""
+
+    path: str
+    """Path of the parameter."""
+    weights: float
+    """Its share of the model's weights, in percent."""
+    macs: float | None = None
+    """The share of the multiplications by weights that are by it, in percent; None where it is not known."""
+
+
 class Explanation(Readable, StrictModel):
     """Each quantizer of a model with the rule that decided it, and all that stays in float."""
 
@@ -57,6 +68,9 @@ class Explanation(Readable, StrictModel):
     """Paths of the layers with weights that have no quantizer."""
     float_rules: dict[str, str] = Field(default_factory=dict)
     """By path, the rule that left a layer in float, with file and line; of other layers no rule speaks."""
+    float_weights: list[FloatShare] = Field(default_factory=list)
+    """Weights that stay in float although no rule says so, the largest first: of layers that no rule speaks of, or of
+    operators that are no layers."""
     float_operators: list[FloatOperator] | None
     """Operators that compute in float, but for those that only move values; None where the model runs on no image of a
     usual size, so that they are not known."""

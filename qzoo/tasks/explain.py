@@ -11,11 +11,12 @@ from qzoo.errors import UnsupportedError
 from qzoo.models.provenance import provenance
 from qzoo.models.quantize import float_copy
 from qzoo.models.select_layers import plan_quantizers
+from qzoo.models.survey import survey
 from qzoo.quant.layers import has_weight
 from qzoo.quant.operators import MOVES
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
-from qzoo.results.explanation import ExplainedQuantizer, Explanation, FloatOperator
+from qzoo.results.explanation import ExplainedQuantizer, Explanation, FloatOperator, FloatShare
 from qzoo.schema.plan import Operator, Plan, PlannedQuantizer
 from qzoo.schema.resolve import ResolvedVariant
 
@@ -38,6 +39,7 @@ def explain_plan(model: nn.Module, variant: ResolvedVariant, example: Any = None
         quantizers=[_explained(one) for one in plan.quantizers],
         left_float=plan.left_float,
         float_rules={path: str(origin) for path, origin in plan.float_rules.items()},
+        float_weights=_shares(plan),
         float_operators=_computing(plan.float_operators) if is_traced else None,
     )
 
@@ -51,31 +53,38 @@ def explain_quantized(model: nn.Module, example: Any = None) -> Explanation:
     """
     made, found = provenance(model), quantizers(model)
     variant, planned = (made.variant, made.planned) if made else (None, {})
+    whole = None if variant is None else _plan_of(model, variant, example)
     owners = {path.rpartition(".")[0] for path in found} | {one.layer for one in planned.values()}
     return Explanation(
         name=variant.name if variant else type(model).__name__,
         quantizers=[_standing(path, quantizer, planned.get(path)) for path, quantizer in found.items()],
         left_float=[path for path, one in model.named_modules() if has_weight(one) and path not in owners],
-        float_operators=None if variant is None else _operators_of(model, variant, example),
+        float_weights=_shares(whole[0]) if whole else [],
+        float_operators=_computing(whole[0].float_operators) if whole and whole[1] else None,
     )
+
+
+def _plan_of(model: nn.Module, variant: ResolvedVariant, example: Any) -> tuple[Plan, bool] | None:
+    try:
+        return _planned(float_copy(model), variant, example)
+    except UnsupportedError:
+        return None
 
 
 def _planned(model: nn.Module, variant: ResolvedVariant, example: Any) -> tuple[Plan, bool]:
     """Returns the plan, and whether it tells of the operators that stay in float."""
-    try:
-        return plan_quantizers(model, variant, example, whole=True), True
-    except UnsupportedError:
-        if example is not None or variant.speaks_of_operators:
-            raise
-    return plan_quantizers(model, variant), False
+    seen = survey(model, example)
+    is_traced = seen.trace is not None
+    return plan_quantizers(model, variant, example, whole=is_traced, seen=seen), is_traced
 
 
-def _operators_of(model: nn.Module, variant: ResolvedVariant, example: Any) -> list[FloatOperator] | None:
-    try:
-        plan, is_traced = _planned(float_copy(model), variant, example)
-    except UnsupportedError:
-        return None
-    return _computing(plan.float_operators) if is_traced else None
+def _shares(plan: Plan) -> list[FloatShare]:
+    return [
+        FloatShare(
+            path=one.path, weights=round(100 * one.weights, 4), macs=None if not one.macs else round(100 * one.macs, 4)
+        )
+        for one in plan.float_weights
+    ]
 
 
 def _explained(planned: PlannedQuantizer) -> ExplainedQuantizer:

@@ -11,7 +11,7 @@ from torch import nn
 import qzoo
 from qzoo.models.float_weights import FloatWeightsWarning
 from qzoo.models.select_layers import plan_quantizers
-from qzoo.quant.ranges import uncalibrated
+from qzoo.quant.ranges import quantizers, uncalibrated
 from qzoo.schema.resolve import resolve_scheme
 
 BUILDERS = {
@@ -70,5 +70,5 @@ class _SelfAttention(nn.Module):
 def test_without_an_example_it_runs_on_the_layer_that_attention_reads_is_none_that_is_called() -> None:
     model = nn.Sequential(nn.MultiheadAttention(8, 2), nn.Linear(8, 2))  # attention takes three inputs
     with pytest.warns(FloatWeightsWarning, match=r"stay in float: 0.in_proj_weight, 0.out_proj.weight. The model does"):
-        plan = plan_quantizers(model, resolve_scheme("int8"))
-    assert [one.path for one in plan.quantizers] == ["1.input_quantizer", "1.weight_quantizer"]
+        model = qzoo.quantize(model, "int8")
+    assert list(quantizers(model)) == ["1.input_quantizer", "1.weight_quantizer"]
