@@ -23,6 +23,7 @@ from qzoo.results.export import Dynamic, Rest
 from qzoo.runtimes.graph import make_names_unique, name_by_module, remove_unread
 from qzoo.runtimes.named_inputs import bound, dynamic_axes, name_inputs, named_inputs, require_dynamic
 from qzoo.runtimes.named_outputs import name_outputs, names_of_outputs
+from qzoo.runtimes.passes.einsum_products import einsums_to_products
 from qzoo.runtimes.passes.float16_rest import to_half
 from qzoo.runtimes.passes.fold_batch_norm import fold_batch_norms
 from qzoo.runtimes.passes.moved_weight import store_as_read
@@ -63,6 +64,7 @@ def to_onnx(
         to_half(stands)
     graph_model, names = _traced(stands, example, dynamic)
     graph = graph_model.graph
+    einsums_to_products(graph)
     store_as_read(graph)
     if runtime.folds:
         fold_batch_norms(graph)
