@@ -106,7 +106,7 @@ def _exported(networks: dict[int, nn.Module], runtime: str, dynamic: bool) -> It
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "networks.onnx"
         try:
-            qzoo.export(Together(networks), file, runtime, example=COMPARED[:1], dynamic=dynamic)
+            qzoo.export(Together(networks), file, runtime, example=COMPARED[:1], dynamic="batch" if dynamic else "none")
         except Exception as error:
             if len(networks) == 1:
                 ((seed, network),) = networks.items()

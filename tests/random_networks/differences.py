@@ -16,17 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.runtimes.graph import constant, producer
+from qzoo.runtimes.named_inputs import INPUT
 from qzoo.runtimes.onnxruntime import load
 from qzoo.runtimes.openvino import _core
 from qzoo.runtimes.parity import by_call, watching
 from qzoo.runtimes.passes.stored_weight import write_seven_bits
 from qzoo.runtimes.probed_graph import LOGIT_STEPS, activation_quantizers
-from qzoo.runtimes.to_onnx import INPUT
 
 PLAIN = "onnxruntime, unoptimized"
 KNOWN = {"openvino": frozenset({"ReduceMax", "ReduceMin", "Pad"})}
-"""Operators after which a runtime itself is wrong. OpenVINO 2026.4 quantizes maxima otherwise, even in a graph of nothing
-else; what is padded by reflection, and then convolved on integers, it gets wrong in some graphs."""
+"""Operators after which a runtime itself is wrong. OpenVINO 2026.4 quantizes maxima otherwise, even in a graph of
+nothing else; what is padded by reflection, and then convolved on integers, it gets wrong in some graphs."""
 Values = dict[str, Any]
 """Arrays by the name of a quantizer's evaluation, or of logits."""
 

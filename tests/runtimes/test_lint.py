@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
+from torch import nn
 
 import qzoo
 from qzoo.errors import WeightsError
@@ -262,6 +264,26 @@ def test_a_layer_in_float_is_named() -> None:
     assert "float-layer: 7/Gemm: both inputs are float: it runs in float" in [str(one) for one in report.notes]
     assert (report.quantized, report.layers) == (5, 6)
     assert report.errors == []
+
+
+class Mixes(nn.Module):
+    """Multiplies by a parameter in a way that stays an operator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.head = nn.Parameter(torch.randn(8, 8)), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.einsum("nti,oi->nto", x, self.weight).mean(1))  # type: ignore[no-any-return]
+
+
+def test_a_layer_without_an_integer_kernel_counts() -> None:
+    x = torch.randn(2, 3, 8)
+    report = lint(to_onnx(qzoo.calibrate(qzoo.quantize(Mixes(), "int8", example=x), [x]), x[:1], ORT), ORT)
+    assert "float-layer: Einsum: ONNX Runtime has no integer kernel of Einsum: it runs in float" in map(
+        str, report.notes
+    )
+    assert (report.quantized, report.layers) == (1, 2)
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:

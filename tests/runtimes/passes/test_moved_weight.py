@@ -56,5 +56,5 @@ def test_nothing_stands_between_a_product_and_its_stored_weight(tmp_path: Path) 
     ir.save(made, tmp_path / "a.onnx")
     with torch.no_grad():
         expected = model(x).numpy()
-    off = np.abs(onnxruntime.session(tmp_path / "a.onnx", 1, False).run(x.numpy()) - expected)
+    off = np.abs(onnxruntime.session(tmp_path / "a.onnx", 1, False).run({"images": x.numpy()})["logits"] - expected)
     assert off.max() < 1e-5 * np.abs(expected).max()
