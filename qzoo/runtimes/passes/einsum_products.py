@@ -1,5 +1,6 @@
-"""Einsum of an activation and a stored weight, written as the matrix product that it is: of Einsum no runtime has an
-integer kernel.
+"""Einsum of an activation and a stored weight, written as the matrix product that it is.
+
+Of Einsum no runtime has an integer kernel.
 
     Einsum("bthk,hkd->btd", x, w)    MatMul(Reshape(x, (b, t, hk)), Reshape(w, (hk, d)))
 
