@@ -249,7 +249,12 @@ class _OwnOperators(TorchFunctionMode):
         """Returns the quantizers of an evaluation, by operand; and counts it."""
         position = self.seen.get(name, 0)
         self.seen[name] = position + 1
-        return self._layer_places(name, found) or self._at(name, position) or self._of_other_way(name, position)
+        at_site, layers = self._at(name, position), self._layers_read(name, found)
+        if any(names.items() <= at_site.items() for names in layers):
+            return at_site
+        # The forward took another way than the one that was traced: the parameter says which layer it is.
+        by_parameter = {operand: quantizer for names in layers[::-1] for operand, quantizer in names.items()}
+        return by_parameter or at_site or self._of_other_way(name, position)
 
     def _at(self, name: str, position: int) -> dict[str, str]:
         return self.block.operator_places.get(Site(name, self.call, position), {})
@@ -265,7 +270,8 @@ class _OwnOperators(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any],
         found: list[tuple[Operand, Tensor]], places: dict[str, str],
     ) -> Any:  # fmt: skip
-        written = found[0][1] if writes_in_place(func, kwargs) else None
+        # Of `addmm_` that is no operand: it adds to what it writes to.
+        written = (args[0] if args else found[0][1]) if writes_in_place(func, kwargs) else None
         for operand, value in found:
             if operand.name in places:
                 quantized = self._quantized(places[operand.name], value)
@@ -276,15 +282,15 @@ class _OwnOperators(TorchFunctionMode):
         # Who holds what was written to expects the result there.
         return result if written is None or result is written else written.copy_(result)
 
-    def _layer_places(self, name: str, found: list[tuple[Operand, Tensor]]) -> dict[str, str]:
-        """Returns the quantizers of the layers whose parameters an operator reads, wherever it does."""
-        places: dict[str, str] = {}
+    def _layers_read(self, name: str, found: list[tuple[Operand, Tensor]]) -> list[dict[str, str]]:
+        """Returns the quantizers of each layer whose parameter an operator reads, wherever it does."""
+        layers = []
         for layer in self.block.operator_layers:
             if layer.op == name and layer.read.parameter is not None:
                 parameter = self.block.get_parameter(layer.read.parameter)
                 if any(operand.name == layer.operand and _is_part(value, parameter) for operand, value in found):
-                    places |= layer.names
-        return places
+                    layers.append(layer.names)
+        return layers
 
     def _attention(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], places: dict[str, str]) -> Any:
         def quantized(operand: str, x: Tensor) -> Tensor:
