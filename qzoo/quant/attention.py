@@ -63,14 +63,16 @@ def attention(
     scaled = query * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
     scores = quantized("query", scaled) @ quantized("key", key.transpose(-2, -1))
     mask = _mask(scores, attn_mask, is_causal)
-    if mask is not None:
-        scores = scores + mask
-    weights = scores.softmax(-1)
-    if mask is not None:
-        weights = weights.masked_fill((scores == -math.inf).all(-1, keepdim=True), 0.0)
+    weights = scores.softmax(-1) if mask is None else _masked_softmax(scores + mask)
     if dropout_p > 0:
         weights = F.dropout(weights, dropout_p)
     return quantized("softmax", weights) @ quantized("value", value)
+
+
+def _masked_softmax(scores: Tensor) -> Tensor:
+    # Filled before as well: the gradient of a softmax that is NaN is NaN, whatever stands in its place.
+    empty = (scores == -math.inf).all(-1, keepdim=True)
+    return scores.masked_fill(empty, 0.0).softmax(-1).masked_fill(empty, 0.0)
 
 
 def _mask(scores: Tensor, attn_mask: Tensor | None, is_causal: bool) -> Tensor | None:
