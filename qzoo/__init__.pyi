@@ -23,6 +23,7 @@ from .errors import (
     WeightsError,
 )
 from .hub.released_model import ReleasedModel
+from .models.float_weights import FloatWeightsWarning
 from .models.heads import ReplacedHeadWarning
 from .models.image_transform import DefaultTransformWarning
 from .models.own_models import register_model
@@ -73,6 +74,7 @@ __all__ = [
     "FaultyRecipeWarning",
     "Finding",
     "FinetuneSpec",
+    "FloatWeightsWarning",
     "LearnedApartWarning",
     "LintReport",
     "NewHeadWarning",

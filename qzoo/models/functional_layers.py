@@ -57,16 +57,23 @@ def functional_layers(model: nn.Module, trace: Trace, called: Collection[str]) -
 def _all_found(model: nn.Module, trace: Trace) -> dict[tuple[object, ...], _Found]:
     found: dict[tuple[object, ...], _Found] = {}
     for evaluation in trace.evaluations:
-        if evaluation.reads and evaluation.site and not is_quantizable(model.get_submodule(evaluation.module)):
+        module = model.get_submodule(evaluation.module)
+        if evaluation.reads and evaluation.site and not is_quantizable(module) and not _is_written_to(module):
             for one in _read_by(model, evaluation, trace.calls[evaluation.module]):
                 # What is computed is the same only where it is computed from the same.
                 own = evaluation.parameters if one.weight.parameter is None else ()
                 key = (one.module, evaluation.op, one.operand, one.weight, own)
                 known = found.setdefault(key, one)
                 known.sites.append(evaluation.site)
+                known.weight = replace(known.weight, in_parts=known.weight.in_parts or one.weight.in_parts)
                 # The first step of a recurrent cell has a state of zeros, which is no activation.
                 known.inputs = max(known.inputs, one.inputs, key=len)
     return found
+
+
+def _is_written_to(module: nn.Module) -> bool:
+    """Whether a table of embeddings is one whose rows torch writes to, or that has sparse gradients: neither works."""
+    return isinstance(module, nn.Embedding | nn.EmbeddingBag) and (module.sparse or module.max_norm is not None)
 
 
 def _read_by(model: nn.Module, evaluation: OperatorCall, calls: int) -> Iterator[_Found]:

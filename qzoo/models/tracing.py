@@ -210,7 +210,8 @@ class _Weights:
         # A view remembers what it is one of.
         if len(paths) == 1 and (tensor is parameter or tensor._base is parameter):
             axis = _axis_in(parameter, tensor, channels.axis)
-            return WeightRead(paths[0], tuple(map(int, parameter.shape)), axis, channels.groups)
+            size = tuple(map(int, parameter.shape))
+            return WeightRead(paths[0], size, axis, channels.groups, in_parts=tensor is not parameter)
         return WeightRead(None, tuple(map(int, tensor.shape)), channels.axis, channels.groups)
 
 

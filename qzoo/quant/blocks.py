@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from qzoo.quant.attention import WAYS, arguments, attention, of_other_way
 from qzoo.quant.composite import opened
 from qzoo.quant.derived import Derived, derive, runs_own_forward
 from qzoo.quant.operands import Operand, counts, operands, with_operand
-from qzoo.quant.operators import operator_name, writes_in_place
+from qzoo.quant.operators import MOVES, operator_name, writes_in_place
 from qzoo.quant.tracing import fx_node, is_captured
 from qzoo.quant.weight_cache import WeightCache
 from qzoo.schema.plan import Site, WeightRead
@@ -128,6 +129,8 @@ class QuantizedBlock(Derived):
             return node
         if runs_own_forward(self):
             return super().forward(*args, **kwargs)
+        if isinstance(self, nn.RNNBase) and torch.compiler.is_dynamo_compiling():
+            return _uncompiled(self, args, kwargs)
         own = _OwnOperators(self, _RUNNING.next_call(self) if self.operator_calls > 1 else 0)
         _RUNNING.frames.append(own)
         try:
@@ -135,6 +138,12 @@ class QuantizedBlock(Derived):
                 return super().forward(*args, **kwargs)
         finally:
             _RUNNING.frames.pop()
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _uncompiled(block: QuantizedBlock, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Runs a recurrent layer, which dynamo does not trace, as it does not that of the float model."""
+    return block.forward(*args, **kwargs)
 
 
 class QuantizedContainer(QuantizedBlock):
@@ -231,11 +240,20 @@ class _OwnOperators(TorchFunctionMode):
         if (inner := opened(func)) is not None:
             return self._opened(inner, args, kwargs)
         name = operator_name(func)
+        if is_captured() and name in MOVES:
+            args = tuple(self._stored(value) for value in args)
         found = list(operands(func, name, args, kwargs)) if name in self.ops else []
         places = self._places(name, found) if counts(found) else {}
         if name == "sdpa" and _is_watched(self.block, places):
             return self._attention(func, args, kwargs, places)
         return self._evaluate(func, args, kwargs, found, places) if places else func(*args, **kwargs)
+
+    def _stored(self, value: Any) -> Any:
+        """Returns a parameter that is read in parts as its quantizer makes it, so that the parts are quantized too."""
+        for name, read in self.block.operator_weights.items():
+            if read.in_parts and read.parameter is not None and value is _held(self.block, read.parameter):
+                return self.block._modules[name](value)  # type: ignore[misc]
+        return value
 
     def _opened(self, inner: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.before = dict(self.seen)
@@ -287,7 +305,7 @@ class _OwnOperators(TorchFunctionMode):
         layers = []
         for layer in self.block.operator_layers:
             if layer.op == name and layer.read.parameter is not None:
-                parameter = self.block.get_parameter(layer.read.parameter)
+                parameter = _held(self.block, layer.read.parameter)
                 if any(operand.name == layer.operand and _is_part(value, parameter) for operand, value in found):
                     layers.append(layer.names)
         return layers
@@ -330,7 +348,9 @@ def _quantized_weight(block: QuantizedBlock, name: str, read: WeightRead, weight
     """Returns a weight as its quantizer makes it; of a part of a parameter, that part of the whole quantized one."""
     quantizer, whole = block._modules[name], weight
     if read.parameter is not None:
-        whole = block.get_parameter(read.parameter)
+        whole = _held(block, read.parameter)
+        if is_captured() and whole is not weight:
+            return weight  # a part of what is quantized already, see `_stored`
     elif not torch.is_grad_enabled() and not is_captured():
         block.__dict__.setdefault("computed_weights", {})[name] = weight.detach()
     if is_captured():
@@ -347,7 +367,8 @@ def _part(quantized: Tensor, whole: Tensor, part: Tensor) -> Tensor:
     """Returns the part of a quantized parameter that a view is of the parameter itself."""
     # What is expanded may be so by the size of a batch, which an exported graph does not know.
     size = [1 if step == 0 else length for length, step in zip(part.shape, part.stride(), strict=True)]
-    own = quantized.as_strided(size, part.stride(), part.storage_offset() - whole.storage_offset())
+    offset = quantized.storage_offset() + part.storage_offset() - whole.storage_offset()
+    own = quantized.as_strided(size, part.stride(), offset)
     return own.expand(part.shape)
 
 
@@ -359,7 +380,12 @@ def read_weight(block: QuantizedBlock, name: str) -> Tensor | None:
     parameter = block.operator_weights[name].parameter
     if parameter is None:
         return block.__dict__.get("computed_weights", {}).get(name)  # type: ignore[no-any-return]
-    return block.get_parameter(parameter)
+    return _held(block, parameter)
+
+
+def _held(block: nn.Module, path: str) -> Tensor:
+    """Returns what stands for a parameter: itself, or what `torch.func.functional_call` and the like put there."""
+    return attrgetter(path)(block)  # type: ignore[no-any-return]
 
 
 def _not_followed(block: QuantizedBlock) -> str:

@@ -90,7 +90,7 @@ def operands(function: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, 
 
     Example:
         >>> x, weight = torch.ones(1, 2), torch.ones(3, 2)
-        >>> [operand.name for operand, _ in operands(F.linear, "linear", (x, weight), {})]
+        >>> [operand.name for operand, _ in operands(torch.nn.functional.linear, "linear", (x, weight), {})]
         ['input', 'weight']
     """
     if name in ("cat", "stack"):

@@ -43,12 +43,14 @@ class WeightRead:
         size: its shape.
         axis: the axis that its output channels lie along; None where they lie along none.
         groups: the number of groups along the first axis that have channels of their own.
+        in_parts: whether any evaluation reads a view of the parameter, and not the parameter itself.
     """
 
     parameter: str | None
     size: tuple[int, ...]
     axis: int | None = 0
     groups: int = 1
+    in_parts: bool = field(default=False, compare=False)
 
     @property
     def channel_shape(self) -> tuple[int, ...]:

@@ -44,7 +44,7 @@ def test_attention_is_that_of_torch(how: str) -> None:
 
 def test_each_operand_passes_its_quantizer_the_query_scaled() -> None:
     seen: dict[str, Tensor] = {}
-    attention(lambda name, x: seen.setdefault(name, x), QUERY, KEY, VALUE)
+    attention(seen.setdefault, QUERY, KEY, VALUE)
     assert list(seen) == ["query", "key", "softmax", "value"]
     torch.testing.assert_close(seen["query"], QUERY / math.sqrt(8))
     torch.testing.assert_close(seen["softmax"].sum(-1), torch.ones(2, 4, 5))

@@ -132,6 +132,71 @@ def test_recurrent_layers_have_quantized_weights_and_inputs() -> None:
     ]
 
 
+class Decodes(nn.Module):
+    """Attends to another sequence: the projection is read in parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.decoder = nn.TransformerDecoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decoder(x, x[:, :3] * 2)
+
+
+class Halves(nn.Module):
+    """Reads a parameter in halves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.w = nn.Parameter(torch.randn(8, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.w.chunk(2, 1)
+        return torch.tanh(x @ left) * (x @ right)
+
+
+@for_each("made", [Decodes, Halves])
+def test_parts_of_a_parameter_are_the_same_in_a_captured_graph(made: type[nn.Module]) -> None:
+    x = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(2))
+    model = qzoo.calibrate(qzoo.quantize(made().eval(), "int8_vit", example=x), [x])
+    with torch.no_grad():
+        expected = model(x)
+        torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="aot_eager")(x), expected)
+        torch.testing.assert_close(torch.export.export(model, (x,)).module()(x), expected)
+
+
+def test_a_recurrent_layer_runs_in_a_model_that_is_compiled() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.LSTM(8, 3, batch_first=True)).eval()
+    x = torch.randn(2, 4, 8)
+    model = qzoo.calibrate(qzoo.quantize(model, "int8", example=x), [x])
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model, backend="eager")(x)[0], model(x)[0])
+
+
+def test_a_parameter_may_lie_anywhere_in_its_memory_and_be_no_parameter() -> None:
+    model = qzoo.quantize(Halves().eval(), "int8", example=X)
+    flat = torch.cat([torch.full((7,), 9.0), model.w.detach().flatten()])
+    expected = Halves()(X)
+    model.w.data = flat[7:].view_as(model.w)
+    with torch.no_grad(), pytest.warns(UserWarning, match="not calibrated"):
+        assert torch.equal(model(X), expected)
+    qzoo.calibrate(model, [X])
+    with torch.no_grad():
+        given = torch.func.functional_call(model, {"w": model.w.detach().clone()}, (X,))
+        assert torch.equal(given, model(X))
+
+
+@for_each("options", [{"sparse": True}, {"max_norm": 1.0}])
+def test_a_table_that_training_writes_to_stays_in_float_and_is_told_of(options: dict[str, object]) -> None:
+    model = nn.Sequential(nn.Embedding(10, 4, **options), nn.Flatten(), nn.Linear(12, 2)).eval()
+    with pytest.warns(FloatWeightsWarning, match=r"stay in float: 0\.weight"):
+        found = qzoo.quantize(model, "int8", example=torch.zeros(1, 3, dtype=torch.int64))
+    assert list(quantizers(found)) == ["2.input_quantizer", "2.weight_quantizer"]
+
+
 def test_rules_know_a_functional_layer_by_name_class_and_kind() -> None:
     model = Computes(lambda x, w, v: F.linear(x @ w, v), (8, 4), (3, 4)).eval()
     for match in ({"name": "w"}, {"op": "matmul"}):

@@ -241,7 +241,7 @@ def test_whole_numbers_alone_are_indices() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Embedding(10, 4), nn.Flatten(), nn.Linear(12, CLASSES))
     ids = torch.arange(18).view(6, 3) % 10
-    model = qzoo.calibrate(qzoo.quantize(net.eval(), "int8"), [ids])
+    model = qzoo.calibrate(qzoo.quantize(net.eval(), "int8", example=ids), [ids])
     assert float(model[2].input_quantizer.amax) == pytest.approx(float(net[0].weight.detach().abs().max()), rel=0.02)
 
 
@@ -269,7 +269,8 @@ class Encoding(nn.Module):
 
 
 def test_another_method_is_called_by_a_module_around_the_model() -> None:
-    model, x = qzoo.quantize(Encoder().eval(), "int8"), torch.linspace(-4, 4, 48).view(6, 8)
+    x = torch.linspace(-4, 4, 48).view(6, 8)
+    model = qzoo.quantize(Encoder().eval(), "int8", example=(x, torch.arange(CLASSES)))
     around = Encoding(model)
     qzoo.calibrate(around, [x])
     assert float(model.layer.input_quantizer.amax) == pytest.approx(4.0, rel=0.01)
