@@ -23,6 +23,7 @@ from qzoo.quant.layers import (
     unquantize_layer,
 )
 from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.schema.plan import Functional
 
 
 class ReplacedHeadWarning(UserWarning):
@@ -154,6 +155,10 @@ def _refuse_vanished(model: nn.Module, made: Provenance) -> None:
     bare = [path for path in here if not isinstance(_module_at(model, path), TensorQuantizer)]
     floats = [path for path, layer in model.named_modules() if _is_float(layer) and not stayed_in_float(layer)]
     new = [path for path in floats if path not in made.left_float]
+    planned = {path: one.functional for path, one in made.planned.items() if one.functional is not None}
+    gone += [path for path, functional in planned.items() if _is_gone(model, path, functional, new)]
+        path for path, one in made.planned.items() if one.functional and _is_gone(model, path, one.functional, new)
+    ]
     if bare or (gone and new):
         came = f" Layers with weights came that have none: {some(new, 3)}." if new else ""
         raise UnsupportedError(
@@ -173,7 +178,15 @@ def _name(made: Provenance) -> str:
 
 
 def _is_float(layer: nn.Module) -> bool:
-    return has_weight(layer) and not isinstance(layer, QuantizedLayer)
+    """Whether a module holds a matrix itself, or is a layer with a weight, and is no quantized layer."""
+    holds = has_weight(layer) or any(one.dim() > 1 for one in layer.parameters(recurse=False))
+    return holds and not isinstance(layer, QuantizedLayer)
+
+
+def _is_gone(model: nn.Module, path: str, functional: Functional, new: list[str]) -> bool:
+    """Whether the quantizer of a layer that nobody calls is gone, or the module that holds its weight is another."""
+    owner = f"{functional.module}.{(functional.weight.parameter or '').rpartition('.')[0]}".strip(".")
+    return owner in new or not isinstance(_module_at(model, path), TensorQuantizer)
 
 
 def _is_a(model: nn.Module, path: str, block: str) -> bool:

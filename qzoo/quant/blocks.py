@@ -261,26 +261,40 @@ class _OwnOperators(TorchFunctionMode):
             with self:
                 return inner(*args, **kwargs)
         finally:
+            self.seen |= self._after_traced_way(self.before)
             self.before = None
+
+    def _after_traced_way(self, before: dict[str, int]) -> dict[str, int]:
+        """Returns how many operators of either way had been seen when attention was traced: what follows counts on."""
+        way = self._traced_way(before)
+        if way is None:
+            return {}
+        (other,) = WAYS - {way}
+        return {way: before.get(way, 0) + (2 if way == "matmul" else 1), other: before.get(other, 0)}
+
+    def _traced_way(self, before: dict[str, int]) -> str | None:
+        """Returns the way of attention that its quantizers stand at; None where it has none."""
+        products = (self._at("matmul", before.get("matmul", 0) + product) for product in (0, 1))
+        return "sdpa" if self._at("sdpa", before.get("sdpa", 0)) else "matmul" if any(products) else None
 
     def _places(self, name: str, found: list[tuple[Operand, Tensor]]) -> dict[str, str]:
         """Returns the quantizers of an evaluation, by operand; and counts it."""
         position = self.seen.get(name, 0)
         self.seen[name] = position + 1
+        if self.before is not None and name in WAYS and self._traced_way(self.before) in WAYS - {name}:
+            return self._of_other_way(name, position, self.before)
         at_site, layers = self._at(name, position), self._layers_read(name, found)
         if any(names.items() <= at_site.items() for names in layers):
             return at_site
         # The forward took another way than the one that was traced: the parameter says which layer it is.
         by_parameter = {operand: quantizer for names in layers[::-1] for operand, quantizer in names.items()}
-        return by_parameter or at_site or self._of_other_way(name, position)
+        return by_parameter or at_site
 
     def _at(self, name: str, position: int) -> dict[str, str]:
         return self.block.operator_places.get(Site(name, self.call, position), {})
 
-    def _of_other_way(self, name: str, position: int) -> dict[str, str]:
-        if self.before is None or name not in WAYS:
-            return {}
-        (other,), before = WAYS - {name}, self.before
+    def _of_other_way(self, name: str, position: int, before: dict[str, int]) -> dict[str, str]:
+        (other,) = WAYS - {name}
         product = position - before.get(name, 0)
         return of_other_way(name, product, lambda of: self._at(other, before.get(other, 0) + of))
 

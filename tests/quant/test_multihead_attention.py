@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import qzoo
+from qzoo.errors import UnsupportedError
 from qzoo.quant.ranges import get_ranges, quantizers
 from tests.each import for_each
 
@@ -97,6 +98,54 @@ def test_of_other_keys_the_parts_of_the_projection_are_those_of_the_whole() -> N
     model.memory = MEMORY
     with torch.no_grad():
         assert float((model(X) - by_hand(model, X, MEMORY)).abs().mean()) < 1e-4
+
+
+class Attends2(nn.Module):
+    """Calls torch's function of attention by itself, twice, and multiplies besides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two = (nn.MultiheadAttention(16, 4) for _ in range(2))
+        self.need_weights = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        for own in (self.one, self.two):
+            out = own.out_proj
+            weights = (own.in_proj_weight, own.in_proj_bias, None, None, False, 0.0, out.weight, out.bias)
+            x = F.multi_head_attention_forward(x, x, x, 16, 4, *weights, need_weights=self.need_weights)[0]
+        return (30 * x) @ x.transpose(1, 2)
+
+
+def test_products_after_attention_keep_their_quantizers_whichever_way_it_is_computed() -> None:
+    model = quantized(Attends2())
+    with torch.no_grad():
+        expected = model(X)
+        model.need_weights = True
+        assert float((model(X) - expected).abs().mean() / expected.abs().mean()) < 0.01
+    assert len(quantizers(model)) == 18
+
+
+class Instead(nn.Module):
+    """Computes with weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(16, 16))
+
+    def forward(self, x: Tensor, *_: object, **__: object) -> tuple[Tensor, None]:
+        return x @ self.w, None
+
+
+@for_each("replace", ["attention", "attention.out_proj"])
+def test_attention_that_is_replaced_is_told_of(replace: str) -> None:
+    model = quantized(Reads())
+    if replace == "attention":
+        model.attention = Instead()
+    else:
+        model.attention.out_proj = nn.Linear(16, 16)
+    with pytest.raises(UnsupportedError, match=r"quantizers that int8_vit gave this model are gone: attention\."):
+        qzoo.evaluate(model, [X])
 
 
 @for_each(("batch_first", "need_weights"), [(True, True), (True, False), (False, True), (False, False)])
