@@ -54,7 +54,10 @@ class PairSplit:
         """
         said = getattr(self.pairs, "targets", None)
         values = said if said is not None and len(said) == len(self) else [self._pair(n)[1] for n in range(len(self))]
-        labels = torch.as_tensor(values)
+        try:
+            labels = torch.as_tensor(values)
+        except (TypeError, ValueError, RuntimeError):
+            labels = torch.empty(0, 0)  # texts, or tensors of several values
         if labels.is_floating_point() or labels.dim() != 1 or bool((labels < 0).any()):
             raise DataError(f"A label of {self.dataset} {self.name} is no whole number from 0. Give class indices.")
         return labels.long()

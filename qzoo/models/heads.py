@@ -157,8 +157,6 @@ def _refuse_vanished(model: nn.Module, made: Provenance) -> None:
     new = [path for path in floats if path not in made.left_float]
     planned = {path: one.functional for path, one in made.planned.items() if one.functional is not None}
     gone += [path for path, functional in planned.items() if _is_gone(model, path, functional, new)]
-        path for path, one in made.planned.items() if one.functional and _is_gone(model, path, one.functional, new)
-    ]
     if bare or (gone and new):
         came = f" Layers with weights came that have none: {some(new, 3)}." if new else ""
         raise UnsupportedError(

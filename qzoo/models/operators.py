@@ -17,8 +17,8 @@ from qzoo.quant.layers import is_quantizable
 from qzoo.schema.plan import Operator
 
 OTHER = {"left": "right", "right": "left"}
-INSIDE = {"sdpa": ("softmax",)}
-"""Operands of products inside an operator, see `quant/attention.py`."""
+OF_ATTENTION = ("query", "key", "value", "softmax")
+"""The operands of attention, also those that are parameters: learned queries, memory; see `quant/attention.py`."""
 
 
 def find_operators(model: nn.Module, example: Any = None) -> list[Operator]:
@@ -85,7 +85,7 @@ def _numbered(model: nn.Module, found: Trace) -> Iterator[Operator]:
             module=evaluation.module,
             types=class_names(model.get_submodule(evaluation.module)),
             site=evaluation.site,
-            operands=(*evaluation.operands, *INSIDE.get(evaluation.op, ())),
+            operands=OF_ATTENTION if evaluation.op == "sdpa" else tuple(evaluation.operands),
             number=numbers[evaluation.module, evaluation.op],
             skip=skip,
             main=OTHER[skip] if skip else None,

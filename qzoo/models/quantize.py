@@ -8,10 +8,11 @@ from typing import Any
 from torch import nn
 
 from qzoo.errors import RuleError
+from qzoo.models.example import how_to_give_one
 from qzoo.models.float_weights import warn_of_float
 from qzoo.models.provenance import Provenance, mark_in_float, provenance, remember
 from qzoo.models.select_layers import plan_quantizers, refuse_quantized
-from qzoo.models.survey import Survey, quantizable_layers
+from qzoo.models.survey import Survey
 from qzoo.quant.blocks import FunctionalPlaces, count_calls_from_start, quantize_operators
 from qzoo.quant.derived import copy_model, float_name
 from qzoo.quant.eval_mode import device_of
@@ -48,14 +49,22 @@ def quantize_in_place(
     """
     plan = plan_quantizers(model, variant, example, seen=seen)
     if not plan.quantizers:
-        raise RuleError(
-            f"{variant.name} quantizes nothing of this {type(model).__name__}: it has "
-            f"{len(quantizable_layers(model))} layers that can be quantized (convolutions, linear, pooling)."
-        )
+        raise RuleError(_nothing(model, variant, plan))
     warn_of_float(model, plan.float_weights)
     carry_out(model, plan)
     remember(model, replace(provenance(model) or Provenance(), variant=variant))
     return plan
+
+
+def _nothing(model: nn.Module, variant: ResolvedVariant, plan: Plan) -> str:
+    said = f"{variant.name} quantizes nothing of this {type(model).__name__}: "
+    if plan.float_rules:
+        return f"{said}its rules leave all {len(plan.left_float)} layers in float."
+    if plan.float_weights and plan.float_weights[0].macs is None:
+        return (
+            f"{said}it does not run on an image of a usual size, which shows what it computes. {how_to_give_one(model)}"
+        )
+    return f"{said}it has {len(plan.left_float)} layers that can be quantized (convolutions, linear, pooling)."
 
 
 def carry_out(model: nn.Module, plan: Plan) -> None:

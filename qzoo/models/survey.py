@@ -84,8 +84,8 @@ _KEPT: dict[Any, Survey] = {}
 def survey_of_base(model: nn.Module) -> Survey:
     """Returns what a base has that the zoo made a moment ago, and nobody changed; equal bases are looked at once."""
     made = provenance(model)
-    if made is None or made.base is None:
-        return survey(model)
+    if made is None or made.base is None or made.base.source == "python":
+        return survey(model)  # whose code may be another the next time
     modules = dict(model.named_modules())
     key = (made.base, made.keywords, *modules, *map(type, modules.values()), *map(Tensor.size, model.parameters()))
     if key not in _KEPT:

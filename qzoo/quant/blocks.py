@@ -365,6 +365,8 @@ def _quantized_weight(block: QuantizedBlock, name: str, read: WeightRead, weight
         whole = _held(block, read.parameter)
         if is_captured() and whole is not weight:
             return weight  # a part of what is quantized already, see `_stored`
+    elif tuple(weight.shape) != read.size:
+        raise UnsupportedError(_other_weight(block, name, read, weight))
     elif not torch.is_grad_enabled() and not is_captured():
         block.__dict__.setdefault("computed_weights", {})[name] = weight.detach()
     if is_captured():
@@ -375,6 +377,14 @@ def _quantized_weight(block: QuantizedBlock, name: str, read: WeightRead, weight
     if whole is weight:
         return quantized  # type: ignore[no-any-return]
     return _part(quantized, whole, weight)
+
+
+def _other_weight(block: QuantizedBlock, name: str, read: WeightRead, weight: Tensor) -> str:
+    return (
+        f"{block.float_class.__name__} computes a weight of shape {tuple(weight.shape)} where it computed one of "
+        f"{read.size} ({name}) when it was quantized: its forward takes another way now. Quantize the float model with "
+        "an example of this way: qzoo.quantize(model, scheme, example=inputs)."
+    )
 
 
 def _part(quantized: Tensor, whole: Tensor, part: Tensor) -> Tensor:

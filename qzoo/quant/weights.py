@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from qzoo.quant.blocks import QuantizedBlock, read_weight
 from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.inputs import run
 from qzoo.quant.layers import QuantizedLayer, float_weight, output_channel_axis, quantizer_of, weight_groups
-from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.quantizer import TensorQuantizer, UncalibratedWarning
 
 
 class QuantizedWeight(NamedTuple):
@@ -78,5 +79,6 @@ def show_computed_weights(model: nn.Module, example: Callable[[], Any]) -> None:
         example: gives an input that it takes.
     """
     if any(one.is_computed for one in quantized_weights(model).values()):
-        with torch.no_grad(), evaluation_mode(model):
+        with torch.no_grad(), evaluation_mode(model), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UncalibratedWarning)  # it is about to be calibrated
             run(model, example())

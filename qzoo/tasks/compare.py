@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from qzoo.models.survey import survey
 from qzoo.quant.calibration.collecting import Collection, solve_ranges
 from qzoo.quant.derived import copy_model
 from qzoo.quant.eval_mode import device_of
+from qzoo.quant.outputs import Logits
 from qzoo.quant.ranges import get_ranges, quantizers, set_ranges
 from qzoo.quant.weights import show_computed_weights
 from qzoo.results.comparison import CompareRow, Comparison
@@ -25,7 +26,7 @@ from qzoo.schema.call import Calibration, calibrator_of, with_call
 from qzoo.schema.plan import Plan
 from qzoo.schema.quantizer import Calibrator
 from qzoo.schema.resolve import ResolvedVariant
-from qzoo.tasks.batches import as_batches
+from qzoo.tasks.batches import Batch, ToInputs, as_batches
 from qzoo.tasks.calibrate import collect
 from qzoo.tasks.deviation import Tally
 from qzoo.tasks.images import Images
@@ -44,6 +45,8 @@ def compare_calibrators(
     labelled: Any,
     calibrators: Sequence[Calibration] = USUAL,
     *,
+    to_inputs: ToInputs = None,
+    logits: Logits = None,
     example: Any = None,
     progress: Progress = silent,
 ) -> Comparison:
@@ -57,6 +60,8 @@ def compare_calibrators(
         images: to calibrate on, as for `qzoo.calibrate`.
         labelled: to measure on, as for `qzoo.evaluate`.
         calibrators: `max`, `mse`, `entropy`, `{"percentile": 99.99}`.
+        to_inputs: as for `qzoo.evaluate`; for both kinds of images.
+        logits: as for `qzoo.evaluate`.
         example: an input, to find operators with.
         progress: shown the batches.
 
@@ -76,9 +81,17 @@ def compare_calibrators(
     plans = {
         one: plan_quantizers(float_model, with_call(variant, calibrator=one), example, seen=seen) for one in wanted
     }
-    collection = _collected(float_model, list(plans.values()), images, variant.calibration.binning, progress)
+
+    def collect_all(model: nn.Module, histograms: set[str]) -> Collection:
+        return collect(
+            model, images, to_inputs=to_inputs, binning=variant.calibration.binning, histograms=histograms,
+            progress=progress, count=_count(images),
+        )  # fmt: skip
+
+    collection = collect_once(float_model, plans.values(), collect_all)
     model, ranges = _solved(float_model, plans, collection, example)
-    found = _measured(model, ranges, labelled, progress)
+    batches = progress(as_batches(labelled, device_of(model), to_inputs), _count(labelled), "comparing")
+    found = _measured(model, ranges, batches, logits)
     rows = [_row(one, found[one]) for one in wanted]
     return Comparison(
         name=variant.name,
@@ -87,15 +100,6 @@ def compare_calibrators(
         rows=sorted(rows, key=_rank),
         seconds=round(time.perf_counter() - start, 2),
     )
-
-
-def _collected(
-    float_model: nn.Module, plans: Sequence[Plan], images: Any, binning: str, progress: Progress
-) -> Collection:
-    def collect_all(model: nn.Module, histograms: set[str]) -> Collection:
-        return collect(model, images, binning=binning, histograms=histograms, progress=progress, count=_count(images))
-
-    return collect_once(float_model, plans, collect_all)
 
 
 def _solved(
@@ -113,19 +117,19 @@ def _solved(
 
 
 def _measured(
-    model: nn.Module, ranges: Mapping[Calibrator, Ranges], labelled: Any, progress: Progress
+    model: nn.Module, ranges: Mapping[Calibrator, Ranges], batches: Iterable[Batch], logits: Logits
 ) -> dict[Calibrator | None, Tally]:
     """Returns a tally for each calibrator, and one for the float model, None."""
     tallies: dict[Calibrator | None, Tally] = {one: Tally() for one in (None, *ranges)}
     with measuring(model):
         runner = Runner(model)
-        for batch in progress(as_batches(labelled, device_of(model)), _count(labelled), "comparing"):
+        for batch in batches:
             _switch(model, None)
-            reference = checked_logits(runner(batch), batch)
+            reference = checked_logits(runner(batch), batch, logits)
             tallies[None].add(reference, batch.labels, reference)
             for calibrator, found in ranges.items():
                 _switch(model, found)
-                tallies[calibrator].add(checked_logits(runner(batch), batch), batch.labels, reference)
+                tallies[calibrator].add(checked_logits(runner(batch), batch, logits), batch.labels, reference)
     if not tallies[None].images:
         raise DataError("There are no images to compare on.")
     return tallies

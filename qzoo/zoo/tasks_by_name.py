@@ -14,12 +14,14 @@ from qzoo.errors import ArgumentError
 from qzoo.models.bases import meta_model
 from qzoo.models.provenance import provenance
 from qzoo.models.quantize import float_copy
+from qzoo.quant.outputs import Logits
 from qzoo.quant.ranges import quantizers
 from qzoo.results.comparison import Comparison
 from qzoo.results.explanation import Explanation
 from qzoo.schema.call import Calibration, with_call
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.schema.rule import Rule
+from qzoo.tasks.batches import ToInputs
 from qzoo.tasks.benchmark import benchmark as benchmark_model
 from qzoo.tasks.calibrate import calibrate as calibrate_model
 from qzoo.tasks.compare import USUAL, compare_calibrators
@@ -142,6 +144,8 @@ def compare(
     *,
     calibrators: Sequence[Calibration] = USUAL,
     scheme: str | ResolvedVariant | None = None,
+    to_inputs: ToInputs = None,
+    logits: Logits = None,
     example: Any = None,
     progress: Progress = silent,
 ) -> Comparison:
@@ -159,6 +163,8 @@ def compare(
             of its recipe.
         calibrators: for the inputs of layers with weights: `max`, `mse`, `entropy`, `{"percentile": 99.99}`.
         scheme: for a float module: as for `qzoo.quantize`; default: `int8`.
+        to_inputs: as for `qzoo.evaluate`; for both kinds of images.
+        logits: as for `qzoo.evaluate`.
         example: an input that the module takes, as for `qzoo.quantize`.
         progress: shown the batches.
 
@@ -183,7 +189,10 @@ def compare(
         labelled = _to_measure_on(named) if labelled is None else labelled
         model = create(model, pretrained="float")
     float_model, variant = _with_rules(model, scheme)
-    return compare_calibrators(float_model, variant, images, labelled, calibrators, example=example, progress=progress)
+    return compare_calibrators(
+        float_model, variant, images, labelled, calibrators, to_inputs=to_inputs, logits=logits, example=example,
+        progress=progress,
+    )  # fmt: skip
 
 
 def _with_rules(model: nn.Module, scheme: str | ResolvedVariant | None) -> tuple[nn.Module, ResolvedVariant]:
