@@ -17,7 +17,7 @@ import qzoo
 from benchmarks.coverage.architectures import Architecture
 from benchmarks.coverage.other_spellings import other_skip_additions
 from qzoo.models.quantize import quantize_in_place
-from qzoo.quant.operators import MOVES
+from qzoo.quant.operators.spellings import MOVES
 from qzoo.schema.call import with_call
 from qzoo.schema.plan import Plan
 from qzoo.schema.resolve import resolve_scheme

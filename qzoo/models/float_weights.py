@@ -10,7 +10,7 @@ from torch import nn
 
 from qzoo.errors import some
 from qzoo.models.tracing import Trace
-from qzoo.quant.operators import MOVES
+from qzoo.quant.operators.spellings import MOVES
 from qzoo.schema.plan import FloatWeight, Functional, Layer, Plan
 
 MOST_SILENT = 0.01

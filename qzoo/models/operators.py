@@ -18,7 +18,7 @@ from qzoo.schema.plan import Operator
 
 OTHER = {"left": "right", "right": "left"}
 OF_ATTENTION = ("query", "key", "value", "softmax")
-"""The operands of attention, also those that are parameters: learned queries, memory; see `quant/attention.py`."""
+"""The operands of attention, also those that are parameters, as learned queries: see `quant/operators/attention.py`."""
 
 
 def find_operators(model: nn.Module, example: Any = None) -> list[Operator]:

@@ -13,11 +13,12 @@ from qzoo.models.float_weights import warn_of_float
 from qzoo.models.provenance import Provenance, mark_in_float, provenance, remember
 from qzoo.models.select_layers import plan_quantizers, refuse_quantized
 from qzoo.models.survey import Survey
-from qzoo.quant.blocks import FunctionalPlaces, count_calls_from_start, quantize_operators
 from qzoo.quant.derived import copy_model, float_name
 from qzoo.quant.eval_mode import device_of
 from qzoo.quant.fast_path import close_fast_paths
 from qzoo.quant.layers import channel_shape, quantize_layer, unquantize_layer
+from qzoo.quant.operators.blocks import count_calls_from_start, quantize_operators
+from qzoo.quant.operators.read_weights import FunctionalPlaces
 from qzoo.quant.quantizer import Notice, TensorQuantizer
 from qzoo.schema.plan import Functional, Plan, PlannedQuantizer, Site
 from qzoo.schema.resolve import ResolvedVariant

@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from qzoo.models.tracing import OperatorCall, Trace
-from qzoo.quant.operators import MOVES
+from qzoo.quant.operators.spellings import MOVES
 
 REARRANGING = MOVES | {"mul", "neg", "cat", "stack"}
 """What rotary position embedding consists of before it adds: values moved, turned round and scaled."""

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from qzoo.quant.composite import opened
 from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.inputs import arguments, run
-from qzoo.quant.operands import LOOKUPS, MULTIPLYING, RECURRENT, Channels, channels_of, counts, operands
-from qzoo.quant.operators import operator_name, weight_of
+from qzoo.quant.operators.composite import opened
+from qzoo.quant.operators.operands import LOOKUPS, MULTIPLYING, RECURRENT, Channels, channels_of, counts, operands
+from qzoo.quant.operators.spellings import operator_name, weight_of
 from qzoo.schema.plan import Site, WeightRead
 
 
@@ -236,7 +236,7 @@ def _macs(op: str, weight: Tensor, channels: Channels, first: Tensor, result: Te
 
 @contextmanager
 def _ownership(recorder: _Recorder) -> Iterator[None]:
-    # As `quant.blocks` does, so that what other hooks compute counts for the same module.
+    # As `quant.operators.blocks` does, so that what other hooks compute counts for the same module.
     hooks = []
     try:
         for module in recorder.paths:

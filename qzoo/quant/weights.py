@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from qzoo.quant.blocks import QuantizedBlock, read_weight
 from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.inputs import run
 from qzoo.quant.layers import QuantizedLayer, float_weight, output_channel_axis, quantizer_of, weight_groups
+from qzoo.quant.operators.blocks import QuantizedBlock
+from qzoo.quant.operators.read_weights import read_weight
 from qzoo.quant.quantizer import TensorQuantizer, UncalibratedWarning
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qzoo.errors import Fault, RuleError, shown
-from qzoo.schema.plan import Layer, Operator, Plan, PlannedQuantizer, matches, no_match
+from qzoo.schema.matching import matches, no_match
+from qzoo.schema.plan import Layer, Operator, Plan, PlannedQuantizer
 from qzoo.schema.precedence import BoundRule, Origin, Precedence
 from qzoo.schema.quantizer import QuantizerPatch, QuantizerSpec, contradiction
 from qzoo.schema.resolve import ResolvedVariant

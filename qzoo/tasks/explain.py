@@ -13,7 +13,7 @@ from qzoo.models.quantize import float_copy
 from qzoo.models.select_layers import plan_quantizers
 from qzoo.models.survey import survey
 from qzoo.quant.layers import has_weight
-from qzoo.quant.operators import MOVES
+from qzoo.quant.operators.spellings import MOVES
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.results.explanation import ExplainedQuantizer, Explanation, FloatOperator, FloatShare

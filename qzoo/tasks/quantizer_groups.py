@@ -10,8 +10,8 @@ from torch import nn
 
 from qzoo.errors import NotCalibratedError
 from qzoo.models.provenance import planned_quantizers
-from qzoo.quant.blocks import QuantizedBlock
 from qzoo.quant.layers import ROLES, QuantizedLayer
+from qzoo.quant.operators.blocks import QuantizedBlock
 from qzoo.quant.quantizer import State, TensorQuantizer
 from qzoo.quant.ranges import quantizers
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
-from qzoo.quant.blocks import QuantizedBlock
 from qzoo.quant.inputs import run
 from qzoo.quant.layers import QuantizedLayer, is_quantizable
+from qzoo.quant.operators.blocks import QuantizedBlock
 from qzoo.quant.outputs import walk
 
 _PLAIN = (Tensor, int, float, bool, str, type(None))

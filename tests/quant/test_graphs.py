@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import qzoo
 from qzoo.models.provenance import provenance
-from qzoo.quant.blocks import QuantizedGraph
+from qzoo.quant.operators.blocks import QuantizedGraph
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from qzoo.quant.operands import counts, operands, with_operand
-from qzoo.quant.operators import operator_name, writes_in_place
+from qzoo.quant.operators.operands import counts, operands, with_operand
+from qzoo.quant.operators.spellings import operator_name, writes_in_place
 from tests.each import for_each
 
 A, B = torch.full((2, 2), 3.0), torch.full((2, 2), 2.0)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qzoo.quant.attention import attention
+from qzoo.quant.operators.attention import attention
 from tests.each import for_each
 
 GENERATOR = torch.Generator().manual_seed(0)

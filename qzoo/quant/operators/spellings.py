@@ -1,7 +1,7 @@
 """Functional operators by name: `a + b`, `torch.add(a, b)` and `a.add_(b)` are all `add`.
 
 What `torch.overrides` hands to a mode is one of many spellings of an operator. This table says which are one;
-`quant/operands.py` says which of their arguments are operands.
+`quant/operators/operands.py` says which of their arguments are operands.
 """
 
 from __future__ import annotations

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qzoo.quant.blocks import Places, quantize_operators
 from qzoo.quant.fake_quant import fake_quantize, grid
+from qzoo.quant.operators.blocks import quantize_operators
+from qzoo.quant.operators.own_operators import Places
 from qzoo.quant.quantizer import TensorQuantizer, UncalibratedWarning
 from qzoo.schema.plan import Site
 from qzoo.schema.quantizer import QuantizerSpec

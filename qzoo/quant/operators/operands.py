@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from qzoo.quant.operators import REFLECTED
+from qzoo.quant.operators.spellings import REFLECTED
 
 
 class Operand(NamedTuple):
