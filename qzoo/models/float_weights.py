@@ -15,7 +15,9 @@ from qzoo.schema.plan import FloatWeight, Functional, Layer, Plan
 
 MOST_SILENT = 0.01
 """The share of the weights that may stay in float without a word."""
-NOT_MULTIPLYING = MOVES | {"add", "sub", "cat", "stack", "sdpa"}
+LOOKUPS = {"getitem", "index_select", "gather", "take_along_dim"}
+"""Operators by which a table is looked up; of indices that are no input, as those of positions, it is a constant."""
+NOT_MULTIPLYING = MOVES - LOOKUPS | {"add", "sub", "cat", "stack", "sdpa"}
 """Operators that need no weight: embeddings of positions are added, also to the scores of attention, tokens put beside
 others."""
 

@@ -59,7 +59,7 @@ def described(factory: Any) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """Returns what an error of the user's code says, in one line with file and line where they are the user's."""
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     others = (Path(__file__).parent, Path(importlib.__file__).parent)
@@ -89,7 +89,7 @@ def _from_file(file: Path, what: str) -> ModuleType:
     sys.modules[file.stem] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end when it is imported
         del sys.modules[file.stem]
         raise ArgumentError(f"{what}: {file} can't be run: {told(error)}.") from error
     return module
@@ -98,7 +98,7 @@ def _from_file(file: Path, what: str) -> ModuleType:
 def _from_path(name: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ArgumentError(f"{what}: the module {shown(name)} can't be imported: {told(error)}. {FORMS}") from error
 
 

@@ -79,7 +79,7 @@ def trace(model: nn.Module, example: Any) -> Trace:
         Exception: whatever the model raises on the example.
     """
     recorder = _Recorder(model, arguments(example))
-    with evaluation_mode(model), torch.no_grad(), _ownership(recorder), recorder:
+    with evaluation_mode(model), torch.inference_mode(False), torch.no_grad(), _ownership(recorder), recorder:
         run(model, example)
     return Trace(recorder.evaluations, dict(recorder.calls))
 
