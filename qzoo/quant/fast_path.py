@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qzoo.quant.derived import Derived, derive
+from qzoo.errors import UnsupportedError
+from qzoo.quant.derived import Derived, derive, float_name
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.tracing import is_captured
 
@@ -27,6 +28,19 @@ class CallingEncoder(Derived):
 
     activation_relu_or_gelu = _always("activation_relu_or_gelu", 0)
     use_nested_tensor = _always("use_nested_tensor", False)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the encoder's own forward, which calls its layers.
+
+        Raises:
+            UnsupportedError: it is given a nested tensor, which torch's native function alone computes with.
+        """
+        if any(isinstance(one, Tensor) and one.is_nested for one in (*args, *kwargs.values())):
+            raise UnsupportedError(
+                f"{float_name(self)} was given a nested tensor, which its quantized layers can't take. Give a padded one, "
+                "x.to_padded_tensor(0.0), with src_key_padding_mask."
+            )
+        return super().forward(*args, **kwargs)
 
 
 class CallingEncoders(CallingEncoder):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import qzoo
+from qzoo.errors import UnsupportedError
 from qzoo.models.quantize import float_copy
 from qzoo.quant.ranges import quantizers
 
@@ -66,6 +67,15 @@ def test_padded_tokens_are_left_out_as_in_float(norm: nn.Module | None) -> None:
         warnings.simplefilter("ignore")  # that it is not calibrated, and torch's of nested tensors
         found, expected = (one(X, src_key_padding_mask=MASK) for one in (model, float_model))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_nested_tensor_is_refused_with_what_to_give() -> None:
+    model = qzoo.calibrate(qzoo.quantize(encoder("layer"), "int8", example=X), [X])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of nested tensors
+        nested = torch.nested.nested_tensor([X[0], X[1, :4]])
+    with torch.no_grad(), pytest.raises(UnsupportedError, match=r"^TransformerEncoderLayer was given a nested tensor"):
+        model(nested)
 
 
 def test_a_float_encoder_keeps_its_fast_path() -> None:
