@@ -37,8 +37,8 @@ class CallingEncoder(Derived):
         """
         if any(isinstance(one, Tensor) and one.is_nested for one in (*args, *kwargs.values())):
             raise UnsupportedError(
-                f"{float_name(self)} was given a nested tensor, which its quantized layers can't take. Give a padded one, "
-                "x.to_padded_tensor(0.0), with src_key_padding_mask."
+                f"{float_name(self)} was given a nested tensor, which its quantized layers can't take. Give a padded "
+                "one, x.to_padded_tensor(0.0), with src_key_padding_mask."
             )
         return super().forward(*args, **kwargs)
 
