@@ -179,6 +179,13 @@ class PlannedQuantizer:
         return self.role == "weight" if self.functional is None else self.operand == self.functional.operand
 
     @property
+    def kind(self) -> str:
+        """Its role in its layer, `input`, `weight` or `output`, also where nobody calls that; else its role."""
+        if self.functional is None:
+            return self.role
+        return "weight" if self.of_weight else "output" if self.operand == "output" else "input"
+
+    @property
     def name(self) -> str:
         """Its name in the module: `residual_quantizer`, and `residual_quantizer_2` for the next."""
         return f"{self.role}_quantizer" + (f"_{self.number}" if self.number > 1 else "")

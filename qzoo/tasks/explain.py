@@ -90,8 +90,8 @@ def _shares(plan: Plan) -> list[FloatShare]:
 def _explained(planned: PlannedQuantizer) -> ExplainedQuantizer:
     return ExplainedQuantizer(
         path=planned.path,
-        module=planned.module,
-        role=planned.role,
+        module=planned.module if planned.layer is None else planned.layer,
+        role=planned.kind,
         spec=planned.spec,
         rule=str(planned.origin),
         fields={field: str(origin) for field, origin in planned.field_origins.items()},

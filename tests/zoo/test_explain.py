@@ -116,3 +116,20 @@ def test_what_a_rule_leaves_in_float_has_the_rule_and_what_none_speaks_of_has_no
         r"variants\.mixed_example\.rules\.0  recipes/resnet/resnet50\.yaml:\d+", found.float_rules["fc"]
     )
     assert qzoo.explain("torchvision/swin_t:int8").float_rules == {}
+
+
+def test_a_layer_that_nobody_calls_is_told_of_as_a_layer() -> None:
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qkv = nn.Linear(4, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.linear(x, self.qkv.weight)
+
+    found = qzoo.explain(nn.Sequential(Reads()), "int8", example=torch.zeros(1, 4))
+    assert [(one.module, one.role, one.path) for one in found.quantizers] == [
+        ("0.qkv", "input", "0.qkv_input_quantizer"),
+        ("0.qkv", "weight", "0.qkv_weight_quantizer"),
+    ]
+    assert not found.left_float
