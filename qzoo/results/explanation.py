@@ -20,7 +20,7 @@ class ExplainedQuantizer(Readable, StrictModel):
     path: str
     """Its path in the model: `layer1.0.conv1.input_quantizer`."""
     module: str
-    """Path of the layer, also of one that nobody calls, `attn.in_proj`; or of the module that evaluates the operator."""
+    """Path of the layer, also of one that nobody calls, `attn.in_proj`; or of the module of the operator."""
     role: str
     """`input`, `weight` or `output` of a layer; `residual`, `matmul_left` ... of an operator."""
     spec: QuantizerSpec
