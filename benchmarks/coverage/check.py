@@ -55,7 +55,7 @@ class Result:
 
     def note(self, plan: Plan) -> None:
         """Counts what a plan quantizes and leaves."""
-        self.quantizers = Counter(planned.role for planned in plan.quantizers)
+        self.quantizers = Counter(planned.kind for planned in plan.quantizers)
         left = [operator for operator in plan.float_operators if operator.site.op not in MOVES]
         self.float_operators = Counter(operator.site.op for operator in left)
         self.additions = self.quantizers["residual"] + sum(operator.skip is not None for operator in left)
