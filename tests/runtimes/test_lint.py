@@ -271,10 +271,10 @@ class Mixes(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight, self.head = nn.Parameter(torch.randn(8, 8)), nn.Linear(8, 2)
+        self.weight, self.head = nn.Parameter(torch.randn(3, 8, 8)), nn.Linear(8, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(torch.einsum("nti,oi->nto", x, self.weight).mean(1))  # type: ignore[no-any-return]
+        return self.head(torch.einsum("nti,tio->nto", x, self.weight).mean(1))  # type: ignore[no-any-return]
 
 
 def test_a_layer_without_an_integer_kernel_counts() -> None:

@@ -164,7 +164,8 @@ class Fixed(nn.Module):
 
 
 def test_a_model_made_for_one_size_is_told(tmp_path: Path) -> None:
-    model, file = qzoo.calibrate(qzoo.quantize(Fixed().eval(), "int8"), [images(4)]), tmp_path / "a.onnx"
+    model, file = qzoo.quantize(Fixed().eval(), "int8", example=images(1)), tmp_path / "a.onnx"
+    qzoo.calibrate(model, [images(4)])
     text = r"takes images with a height of 8 alone: .* Leave that fixed: --dynamic batch, in Python dynamic='batch'\."
     with pytest.raises(UnsupportedError, match=text):
         qzoo.export(model, file, example=images(1), dynamic="size")
