@@ -43,6 +43,7 @@ def quantize_operators(
 
     Example:
         >>> from qzoo.quant.quantizer import TensorQuantizer
+        >>> from qzoo.schema.plan import Site
         >>> from qzoo.schema.quantizer import QuantizerSpec
         >>> class Skip(nn.Linear):
         ...     def forward(self, x):
