@@ -64,7 +64,6 @@ def other_type(dice: random.Random) -> Any:
         "a.png",
         b"",
         object(),
-        x.numpy(),
         x.tolist(),
         [],
         (),
