@@ -20,7 +20,7 @@ slow: $(READY)            ## the tests that need minutes, on real data where the
 	$(PYTEST) -m slow --timeout 1500 --numprocesses 2
 
 runtimes: $(READY)        ## the tests that load ONNX Runtime and OpenVINO (a minute)
-	$(PYTEST) -m runtimes --numprocesses 2
+	$(PYTEST) -m "runtimes and not slow" --numprocesses 2
 
 hub-server: $(READY)      ## the tests of the hub that tests run on loopback; where they pass, that is noted
 	$(PYTEST) --numprocesses 2 tests/loopback_hub/test_*.py
