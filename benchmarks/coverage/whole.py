@@ -68,7 +68,7 @@ def check_whole(source: str, name: str, make: Callable[[], tuple[nn.Module, Any]
     result, start = Whole(source, name), time.perf_counter()
     torch.manual_seed(0)
     try:
-        with warnings.catch_warnings(), torch.no_grad(), _layer_by_layer():
+        with warnings.catch_warnings(), torch.no_grad(), layer_by_layer():
             warnings.simplefilter("ignore")
             _check(result, *make())
     except Failure as failure:
@@ -115,8 +115,8 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _layer_by_layer() -> Iterator[None]:
-    """While this lasts, torch's own attention takes no native function, which rounds otherwise."""
+def layer_by_layer() -> Iterator[None]:
+    """While this lasts, torch's own attention and encoders take no native function, which rounds otherwise."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

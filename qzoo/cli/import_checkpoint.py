@@ -100,11 +100,11 @@ def _weights(of_base: bool | None, architecture: str) -> str:
 
 
 def _formats(made: Imported) -> str:
-    from qzoo.quant.ranges import quantizers
+    from qzoo.quant.ranges import is_of_weight, quantizers
 
     found: dict[str, set[str]] = {"weights": set(), "activations": set()}
     for path, quantizer in quantizers(made.model).items():
-        kind = "weights" if path.endswith("weight_quantizer") else "activations"
+        kind = "weights" if is_of_weight(path) else "activations"
         found[kind].add(str(quantizer.spec).partition(" per-")[0])
     return ", ".join(f"{kind} {' and '.join(sorted(formats))}" for kind, formats in found.items() if formats)
 

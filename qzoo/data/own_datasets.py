@@ -17,10 +17,11 @@ from torch import Tensor
 from qzoo.arguments import checked
 from qzoo.data.augmentation import Augmentation
 from qzoo.data.lookup import Reader, add_dataset
+from qzoo.data.split import LABEL_KEYS
 from qzoo.errors import ArgumentError, DataError, did_you_mean, shown
 from qzoo.schema.datasets import DATASETS, OWN_DATASETS, Dataset
 
-IMAGE_KEYS, LABEL_KEYS = ("image", "img"), ("label", "labels")
+IMAGE_KEYS = ("image", "img")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
 
 

@@ -18,6 +18,9 @@ from qzoo.data.augmentation import Augmentation
 from qzoo.data.encoded import EncodedImages, decode_rgb
 from qzoo.errors import DataError
 
+LABEL_KEYS = ("labels", "label")
+"""Under these a dict holds its labels: an element of a dataset, or a batch, all else of which the model is given."""
+
 
 class Split(Protocol):
     """What every dataset gives.

@@ -13,6 +13,7 @@ from qzoo.models.example import example_inputs, how_to_give_one
 from qzoo.models.functional_layers import class_names
 from qzoo.models.residual import skip_operand
 from qzoo.models.tracing import OperatorCall, Trace, trace
+from qzoo.quant.inputs import takes
 from qzoo.quant.layers import is_quantizable
 from qzoo.schema.plan import Operator
 
@@ -48,23 +49,23 @@ def traced(model: nn.Module, example: Any = None) -> Trace:
     Raises:
         UnsupportedError: the model can't run on it.
     """
-    faults = []
+    faults: list[Exception] = []
     for inputs in [example] if example is not None else example_inputs(model):
         try:
             return trace(model, inputs)
         except Exception as error:  # whatever a model says of an input that it was not made for
             faults.append(error)
-            first_line = str(error).split("\n", 1)[0]
     if not faults:
-        raise UnsupportedError(_how_to_give_one(model, "it has no convolution or linear layer to tell its input from"))
-    raise UnsupportedError(_how_to_give_one(model, f"{type(faults[-1]).__name__}: {first_line}")) from faults[-1]
+        raise UnsupportedError(_not_run(model, "it has no convolution or linear layer to tell its input from", example))
+    reason = f"{type(faults[-1]).__name__}: {str(faults[-1]).partition(chr(10))[0]}"
+    raise UnsupportedError(_not_run(model, reason, example)) from faults[-1]
 
 
-def _how_to_give_one(model: nn.Module, reason: str) -> str:
-    return (
-        f"Residual additions and other operators are found by running {type(model).__name__} once, which failed "
-        f"({reason}). {how_to_give_one(model)}"
-    )
+def _not_run(model: nn.Module, reason: str, example: Any) -> str:
+    found = f"What {type(model).__name__} computes is found by running it once, which failed"
+    if example is None:
+        return f"{found} ({reason}). {how_to_give_one(model)}"
+    return f"{found} on the example that was given ({reason}). Its forward takes {takes(model)}."
 
 
 def operators_of(model: nn.Module, found: Trace) -> list[Operator]:

@@ -30,6 +30,16 @@ def quantizers(model: nn.Module, role: str | None = None) -> dict[str, TensorQua
     }
 
 
+def is_of_weight(path: str) -> bool:
+    """Whether the quantizer at a path is of a weight, of a layer that is called or not: their names all end so.
+
+    Example:
+        >>> is_of_weight("attn.in_proj_weight_quantizer"), is_of_weight("attn.in_proj_input_quantizer")
+        (True, False)
+    """
+    return path.endswith("weight_quantizer")
+
+
 def uncalibrated(model: nn.Module) -> list[str]:
     """Returns the paths of the quantizers that have no range yet."""
     return [path for path, quantizer in quantizers(model).items() if not quantizer.calibrated]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qzoo.quant.inputs import run
 from qzoo.quant.quantizer import TensorQuantizer
-from qzoo.quant.ranges import quantizers
+from qzoo.quant.ranges import is_of_weight, quantizers
 
 
 def quantizers_by_tensor(model: nn.Module, inputs: Any) -> list[list[str]]:
@@ -34,7 +34,7 @@ def quantizers_by_tensor(model: nn.Module, inputs: Any) -> list[list[str]]:
 
         return note
 
-    found = {path: one for path, one in quantizers(model).items() if not path.endswith("weight_quantizer")}
+    found = {path: one for path, one in quantizers(model).items() if not is_of_weight(path)}
     with ExitStack() as hooks, torch.no_grad():
         for path, quantizer in found.items():
             hooks.callback(quantizer.register_forward_pre_hook(noting(path)).remove)

@@ -38,6 +38,20 @@ _IS_BATCHED = getattr(getattr(torch._C, "_functorch", None), "is_legacy_batchedt
 """Whether a tensor is what torch.autograd hands to a backward pass that computes many gradients at once."""
 
 
+_BACKWARD = getattr(torch._C, "_current_graph_task_id", lambda: -1)
+"""The number of the backward pass that runs; -1 where none does."""
+
+
+def is_in_backward() -> bool:
+    """Whether a backward pass runs, which computes a forward only to have what a checkpoint did not keep.
+
+    Example:
+        >>> is_in_backward()
+        False
+    """
+    return bool(_BACKWARD() != -1)
+
+
 def is_transformed(tensor: Tensor) -> bool:
     """Whether `vmap`, `grad`, `jvp` or the like is at work, which no function of our own can serve.
 

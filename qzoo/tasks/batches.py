@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from qzoo.data.split import LABEL_KEYS
 from qzoo.errors import DataError
 from qzoo.quant.inputs import batch_size, tensors, to_device
 
-LABEL_KEYS = ("labels", "label")
-"""Under these a batch that is a dict holds its labels; everything else in it is an argument of the model."""
 FORMS = (
     "a tensor (N, C, H, W); (x, y) with labels y (N,); ((x, x2), y) or a dict, for models of several inputs; of "
     "anything else, to_inputs= has to make one of these"

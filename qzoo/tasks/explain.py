@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -13,11 +12,12 @@ from qzoo.models.quantize import float_copy
 from qzoo.models.select_layers import plan_quantizers
 from qzoo.models.survey import survey
 from qzoo.quant.layers import has_weight
+from qzoo.quant.operators.operands import RECURRENT
 from qzoo.quant.operators.spellings import MOVES
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.results.explanation import ExplainedQuantizer, Explanation, FloatOperator, FloatShare
-from qzoo.schema.plan import Operator, Plan, PlannedQuantizer
+from qzoo.schema.plan import Plan, PlannedQuantizer
 from qzoo.schema.resolve import ResolvedVariant
 
 
@@ -40,7 +40,7 @@ def explain_plan(model: nn.Module, variant: ResolvedVariant, example: Any = None
         left_float=plan.left_float,
         float_rules={path: str(origin) for path, origin in plan.float_rules.items()},
         float_weights=_shares(plan),
-        float_operators=_computing(plan.float_operators) if is_traced else None,
+        float_operators=_computing(plan) if is_traced else None,
     )
 
 
@@ -60,7 +60,7 @@ def explain_quantized(model: nn.Module, example: Any = None) -> Explanation:
         quantizers=[_standing(path, quantizer, planned.get(path)) for path, quantizer in found.items()],
         left_float=[path for path, one in model.named_modules() if has_weight(one) and path not in owners],
         float_weights=_shares(whole[0]) if whole else [],
-        float_operators=_computing(whole[0].float_operators) if whole and whole[1] else None,
+        float_operators=_computing(whole[0]) if whole and whole[1] else None,
     )
 
 
@@ -111,9 +111,15 @@ def _standing(path: str, quantizer: TensorQuantizer, planned: PlannedQuantizer |
     return ExplainedQuantizer(path=path, module=module, role=name.partition("_quantizer")[0], rule=None, **facts)
 
 
-def _computing(operators: Iterable[Operator]) -> list[FloatOperator]:
+def _computing(plan: Plan) -> list[FloatOperator]:
+    """Returns the operators in float that compute; also recurrent ones, of which the weights alone are quantized."""
+    layers = [one.functional for one in plan.quantizers if one.functional and one.functional.op in RECURRENT]
+    steps = dict.fromkeys((one.module, one.op) for one in layers)
     return [
-        FloatOperator(module=one.module, op=one.site.op, residual=one.skip is not None)
-        for one in operators
-        if one.site.op not in MOVES
+        *(FloatOperator(module=module, op=op, residual=False) for module, op in steps),
+        *(
+            FloatOperator(module=one.module, op=one.site.op, residual=one.skip is not None)
+            for one in plan.float_operators
+            if one.site.op not in MOVES
+        ),
     ]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from qzoo.distributed import world_size
-from qzoo.quant.ranges import quantizers
+from qzoo.quant.ranges import is_of_weight, quantizers
 from qzoo.runtimes.runtime import Runtime
 
 
@@ -92,6 +92,6 @@ def warn_of_saturation(model: nn.Module, runtime: Runtime) -> None:
 
 
 def _has_large_weights(model: nn.Module) -> bool:
-    found = [one for path, one in quantizers(model).items() if path.endswith("weight_quantizer")]
+    found = [one for path, one in quantizers(model).items() if is_of_weight(path)]
     integer = [one.grid for one in found if one.state == "quantizing" and one.grid.fp8 is None]
     return any(2 * LARGEST_INPUT * grid.high > LARGEST_SUM for grid in integer)

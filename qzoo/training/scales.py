@@ -13,7 +13,7 @@ from qzoo.errors import UnsupportedError
 from qzoo.quant.inputs import run
 from qzoo.quant.learned_scale import initial_amax, keep_positive
 from qzoo.quant.quantizer import TensorQuantizer
-from qzoo.quant.ranges import quantizers
+from qzoo.quant.ranges import is_of_weight, quantizers
 from qzoo.quant.weights import quantized_weights
 from qzoo.schema.finetune import Scales
 
@@ -63,7 +63,7 @@ def keep_scales_positive(parameters: list[nn.Parameter]) -> None:
 
 
 def _what(path: str) -> Literal["weight", "activation"]:
-    return "weight" if path.endswith("weight_quantizer") else "activation"
+    return "weight" if is_of_weight(path) else "activation"
 
 
 def _start_as_lsq(model: nn.Module, example: Any) -> None:

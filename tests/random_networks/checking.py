@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import qzoo
+from benchmarks.coverage.whole import layer_by_layer
 from tests.natural_images import natural_images
 from tests.random_networks.differences import differences
 from tests.random_networks.network import SIZE, random_network
@@ -68,20 +68,9 @@ def calibrated(seed: int) -> nn.Module:
     """
     chance, (network, example) = random.Random(f"scheme {seed}"), random_network(seed)
     made = qzoo.quantize(network, chance.choice(SCHEMES), residual=chance.choice(RESIDUALS), example=example)
-    with torch.no_grad(), _layer_by_layer():
+    with torch.no_grad(), layer_by_layer():
         assert torch.equal(network(example), made(example)), "differs from float, quantizers off"
     return qzoo.calibrate(made, [CALIBRATION])
-
-
-@contextmanager
-def _layer_by_layer() -> Iterator[None]:
-    """While this lasts, torch's own attention and encoders take no native function, which rounds otherwise."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def faults(seeds: Sequence[int], runtime: str, *, dynamic: bool = True) -> list[Fault]:

@@ -14,7 +14,7 @@ from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.calibration.solvers import solve
 from qzoo.quant.calibration.weight_ranges import quantized_weight_amax
 from qzoo.quant.quantizer import TensorQuantizer
-from qzoo.quant.ranges import quantizers
+from qzoo.quant.ranges import is_of_weight, quantizers
 from qzoo.quant.weights import quantized_weights
 
 Collection = dict[str, MaxCollector | HistogramCollector]
@@ -35,7 +35,7 @@ class DeadActivationWarning(UserWarning):
 
 def activation_quantizers(model: nn.Module) -> dict[str, TensorQuantizer]:
     """Returns every quantizer whose range has to be collected: all but those of weights."""
-    return {path: q for path, q in quantizers(model).items() if not path.endswith("weight_quantizer")}
+    return {path: q for path, q in quantizers(model).items() if not is_of_weight(path)}
 
 
 @contextmanager

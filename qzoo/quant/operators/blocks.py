@@ -22,9 +22,10 @@ from torch import nn
 from torch.fx import GraphModule
 
 from qzoo.quant.derived import Derived, derive, runs_own_forward
+from qzoo.quant.inputs import tensors
 from qzoo.quant.operators.own_operators import OwnOperators, Places
 from qzoo.quant.operators.read_weights import FunctionalPlaces
-from qzoo.quant.tracing import fx_node
+from qzoo.quant.tracing import fx_node, is_captured, is_in_backward, is_transformed
 from qzoo.schema.plan import WeightRead
 
 
@@ -83,7 +84,7 @@ class QuantizedBlock(Derived):
     operator_places: Places = MappingProxyType({})
     operator_calls: int = 1
     operator_layers: tuple[FunctionalPlaces, ...] = ()
-    not_copied = ("weight_caches", "computed_weights")
+    not_copied = ("weight_caches", "computed_weights", "calls_by_input")
     operator_token: object = None
     """Tells blocks apart; torch.export hands on the same block as several objects."""
 
@@ -107,7 +108,7 @@ class QuantizedBlock(Derived):
             return super().forward(*args, **kwargs)
         if isinstance(self, nn.RNNBase) and torch.compiler.is_dynamo_compiling():
             return _uncompiled(self, args, kwargs)
-        own = OwnOperators(self, _RUNNING.next_call(self) if self.operator_calls > 1 else 0)
+        own = OwnOperators(self, _RUNNING.call_of(self, args, kwargs) if self.operator_calls > 1 else 0)
         _RUNNING.frames.append(own)
         try:
             with own:
@@ -199,7 +200,20 @@ class _Running(threading.local):
         self.frames: list[OwnOperators] = []
         self.calls: dict[int, int] = {}
 
-    def next_call(self, block: QuantizedBlock) -> int:
+    def call_of(self, block: QuantizedBlock, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+        """Returns which call of a block in a pass this is; of one that a checkpoint recomputes, which it was."""
+        if is_captured():
+            return self._next(block)
+        memory = tuple(tensor.data_ptr() for tensor in tensors((args, kwargs)) if not is_transformed(tensor))
+        if is_in_backward():
+            return block.__dict__.get("calls_by_input", {}).get(memory, 0)  # type: ignore[no-any-return]
+        call = self._next(block)
+        if call == 0:
+            block.__dict__["calls_by_input"] = {}
+        block.__dict__["calls_by_input"][memory] = call
+        return call
+
+    def _next(self, block: QuantizedBlock) -> int:
         token = id(block.operator_token)
         call = self.calls.get(token, 0)
         self.calls[token] = (call + 1) % block.operator_calls

@@ -123,17 +123,16 @@ def _operands_of_einsum(args: tuple[Any, ...]) -> Iterator[tuple[Operand, Any]]:
 
 
 def _operands_of_recurrent(args: tuple[Any, ...]) -> Iterator[tuple[Operand, Any]]:
-    """Yields the input, the state before the first step, and each matrix among the weights: biases are vectors."""
-    # A packed sequence has the sizes of its batches in between.
-    state = 2 if isinstance(args[1], Tensor) and not args[1].is_floating_point() else 1
+    """Yields the input, and each matrix among the weights: biases are vectors.
+
+    The state is no operand: that of all steps but the first is computed inside.
+    """
     yield Operand("input", 0), args[0]
-    if isinstance(args[state], Tensor):
-        yield Operand("hx", state), args[state]
-    else:
-        yield Operand("hx", state, 0), args[state][0]
-    for item, weight in enumerate(args[state + 1]):
+    # A packed sequence has the sizes of its batches before the state.
+    weights = 3 if isinstance(args[1], Tensor) and not args[1].is_floating_point() else 2
+    for item, weight in enumerate(args[weights]):
         if weight.dim() > 1:
-            yield Operand(f"weight_{item}", state + 1, item), weight
+            yield Operand(f"weight_{item}", weights, item), weight
 
 
 def _items(names: list[str], argument: int | str, values: Any) -> Iterator[tuple[Operand, Any]]:

@@ -72,7 +72,7 @@ def quantized_weight(block: Any, name: str, read: WeightRead, weight: Tensor) ->
     if read.parameter is not None:
         whole = _held(block, read.parameter)
         if is_captured() and whole is not weight:
-            return weight  # a part of what is quantized already, see `_stored`
+            return weight  # a part of what is quantized already, see `stored`
     elif tuple(weight.shape) != read.size:
         raise UnsupportedError(_other_weight(block, name, read, weight))
     elif not torch.is_grad_enabled() and not is_captured():
