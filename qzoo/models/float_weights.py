@@ -11,7 +11,7 @@ from torch import nn
 from qzoo.errors import some
 from qzoo.models.tracing import Trace
 from qzoo.quant.operators.spellings import MOVES
-from qzoo.schema.plan import FloatWeight, Functional, Layer, Plan
+from qzoo.schema.plan import FloatWeight, Layer, Plan
 
 MOST_SILENT = 0.01
 """The share of the weights that may stay in float without a word."""
@@ -52,7 +52,7 @@ def seen_weights(model: nn.Module, layers: Iterable[Layer], found: Trace | None)
     weights = matrices if found is None else {path: matrices[path] for path in _multiplied(found) if path in matrices}
     owners: dict[str, set[str]] = {}
     for layer in layers:
-        for path in _parameters(model, layer, found) if layer.has_weight else ():
+        for path in _parameters(model, layer) if layer.has_weight else ():
             owners.setdefault(path, set()).add(layer.name)
     macs = _macs(found)
     total, computed = sum(p.numel() for p in weights.values()), sum(macs.values())
@@ -75,23 +75,15 @@ def _multiplied(found: Trace) -> Iterator[str]:
             yield from evaluation.parameters
 
 
-def _parameters(model: nn.Module, layer: Layer, found: Trace | None) -> Iterator[str]:
+def _parameters(model: nn.Module, layer: Layer) -> Iterator[str]:
     """Yields the paths of the parameters that a layer's weight is, or is computed from."""
     if layer.functional is None:
         held = set(map(id, model.get_submodule(layer.name).parameters()))
-        yield from (path for path, one in model.named_parameters() if id(one) in held)
     else:
-        yield from _read_by(model, layer.functional, found)
-
-
-def _read_by(model: nn.Module, functional: Functional, found: Trace | None) -> Iterator[str]:
-    if functional.weight.parameter is not None:
-        parameter = model.get_submodule(functional.module).get_parameter(functional.weight.parameter)
-        yield from (path for path, one in model.named_parameters() if one is parameter)
-        return
-    for evaluation in found.evaluations if found else ():
-        if evaluation.module == functional.module and evaluation.site in functional.sites:
-            yield from evaluation.parameters
+        module, read = model.get_submodule(layer.functional.module), layer.functional.weight
+        sources = read.made_of if read.parameter is None else (read.parameter,)
+        held = {id(module.get_parameter(path)) for path in sources}
+    yield from (path for path, one in model.named_parameters() if id(one) in held)
 
 
 def _macs(found: Trace | None) -> dict[str, int]:

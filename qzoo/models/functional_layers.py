@@ -60,10 +60,7 @@ def _all_found(model: nn.Module, trace: Trace) -> dict[tuple[object, ...], _Foun
         module = model.get_submodule(evaluation.module)
         if evaluation.reads and evaluation.site and not is_quantizable(module) and not _is_written_to(module):
             for one in _read_by(model, evaluation, trace.calls[evaluation.module]):
-                # What is computed is the same only where it is computed from the same.
-                own = evaluation.parameters if one.weight.parameter is None else ()
-                key = (one.module, evaluation.op, one.operand, one.weight, own)
-                known = found.setdefault(key, one)
+                known = found.setdefault((one.module, evaluation.op, one.operand, one.weight), one)
                 known.sites.append(evaluation.site)
                 known.weight = replace(known.weight, in_parts=known.weight.in_parts or one.weight.in_parts)
                 # The first step of a recurrent cell has a state of zeros, which is no activation.
@@ -82,16 +79,18 @@ def _read_by(model: nn.Module, evaluation: OperatorCall, calls: int) -> Iterator
     last = len(evaluation.reads) - 1
     for place, (operand, read) in enumerate(evaluation.reads.items()):
         own = tuple(inputs[place:] if place == last else inputs[place : place + 1])
-        weight = replace(read, parameter=_path_within(model, module, read))
+        weight = _from_within(model, module, read)
         yield _Found(evaluation.module, operand, weight, own, calls)
 
 
-def _path_within(model: nn.Module, module: nn.Module, read: WeightRead) -> str | None:
-    """Returns the path of a parameter from the module that reads it; None if it does not hold it."""
-    if read.parameter is None:
-        return None
-    parameter = model.get_parameter(read.parameter)
-    return next((path for path, one in module.named_parameters(remove_duplicate=False) if one is parameter), None)
+def _from_within(model: nn.Module, module: nn.Module, read: WeightRead) -> WeightRead:
+    """Returns what is read with the paths from the module that reads it; what that does not hold is computed."""
+    paths = {id(one): path for path, one in module.named_parameters(remove_duplicate=False)}
+    sources = (read.parameter,) if read.parameter is not None else read.made_of
+    own = tuple(path for one in sources if (path := paths.get(id(model.get_parameter(one)))) is not None)
+    if read.parameter is not None and own:
+        return replace(read, parameter=own[0])
+    return replace(read, parameter=None, made_of=own)
 
 
 def _layer(model: nn.Module, found: _Found, names: set[str], prefixes: set[tuple[str, str]]) -> Layer:

@@ -17,7 +17,7 @@ from qzoo.quant.derived import copy_model, float_name
 from qzoo.quant.eval_mode import device_of
 from qzoo.quant.fast_path import close_fast_paths
 from qzoo.quant.layers import channel_shape, quantize_layer, unquantize_layer
-from qzoo.quant.operators.blocks import count_calls_from_start, quantize_operators
+from qzoo.quant.operators.blocks import count_calls_from_start, quantize_operators, unquantize_operators
 from qzoo.quant.operators.read_weights import FunctionalPlaces
 from qzoo.quant.quantizer import Notice, TensorQuantizer
 from qzoo.schema.plan import Functional, Plan, PlannedQuantizer, Site
@@ -149,6 +149,7 @@ def float_copy(model: nn.Module) -> nn.Module:
     plain = copy_model(model)
     for module in list(plain.modules()):
         unquantize_layer(module)
+    unquantize_operators(plain)
     made = provenance(model) or Provenance()
     remember(plain, Provenance(base=made.base, old_head=made.old_head))
     return plain

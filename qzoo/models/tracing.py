@@ -212,7 +212,7 @@ class _Weights:
             axis = _axis_in(parameter, tensor, channels.axis)
             size = tuple(map(int, parameter.shape))
             return WeightRead(paths[0], size, axis, channels.groups, in_parts=tensor is not parameter)
-        return WeightRead(None, tuple(map(int, tensor.shape)), channels.axis, channels.groups)
+        return WeightRead(None, tuple(map(int, tensor.shape)), channels.axis, channels.groups, made_of=paths)
 
 
 def _axis_in(parameter: Tensor, view: Tensor, axis: int | None) -> int | None:

@@ -38,6 +38,7 @@ class WeightRead:
         axis: the axis that its output channels lie along; None where they lie along none.
         groups: the number of groups along the first axis that have channels of their own.
         in_parts: whether any evaluation reads a view of the parameter, and not the parameter itself.
+        made_of: paths of the parameters that a computed weight is computed from.
     """
 
     parameter: str | None
@@ -45,6 +46,7 @@ class WeightRead:
     axis: int | None = 0
     groups: int = 1
     in_parts: bool = field(default=False, compare=False)
+    made_of: tuple[str, ...] = ()
 
     @property
     def channel_shape(self) -> tuple[int, ...]:

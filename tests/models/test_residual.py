@@ -255,7 +255,8 @@ class TestExamples:
                 return self.conv(x) * scale + x
 
         message = (
-            r"What Odd computes is found by running it once, which failed \(TypeError: .*'scale'\)\. It takes x, scale\. Give them, as a tuple or"
+            r"What Odd computes is found by running it once, which failed \(TypeError: .*'scale'\)\. "
+            r"It takes x, scale\. Give them, as a tuple or"
         )
         with pytest.raises(UnsupportedError, match=message):
             residual(Odd())

@@ -72,6 +72,23 @@ def quantize_operators(
             child.register_forward_hook(_leave, always_call=True)
 
 
+def unquantize_operators(model: nn.Module) -> None:
+    """Takes from a model all that `quantize_operators` noted in its modules and hung on them, in place."""
+    for module in model.modules():
+        for name in _NOTES:
+            module.__dict__.pop(name, None)
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for number in [number for number, hook in hooks.items() if hook in (_enter, _leave, _start)]:
+                del hooks[number]
+                module._forward_hooks_always_called.pop(number, None)
+
+
+_NOTES = (
+    "operator_places", "operator_calls", "operator_layers", "operator_token", "_tells_parent", "weight_caches",
+    "computed_weights", "calls_by_input",
+)  # fmt: skip
+
+
 def count_calls_from_start(model: nn.Module) -> None:
     """Lets each pass through a model count the calls of its blocks anew, even after one that ended in an exception."""
     model.register_forward_pre_hook(_start)

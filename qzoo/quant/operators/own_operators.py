@@ -7,17 +7,26 @@ read; everything else by its site.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.fx import Proxy
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 from qzoo.errors import UnsupportedError
 from qzoo.quant.operators.attention import WAYS, arguments, attention, of_other_way
 from qzoo.quant.operators.composite import opened
 from qzoo.quant.operators.operands import Operand, counts, operands, with_operand
-from qzoo.quant.operators.read_weights import FunctionalPlaces, layers_read, quantized_weight, stored
+from qzoo.quant.operators.read_weights import (
+    FunctionalPlaces,
+    MadeOf,
+    layers_read,
+    quantized_weight,
+    reads_another,
+    stored,
+)
 from qzoo.quant.operators.spellings import MOVES, operator_name, writes_in_place
 from qzoo.quant.tracing import is_captured
 from qzoo.schema.plan import Site, WeightRead
@@ -50,6 +59,8 @@ class OwnOperators(TorchFunctionMode):
         self.seen: dict[str, int] = {}
         # While torch's own attention runs: what was seen before it began.
         self.before: dict[str, int] | None = None
+        computed = any(layer.read.made_of for layer in block.operator_layers)
+        self.made_of = MadeOf(block) if computed and not is_captured() else None
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -61,9 +72,15 @@ class OwnOperators(TorchFunctionMode):
             return func(*args, **kwargs)
         if (inner := opened(func)) is not None:
             return self._opened(inner, args, kwargs)
+        result = self._computed(func, args, kwargs)
+        if self.made_of is not None:
+            self.made_of.note((args, kwargs), result)
+        return result
+
+    def _computed(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         name = operator_name(func)
         if is_captured() and name in MOVES:
-            args = tuple(stored(self.block, value) for value in args)
+            args, kwargs = tree_map(partial(stored, self.block), (args, kwargs))
         found = list(operands(func, name, args, kwargs)) if name in self.ops else []
         places = self._places(name, found) if counts(found) else {}
         if name == "sdpa" and _is_watched(self.block, places):
@@ -98,12 +115,14 @@ class OwnOperators(TorchFunctionMode):
         self.seen[name] = position + 1
         if self.before is not None and name in WAYS and self._traced_way(self.before) in WAYS - {name}:
             return self._of_other_way(name, position, self.before)
-        at_site, layers = self._at(name, position), layers_read(self.block, name, found)
+        at_site, layers = self._at(name, position), layers_read(self.block, name, found, self.made_of)
         if any(names.items() <= at_site.items() for names in layers):
             return at_site
-        # The forward took another way than the one that was traced: the parameter says which layer it is.
-        by_parameter = {operand: quantizer for names in layers[::-1] for operand, quantizer in names.items()}
-        return by_parameter or at_site
+        # The forward took another way than the one that was traced: what is read says which layer it is.
+        by_weight = {operand: quantizer for names in layers[::-1] for operand, quantizer in names.items()}
+        if by_weight or is_captured() or not reads_another(self.block, at_site, found, self.made_of):
+            return by_weight or at_site
+        return {}
 
     def _at(self, name: str, position: int) -> dict[str, str]:
         return self.block.operator_places.get(Site(name, self.call, position), {})

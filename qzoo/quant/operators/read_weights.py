@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError
 from qzoo.quant.derived import float_name
+from qzoo.quant.inputs import tensors
 from qzoo.quant.operators.operands import Operand
 from qzoo.quant.tracing import is_captured
 from qzoo.quant.weight_cache import WeightCache
@@ -36,21 +37,80 @@ class FunctionalPlaces(NamedTuple):
     names: dict[str, str]
 
 
-def layers_read(block: Any, op: str, found: list[tuple[Operand, Tensor]]) -> list[dict[str, str]]:
-    """Returns the quantizers of each layer whose parameter an operator reads, by operand.
+class MadeOf:
+    """Which parameters of a block the tensors of one call are computed from, if from nothing else.
+
+    Known is what the block's own forward computes; of what it is given, and of what other modules give, nothing is.
+
+    Args:
+        block: a `QuantizedBlock`.
+    """
+
+    def __init__(self, block: Any) -> None:
+        held = block.named_parameters(remove_duplicate=False)
+        self._sources = {id(parameter): frozenset([path]) for path, parameter in held}
+        self._sources |= {id(buffer): frozenset() for buffer in block.buffers()}
+        # A tensor that were freed could lend its id to the next.
+        self._alive: list[Any] = []
+
+    def __getitem__(self, tensor: Tensor) -> frozenset[str] | None:
+        """Returns the paths of the parameters; None where they are not known."""
+        return self._sources.get(id(tensor))
+
+    def note(self, given: Any, made: Any) -> None:
+        """Notes what an operator made of what it was given."""
+        found = [self[tensor] for tensor in tensors(given)]
+        sources = frozenset[str]().union(*(one for one in found if one is not None))
+        if None not in found:
+            self._alive.append(made)
+            self._sources |= {id(tensor): sources for tensor in tensors(made)}
+
+
+def layers_read(
+    block: Any, op: str, found: list[tuple[Operand, Tensor]], made_of: MadeOf | None
+) -> list[dict[str, str]]:
+    """Returns the quantizers of each layer whose weight an operator reads, by operand.
 
     Args:
         block: a `QuantizedBlock`.
         op: the operator.
         found: its operands.
+        made_of: what is known of computed weights.
     """
-    layers = []
-    for layer in block.operator_layers:
-        if layer.op == op and layer.read.parameter is not None:
-            parameter = _held(block, layer.read.parameter)
-            if any(operand.name == layer.operand and _is_part(value, parameter) for operand, value in found):
-                layers.append(layer.names)
-    return layers
+    return [
+        layer.names
+        for layer in block.operator_layers
+        if layer.op == op
+        and any(operand.name == layer.operand and _reads(block, layer, value, made_of) for operand, value in found)
+    ]
+
+
+def reads_another(
+    block: Any, names: dict[str, str], found: list[tuple[Operand, Tensor]], made_of: MadeOf | None
+) -> bool:
+    """Whether an operator surely reads another weight than that of the layer whose quantizers stand at its site.
+
+    Args:
+        block: a `QuantizedBlock`.
+        names: the quantizers at the site, by operand.
+        found: the operands.
+        made_of: what is known of computed weights.
+    """
+    layers = [layer for layer in block.operator_layers if layer.names.items() <= names.items()]
+    weights = [value for layer in layers for operand, value in found if operand.name == layer.operand]
+    return bool(weights) and all(_is_known(value, made_of) for value in weights)
+
+
+def _reads(block: Any, layer: FunctionalPlaces, value: Tensor, made_of: MadeOf | None) -> bool:
+    if layer.read.parameter is not None:
+        return _is_part(value, _held(block, layer.read.parameter))
+    return made_of is not None and bool(layer.read.made_of) and made_of[value] == frozenset(layer.read.made_of)
+
+
+def _is_known(value: Tensor, made_of: MadeOf | None) -> bool:
+    """Whether it is told what a weight is: a parameter, a part of one, or computed from some."""
+    is_one = isinstance(value, nn.Parameter) or isinstance(value._base, nn.Parameter)
+    return is_one or (made_of is not None and bool(made_of[value]))
 
 
 def stored(block: Any, value: Any) -> Any:

@@ -197,6 +197,29 @@ def test_a_table_that_training_writes_to_stays_in_float_and_is_told_of(options: 
     assert list(quantizers(found)) == ["2.input_quantizer", "2.weight_quantizer"]
 
 
+class Auxiliary(nn.Module):
+    """Computes its weights; in training another classifier comes first, of weights that have the same shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.w, self.aux = (nn.Parameter(torch.randn(3, 8)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        aux = F.linear(x, F.normalize(self.aux)) if self.training else None
+        return F.linear(x, F.normalize(self.w)), aux
+
+
+def test_a_computed_weight_is_known_by_what_it_is_computed_from() -> None:
+    model = qzoo.quantize(Auxiliary().eval(), "int8", example=X)
+    qzoo.calibrate(model, [X])
+    with torch.no_grad():
+        expected = model(X)[0]
+        found, aux = model.train()(X)
+    assert torch.equal(found, expected)
+    assert torch.equal(aux, F.linear(X, F.normalize(model.aux)).detach())
+
+
 def test_rules_know_a_functional_layer_by_name_class_and_kind() -> None:
     model = Computes(lambda x, w, v: F.linear(x @ w, v), (8, 4), (3, 4)).eval()
     for match in ({"name": "w"}, {"op": "matmul"}):

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 import qzoo
 from qzoo.errors import UnsupportedError
+from qzoo.models.quantize import float_copy
 from qzoo.quant.ranges import get_ranges, quantizers
 from tests.each import for_each
 
@@ -196,6 +197,16 @@ def test_copies_files_and_graphs_compute_the_same(model: nn.Module) -> None:
         assert torch.equal(torch.compile(model, fullgraph=True, backend="aot_eager")(X), expected)
     with torch.inference_mode():
         assert torch.equal(model(X), expected)
+
+
+def test_a_float_copy_is_the_float_model_with_nothing_left_of_quantizers(model: nn.Module) -> None:
+    plain, untouched = float_copy(model), Reads().eval()
+    assert torch.equal(plain(X), untouched(X))
+    for one, other in zip(plain.modules(), untouched.modules(), strict=True):
+        assert type(one) is type(other)
+        assert not one._forward_pre_hooks
+        assert not one._forward_hooks
+        assert not [name for name in vars(one) if name.startswith("operator_") or name.endswith(("_parent", "_caches"))]
 
 
 def test_ranges_and_full_checkpoints_bring_it_back(model: nn.Module, tmp_path) -> None:  # type: ignore[no-untyped-def]
