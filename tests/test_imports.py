@@ -19,6 +19,7 @@ LAYERS = [
     {"weights", "runtimes"},
     {"hub"},
     {"models", "report", "training"},
+    {"optimization"},
     {"tasks"},
     {"zoo"},
     {"receipts"},
