@@ -40,12 +40,13 @@ def quantized(tmp_path: Path) -> nn.Module:
     return qzoo.quantize(network(), f"{tmp_path / 'rules.yaml'}:as_model_optimizer")
 
 
-def test_it_predicts_what_model_optimizer_does_bit_for_bit(quantized: nn.Module) -> None:
+def test_it_predicts_what_model_optimizer_does(quantized: nn.Module) -> None:
     fit = load_state_dict(quantized, read_state_dict(FILE))
     assert (fit.ranges, fit.weights) == (8, 10)
     case: dict[str, Any] = torch.load(FILE, weights_only=True)
     with torch.no_grad():
-        assert torch.equal(quantized(case["input"]), case["output"])
+        # Another CPU sums a convolution in another order; a value that went to another step would be off by 1e-3.
+        torch.testing.assert_close(quantized(case["input"]), case["output"], rtol=0, atol=2e-6)
 
 
 def test_the_way_back_is_bit_identical(quantized: nn.Module) -> None:
