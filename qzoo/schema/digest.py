@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from qzoo.schema.finetune import FinetuneSpec
+from qzoo.schema.optimize import OptimizeSpec
 from qzoo.schema.precedence import BoundRule, Precedence
 from qzoo.schema.quantizer import QuantizerPatch, plain_fields
 from qzoo.schema.recipe import SHORTEST_SHA256, Base, CalibrationSpec
@@ -36,6 +37,10 @@ class Numbers(Protocol):
     def finetune(self) -> FinetuneSpec | None:
         """How it is trained after calibration; None if it is not."""
 
+    @property
+    def optimize(self) -> OptimizeSpec | None:
+        """What happens to its weights after calibration; None if nothing does."""
+
 
 def digest(content: dict[str, Any]) -> str:
     """Returns the SHA-256 of plain data, whatever the order of its keys.
@@ -49,7 +54,7 @@ def digest(content: dict[str, Any]) -> str:
 
 def variant_content(variant: Numbers) -> dict[str, Any]:
     """Returns everything of a variant that can move a number, as JSON-ready data."""
-    finetune = variant.finetune
+    finetune, optimize = variant.finetune, variant.optimize
     return {
         "base": _base(variant.base),
         "dataset": variant.dataset,
@@ -59,6 +64,8 @@ def variant_content(variant: Numbers) -> dict[str, Any]:
         "residual": _residual(variant.rules),
         # Without defaults, so that a field that a later version adds changes no older recipe.
         "finetune": None if finetune is None else finetune.model_dump(mode="json", exclude_defaults=True),
+        # A recipe of before there were such steps keeps its digest.
+        **({} if optimize is None else {"optimize": optimize.model_dump(mode="json", exclude_defaults=True)}),
     }
 
 

@@ -170,7 +170,7 @@ class OptimizePatch(_Steps):
 
     Example:
         >>> merged_steps([OptimizePatch(fold=True, seed=1), OptimizePatch(fold=False, correct_bias=True)])
-        {'correct_bias': True, 'fold': False, 'seed': 1}
+        {'correct_bias': True, 'seed': 1}
     """
 
     @model_serializer
@@ -179,11 +179,11 @@ class OptimizePatch(_Steps):
 
 
 def merged_steps(patches: Iterable[OptimizePatch]) -> dict[str, Any]:
-    """Returns all that patches say, the last of them winning step by step: what an `OptimizeSpec` is made of."""
+    """Returns the steps that are done, the last of the patches winning step by step, and their seed."""
     said: dict[str, Any] = {}
     for patch in patches:
         said |= patch.model_dump()
-    return {name: said[name] for name in sorted(said) if said[name] is not None}
+    return {name: said[name] for name in sorted(said) if said[name] is not None and said[name] is not False}
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
 from qzoo.schema.including import LONGEST_SOURCE, with_sources
 from qzoo.schema.limits import oversized
 from qzoo.schema.model import StrictModel, checked_fields
+from qzoo.schema.optimize import OptimizePatch
 from qzoo.schema.quantizer import ActivationField, QuantizerField
 from qzoo.schema.references import MOST_VARIANTS, dotted, reference_problems
 from qzoo.schema.rule import Residual, Rule
@@ -181,8 +182,10 @@ class Variant(StrictModel):
     """`skip`, `both`, `none` (or `false`), or fields."""
     rules: list[Rule] = Field(default_factory=list)
     calibration: CalibrationPatch | None = None
+    optimize: OptimizePatch | None = None
+    """What happens to the weights after calibration; merges along `from` step by step; `false` takes a step back."""
     finetune: FinetunePatch | None = None
-    """How it is trained after calibration; merges along `from` field by field; `null` takes `ema` and the like back."""
+    """How it is trained after all that; merges along `from` field by field; `null` takes `ema` and the like back."""
     published: Claims = Field(default_factory=list)
     shared: bool = False
     """It was written once for many bases, so it may match nothing of one; a variant of a set is so by itself."""

@@ -13,6 +13,7 @@ from qzoo.errors import RecipeError, RuleError, UnknownNameError, did_you_mean, 
 from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
 from qzoo.schema.digest import digest, variant_content
 from qzoo.schema.finetune import FinetuneSpec, merged
+from qzoo.schema.optimize import STEPS, OptimizeSpec, merged_steps
 from qzoo.schema.precedence import (
     BoundRule,
     Origin,
@@ -42,6 +43,7 @@ class ResolvedVariant:
     rules: tuple[BoundRule, ...]
     finetune: FinetuneSpec | None
     published: tuple[Claim, ...]
+    optimize: OptimizeSpec | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -116,6 +118,7 @@ def _resolved(entry: RecipeEntry, variant: str) -> ResolvedVariant:
         rules=rules,
         finetune=_finetune(links),
         published=tuple(last.published),
+        optimize=_optimize(links),
     )
 
 
@@ -198,6 +201,12 @@ def _finetune(links: list[tuple[str, Variant]]) -> FinetuneSpec | None:
     # Whether it makes a schedule was looked at when the recipe was read.
     said = [link.finetune for _, link in links if link.finetune is not None]
     return FinetuneSpec.model_validate(merged(said)) if said else None
+
+
+def _optimize(links: list[tuple[str, Variant]]) -> OptimizeSpec | None:
+    steps = merged_steps(link.optimize for _, link in links if link.optimize is not None)
+    # A variant that takes back all steps of the one that it builds on has none.
+    return OptimizeSpec.model_validate(steps) if steps.keys() & set(STEPS) else None
 
 
 def _calibration(base: CalibrationSpec, links: list[tuple[str, Variant]]) -> CalibrationSpec:
