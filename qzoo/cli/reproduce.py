@@ -16,9 +16,13 @@ from qzoo.errors import UnknownNameError, did_you_mean
 def run(
     name: Annotated[str, typer.Argument(help="A base, a variant, or a recipe file.")] = "resnet8_digits",
     data: Data = None,
-    only: Annotated[list[str] | None, typer.Option("--only", help="Run this variant only; may be repeated.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="Run these variants only, with commas between; may be repeated."),
+    ] = None,
     stage: Annotated[
-        str, typer.Option("--stage", help="ptq: calibrate; qat: calibrate and train what is to be trained; all: both.")
+        str,
+        typer.Option("--stage", help="ptq: calibrate, optimize; qat: train too what is to be trained; all: both."),
     ] = "ptq",
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with trainings that were interrupted, where they have a checkpoint.")
@@ -64,8 +68,15 @@ def run(
     settings = Settings(data, calib_images, eval_images, batch_size, device, workers)
     if stage not in STAGES:
         raise UnknownNameError(f"Unknown stage '{stage}'. {did_you_mean(stage, STAGES)}")
+    only = [variant for part in only or () for variant in part.split(",")]
     report = reproduce(
-        name, settings, only=only or (), stage=stage, artifacts=artifacts, run=Run(runs, resume), progress=bar
+        name,
+        settings,
+        only=[one for part in only or () for one in part.split(",")],
+        stage=stage,
+        artifacts=artifacts,
+        run=Run(runs, resume),
+        progress=bar,
     )
     if json_file:
         write_json(report.to_json(), json_file)

@@ -47,6 +47,7 @@ SECTIONS = {
         "validate": _Entry("validate", "Check that recipes are sound and fit their models."),
         "calibrate": _Entry("calibrate", "Calibrate a variant and save its ranges, a file of some KB.", True),
         "solve": _Entry("solve", "Solve ranges by another method or bit width, without images."),
+        "optimize": _Entry("optimize", "Calibrate a variant and improve its weights, without labels or training."),
         "finetune": _Entry("finetune", "Train a variant with its quantizers on.", True),
         "import": _Entry("import_checkpoint", "Take over a checkpoint of NVIDIA's toolkits."),
     },

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from qzoo import environment
 from qzoo.commands.keep import keep_calibration
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.commands.shared_calibration import SharedCalibration
+from qzoo.commands.targets import target
 from qzoo.distributed import failing_together, meet, rank
 from qzoo.errors import RecipeError, UnsupportedError
 from qzoo.files import require_writable
@@ -18,7 +18,7 @@ from qzoo.models.bases import create_base
 from qzoo.quant.ranges import quantizers
 from qzoo.results.readable import Readable
 from qzoo.tasks.progress import Progress, silent
-from qzoo.weights.kinds import RANGES
+from qzoo.weights.kinds import RANGES, ROUNDING
 from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel
 
@@ -76,7 +76,7 @@ def calibrate_variants(
     if variants[0].entry.source.has_own_artifacts and output is None:
         raise RecipeError(f"{variants[0].address} has ranges of its own. Say where those of this run go: -o FOLDER.")
     settings = settings or Settings()
-    paths = [_target(output, variant.name, len(variants)) for variant in variants]
+    paths = [target(output, variant.name, RANGES, len(variants)) for variant in variants]
     with failing_together():
         for variant in variants:
             check_hub_model(variant)
@@ -93,17 +93,24 @@ def calibrate_variants(
 
 
 def calibratable(zoo_model: ZooModel) -> list[ZooModel]:
-    """Returns a variant alone, and of a base all variants that calibration alone makes, without training.
+    """Returns a variant alone, and of a base all variants that calibration alone makes.
 
     Raises:
-        UnsupportedError: there are none.
+        UnsupportedError: there are none, or the variant is optimized after it.
     """
     if zoo_model.variant is not None:
+        if zoo_model.made_by is ROUNDING:
+            raise UnsupportedError(
+                f"{zoo_model.name} is more than calibrated: its weights are optimized too. This does both: "
+                f"{zoo_model.making_command}"
+            )
         return [zoo_model]
-    found = [variant for variant in zoo_model.variants if variant.resolved.finetune is None]
+    found = [variant for variant in zoo_model.variants if variant.made_by is RANGES]
     if not found:
-        command = zoo_model.variants[0].command("finetune")
-        raise UnsupportedError(f"Every variant of {zoo_model.name} is trained, so none is calibrated alone: {command}")
+        command = zoo_model.variants[0].making_command
+        raise UnsupportedError(
+            f"Every variant of {zoo_model.name} is optimized or trained, so none is calibrated alone: {command}"
+        )
     return found
 
 
@@ -115,16 +122,3 @@ def _calibrate_one(shared: SharedCalibration, variant: ZooModel, path: Path) -> 
     kept = keep_calibration(path, shared, variant, model)
     seconds = time.perf_counter() - start
     return Calibrated(variant.name, path, kept, len(images), len(quantizers(model)), seconds, images.short)
-
-
-def _target(output: Path | None, name: str, count: int) -> Path:
-    folder = output or environment.artifacts()
-    if folder.suffix not in ("", ".safetensors") and not folder.is_dir():
-        raise RecipeError(
-            f"{output} is neither a folder nor a .safetensors file. Ranges are safetensors: -o NAME.safetensors"
-        )
-    if folder.suffix != ".safetensors":
-        return folder / f"{name}{RANGES.suffix}"
-    if count > 1:
-        raise RecipeError(f"{output} is one file, but {count} variants are calibrated. Give a folder with -o.")
-    return folder

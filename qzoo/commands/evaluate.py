@@ -12,7 +12,7 @@ from qzoo.commands.settings import Settings, usable_device
 from qzoo.distributed import failing_together, rank
 from qzoo.errors import UnknownNameError, UnsupportedError
 from qzoo.models.bases import create_base
-from qzoo.models.full_checkpoint import check_ranges_fit
+from qzoo.models.on_base import check_fit
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.survey import survey_of_base
 from qzoo.receipts.make import Receipts
@@ -138,7 +138,7 @@ def quantized_model(variant: ResolvedVariant, ranges: Path) -> nn.Module:
     """
     if is_kind(ranges, MODEL):
         return model_of_checkpoint(variant, ranges)
-    check_ranges_fit(variant, ranges)
+    check_fit(variant, ranges)
     model = create_base(variant.base, pretrained=True)
     quantize_in_place(model, variant, seen=survey_of_base(model))
     return load(model, ranges)

@@ -35,10 +35,10 @@ def histograms_path(ranges: Path) -> Path:
 
 
 def keep_calibration(path: Path, shared: SharedCalibration, zoo_model: ZooModel, model: nn.Module) -> Path | None:
-    """Writes the ranges of a calibrated variant, and beside them its histograms, if these were kept.
+    """Writes what makes a calibrated variant of its base, and beside ranges alone their histograms, if these were kept.
 
     Args:
-        path: the path of the ranges file; replaced in one step.
+        path: the path of the file; replaced in one step.
         shared: the calibration that made the model.
         zoo_model: the variant.
         model: calibrated.
@@ -50,7 +50,8 @@ def keep_calibration(path: Path, shared: SharedCalibration, zoo_model: ZooModel,
     images = shared.images_of(variant)
     sha256 = images.digest()
     save(model, path, images=len(images), sample_sha256=sha256)
-    if not shared.keep_histograms:
+    # Ranges that were optimized come of more than a histogram.
+    if not shared.keep_histograms or variant.optimize is not None:
         return None
     info = HistogramsInfo(
         base=zoo_model.entry.name,

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from qzoo.arguments import checked
 from qzoo.commands.keep import keep_calibration, keep_trained
+from qzoo.commands.optimize import ptq_model
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.commands.train_variant import images_to_train_on, train_variant
@@ -28,7 +29,7 @@ from qzoo.tasks.images import evaluation_images, is_complete
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_run import Run
-from qzoo.weights.kinds import RANGES, RECEIPT
+from qzoo.weights.kinds import RECEIPT
 from qzoo.weights.receipt import save_receipt
 from qzoo.zoo.name_lookup import find
 from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
@@ -56,7 +57,8 @@ def reproduce(
         name: a base (`resnet20_cifar10`), one of its variants, or a recipe file.
         settings: data, device, and what to change of what the recipe says.
         only: variants to run; default: all of the stage.
-        stage: `ptq`, variants that calibration alone makes; `qat`, those that are trained after it; or `all`.
+        stage: `ptq`, variants that are calibrated, and optimized if they say so; `qat`, those that are trained after
+            that; or `all`.
         artifacts: a folder that gets ranges, histograms and receipt of each calibrated variant; default: none are kept.
         run: how trainings are carried out; `run.folder` gets a folder for each, default: in qzoo's own folder.
         progress: shown the batches.
@@ -186,11 +188,12 @@ class _Run:
         if variant.finetune is not None:
             return self._measure_trained(zoo_model, receipts)
         start = time.perf_counter()
-        model, _ = self.shared.calibrated(variant)
+        model = ptq_model(self.shared, variant, self.progress)
         result = self._evaluate(model, variant.variant)
         seconds = time.perf_counter() - start
         if self.artifacts is not None and rank() == 0:
-            keep_calibration(self.artifacts / f"{variant.name}{RANGES.suffix}", self.shared, zoo_model, model)
+            file = self.artifacts / f"{variant.name}{zoo_model.made_by.suffix}"
+            keep_calibration(file, self.shared, zoo_model, model)
             save_receipt(self.artifacts / f"{variant.name}{RECEIPT.suffix}", receipts.of(model, result))
         return _Measured(variant.variant, "ptq", variant.method, result, variant.published, seconds)
 

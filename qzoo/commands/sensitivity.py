@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from qzoo.commands.evaluate import quantized_model
+from qzoo.commands.optimize import ptq_model
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.data import ArraySplit
@@ -21,8 +22,7 @@ from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.sensitivity import sensitivity
-from qzoo.weights.kinds import RANGES
-from qzoo.zoo.pretrained import check_hub_model, create_pretrained, create_with_ranges, warn_of_unpinned
+from qzoo.zoo.pretrained import check_hub_model, create_on_base, create_pretrained, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel
 
 LARGE_IMAGES_BATCH = 8
@@ -90,8 +90,8 @@ def _model(
         return create_pretrained(zoo_model), None
     if ranges is not None:
         return quantized_model(zoo_model.resolved, ranges), None
-    if zoo_model.artifact_at_hand(RANGES) is not None:
-        return create_with_ranges(zoo_model), None
+    if zoo_model.artifact_at_hand(zoo_model.made_by) is not None:
+        return create_on_base(zoo_model), None
     return _calibrated(zoo_model, settings, progress)
 
 
@@ -100,7 +100,8 @@ def _calibrated(zoo_model: ZooModel, settings: Settings, progress: Progress) -> 
     warn_of_unpinned(zoo_model)
     variant = zoo_model.resolved
     base = create_base(variant.base, pretrained=True).to(usable_device(settings.device))
-    model, images = SharedCalibration(base, [variant], settings, progress).calibrated(variant)
+    shared = SharedCalibration(base, [variant], settings, progress)
+    model, images = ptq_model(shared, variant, progress), shared.images_of(variant)
     leak = variant.calibration.allow_leak
     facts = CalibrationReport(images=len(images), sample_sha256=images.digest(), allow_leak=leak, short=images.short)
     return model, facts

@@ -63,13 +63,13 @@ class SharedCalibration:
 
     @property
     def images(self) -> list[Images]:
-        """The images of each pass that was made."""
-        return [made.images for made in self._passes]
+        """The images of each way in which variants are calibrated."""
+        return list(self._images.values())
 
     @property
     def as_recipes_say(self) -> bool:
-        """Whether each pass saw the images that its recipe wants, and as it wants them."""
-        return all(_as_said(made.spec, made.images) for made in self._passes)
+        """Whether each variant sees the images that its recipe wants, and as it wants them."""
+        return all(_as_said(spec, images) for spec, images in self._images.items())
 
     def calibrated(self, variant: ResolvedVariant) -> tuple[nn.Module, Images]:
         """Returns a calibrated copy of the base, and the images it was calibrated on.
@@ -77,12 +77,17 @@ class SharedCalibration:
         Raises:
             CalibrationError: a quantizer saw nothing, NaN or Inf.
         """
-        model = copy_model(self.float_model)
-        quantize_in_place(model, variant, seen=self._seen)
+        model = self.quantized(variant)
         made = self._pass_for(model, variant)
         show_computed_weights(model, lambda: runnable_example(model))
         solve_ranges(model, made.collection)
         return model, made.images
+
+    def quantized(self, variant: ResolvedVariant) -> nn.Module:
+        """Returns a copy of the base with the quantizers of a variant, which have no ranges yet."""
+        model = copy_model(self.float_model)
+        quantize_in_place(model, variant, seen=self._seen)
+        return model
 
     def images_of(self, variant: ResolvedVariant) -> Images:
         """Returns the images that a variant is calibrated on."""

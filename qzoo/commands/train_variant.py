@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from qzoo import environment
+from qzoo.commands.optimize import ptq_model
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.distributed import meet, rank
@@ -71,7 +72,7 @@ def train_variant(
     shared: SharedCalibration, variant: ResolvedVariant, images: RecipeImages, judged: Images, *,
     run: Run | None = None, progress: Progress,
 ) -> Finetuned:  # fmt: skip
-    """Returns a variant, calibrated, trained by its `finetune` block, and evaluated.
+    """Returns a variant, calibrated, optimized if it says so, trained by its `finetune` block, and evaluated.
 
     Args:
         shared: calibrates it.
@@ -90,7 +91,7 @@ def train_variant(
     if rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
     meet()
-    model, _ = shared.calibrated(variant)
+    model = ptq_model(shared, variant, progress)
     results: list[Evaluation] = []
 
     def judge(model: nn.Module, what: str) -> float | None:

@@ -126,7 +126,9 @@ def base_digest(model: nn.Module) -> str:
         if not key.startswith(quantizers) and not key.endswith("num_batches_tracked")
     }
     made = provenance(model)
-    return combined_digest(entry_digests(state) | (made.old_head if made else {}))
+    found = combined_digest(entry_digests(state) | (made.old_head if made else {}))
+    # An optimized model is its base, and what a rounding file holds.
+    return made.optimized.base_sha256 if made and made.optimized and made.optimized.sha256 == found else found
 
 
 def _source(base: Base) -> Any:

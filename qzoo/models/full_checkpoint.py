@@ -20,12 +20,12 @@ from qzoo.models.quantize import quantize_in_place
 from qzoo.models.survey import survey_of_base
 from qzoo.quant.calibration.collecting import require_collected
 from qzoo.quant.packing import pack, packable, packed_dtype, packed_fault, packed_shape, unpack
-from qzoo.quant.ranges import get_ranges, quantizers, require_calibrated, require_quantizers, set_ranges
+from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.weights.artifact import Header, TensorSpec
 from qzoo.weights.kinds import MODEL
-from qzoo.weights.model_file import ModelInfo, check_model, load_model, misfit, save_model, spec_of
-from qzoo.weights.ranges import check_ranges, check_ranges_header
+from qzoo.weights.model_file import ModelInfo, check_model, load_model, save_model, spec_of
+from qzoo.weights.ranges import check_ranges
 from qzoo.weights.values import constant_fault, value_fault
 
 
@@ -41,20 +41,6 @@ def outline(variant: ResolvedVariant) -> nn.Module:
         model = meta_model(variant.base)
         quantize_in_place(model, variant, seen=survey_of_base(model))
     return model
-
-
-def check_ranges_fit(variant: ResolvedVariant, path: Path) -> None:
-    """Refuses a file of ranges that are not those of a variant's quantizers, without reading them.
-
-    Raises:
-        WeightsError: the file is missing, damaged, or lacks a range, or has one of another name or shape.
-    """
-    expected = {
-        f"{place}.{name}": spec_of(tuple(buffer.shape), buffer.dtype)
-        for place, quantizer in quantizers(outline(variant)).items()
-        for name, buffer in quantizer.named_buffers()
-    }
-    check_ranges_header(path, lambda header, _: misfit(header, expected))
 
 
 def check_histograms_fit(variant: ResolvedVariant, path: Path, places: Iterable[str]) -> None:

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from qzoo.quant.layers import QuantizedLayer
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.plan import PlannedQuantizer
 from qzoo.schema.recipe import Base
 from qzoo.schema.resolve import ResolvedVariant
+from qzoo.weights.rounding import CodeFormat
 
 _ATTRIBUTE = "_qzoo_provenance"
 _IN_FLOAT = "_qzoo_in_float"
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """What makes the weights of an optimized model of those of its float base.
+
+    Attributes:
+        base_sha256: the digest of the base's weights.
+        sha256: the digest of the model's own; they were changed again where it differs.
+        tensors: what a rounding file holds of them, see `weights.rounding`.
+        formats: how to read the codes of each weight.
+        output_axis: of each weight that has factors, the axis of its output channels.
+    """
+
+    base_sha256: str
+    sha256: str
+    tensors: dict[str, Tensor]
+    formats: dict[str, CodeFormat]
+    output_axis: dict[str, Literal[0, 1]]
 
 
 @dataclass(frozen=True)
@@ -29,6 +50,7 @@ class Provenance:
         operators: by the path of a quantizer at an operator, the name of the class whose forward evaluates that.
         left_float: paths of the layers with weights that the plan left in float.
         planned: each quantizer of the plan, by its path.
+        optimized: what makes its weights of those of the base, where steps changed them.
     """
 
     base: Base | None = None
@@ -39,6 +61,7 @@ class Provenance:
     operators: dict[str, str] = field(default_factory=dict)
     left_float: frozenset[str] = frozenset()
     planned: dict[str, PlannedQuantizer] = field(default_factory=dict)
+    optimized: Optimized | None = None
 
 
 def provenance(model: nn.Module) -> Provenance | None:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from qzoo.data import Split, sample
 from qzoo.models.bases import identity
+from qzoo.models.rounding import beyond_base
 from qzoo.quant.derived import copy_model
 from qzoo.quant.eval_mode import device_of, evaluation_mode
-from qzoo.quant.ranges import get_ranges
 from qzoo.tasks.batches import as_batches
 from qzoo.tasks.evaluate import Evaluation
 from qzoo.tasks.images import Images, is_complete
@@ -95,7 +95,7 @@ class Receipts:
         images = self.images
         measured: dict[Measured, Evaluation] = {"float": self.result, "quantized": result}
         return ReceiptInfo(
-            ranges_sha256=content_digest(get_ranges(model)),
+            ranges_sha256=content_digest(beyond_base(model)),
             dataset=images.split.dataset,
             split=images.split.name,
             complete=is_complete(images),

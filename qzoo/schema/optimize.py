@@ -137,6 +137,8 @@ STEPS = ("fold", "equalize", "smooth", "norm_outputs", "ridge", "round", "recons
 """In the order in which they are done, whatever the order in the recipe."""
 BEFORE_RANGES = ("fold", "equalize", "smooth", "norm_outputs")
 """Those that leave the float function as it is, and move ranges: what is calibrated is the model after them."""
+AFTER_RANGES = tuple(step for step in STEPS if step not in BEFORE_RANGES)
+"""Those that need ranges."""
 
 
 @checked_fields

@@ -8,21 +8,22 @@ from pydantic import ValidationError
 from torch import nn
 
 from qzoo.arguments import checked
-from qzoo.errors import ArgumentError, WeightsError
-from qzoo.models.bases import base_digest, identity
+from qzoo.errors import ArgumentError
 from qzoo.models.full_checkpoint import load_full_checkpoint, save_full_checkpoint
-from qzoo.models.heads import as_planned, fit_to_new_head
-from qzoo.models.provenance import provenance
-from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
+from qzoo.models.heads import as_planned
+from qzoo.models.on_base import load_on_base, save_on_base
+from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.schema.model import all_described
 from qzoo.weights.artifact import is_kind
 from qzoo.weights.kinds import MODEL
-from qzoo.weights.ranges import RangesInfo, check_base, load_ranges, save_ranges
+from qzoo.weights.ranges import RangesInfo
 
 
 @checked
 def save(model: nn.Module, path: str | Path, *, whole: bool = False, images: int = 0, sample_sha256: str = "") -> Path:
     """Writes the ranges of a calibrated model: scales only, some KB, bound to the model's float weights.
+
+    Of an optimized model it writes besides how its weights are rounded, in a bit or a few each.
 
     Args:
         model: calibrated. `qzoo.save` takes the name of a variant too.
@@ -45,12 +46,11 @@ def save(model: nn.Module, path: str | Path, *, whole: bool = False, images: int
             return Path(path)
         require_quantizers(model)
         require_calibrated(model, "save the ranges")
-        said = {"calibration_images": int(images), "calibration_sha256": sample_sha256, **identity(model)}
         try:
-            info = RangesInfo.model_validate(said)
+            save_on_base(model, Path(path), int(images), sample_sha256)
         except ValidationError as error:
+            said = {"calibration_images": images, "calibration_sha256": sample_sha256}
             raise ArgumentError(f"save(): {all_described(RangesInfo, said, error)}") from None
-        save_ranges(Path(path), get_ranges(model), info)
         return Path(path)
 
 
@@ -76,17 +76,5 @@ def load(model: nn.Module, path: str | Path) -> nn.Module:
         if is_kind(Path(path), MODEL):
             load_full_checkpoint(model, Path(path))
         else:
-            _load_ranges(model, Path(path))
+            load_on_base(model, Path(path))
     return model
-
-
-def _load_ranges(model: nn.Module, path: Path) -> None:
-    ranges, info = load_ranges(path)
-    check_base(path, info, base_digest(model))
-    made = provenance(model)
-    if made and made.variant and info.recipe_sha256 not in ("", made.variant.digest):
-        raise WeightsError(
-            f"{path} holds the ranges of {info.name or 'another variant'} ({info.recipe_sha256[:12]}); this model is "
-            f"{made.variant.name} ({made.variant.digest[:12]}). Load the file that belongs to it, or calibrate again."
-        )
-    set_ranges(model, fit_to_new_head(model, ranges))

@@ -62,6 +62,13 @@ RANGES = Kind(
     purpose="the ranges of all quantizers, without weights: to be put on the float model",
 )
 """All `amax` of a calibrated model."""
+ROUNDING = Kind(
+    "rounding",
+    largest=2_000_000_000,
+    remedy="`qzoo optimize NAME` writes one; or copy it again.",
+    purpose="ranges, and how each weight is rounded, in a bit or a few: to be put on the float model",
+)
+"""An optimized model, as what was changed of its float base."""
 HISTOGRAMS = Kind(
     "histograms",
     largest=100_000_000,
@@ -84,7 +91,7 @@ TRAINING = Kind(
     extension="json",
 )
 """How a model was trained."""
-KINDS = (MODEL, RANGES, HISTOGRAMS, RECEIPT, TRAINING)
+KINDS = (MODEL, RANGES, ROUNDING, HISTOGRAMS, RECEIPT, TRAINING)
 """Those that a hub model can have."""
 
 

@@ -38,7 +38,7 @@ def load_ranges(path: Path) -> tuple[dict[str, Tensor], RangesInfo]:
     Raises:
         WeightsError: the file is missing, truncated, corrupt, no ranges file, or holds what is no range.
     """
-    ranges, info = read_artifact(path, RANGES, RangesInfo, _fault)
+    ranges, info = read_artifact(path, RANGES, RangesInfo, ranges_fault)
     check_ranges(path, ranges)
     return ranges, info
 
@@ -53,7 +53,7 @@ def check_ranges_header(path: Path, check: Callable[[Header, RangesInfo], str | 
     Raises:
         WeightsError: the file is missing, truncated, no ranges file, or not what it has to be.
     """
-    check_header(path, RANGES, RangesInfo, lambda header, info: _fault(header, info) or check(header, info))
+    check_header(path, RANGES, RangesInfo, lambda header, info: ranges_fault(header, info) or check(header, info))
 
 
 def check_ranges(path: Path, ranges: Mapping[str, Tensor]) -> None:
@@ -89,7 +89,8 @@ def check_base(path: Path, info: ArtifactInfo, base_sha256: str) -> None:
         )
 
 
-def _fault(header: Header, info: RangesInfo) -> str | None:
+def ranges_fault(header: Header, info: ArtifactInfo) -> str | None:
+    """Returns why tensors are no ranges, by their names, dtypes and shapes; None if they are."""
     if not header:
         return "it holds no range"
     wrong = next((key for key, spec in header.items() if not _is_range(key.rpartition(".")[2], spec)), None)

@@ -9,16 +9,14 @@ from typing import Any
 from torch import nn
 
 from qzoo.errors import WeightsError
-from qzoo.models.bases import base_digest, create_bare, create_base, weights_facts
-from qzoo.models.full_checkpoint import check_full_checkpoint, check_ranges_fit, load_full_checkpoint, outline
-from qzoo.models.heads import fit_to_new_head
+from qzoo.models.bases import create_bare, create_base, weights_facts
+from qzoo.models.full_checkpoint import check_full_checkpoint, load_full_checkpoint, outline
+from qzoo.models.on_base import check_fit, info_of, load_on_base
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.survey import survey_of_base
-from qzoo.quant.ranges import set_ranges
 from qzoo.schema.resolve import ResolvedVariant
-from qzoo.weights.kinds import MODEL, RANGES
+from qzoo.weights.kinds import MODEL, ROUNDING
 from qzoo.weights.packages import is_installed
-from qzoo.weights.ranges import check_base, load_ranges
 from qzoo.zoo.zoo_model import ZooModel
 
 
@@ -31,7 +29,7 @@ class UnpinnedWeightsWarning(UserWarning):
 
 
 def create_pretrained(zoo_model: ZooModel, **keywords: Any) -> nn.Module:
-    """Returns a calibrated model: one of the hub by its full checkpoint, if it has one, else base weights and ranges.
+    """Returns a calibrated model: one of the hub by its full checkpoint, if it has one, else from its base.
 
     Args:
         zoo_model: a variant.
@@ -41,22 +39,22 @@ def create_pretrained(zoo_model: ZooModel, **keywords: Any) -> nn.Module:
         WeightsError: there are no artifacts for it, or they are damaged, or of another base or state of the recipe.
     """
     file = _checkpoint_file(zoo_model, keywords)
-    return create_with_ranges(zoo_model, **keywords) if file is None else model_of_checkpoint(zoo_model.resolved, file)
+    return create_on_base(zoo_model, **keywords) if file is None else model_of_checkpoint(zoo_model.resolved, file)
 
 
-def create_with_ranges(zoo_model: ZooModel, **keywords: Any) -> nn.Module:
-    """Returns a model of base weights and of the ranges that were calibrated for it.
+def create_on_base(zoo_model: ZooModel, **keywords: Any) -> nn.Module:
+    """Returns a model of base weights and of the ranges that were calibrated for it, or of how they were optimized.
 
     Raises:
-        WeightsError: there are no ranges, they are damaged, or of another base or state of the recipe.
+        WeightsError: there is no such file, it is damaged, or of another base or state of the recipe.
     """
-    resolved, ranges = zoo_model.resolved, _ranges_file(zoo_model)
+    resolved, file = zoo_model.resolved, _file_on_base(zoo_model)
     if not zoo_model.entry.source.is_shipped:  # whose models are of known sizes
-        check_ranges_fit(resolved, ranges)
+        check_fit(resolved, file)
     warn_of_unpinned(zoo_model)
     model = create_base(resolved.base, pretrained=True, **keywords)
     quantize_in_place(model, resolved, seen=survey_of_base(model))
-    load_pretrained_ranges(model, zoo_model)
+    _load_on_base(model, zoo_model, file)
     return model
 
 
@@ -70,10 +68,10 @@ def check_hub_model(zoo_model: ZooModel) -> None:
     """
     if not zoo_model.entry.source.has_own_artifacts:
         return
-    ranges = zoo_model.artifact(RANGES)
-    whole = zoo_model.artifact(MODEL) if ranges is None else None
-    if ranges is not None:
-        check_ranges_fit(zoo_model.resolved, ranges)
+    on_base = None if zoo_model.made_by is MODEL else zoo_model.artifact(zoo_model.made_by)
+    whole = zoo_model.artifact(MODEL) if on_base is None else None
+    if on_base is not None:
+        check_fit(zoo_model.resolved, on_base)
     elif whole is not None:
         check_full_checkpoint(outline(zoo_model.resolved), whole)
 
@@ -111,19 +109,17 @@ def model_of_checkpoint(resolved: ResolvedVariant, path: Path) -> nn.Module:
     return model
 
 
-def load_pretrained_ranges(model: nn.Module, zoo_model: ZooModel) -> None:
-    """Gives a model the ranges that were calibrated for it, in place.
+def _load_on_base(model: nn.Module, zoo_model: ZooModel, file: Path) -> None:
+    """Gives a model what was calibrated for it, in place.
 
     Raises:
-        WeightsError: there are none, or they were made for another base or by an older recipe.
+        WeightsError: it was made for another base or by an older recipe.
 
     Warns:
-        OtherImagesWarning: they were calibrated on another number of images than the recipe says.
+        OtherImagesWarning: it was calibrated on another number of images than the recipe says.
     """
-    resolved, file = zoo_model.resolved, _ranges_file(zoo_model)
-    command = zoo_model.command("calibrate")
-    ranges, info = load_ranges(file)
-    check_base(file, info, base_digest(model))
+    resolved, command = zoo_model.resolved, zoo_model.making_command
+    info = info_of(file)
     wanted = resolved.calibration.images
     if info.calibration_images != wanted:
         said = (
@@ -142,15 +138,15 @@ def load_pretrained_ranges(model: nn.Module, zoo_model: ZooModel) -> None:
             f"{file.name} was calibrated by another state of the recipe {resolved.name} ({info.recipe_sha256[:12]}, "
             f"now {resolved.digest[:12]}). Calibrate again: {command}"
         )
-    set_ranges(model, fit_to_new_head(model, ranges))
+    load_on_base(model, file)
 
 
-def _ranges_file(zoo_model: ZooModel) -> Path:
-    file = zoo_model.artifact(RANGES)
+def _file_on_base(zoo_model: ZooModel) -> Path:
+    file = zoo_model.artifact(zoo_model.made_by)
     if file is None:
-        command = zoo_model.command("calibrate")
+        done, does = ("optimized", "optimizes") if zoo_model.made_by is ROUNDING else ("calibrated", "calibrates")
         raise WeightsError(
-            f"Nothing is released or calibrated for {zoo_model.name} yet. This calibrates it, once: {command}"
+            f"Nothing is released or {done} for {zoo_model.name} yet. This {does} it, once: {zoo_model.making_command}"
         )
     return file
 
@@ -166,6 +162,7 @@ def _checkpoint_file(zoo_model: ZooModel, keywords: dict[str, Any]) -> Path | No
         )
     file = zoo_model.artifact(MODEL)
     if file is None:
-        command = zoo_model.command("finetune")
-        raise WeightsError(f"Nothing is released or trained for {zoo_model.name} yet. This trains it, once: {command}")
+        raise WeightsError(
+            f"Nothing is released or trained for {zoo_model.name} yet. This trains it, once: {zoo_model.making_command}"
+        )
     return file

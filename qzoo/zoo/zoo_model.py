@@ -17,7 +17,7 @@ from qzoo.schema.datasets import dataset_named
 from qzoo.schema.recipe import Base
 from qzoo.schema.resolve import ResolvedVariant, resolve
 from qzoo.schema.sources import OWN_CODE
-from qzoo.weights.kinds import MODEL, RANGES, Kind, beside_recipe
+from qzoo.weights.kinds import MODEL, RANGES, ROUNDING, Kind, beside_recipe
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,18 @@ class ZooModel:
 
         return code_option(self.base.architecture)
 
+    @property
+    def made_by(self) -> Kind:
+        """The kind of artifact that makes the variant: of a trained one it is all of it, else it goes on the base."""
+        if self.resolved.finetune is not None:
+            return MODEL
+        return RANGES if self.resolved.optimize is None else ROUNDING
+
+    @property
+    def making_command(self) -> str:
+        """What to type to make that artifact."""
+        return self.command({MODEL: "finetune", ROUNDING: "optimize", RANGES: "calibrate"}[self.made_by])
+
     def artifact(self, kind: Kind) -> Path | None:
         """Returns an artifact of the variant, or None.
 
@@ -118,8 +130,7 @@ class ZooModel:
     @property
     def is_at_hand(self) -> bool:
         """Whether what makes the variant is on this machine, or its recipe folder says that it is on the hub."""
-        kind = RANGES if self.resolved.finetune is None else MODEL
-        return self.artifact_at_hand(kind) is not None or self.name in on_hub()
+        return self.artifact_at_hand(self.made_by) is not None or self.name in on_hub()
 
     def _local_files(self, kind: Kind) -> Iterator[Path]:
         beside = beside_recipe(self.entry, self.name, kind)

@@ -7,7 +7,8 @@ import torch
 
 import qzoo
 from qzoo.errors import CalibrationError, WeightsError
-from qzoo.models.full_checkpoint import check_histograms_fit, check_ranges_fit, outline
+from qzoo.models.full_checkpoint import check_histograms_fit, outline
+from qzoo.models.on_base import check_fit
 from qzoo.quant.ranges import get_ranges, quantizers
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.resolve import resolve
@@ -45,7 +46,7 @@ def test_ranges_and_histograms_of_another_variant_are_told(tmp_path: Path) -> No
     variant = resolve(entry, "int8")
     model = qzoo.create("resnet8_digits_int8", pretrained=True)
     path = qzoo.save(model, tmp_path / "x.ranges.safetensors")
-    check_ranges_fit(variant, path)
+    check_fit(variant, path)
     places = [place for place in quantizers(model) if not place.endswith("weight_quantizer")]
     check_histograms_fit(variant, path, places)
     with pytest.raises(CalibrationError, match=rf"The collection lacks {places[0]}"):
@@ -57,4 +58,4 @@ def test_ranges_and_histograms_of_another_variant_are_told(tmp_path: Path) -> No
     path = qzoo.save(other, tmp_path / "y.ranges.safetensors")
     assert len(get_ranges(other)) > len(get_ranges(model))
     with pytest.raises(WeightsError, match=r"y\.ranges\.safetensors does not fit: 0 tensors .* unknown \(layer1\.res"):
-        check_ranges_fit(variant, path)
+        check_fit(variant, path)

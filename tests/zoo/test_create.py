@@ -30,7 +30,7 @@ from qzoo.weights.base_weights import NewHeadWarning
 from qzoo.weights.kinds import RANGES
 from qzoo.weights.ranges import load_ranges
 from qzoo.zoo.name_lookup import find
-from qzoo.zoo.pretrained import OtherImagesWarning, load_pretrained_ranges
+from qzoo.zoo.pretrained import OtherImagesWarning, create_on_base
 from qzoo.zoo.zoo_model import ZooModel
 from tests.each import for_each
 
@@ -170,16 +170,15 @@ def test_ranges_of_another_variant_are_refused(tmp_path: Path) -> None:
 def test_without_ranges_the_message_has_the_command() -> None:
     expected = r"Nothing is released or calibrated for .* once: qzoo calibrate \S+ --data PATH"
     with pytest.raises(WeightsError, match=expected):
-        load_pretrained_ranges(nn.Identity(), find("resnet50_int8"))
+        create_on_base(find("resnet50_int8"))
 
 
 def test_ranges_of_fewer_images_than_the_recipe_says_are_reported(tmp_path: Path) -> None:
     zoo_model = find("resnet8_digits_int8")
     (made,) = calibrate_variants([zoo_model], Settings(calib_images=16), output=tmp_path / "artifacts")
     copy = replace(zoo_model.entry, source=OwnFile(tmp_path / "resnet8_digits.yaml"))
-    model = qzoo.create("resnet8_digits_int8", pretrained="float")
     with pytest.warns(OtherImagesWarning, match=r"was calibrated on 16 images, the recipe says 512"):
-        load_pretrained_ranges(model, ZooModel(copy, "int8"))
+        create_on_base(ZooModel(copy, "int8"))
     assert made.images == 16
 
 

@@ -19,6 +19,7 @@ from rich.table import Column
 from rich.text import Text
 
 from qzoo.cli.terminal.console import stderr
+from qzoo.quant.inputs import batch_size
 from qzoo.tasks.progress import Words
 
 T = TypeVar("T")
@@ -77,4 +78,4 @@ class _Speed(ProgressColumn):
 def _size(item: Any) -> int:
     if isinstance(item, tuple):
         return int(getattr(item, "images", None) or len(item[0]))
-    return len(item)
+    return batch_size(item) if isinstance(item, dict) else len(item)

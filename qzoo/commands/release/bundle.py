@@ -30,6 +30,7 @@ from qzoo.hub.manifest import (
 from qzoo.hub.released_model import facts_of, require_portable
 from qzoo.models.bases import base_card, identity, input_format
 from qzoo.models.full_checkpoint import save_full_checkpoint
+from qzoo.models.on_base import save_on_base
 from qzoo.quant.calibration.collecting import activation_quantizers
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import get_ranges, quantizers
@@ -39,8 +40,7 @@ from qzoo.results.training import TrainingReport, read_training_report
 from qzoo.schema.loading import dump_yaml
 from qzoo.tasks.progress import Progress, silent
 from qzoo.weights.artifact import versions
-from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, TRAINING
-from qzoo.weights.ranges import RangesInfo, save_ranges
+from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, ROUNDING, TRAINING, Kind
 from qzoo.weights.receipt import Receipt, load_receipt
 from qzoo.zoo.zoo_model import ZooModel
 
@@ -108,7 +108,7 @@ def make_bundle(
     for name in (MANIFEST, CARD):  # half a folder must not pass for a whole one
         (folder / name).unlink(missing_ok=True)
     about = identity(model)
-    _write_artifacts(folder, evidence, weights, about)
+    _write_artifacts(folder, zoo_model.made_by, evidence, weights, about)
     exports = write_exports(folder, zoo_model, model, onnx, settings.data, progress)
     recipe = dump_yaml(zoo_model.entry.self_contained(resolved.variant))
     config = _config(zoo_model, model)
@@ -122,12 +122,14 @@ def make_bundle(
     return Bundle(folder, manifest, evidence.missing)
 
 
-def _write_artifacts(folder: Path, evidence: Evidence, weights: Stored, about: Mapping[str, Any]) -> None:
-    (folder / RANGES.file).unlink(missing_ok=True)
+def _write_artifacts(
+    folder: Path, made_by: Kind, evidence: Evidence, weights: Stored, about: Mapping[str, Any]
+) -> None:
+    for kind in (RANGES, ROUNDING):
+        (folder / kind.file).unlink(missing_ok=True)
     # A trained model is stored whole: its ranges fit no other weights.
     if evidence.images is not None:
-        info = RangesInfo(**about, calibration_images=evidence.images, calibration_sha256=evidence.sample_sha256)
-        save_ranges(folder / RANGES.file, get_ranges(evidence.model), info)
+        save_on_base(evidence.model, folder / made_by.file, evidence.images, evidence.sample_sha256)
     files = {HISTOGRAMS: evidence.histograms, RECEIPT: evidence.receipt, TRAINING: evidence.training}
     for kind, path in files.items():
         target = folder / kind.file

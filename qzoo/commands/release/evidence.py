@@ -10,16 +10,17 @@ from torch import nn
 from qzoo import environment
 from qzoo.commands.calibrate import calibrate_variants
 from qzoo.commands.evaluate import measure_receipt, quantized_model
+from qzoo.commands.optimize import optimize_variants
 from qzoo.commands.settings import Settings
 from qzoo.errors import WeightsError
-from qzoo.quant.ranges import get_ranges
+from qzoo.models.on_base import info_of
+from qzoo.models.rounding import beyond_base
 from qzoo.results.training import read_training_report
 from qzoo.schema.datasets import dataset_named
 from qzoo.tasks.progress import Progress
 from qzoo.weights.artifact import ArtifactInfo, content_digest
 from qzoo.weights.histograms import load_histograms
-from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, TRAINING, Kind
-from qzoo.weights.ranges import load_ranges
+from qzoo.weights.kinds import HISTOGRAMS, MODEL, RECEIPT, ROUNDING, TRAINING, Kind
 from qzoo.weights.receipt import load_receipt
 from qzoo.zoo.pretrained import model_of_checkpoint
 from qzoo.zoo.zoo_model import ZooModel
@@ -64,10 +65,9 @@ def gather(zoo_model: ZooModel, settings: Settings, artifacts: Path | None, prog
         raise WeightsError(f"There is no folder {artifacts} with artifacts. `qzoo reproduce --artifacts` fills one.")
     if zoo_model.resolved.finetune is not None:
         return _trained(zoo_model, settings, artifacts, progress)
-    ranges = _ranges(zoo_model, settings, artifacts, progress)
-    values, info = load_ranges(ranges)
-    model = quantized_model(zoo_model.resolved, ranges)
-    receipt = _receipt(zoo_model, artifacts, content_digest(values), info.recipe_sha256)
+    file = _on_base(zoo_model, settings, artifacts, progress)
+    info, model = info_of(file), quantized_model(zoo_model.resolved, file)
+    receipt = _receipt(zoo_model, artifacts, content_digest(beyond_base(model)), info.recipe_sha256)
     if _can_measure(zoo_model, settings) and (receipt is None or not _measures(receipt, settings)):
         receipt = _measure(zoo_model, model, settings, progress)
     histograms = _histograms(zoo_model, artifacts, info)
@@ -82,7 +82,7 @@ def _trained(zoo_model: ZooModel, settings: Settings, artifacts: Path | None, pr
     if file is None:
         raise WeightsError(f"{zoo_model.name} is not trained. Train it first: {zoo_model.command('finetune')}")
     model = model_of_checkpoint(zoo_model.resolved, file)
-    receipt = _receipt(zoo_model, artifacts, content_digest(get_ranges(model)), zoo_model.resolved.digest)
+    receipt = _receipt(zoo_model, artifacts, content_digest(beyond_base(model)), zoo_model.resolved.digest)
     if _can_measure(zoo_model, settings) and (receipt is None or not _measures(receipt, settings)):
         receipt = _measure(zoo_model, model, settings, progress)
     missing = [] if training else ["no report of its training, so the card does not tell how it was trained"]
@@ -95,15 +95,19 @@ def _training(zoo_model: ZooModel, artifacts: Path | None) -> Path | None:
     return path if path is not None and read_training_report(path).recipe_sha256 == zoo_model.resolved.digest else None
 
 
-def _ranges(zoo_model: ZooModel, settings: Settings, artifacts: Path | None, progress: Progress) -> Path:
-    found = _at_hand(zoo_model, RANGES, artifacts)
+def _on_base(zoo_model: ZooModel, settings: Settings, artifacts: Path | None, progress: Progress) -> Path:
+    optimizes = zoo_model.made_by is ROUNDING
+    found = _at_hand(zoo_model, zoo_model.made_by, artifacts)
     if found is not None:
         return found
     if not _can_measure(zoo_model, settings):
-        command = zoo_model.command("calibrate")
-        raise WeightsError(f"{zoo_model.name} is not calibrated. Give --data PATH, or calibrate it first: {command}")
-    (made,) = calibrate_variants([zoo_model], settings, output=environment.artifacts(), progress=progress)
-    return made.path
+        verb, done = ("optimize", "optimized") if optimizes else ("calibrate", "calibrated")
+        raise WeightsError(
+            f"{zoo_model.name} is not {done}. Give --data PATH, or {verb} it first: {zoo_model.making_command}"
+        )
+    if optimizes:
+        return optimize_variants([zoo_model], settings, output=environment.artifacts(), progress=progress)[0].path
+    return calibrate_variants([zoo_model], settings, output=environment.artifacts(), progress=progress)[0].path
 
 
 def _can_measure(zoo_model: ZooModel, settings: Settings) -> bool:
@@ -136,7 +140,7 @@ def _measures(receipt: Path, settings: Settings) -> bool:
 
 def _histograms(zoo_model: ZooModel, artifacts: Path | None, ranges: ArtifactInfo) -> Path | None:
     path = _at_hand(zoo_model, HISTOGRAMS, artifacts)
-    if path is None:
+    if path is None or zoo_model.made_by is ROUNDING:
         return None
     _, info = load_histograms(path)
     return path if _calibration(info) == _calibration(ranges) else None
@@ -160,7 +164,8 @@ def _without_receipt(receipt: Path | None) -> list[str]:
 
 
 def _without_histograms(zoo_model: ZooModel, histograms: Path | None) -> list[str]:
-    if histograms is not None:
+    # Ranges that were optimized come of more than a histogram.
+    if histograms is not None or zoo_model.made_by is ROUNDING:
         return []
     command = zoo_model.command("calibrate")
     return [f"no histograms of these ranges, so nobody can solve others: `{command}` keeps some"]

@@ -1,0 +1,56 @@
+"""`qzoo optimize`: better weights for the ranges that calibration found, without labels and without training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qzoo.cli.terminal.console import check_target, stdout, write_json
+from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, Json, Workers
+
+
+def run(
+    name: Annotated[str, typer.Argument(help="A variant with an `optimize` block, or a base: then all such.")],
+    data: Data = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file, or a folder. Default: qzoo's cache.", show_default=False),
+    ] = None,
+    calib_images: CalibImages = None,
+    batch_size: BatchSize = None,
+    device: Device = "cpu",
+    workers: Workers = None,
+    json_file: Json = None,
+) -> None:
+    """Calibrate a variant, carry out the steps of its `optimize` block, and save what makes it of its float base.
+
+    That is a safetensors file of ranges, and of one bit for each weight that is rounded up or down.
+    `qzoo.create(NAME, pretrained=True)` finds it in the cache, after those that are shipped. `qzoo reproduce` does the
+    same, and measures what comes of it.
+
+    Ctrl-C keeps the units that are reconstructed; the same command goes on from there.
+
+    Examples:
+
+    - `qzoo optimize resnet8_digits_w4a4_opt`  (half a minute, needs no data)
+    - `qzoo optimize resnet20_cifar10_w4a4_opt --data /data`
+    - `qzoo optimize my.yaml:w4a8_gptq --data /data -o w4a8_gptq.rounding.safetensors`
+    """  # noqa: D412
+    from qzoo.cli.terminal.progress_bar import bar
+    from qzoo.commands.optimize import optimizable, optimize_variants
+    from qzoo.commands.settings import Settings
+    from qzoo.report.optimization import optimization_table
+    from qzoo.zoo.name_lookup import find
+
+    check_target(json_file)
+    settings = Settings(data=data, calib_images=calib_images, batch_size=batch_size, device=device, workers=workers)
+    for made in optimize_variants(optimizable(find(name)), settings, output=output, progress=bar):
+        if json_file:
+            write_json(made.report.model_dump_json(indent=1), json_file)
+        if json_file != "-":
+            for part in optimization_table(made.name, made.report):
+                stdout.print(part)
+            size = made.path.stat().st_size / 1000
+            stdout.print(f"{size:,.0f} kB, {made.seconds:.1f} s in all: {made.path}", highlight=False, soft_wrap=True)

@@ -1,0 +1,79 @@
+"""Batches that are iterated over again and again: kept in files, so that images are decoded and transformed once."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+
+from qzoo.errors import DataError
+from qzoo.quant.inputs import batch_size, to_device
+from qzoo.tasks.batches import ToInputs, as_batches
+from qzoo.tasks.progress import Progress
+
+
+class KeptBatches:
+    """The inputs of a model, batch by batch, as often as one likes; on the model's device.
+
+    A batch is read from its file when its turn comes, so memory holds one at a time.
+
+    Attributes:
+        images: how many all batches hold.
+    """
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self._folder, self._device = folder, device
+        self._kept: list[tuple[list[Any], TreeSpec]] = []
+        self.images = 0
+
+    def add(self, inputs: Any) -> None:
+        """Keeps one batch: a tensor, a tuple of arguments, or a dict of them by name."""
+        leaves, tree = tree_flatten(inputs)
+        tensors = {str(n): leaf for n, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
+        save_file({n: leaf.detach().cpu().contiguous() for n, leaf in tensors.items()}, self._file(len(self._kept)))
+        rest = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        self._kept.append((rest, tree))
+        self.images += batch_size(inputs)
+
+    def __iter__(self) -> Iterator[Any]:
+        for position, (rest, tree) in enumerate(self._kept):
+            with safe_open(self._file(position), framework="pt") as file:
+                tensors = {int(n): file.get_tensor(n) for n in file.keys()}  # noqa: SIM118
+            leaves = [tensors.get(n, leaf) for n, leaf in enumerate(rest)]
+            yield to_device(tree_unflatten(leaves, tree), self._device)
+
+    def _file(self, position: int) -> Path:
+        return self._folder / f"{position}.safetensors"
+
+
+@contextmanager
+def kept_batches(
+    images: Any, device: torch.device, to_inputs: ToInputs, progress: Progress, count: int | None
+) -> Iterator[KeptBatches]:
+    """Yields the batches of any iterable, kept in a temporary folder for the time of the context.
+
+    Args:
+        images: batches, as for `as_batches`; iterated over once.
+        device: where the batches are wanted.
+        to_inputs: as for `as_batches`.
+        progress: shown the batches as they are read.
+        count: how many images there are, if known.
+
+    Raises:
+        DataError: there are none, or one is no batch.
+    """
+    with tempfile.TemporaryDirectory(prefix="qzoo-batches-") as folder:
+        kept = KeptBatches(Path(folder), device)
+        for batch in progress(as_batches(images, torch.device("cpu"), to_inputs), count, "reading images"):
+            kept.add(batch.inputs)
+        if not kept.images:
+            raise DataError("There is no image to optimize on. Give at least one batch; about a thousand images serve.")
+        yield kept
