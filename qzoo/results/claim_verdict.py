@@ -15,7 +15,7 @@ def judge(claims: Sequence[Claim], top1: float, complete: bool, measured: Mappin
         claims: the recipe's claims on this row.
         top1: measured, in percent.
         complete: whether the images are those of the published protocol; if not, nothing is claimed.
-        measured: top-1 of the other variants of this run, for claims that compare with one.
+        measured: top-1 of the float model, `float`, and of the variants of this run, for claims that compare with one.
 
     Returns:
         `unpublished` without claims; `partial` if not complete or not checked; `fail` if a claim does not hold;
@@ -38,5 +38,7 @@ def _holds(claim: Claim, top1: float, measured: Mapping[str, float]) -> bool:
     if claim.top1 is not None and abs(top1 - claim.top1) > claim.tolerance + 1e-9:
         return False
     if claim.top1_at_least is not None and top1 < claim.top1_at_least - claim.tolerance - 1e-9:
+        return False
+    if claim.drop_at_most is not None and measured["float"] - top1 > claim.drop_at_most + claim.tolerance + 1e-9:
         return False
     return claim.top1_below is None or top1 < measured[claim.top1_below]

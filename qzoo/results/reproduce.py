@@ -86,6 +86,9 @@ class Report(Readable, StrictModel):
 
     def published_drop(self, row: ReportRow) -> float | None:
         """Returns the same of the published figures, both of one source if possible; None where a claim is missing."""
+        drops = [claim.drop_at_most for claim in row.published if claim.drop_at_most is not None]
+        if drops:
+            return drops[0]
         before, after = _figures(self.rows[0].published), _figures(row.published)
         if not before or not after:
             return None

@@ -26,6 +26,9 @@ class Claim(StrictModel):
     """A lower bound; `tolerance` is granted below it."""
     top1_below: str | None = None
     """Another variant of the recipe, which scores higher."""
+    drop_at_most: float | None = Field(default=None, ge=-100, le=100)
+    """How far top-1 lies below that of the float model, in points, at most; `tolerance` is granted above it. For a
+    figure that was measured on other float weights than these, of which only the drop compares."""
     tolerance: float = Field(default=0.0, ge=0, le=100)
     """In points."""
     source: Annotated[str, Field(min_length=8), WithJsonSchema({"type": "string"})]
@@ -36,10 +39,11 @@ class Claim(StrictModel):
 
     @model_validator(mode="after")
     def _says_something(self) -> Claim:
-        if self.top1 is None and self.top1_at_least is None and self.top1_below is None:
-            raise ValueError("a claim needs one of top1, top1_at_least, top1_below")
-        if self.tolerance and self.top1 is None and self.top1_at_least is None:
-            raise ValueError("a tolerance goes with top1 or top1_at_least: leave it out beside top1_below")
+        figures = (self.top1, self.top1_at_least, self.drop_at_most)
+        if self.top1_below is None and figures == (None, None, None):
+            raise ValueError("a claim needs one of top1, top1_at_least, top1_below, drop_at_most")
+        if self.tolerance and figures == (None, None, None):
+            raise ValueError("a tolerance goes with a figure: leave it out beside top1_below")
         return self
 
     @property
@@ -48,7 +52,7 @@ class Claim(StrictModel):
         return self.top1 if self.top1 is not None else self.top1_at_least
 
     def __str__(self) -> str:
-        """`76.1 ±0.15`, `≥ 76`, `< int8`."""
+        """`76.1 ±0.15`, `≥ 76`, `< int8`, `drop ≤ 1.9`."""
         parts = []
         if self.top1 is not None:
             parts.append(f"{self.top1:g}" + (f" ±{self.tolerance:g}" if self.tolerance else ""))
@@ -56,6 +60,8 @@ class Claim(StrictModel):
             parts.append(f"≥ {self.top1_at_least:g}")
         if self.top1_below is not None:
             parts.append(f"< {self.top1_below}")
+        if self.drop_at_most is not None:
+            parts.append(f"drop ≤ {self.drop_at_most:g}")
         return ", ".join(parts)
 
 

@@ -9,6 +9,7 @@ from tests.each import for_each
 AT = Claim(top1=76.1, tolerance=0.15, source="a published source")
 LEAST = Claim(top1_at_least=76.0, tolerance=0.0, source="a published source")
 BELOW = Claim(top1_below="int8", source="a published source")
+DROP = Claim(drop_at_most=1.9, tolerance=0.1, source="a published source")
 OWN = Claim(top1=99.3, tolerance=0.2, own=True, source="our own command")
 
 
@@ -25,6 +26,9 @@ OWN = Claim(top1=99.3, tolerance=0.2, own=True, source="our own command")
         ([LEAST], 99.0, "pass"),
         ([BELOW], 75.0, "pass"),
         ([BELOW], 76.0, "fail"),
+        ([DROP], 75.0, "pass"),
+        ([DROP], 74.99, "fail"),
+        ([DROP], 78.0, "pass"),
         ([AT, LEAST], 75.97, "fail"),
         ([AT, LEAST], 76.1, "pass"),
         ([OWN], 99.2, "own"),
@@ -33,7 +37,7 @@ OWN = Claim(top1=99.3, tolerance=0.2, own=True, source="our own command")
     ],
 )
 def test_verdicts(claims: list[Claim], top1: float, verdict: str) -> None:
-    assert judge(claims, top1, complete=True, measured={"int8": 76.0}) == verdict
+    assert judge(claims, top1, complete=True, measured={"int8": 76.0, "float": 77.0}) == verdict
 
 
 @pytest.mark.parametrize("top1", [76.1, 10.0])

@@ -28,9 +28,9 @@ def test_a_claim_is_a_few_characters(claim: dict[str, Any], text: str) -> None:
     [
         ({"top1": 76.1}, "source\n  Field required"),
         ({"top1": 76.1, "source": "me"}, "at least 8 characters"),
-        (SOURCE, "a claim needs one of top1, top1_at_least, top1_below"),
+        (SOURCE, "a claim needs one of top1, top1_at_least, top1_below, drop_at_most"),
         ({"tolerance": 0.1} | SOURCE, "a claim needs one of top1, top1_at_least, top1_below"),
-        ({"top1_below": "int8", "tolerance": 0.1} | SOURCE, "a tolerance goes with top1 or top1_at_least"),
+        ({"top1_below": "int8", "tolerance": 0.1} | SOURCE, "a tolerance goes with a figure"),
         ({"top1": 100.1} | SOURCE, "less than or equal to 100"),
         ({"top1": "76.1"} | SOURCE, "valid number"),
         ({"top1": True} | SOURCE, "valid number"),
