@@ -111,8 +111,10 @@ class SharedCalibration:
     def _collect(self, variant: ResolvedVariant) -> _Pass:
         spec, images = variant.calibration, self._images[variant.calibration]
 
-        def collect(model: nn.Module, histograms: set[str]) -> Collection:
-            return collect_images(model, images, binning=spec.binning, histograms=histograms, progress=self.progress)
+        def collect(model: nn.Module, histograms: set[str], two_sided: set[str]) -> Collection:
+            return collect_images(
+                model, images, binning=spec.binning, histograms=histograms, two_sided=two_sided, progress=self.progress
+            )
 
         plans = [self._plans[one.name] for one in self.variants if one.calibration == spec]
         seen = collect_once(self.float_model, plans, collect, keep_histograms=self.keep_histograms)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError, some
 from qzoo.models.provenance import Provenance, provenance, stayed_in_float
-from qzoo.quant.calibration.weight_ranges import layer_weight_amax
+from qzoo.quant.calibration.weight_ranges import layer_weight_range
 from qzoo.quant.derived import float_name
 from qzoo.quant.eval_mode import device_of
 from qzoo.quant.layers import (
@@ -48,7 +48,9 @@ def fit_to_new_head(model: nn.Module, ranges: Mapping[str, Tensor]) -> dict[str,
         if not isinstance(layer, QuantizedLayer):
             fitted = {key: value for key, value in fitted.items() if not key.startswith(f"{head}.")}
         elif weight is not None:
-            fitted[f"{head}.weight_quantizer.amax"] = layer_weight_amax(layer, weight.spec)
+            amax, _, zero_point = layer_weight_range(layer, weight.spec)
+            fitted[f"{head}.weight_quantizer.amax"] = amax
+            fitted |= {} if zero_point is None else {f"{head}.weight_quantizer.zero_point": zero_point}
     return fitted
 
 
@@ -220,7 +222,7 @@ def _take_over(layer: nn.Module, old: dict[str, TensorQuantizer]) -> None:
         fresh = TensorQuantizer(spec, channel_shape(layer) if spec.per == "channel" else ())
         quantizers["weight"] = fresh.to(device_of(layer))
         if old["weight"].calibrated:
-            fresh.set_amax(layer_weight_amax(layer, spec))
+            fresh.set_amax(*layer_weight_range(layer, spec))
     quantize_layer(layer, quantizers)
     old.clear()
     old.update(quantizers)

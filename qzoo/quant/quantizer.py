@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.errors import ArgumentError, UnsupportedError
-from qzoo.quant.fake_quant import Grid, fake_quantize, grid
+from qzoo.quant.fake_quant import Grid, fake_quantize, grid, represented
 from qzoo.quant.grouped import SHARED_BY_GROUPS, is_shared_by_groups
 from qzoo.quant.learned_scale import SMALLEST_LEARNED, learned_fake_quantize
 from qzoo.quant.tracing import fx_node
+from qzoo.quant.zero_point import zero_point_fault
 from qzoo.schema.quantizer import QuantizerSpec
 
 State = Literal["off", "calibrating", "quantizing"]
@@ -52,8 +53,11 @@ class TensorQuantizer(nn.Module):
 
     Attributes:
         spec: format, bits, signedness and calibrator.
-        amax: the one buffer; float32, shape `()` per tensor, or broadcastable against the weight per channel.
+        amax: a buffer; float32, shape `()` per tensor, or broadcastable against the weight per channel.
             NaN until the quantizer has a range. While it is learned, a parameter of the same name.
+        unsigned: a buffer of `unsigned: auto`, else None: whether calibration saw no negative value.
+        zero_point: a buffer of `symmetric: false | auto`, else None: int32, shape of `amax`, which then is the width of
+            the range. While it is learned, a parameter, float32.
         state: see above.
         collector: what sees the tensors while calibrating.
         kept: nobody writes to the tensor before the backward pass; `quantize_layer` knows.
@@ -68,6 +72,7 @@ class TensorQuantizer(nn.Module):
 
     amax: Tensor
     unsigned: Tensor | None
+    zero_point: Tensor | None
 
     def __init__(self, spec: QuantizerSpec, shape: tuple[int, ...] = (), notice: Notice | None = None) -> None:
         super().__init__()
@@ -85,6 +90,8 @@ class TensorQuantizer(nn.Module):
         # Whether `unsigned: auto` found negative values is a result like the range, so it travels with it.
         auto = torch.zeros((), dtype=torch.bool) if spec.unsigned == "auto" else None
         self.register_buffer("unsigned", auto)
+        zero = torch.zeros(shape, dtype=torch.int32) if spec.has_zero_point else None
+        self.register_buffer("zero_point", zero)
         self._on: Grid = self._grid()
 
     @property
@@ -97,24 +104,35 @@ class TensorQuantizer(nn.Module):
         """The representable values, before scaling."""
         return self._on
 
-    def set_amax(self, amax: Tensor, unsigned: bool | None = None) -> None:
+    def set_amax(self, amax: Tensor, unsigned: bool | None = None, zero_point: Tensor | None = None) -> None:
         """Gives the quantizer its range and switches it to `quantizing`.
 
         Args:
             amax: float32, at least 0, finite, of the shape of `self.amax`; copied.
             unsigned: for `unsigned: auto`, what the calibration found.
+            zero_point: for `symmetric: false | auto`: integers of the grid, of the shape of `self.amax`; copied. None
+                leaves it as it is: at first 0, where the range begins at 0.
 
         Raises:
-            ValueError: the shape is another one, or a value is negative or not finite.
+            ValueError: a shape is another one, a range is negative or not finite, or a zero point is none of the grid.
         """
         if tuple(amax.shape) != tuple(self.amax.shape):
             raise ValueError(f"amax has shape {tuple(amax.shape)}; this quantizer's is {tuple(self.amax.shape)}")
         if not bool((torch.isfinite(amax) & (amax >= 0)).all()):
             raise ValueError("amax has to be finite and at least 0")
+        if zero_point is not None:
+            self._take_zero_point(zero_point)
         self.amax.copy_(amax)
         if self.unsigned is not None and unsigned is not None:
             self.unsigned.fill_(unsigned)
         self._switch_on()
+
+    def _take_zero_point(self, zero_point: Tensor) -> None:
+        if self.zero_point is None:
+            raise ValueError("this quantizer is symmetric, it has no zero point")
+        if fault := zero_point_fault(zero_point, self.amax.shape, self._on):
+            raise ValueError(f"zero_point {fault}")
+        self.zero_point.copy_(zero_point)
 
     def learn(self, of: Literal["weight", "activation"], shared: nn.Parameter | None = None) -> nn.Parameter:
         """Makes the range a parameter, which training changes; `settle` ends that.
@@ -152,7 +170,7 @@ class TensorQuantizer(nn.Module):
         if self.state == "quantizing":
             if self.learned is not None and torch.is_grad_enabled():
                 return learned_fake_quantize(x, self.amax, self._on, self._values_a_range(x), kept=self.kept)
-            return fake_quantize(x, self.amax, self._on, kept=self.kept)
+            return fake_quantize(x, self.amax, self._on, self.zero_point, kept=self.kept)
         if self.state == "calibrating" and self.collector is not None:
             self.collector.collect(x.detach())
         elif self.notice is not None:
@@ -169,7 +187,7 @@ class TensorQuantizer(nn.Module):
         self.notice = None
 
     def _grid(self) -> Grid:
-        unsigned = self.spec.unsigned is True
+        unsigned = self.spec.unsigned is True or self.spec.has_zero_point
         if self.unsigned is not None and not self.unsigned.is_meta:
             unsigned = bool(self.unsigned)
         return grid(self.spec.format, self.spec.bits, unsigned, self.spec.narrow)
@@ -203,6 +221,12 @@ class TensorQuantizer(nn.Module):
     def _range_text(self) -> str:
         if not self.calibrated:
             return "amax=?"
-        if self.amax.numel() == 1:
-            return f"amax={self.amax.item():.4g}"
-        return f"amax={self.amax.min().item():.4g}..{self.amax.max().item():.4g} ({self.amax.numel()})"
+        if self.zero_point is not None:
+            low, high = represented(self.amax.detach(), self._on, self.zero_point.detach())
+            return f"from {_span(low)} to {_span(high)}, zero_point={_span(self.zero_point)}"
+        return f"amax={_span(self.amax)}" + (f" ({self.amax.numel()})" if self.amax.numel() != 1 else "")
+
+
+def _span(values: Tensor | float) -> str:
+    low, high = torch.as_tensor(values).detach().aminmax()
+    return f"{low.item():.4g}" if torch.as_tensor(values).numel() == 1 else f"{low.item():.4g}..{high.item():.4g}"

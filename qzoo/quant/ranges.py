@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from qzoo.errors import NotCalibratedError, WeightsError
 from qzoo.quant.grouped import SHARED_BY_GROUPS, is_shared_by_groups
 from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.zero_point import zero_point_fault
 
 
 def quantizers(model: nn.Module, role: str | None = None) -> dict[str, TensorQuantizer]:
@@ -75,7 +76,8 @@ def require_quantizers(model: nn.Module) -> None:
 def get_ranges(model: nn.Module) -> dict[str, Tensor]:
     """Returns a copy of every range, keyed like the state dict: `layer1.0.conv1.input_quantizer.amax`.
 
-    `...unsigned` (bool) stands beside the range of a quantizer whose recipe says `unsigned: auto`.
+    `...unsigned` (bool) stands beside the range of a quantizer whose recipe says `unsigned: auto`, `...zero_point`
+    (int32) where it says `symmetric: false` or `auto`.
     """
     return {
         f"{path}.{name}": buffer.detach().cpu().clone()
@@ -99,13 +101,15 @@ def set_ranges(model: nn.Module, ranges: Mapping[str, Tensor]) -> None:
             f"{len(extra)} unknown ({', '.join(extra[:3]) or 'none'}). They were made for another variant or recipe."
         )
     for path, quantizer in found.items():
-        _check(path, quantizer, ranges[f"{path}.amax"])
+        _check(path, quantizer, ranges)
     for path, quantizer in found.items():
         unsigned = ranges.get(f"{path}.unsigned")
-        quantizer.set_amax(ranges[f"{path}.amax"], None if unsigned is None else bool(unsigned))
+        known = None if unsigned is None else bool(unsigned)
+        quantizer.set_amax(ranges[f"{path}.amax"], known, ranges.get(f"{path}.zero_point"))
 
 
-def _check(path: str, quantizer: TensorQuantizer, amax: Tensor) -> None:
+def _check(path: str, quantizer: TensorQuantizer, ranges: Mapping[str, Tensor]) -> None:
+    amax, zero_point = ranges[f"{path}.amax"], ranges.get(f"{path}.zero_point")
     if tuple(amax.shape) != tuple(quantizer.amax.shape):
         shared = is_shared_by_groups(amax.shape, quantizer.amax.shape)
         raise WeightsError(
@@ -114,3 +118,5 @@ def _check(path: str, quantizer: TensorQuantizer, amax: Tensor) -> None:
         )
     if not bool((amax.isfinite() & (amax >= 0)).all()):
         raise WeightsError(f"The range {path}.amax holds a value that is negative or not finite. Calibrate again.")
+    if zero_point is not None and (fault := zero_point_fault(zero_point, quantizer.amax.shape, quantizer.grid)):
+        raise WeightsError(f"The range {path}.zero_point {fault}. Calibrate again.")

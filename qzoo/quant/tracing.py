@@ -71,5 +71,11 @@ def is_transformed(tensor: Tensor) -> bool:
     return _TRANSFORMS_ARE_ACTIVE() or _has_tangent(tensor) or _IS_BATCHED(tensor)
 
 
+def has_values(tensor: Tensor) -> bool:
+    """Whether looking at the values costs little and is possible: on a CPU, none of a batch of models, no fake one."""
+    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu"
+    return plain and not is_captured() and not is_transformed(tensor)
+
+
 def _has_tangent(tensor: Tensor) -> bool:
     return forward_ad.unpack_dual(tensor).tangent is not None

@@ -9,15 +9,16 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from qzoo.quant.quantizer import TensorQuantizer
-from qzoo.quant.tracing import is_captured, is_transformed
+from qzoo.quant.tracing import has_values
 
 
 class _Kept(NamedTuple):
     grid: Any
     amax: Tensor
+    zero_point: Tensor | None
     weight: Tensor
     quantized: Tensor
     written: tuple[int, int]
@@ -57,7 +58,10 @@ class WeightCache:
             # Made outside inference mode, so that the value serves every later mode.
             with torch.inference_mode(False), torch.no_grad():
                 quantized = quantizer(weight)
-                kept = _Kept(quantizer.grid, quantizer.amax.clone(), weight.clone(), quantized, _written(quantized))
+                zero = None if quantizer.zero_point is None else quantizer.zero_point.clone()
+                kept = _Kept(
+                    quantizer.grid, quantizer.amax.clone(), zero, weight.clone(), quantized, _written(quantized)
+                )
             self._kept = kept
         return kept.quantized
 
@@ -75,19 +79,16 @@ def _is_made_of(kept: _Kept, quantizer: TensorQuantizer, weight: Tensor) -> bool
         # Other strides, other kernels: the last bit of the layer's output could differ.
         and kept.weight.stride() == weight.stride()
         and torch.equal(kept.amax, quantizer.amax)
+        and _are_equal(kept.zero_point, quantizer.zero_point)
         and torch.equal(kept.weight, weight)
     )
 
 
+def _are_equal(one: Tensor | None, other: Tensor | None) -> bool:
+    return (one is other) if one is None or other is None else torch.equal(one, other)
+
+
 def _can_be_kept(weight: Tensor, amax: Tensor) -> bool:
-    if is_captured():
-        return False
     if torch.is_grad_enabled() and (weight.requires_grad or amax.requires_grad):
         return False
-    return _has_values(weight) and _has_values(amax)
-
-
-def _has_values(tensor: Tensor) -> bool:
-    """Whether comparing the tensor is cheap and possible: no fake or distributed tensor, none of a batch of models."""
-    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu"
-    return plain and not is_transformed(tensor)
+    return has_values(weight) and has_values(amax)

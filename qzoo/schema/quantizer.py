@@ -90,7 +90,10 @@ def _no_number(value: Any) -> Any:
     return value
 
 
-Unsigned = Annotated[Literal[True, False, "auto"], BeforeValidator(_no_number)]
+TrueFalseAuto = Annotated[Literal[True, False, "auto"], BeforeValidator(_no_number)]
+
+_OF_SYMMETRIC = ("unsigned", "narrow")
+"""What is said of a grid that has no zero point."""
 
 
 def contradiction(fields: Mapping[str, Any]) -> tuple[tuple[str, str], str] | None:
@@ -101,6 +104,8 @@ def contradiction(fields: Mapping[str, Any]) -> tuple[tuple[str, str], str] | No
         (('format', 'narrow'), 'e4m3 is symmetric by itself: leave out `narrow`')
     """
     kind = fields.get("format", "int")
+    if problem := _of_zero_point(kind, fields):
+        return problem
     if kind != "int":
         if fields.get("bits", 8) != 8:
             return ("format", "bits"), f"{kind} has 8 bits: leave out `bits: {fields['bits']}`, or say `format: int`"
@@ -111,6 +116,19 @@ def contradiction(fields: Mapping[str, Any]) -> tuple[tuple[str, str], str] | No
     elif fields.get("narrow") and fields.get("unsigned") is True:
         return ("narrow", "unsigned"), "`narrow` leaves out the lowest signed value, which `unsigned: true` has not"
     return None
+
+
+def _of_zero_point(kind: str, fields: Mapping[str, Any]) -> tuple[tuple[str, str], str] | None:
+    symmetric = fields.get("symmetric", True)
+    if symmetric is True:
+        return None
+    if kind != "int":
+        return ("format", "symmetric"), f"{kind} has no zero point: leave out `symmetric`, or say `symmetric: true`"
+    clash = next((name for name in _OF_SYMMETRIC if fields.get(name, False) is not False), None)
+    if clash is None:
+        return None
+    said = f"`symmetric: {str(symmetric).lower()}`"
+    return ("symmetric", clash), f"with {said} a zero point takes the place of `{clash}`: leave out one of them"
 
 
 class QuantizerSpec(StrictModel):
@@ -124,9 +142,20 @@ class QuantizerSpec(StrictModel):
     format: Format = "int"
     bits: int = Field(default=8, ge=2, le=16)
     per: Granularity = "tensor"
-    unsigned: Unsigned = False
+    unsigned: TrueFalseAuto = False
     narrow: bool = False
+    symmetric: TrueFalseAuto = True
     calibrator: Calibrator = Calibrator(method="max")
+
+    @property
+    def has_zero_point(self) -> bool:
+        """Whether a zero point stands beside the range: always where it is asymmetric, and where it may be."""
+        return self.symmetric is not True
+
+    @property
+    def needs_signs(self) -> bool:
+        """Whether its range is solved from a histogram of both signs."""
+        return self.has_zero_point and self.calibrator.method in ("percentile", "mse")
 
     @model_validator(mode="after")
     def _goes_together(self) -> QuantizerSpec:
@@ -137,7 +166,8 @@ class QuantizerSpec(StrictModel):
     def __str__(self) -> str:
         """One line: format, granularity, calibrator."""
         sign = {True: "unsigned ", "auto": "auto-signed ", False: ""}[self.unsigned]
-        kind = f"{sign}{'narrow ' if self.narrow else ''}{self.bits}bit" if self.format == "int" else self.format
+        zero = {True: "", "auto": "auto-symmetric ", False: "asymmetric "}[self.symmetric]
+        kind = f"{zero}{sign}{'narrow ' if self.narrow else ''}{self.bits}bit" if self.format == "int" else self.format
         return f"{kind} per-{self.per} {self.calibrator}"
 
 
@@ -150,10 +180,13 @@ class QuantizerPatch(StrictModel):
     """2 to 16; makes the format `int`."""
     per: Granularity | None = None
     """One range for the whole tensor, or one for each output channel (weights only)."""
-    unsigned: Unsigned | None = None
+    unsigned: TrueFalseAuto | None = None
     """From 0; `auto`: unsigned where calibration saw no negative value."""
     narrow: bool | None = None
     """Leave out the lowest signed value."""
+    symmetric: TrueFalseAuto | None = None
+    """`false`: with a zero point, so that the range need not reach as far below 0 as above; takes the place of
+    `unsigned` and `narrow` said before. `auto`: with one where calibration finds that it pays."""
     calibrator: Calibrator | None = None
     """`max`, `mse`, `entropy` or `{percentile: 99.99}`."""
 
@@ -171,12 +204,17 @@ class QuantizerPatch(StrictModel):
         return self
 
     def fields(self) -> dict[str, Any]:
-        """Returns what the patch says, with what follows from it: `bits` means `int`, FP8 means 8 bits."""
+        """Returns what the patch says, with what follows from it.
+
+        `bits` means `int`, FP8 means 8 bits; a zero point replaces what a scheme says of `unsigned` and `narrow`.
+        """
         said = self._said()
         if "bits" in said and "format" not in said:
             said["format"] = "int"
         if said.get("format") in ("e4m3", "e5m2"):
             said["bits"] = 8
+        if said.get("symmetric", True) is not True:
+            said |= dict.fromkeys(_OF_SYMMETRIC, False)
         return said
 
     def _said(self) -> dict[str, Any]:

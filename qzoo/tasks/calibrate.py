@@ -15,7 +15,7 @@ from qzoo.errors import CalibrationError
 from qzoo.models.heads import requantize_replaced
 from qzoo.models.provenance import provenance
 from qzoo.quant.calibration.collecting import Collection, collecting, solve_ranges
-from qzoo.quant.calibration.collectors import HistogramCollector
+from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.eval_mode import device_of, evaluation_mode
 from qzoo.quant.ranges import require_quantizers
 from qzoo.tasks.batches import ToInputs, as_batches
@@ -64,13 +64,18 @@ def reduce_collection(collection: Collection) -> None:
 
 
 def _require_the_same(collection: Collection) -> None:
-    described = "\n".join(f"{path} {type(seen).__name__}" for path, seen in collection.items())
+    described = "\n".join(f"{path} {_kind(seen)}" for path, seen in collection.items())
     digest = torch.tensor(zlib.crc32(described.encode()))
     if not torch.equal(reduced(digest, "min"), reduced(digest, "max")):
         raise CalibrationError(
             f"The processes calibrate different models: process {rank()} has {len(collection)} quantizers, of other "
             "names or calibrators than another process has. Give every process the same model."
         )
+
+
+def _kind(seen: MaxCollector | HistogramCollector) -> str:
+    two_sided = isinstance(seen, HistogramCollector) and seen.mergeable().negatives is not None
+    return f"two-sided {type(seen).__name__}" if two_sided else type(seen).__name__
 
 
 def _reduce_extremes(collection: Collection) -> None:
@@ -90,6 +95,10 @@ def _reduce_histograms(collection: Collection) -> None:
         one.grow(exponent)
     for one, counts in zip(bins, reduced(torch.stack([one.counts for one in bins]), "sum"), strict=True):
         one.counts = counts.clone()
+    if two_sided := [one for one in bins if one.negatives is not None]:
+        negatives = torch.stack([one.negatives for one in two_sided if one.negatives is not None])
+        for one, counts in zip(two_sided, reduced(negatives, "sum"), strict=True):
+            one.negatives = counts.clone()
 
 
 @checked
@@ -150,6 +159,7 @@ def collect(
     to_inputs: ToInputs = None,
     binning: str = "aligned",
     histograms: Iterable[str] = (),
+    two_sided: Iterable[str] = (),
     progress: Progress = silent,
     count: int | None = None,
 ) -> Collection:
@@ -163,10 +173,11 @@ def collect(
         to_inputs: as for `calibrate`.
         binning: the binning of histograms.
         histograms: paths of quantizers that get a histogram although their own calibrator needs only a maximum.
+        two_sided: paths of quantizers that get one of both signs although their own calibrator needs none.
         progress: shown the batches.
         count: how many images there are, for the progress.
     """
-    with failing_together(), collecting(model, binning, histograms) as collection:
+    with failing_together(), collecting(model, binning, histograms, two_sided) as collection:
         require_mergeable(collection)
         _show(model, images, progress, count, to_inputs)
         reduce_collection(collection)
@@ -174,18 +185,21 @@ def collect(
 
 
 def collect_images(
-    model: nn.Module, images: Images, *, binning: str, histograms: Iterable[str] = (), progress: Progress = silent
-) -> Collection:
+    model: nn.Module, images: Images, *, binning: str, histograms: Iterable[str] = (), two_sided: Iterable[str] = (),
+    progress: Progress = silent,
+) -> Collection:  # fmt: skip
     """Returns what each activation quantizer saw of a recipe's images, of which each process takes its share.
 
     With `reference` binning, whose bins depend on the order of all batches, each process sees all of them instead.
     """
     if binning == "reference":
-        with failing_together(), collecting(model, binning, histograms) as collection:
+        with failing_together(), collecting(model, binning, histograms, two_sided) as collection:
             _show(model, images, progress, len(images))
         return collection
     share = images.shard(rank(), world_size())
-    return collect(model, share, binning=binning, histograms=histograms, progress=progress, count=len(share))
+    return collect(
+        model, share, binning=binning, histograms=histograms, two_sided=two_sided, progress=progress, count=len(share)
+    )
 
 
 def _show(model: nn.Module, images: Any, progress: Progress, count: int | None, to_inputs: ToInputs = None) -> None:

@@ -82,10 +82,10 @@ def compare_calibrators(
         one: plan_quantizers(float_model, with_call(variant, calibrator=one), example, seen=seen) for one in wanted
     }
 
-    def collect_all(model: nn.Module, histograms: set[str]) -> Collection:
+    def collect_all(model: nn.Module, histograms: set[str], two_sided: set[str]) -> Collection:
         return collect(
             model, images, to_inputs=to_inputs, binning=variant.calibration.binning, histograms=histograms,
-            progress=progress, count=_count(images),
+            two_sided=two_sided, progress=progress, count=_count(images),
         )  # fmt: skip
 
     collection = collect_once(float_model, plans.values(), collect_all)

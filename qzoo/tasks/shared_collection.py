@@ -16,8 +16,11 @@ from qzoo.quant.calibration.collecting import Collection
 from qzoo.quant.derived import copy_model
 from qzoo.schema.plan import Plan, PlannedQuantizer
 
-Collect = Callable[[nn.Module, set[str]], Collection]
-"""Shows images to a model, and returns what its quantizers saw; those whose paths are given get a histogram."""
+Collect = Callable[[nn.Module, set[str], set[str]], Collection]
+"""Shows images to a model, and returns what its quantizers saw.
+
+The first paths get a histogram, the second one of both signs.
+"""
 
 
 def collect_once(
@@ -29,11 +32,12 @@ def collect_once(
         float_model: not changed.
         plans: all that ranges will be solved for.
         collect: makes the pass.
-        keep_histograms: collect a histogram of every tensor, not only where a calibrator needs one.
+        keep_histograms: collect a histogram of every tensor, of both signs where the binning has them, not only where
+            a calibrator needs one.
     """
     planned: dict[tuple[Any, ...], PlannedQuantizer] = {}
     watched: dict[str, str] = {}
-    histograms = set()
+    histograms, two_sided = set(), set()
     for one in (one for plan in plans for one in plan.quantizers):
         # Two names may stand for one tensor: `residual` and `add_right`.
         watcher = planned.setdefault((one.module, one.sites, one.operand or one.role), one)
@@ -41,7 +45,9 @@ def collect_once(
             watched[one.path] = watcher.path
             if keep_histograms or one.spec.calibrator.collector == "histogram":
                 histograms.add(watcher.path)
+            if keep_histograms or one.spec.needs_signs:
+                two_sided.add(watcher.path)
     model = copy_model(float_model)
     carry_out(model, Plan(list(planned.values()), []))
-    seen = collect(model, histograms)
+    seen = collect(model, histograms, two_sided)
     return {path: seen[watcher] for path, watcher in watched.items()}

@@ -13,6 +13,10 @@ from qzoo.weights.artifact import ArtifactInfo, Digest, Header, TensorSpec, chec
 from qzoo.weights.kinds import RANGES
 
 
+MOST_BITS = 16
+"""Of a quantizer; the model itself knows how many of them each has."""
+
+
 class RangesInfo(ArtifactInfo):
     """What a ranges file says of itself."""
 
@@ -61,12 +65,19 @@ def check_ranges(path: Path, ranges: Mapping[str, Tensor]) -> None:
 
     Args:
         path: where they come from, for the message.
-        ranges: keyed like the state dict; all but `amax` is passed over.
+        ranges: keyed like the state dict; all but `amax` and `zero_point` is passed over.
 
     Raises:
-        WeightsError: an `amax` is negative or not finite; names it, and the value.
+        WeightsError: an `amax` is negative or not finite, or a zero point is an integer of no grid; names it, and the
+            value.
     """
     for key, amax in ranges.items():
+        is_zero = key.rpartition(".")[2] == "zero_point"
+        if is_zero and bool((none := (amax < 0) | (amax >= 2**MOST_BITS)).any()):
+            raise WeightsError(
+                f"{path}: {shown(key)} holds {int(amax[none][0])}, and a zero point is at least 0 and below "
+                f"2**{MOST_BITS}. {RANGES.remedy}"
+            )
         odd = ~(amax.isfinite() & (amax >= 0)) if key.rpartition(".")[2] == "amax" else None
         if odd is not None and bool(odd.any()):
             raise WeightsError(
@@ -96,11 +107,16 @@ def ranges_fault(header: Header, info: ArtifactInfo) -> str | None:
     wrong = next((key for key, spec in header.items() if not _is_range(key.rpartition(".")[2], spec)), None)
     if wrong is not None:
         return f"{wrong} ({header[wrong].dtype} {list(header[wrong].shape)}) is no range"
-    signs = (key for key in header if key.rpartition(".")[2] == "unsigned")
-    alone = next((key for key in signs if f"{key.rpartition('.')[0]}.amax" not in header), None)
-    return f"{alone} is there, but no range of that quantizer" if alone is not None else None
+    for key, spec in header.items():
+        place, _, name = key.rpartition(".")
+        beside = header.get(f"{place}.amax")
+        if beside is None:
+            return f"{key} is there, but no range of that quantizer"
+        if name == "zero_point" and spec.shape != beside.shape:
+            return f"{key} has the shape {list(spec.shape)}, its range {list(beside.shape)}"
+    return None
 
 
 def _is_range(name: str, spec: TensorSpec) -> bool:
-    is_amax = name == "amax" and spec.dtype == "F32" and 0 not in spec.shape
-    return is_amax or (name == "unsigned" and spec == TensorSpec("BOOL", ()))
+    dtype = {"amax": "F32", "zero_point": "I32"}.get(name)
+    return (spec.dtype == dtype and 0 not in spec.shape) or (name == "unsigned" and spec == TensorSpec("BOOL", ()))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import qzoo
 from qzoo.errors import WeightsError
 from qzoo.models.full_checkpoint import load_full_checkpoint, save_full_checkpoint
-from qzoo.quant.calibration.weight_ranges import layer_weight_amax
+from qzoo.quant.calibration.weight_ranges import layer_weight_range
 from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.layers import channel_shape
 from qzoo.quant.learned_scale import learned_fake_quantize
@@ -50,7 +50,7 @@ def ids(layer: nn.Module) -> str:
 @for_each("method", ["max", "mse"])
 def test_a_channel_s_range_is_that_of_its_weights_alone(layer: nn.Module, method: str) -> None:
     spec = QuantizerSpec(per="channel", calibrator=Calibrator(method=method))  # type: ignore[arg-type]
-    amax = layer_weight_amax(layer, spec)
+    amax = layer_weight_range(layer, spec).amax
     assert tuple(amax.shape) == channel_shape(layer)
     quantized = channels(layer, fake_quantize(layer.weight, amax, grid(bits=8)))  # type: ignore[arg-type]
     own = channels(layer, layer.weight)  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ def test_a_channel_s_range_is_that_of_its_weights_alone(layer: nn.Module, method
 @for_each("bits", [2, 4, 8, 12])
 def test_packed_weights_come_back(layer: nn.Module, bits: int) -> None:
     weight: Tensor = layer.weight.detach()  # type: ignore[assignment,operator]
-    on, amax = grid(bits=bits), layer_weight_amax(layer, QuantizerSpec(per="channel", bits=bits))
+    on, amax = grid(bits=bits), layer_weight_range(layer, QuantizerSpec(per="channel", bits=bits)).amax
     assert torch.equal(unpack(pack(weight, amax, on), amax, on, tuple(weight.shape)), fake_quantize(weight, amax, on))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,29 +15,38 @@ from qzoo.quant.calibration.histogram import ALIGNED_BINS, Binning, Histogram
 PIECE = 1 << 19
 """Values at a time: their scaled copy and their bin numbers stay in the cache."""
 LANES = 4
-"""Interleaved histograms; int16 holds the bin numbers of up to seven."""
+"""Interleaved histograms; int16 holds the bin numbers of up to seven, of up to three where signs are told apart."""
+Signs = Literal["none", "both", "apart"]
+"""Whether there are negative values, and whether they are counted in bins of their own."""
 
 
-def count_aligned(x: Tensor, exponent: int, signed: bool) -> Tensor:
+def count_aligned(x: Tensor, exponent: int, signs: Signs) -> Tensor:
     """Returns how many values of `x` lie in each of 4,096 bins of width `2**exponent`, int64, on the CPU.
 
     Args:
         x: any shape; finite, magnitudes below `4096 * 2**exponent`.
         exponent: -126 to 127.
-        signed: whether negative values may occur; saves a pass if not.
+        signs: `none` if no negative value occurs, which saves a pass; `both` if magnitudes are counted; `apart` if
+            negative values are counted after all others, in another 4,096 bins.
 
     Example:
-        >>> count_aligned(torch.tensor([0.0, -1.5, 1.0]), exponent=0, signed=True)[:3]
+        >>> count_aligned(torch.tensor([0.0, -1.5, 1.0]), exponent=0, signs="both")[:3]
         tensor([1, 2, 0])
+        >>> count_aligned(torch.tensor([0.0, -1.5, 1.0]), exponent=0, signs="apart").view(2, -1)[:, :3]
+        tensor([[1, 1, 0],
+                [0, 1, 0]])
     """
     values, factor = _dense(x), 2.0**-exponent
+    lanes, bins = (LANES // 2, 2 * ALIGNED_BINS) if signs == "apart" else (LANES, ALIGNED_BINS)
     if x.device.type != "cpu":
-        scaled = (values.float() * factor).abs_() if signed else values.float() * factor
-        return torch.bincount(scaled.to(torch.int32), minlength=ALIGNED_BINS).cpu()
-    counts = torch.zeros(LANES * ALIGNED_BINS, dtype=torch.int64)
+        scaled = values.float() * factor
+        numbers = (scaled if signs == "none" else scaled.abs()).to(torch.int32)
+        numbers = numbers + (values < 0) * ALIGNED_BINS if signs == "apart" else numbers
+        return torch.bincount(numbers, minlength=bins).cpu()
+    counts = torch.zeros(lanes * bins, dtype=torch.int64)
     for piece in values.split(PIECE):
-        counts += torch.bincount(_bin_numbers(piece, factor, signed), minlength=len(counts))
-    return counts.view(LANES, ALIGNED_BINS).sum(0)
+        counts += torch.bincount(_bin_numbers(piece, factor, signs), minlength=len(counts))
+    return counts.view(lanes, bins).sum(0)
 
 
 def _dense(x: Tensor) -> Tensor:
@@ -46,30 +56,33 @@ def _dense(x: Tensor) -> Tensor:
     return x.reshape(-1)
 
 
-def _bin_numbers(piece: Tensor, factor: float, signed: bool) -> Tensor:
+def _bin_numbers(piece: Tensor, factor: float, signs: Signs) -> Tensor:
     """Returns the bin of each value, in the histogram of its lane, int16; a buffer that the next call overwrites."""
-    scaled, bins, lanes = (buffer[: piece.numel()] for buffer in _SCRATCH.buffers())
+    scaled, bins, lanes, negative, wide_lanes = (buffer[: piece.numel()] for buffer in _SCRATCH.buffers())
     if piece.dtype == torch.float32:
         torch.mul(piece, factor, out=scaled)
     else:
         scaled.copy_(piece).mul_(factor)
-    if signed:
-        scaled.abs_()
-    return bins.copy_(scaled).add_(lanes)
+    if signs == "apart":
+        torch.lt(piece, 0, out=negative)  # 1 or 0
+        return bins.copy_(scaled.abs_()).add_(wide_lanes).add_(negative, alpha=ALIGNED_BINS)
+    return bins.copy_(scaled if signs == "none" else scaled.abs_()).add_(lanes)
 
 
 class _Scratch(threading.local):
     """Buffers that each thread keeps: fresh memory costs more than the arithmetic on it."""
 
     def __init__(self) -> None:
-        self.made: tuple[Tensor, Tensor, Tensor] | None = None
+        self.made: tuple[Tensor, ...] | None = None
 
-    def buffers(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns scaled values, bin numbers, and what each lane adds to a bin number."""
+    def buffers(self) -> tuple[Tensor, ...]:
+        """Returns scaled values, bin numbers, what each lane adds to one, signs, and lanes where signs are apart."""
         if self.made is None:
             with torch.inference_mode(False):
                 lanes = torch.arange(PIECE).remainder_(LANES).mul_(ALIGNED_BINS).to(torch.int16)
-                self.made = torch.empty(PIECE), torch.empty(PIECE, dtype=torch.int16), lanes
+                wide = torch.arange(PIECE).remainder_(LANES // 2).mul_(2 * ALIGNED_BINS).to(torch.int16)
+                bins, negative = (torch.empty(PIECE, dtype=torch.int16) for _ in range(2))
+                self.made = torch.empty(PIECE), bins, lanes, negative, wide
         return self.made
 
 

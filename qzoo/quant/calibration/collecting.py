@@ -6,16 +6,16 @@ import warnings
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from qzoo.errors import CalibrationError, some
+from qzoo.quant.calibration.choosing import range_of_extremes, ranges_of_histograms
 from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
-from qzoo.quant.calibration.solvers import solve
-from qzoo.quant.calibration.weight_ranges import quantized_weight_amax
+from qzoo.quant.calibration.weight_ranges import quantized_weight_range
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import is_of_weight, quantizers
 from qzoo.quant.weights import quantized_weights
+from qzoo.quant.zero_point import Range
 
 Collection = dict[str, MaxCollector | HistogramCollector]
 """What every input and output quantizer saw, by its path."""
@@ -39,7 +39,9 @@ def activation_quantizers(model: nn.Module) -> dict[str, TensorQuantizer]:
 
 
 @contextmanager
-def collecting(model: nn.Module, binning: str = "aligned", histograms: Iterable[str] = ()) -> Iterator[Collection]:
+def collecting(
+    model: nn.Module, binning: str = "aligned", histograms: Iterable[str] = (), two_sided: Iterable[str] = ()
+) -> Iterator[Collection]:
     """Lets the model's quantizers watch what passes, in float, for the time of the context.
 
     Args:
@@ -47,17 +49,17 @@ def collecting(model: nn.Module, binning: str = "aligned", histograms: Iterable[
             in the state they were in.
         binning: `aligned` or `reference`.
         histograms: paths that get a histogram although their own calibrator needs only the maximum.
+        two_sided: paths that get one of both signs, if the binning has any, although their own calibrator needs none.
 
     Yields:
         The collection, filled as tensors pass.
 
     Raises:
-        CalibrationError: images passed, and the model computed a quantized layer without reading its weight.
+        CalibrationError: a quantizer needs a histogram of both signs, which the binning has not; or images passed, and
+            the model computed a quantized layer without reading its weight.
     """
-    HistogramCollector(binning)  # refuses an unknown one, even where only maxima are needed
     watched, states = activation_quantizers(model), {q: q.state for q in quantizers(model).values()}
-    wanted = set(histograms)
-    collection: Collection = {}
+    collection = _collectors(watched, binning, set(histograms), set(two_sided))
     reads: dict[str, _Reads] = {}
     images = _Reads()
     told = model.register_forward_pre_hook(lambda *_: images.collect())
@@ -66,8 +68,6 @@ def collecting(model: nn.Module, binning: str = "aligned", histograms: Iterable[
             reads[path] = _Reads()
             quantizer.collector, quantizer.state = reads[path], "calibrating"
         for path, quantizer in watched.items():
-            need = path in wanted or quantizer.spec.calibrator.collector == "histogram"
-            collection[path] = HistogramCollector(binning) if need else MaxCollector()
             quantizer.collector, quantizer.state = collection[path], "calibrating"
         yield collection
         if not images.empty:
@@ -76,6 +76,20 @@ def collecting(model: nn.Module, binning: str = "aligned", histograms: Iterable[
         told.remove()
         for quantizer, state in states.items():
             quantizer.collector, quantizer.state = None, state
+
+
+def _collectors(
+    watched: Mapping[str, TensorQuantizer], binning: str, histograms: set[str], two_sided: set[str]
+) -> Collection:
+    HistogramCollector(binning)  # refuses an unknown one, even where only maxima are needed
+    found: Collection = {}
+    for path, quantizer in watched.items():
+        of_signs = quantizer.spec.needs_signs or (path in two_sided and binning == "aligned")
+        if of_signs or path in histograms | two_sided or quantizer.spec.calibrator.collector == "histogram":
+            found[path] = HistogramCollector(binning, two_sided=of_signs)
+        else:
+            found[path] = MaxCollector()
+    return found
 
 
 class _Reads:
@@ -162,8 +176,7 @@ def solve_ranges(model: nn.Module, collection: Mapping[str, MaxCollector | Histo
     _warn_of_clipped({path: collection[path] for path, quantizer in watched.items() if quantizer.spec.unsigned is True})
     solved = _solve_activations(watched, collection) | _solve_weights(model)
     for path, quantizer in quantizers(model).items():
-        seen = collection.get(path)
-        quantizer.set_amax(solved[path].to(quantizer.amax.device), seen is not None and float(seen.amin) >= 0)
+        quantizer.set_amax(*solved[path])
 
 
 def calibrate_weights(model: nn.Module) -> None:
@@ -172,37 +185,35 @@ def calibrate_weights(model: nn.Module) -> None:
     Raises:
         CalibrationError: a weight holds NaN or Inf; the message names the module.
     """
-    for path, amax in _solve_weights(model).items():
+    for path, solved in _solve_weights(model).items():
         module = model.get_submodule(path)
         assert isinstance(module, TensorQuantizer)
-        module.set_amax(amax.to(module.amax.device))
+        module.set_amax(*solved)
 
 
 def _solve_activations(
     watched: Mapping[str, TensorQuantizer], collection: Mapping[str, MaxCollector | HistogramCollector]
-) -> dict[str, Tensor]:
+) -> dict[str, Range]:
     by_max = {path for path, quantizer in watched.items() if quantizer.spec.calibrator.method == "max"}
-    solved = {path: magnitude(collection[path]) for path in by_max}
+    solved = {
+        path: range_of_extremes(collection[path].amin.cpu(), collection[path].amax.cpu(), watched[path].spec)
+        for path in by_max
+    }
     rest = {path: collection[path] for path in watched if path not in by_max}
     histograms = [seen.histogram() for seen in rest.values() if isinstance(seen, HistogramCollector)]
     if len(histograms) != len(rest):
         raise CalibrationError("The collection holds only maxima where a histogram is needed. Collect histograms.")
     if histograms:
-        amax = solve(histograms, [watched[path].spec for path in rest])
-        solved |= dict(zip(rest, amax, strict=True))
+        ranges = ranges_of_histograms(histograms, [watched[path].spec for path in rest])
+        solved |= dict(zip(rest, ranges, strict=True))
     return solved
 
 
-def magnitude(seen: MaxCollector | HistogramCollector) -> Tensor:
-    """Returns the largest absolute value seen, float32, shape `()`."""
-    return torch.maximum(seen.amax.abs(), seen.amin.abs()).float().cpu()
-
-
-def _solve_weights(model: nn.Module) -> dict[str, Tensor]:
+def _solve_weights(model: nn.Module) -> dict[str, Range]:
     solved = {}
     for path, weight in quantized_weights(model).items():
         try:
-            solved[path] = quantized_weight_amax(weight)
+            solved[path] = quantized_weight_range(weight)
         except CalibrationError as error:
             remedy = "Calibrate on images" if weight.values is None else "Load the base weights again"
             raise CalibrationError(f"{path.removesuffix('_quantizer')}: {error}. {remedy}.") from error

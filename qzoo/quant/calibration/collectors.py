@@ -9,7 +9,14 @@ from torch import Tensor
 
 from qzoo.errors import CalibrationError, UnknownNameError, did_you_mean
 from qzoo.quant.calibration.bins import ReferenceBins, count_aligned
-from qzoo.quant.calibration.histogram import ALIGNED_BINS, Binning, Histogram, aligned_edges, exponent_of
+from qzoo.quant.calibration.histogram import (
+    ALIGNED_BINS,
+    TWO_SIDED_REFERENCE,
+    Binning,
+    Histogram,
+    aligned_edges,
+    exponent_of,
+)
 
 SMALLEST_EXPONENT = -126
 """The scale `2**126` is the largest that float32 holds; narrower bins are not needed."""
@@ -57,7 +64,7 @@ class MaxCollector:
 
 
 class HistogramCollector(MaxCollector):
-    """A histogram of magnitudes, beside the smallest and the largest value.
+    """A histogram of magnitudes, beside the smallest and the largest value; two-sided, also one of negative values.
 
     `aligned`: 4,096 half-open bins whose width is the smallest power of two that holds the largest magnitude. When
     the range grows, the width doubles and neighbouring bins are merged, so the result is the same, bit for bit,
@@ -65,16 +72,18 @@ class HistogramCollector(MaxCollector):
     `reference`: the edges of NVIDIA pytorch-quantization: 2,048 bins up to the first batch's maximum, then more.
     """
 
-    def __init__(self, binning: Binning | str = "aligned") -> None:
+    def __init__(self, binning: Binning | str = "aligned", *, two_sided: bool = False) -> None:
         super().__init__()
         if binning not in ("aligned", "reference"):
             raise UnknownNameError(f"Unknown binning '{binning}'. {did_you_mean(binning, ['aligned', 'reference'])}")
-        self._bins: AlignedBins | ReferenceBins = AlignedBins() if binning == "aligned" else ReferenceBins()
+        if two_sided and binning == "reference":
+            raise CalibrationError(TWO_SIDED_REFERENCE)
+        self._bins: AlignedBins | ReferenceBins = AlignedBins(two_sided) if binning == "aligned" else ReferenceBins()
 
     @classmethod
     def recorded(cls, histogram: Histogram) -> HistogramCollector:
         """Returns a collector that collected a histogram, as if it had just seen the tensors."""
-        collector = cls(histogram.binning)
+        collector = cls(histogram.binning, two_sided=histogram.negatives is not None)
         collector.amin, collector.amax = torch.tensor(histogram.amin), torch.tensor(histogram.amax)
         collector._bins.restore(histogram)
         return collector
@@ -103,6 +112,8 @@ class HistogramCollector(MaxCollector):
         mine, theirs = self.mergeable(), other.mergeable() if isinstance(other, HistogramCollector) else None
         if theirs is None:
             raise CalibrationError("A histogram can't be merged with maxima. Collect histograms in both places.")
+        if (mine.negatives is None) is not (theirs.negatives is None):
+            raise CalibrationError("A two-sided histogram can't be merged with a one-sided one. Collect both alike.")
         super().merge(other)
         mine.merge(theirs)
 
@@ -121,7 +132,9 @@ class HistogramCollector(MaxCollector):
     def histogram(self) -> Histogram:
         """Returns what was counted so far."""
         counts, edges, binning = self._bins.result()
-        return Histogram(counts.clone(), edges, float(self.amin), float(self.amax), binning)
+        negatives = self._bins.negatives if isinstance(self._bins, AlignedBins) else None
+        kept = None if negatives is None else negatives.clone()
+        return Histogram(counts.clone(), edges, float(self.amin), float(self.amax), binning, kept)
 
 
 class AlignedBins:
@@ -129,32 +142,44 @@ class AlignedBins:
 
     Attributes:
         counts: int64 `(4096,)`, on the CPU.
+        negatives: int64 `(4096,)`, the negative values among them; None where they are not told apart.
         exponent: -126 to 116; as small as what was added allows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, two_sided: bool = False) -> None:
         self.counts = torch.zeros(ALIGNED_BINS, dtype=torch.int64, device="cpu")
+        self.negatives = torch.zeros_like(self.counts) if two_sided else None
         self.exponent = SMALLEST_EXPONENT
 
     def add(self, x: Tensor, magnitude: float, signed: bool) -> None:
         """Counts finite values of at most this magnitude."""
         self.grow(_exponent_for(magnitude))
-        self.counts += count_aligned(x, self.exponent, signed)
+        if signed and self.negatives is not None:
+            others, negatives = count_aligned(x, self.exponent, "apart").view(2, -1)
+            self.negatives += negatives
+            self.counts += others + negatives
+        else:
+            self.counts += count_aligned(x, self.exponent, "both" if signed else "none")
 
     def merge(self, other: AlignedBins) -> None:
-        """Adds the counts of others, in the wider bins of the two."""
+        """Adds the counts of others, of the same kind, in the wider bins of the two."""
         self.grow(other.exponent)
         self.counts += _coarser(other.counts, self.exponent - other.exponent)
+        if self.negatives is not None and other.negatives is not None:
+            self.negatives += _coarser(other.negatives, self.exponent - other.exponent)
 
     def grow(self, exponent: int) -> None:
         """Makes the bins at least `2**exponent` wide, by adding up neighbours."""
         if exponent > self.exponent:
             self.counts = _coarser(self.counts, exponent - self.exponent)
+            if self.negatives is not None:
+                self.negatives = _coarser(self.negatives, exponent - self.exponent)
             self.exponent = exponent
 
     def restore(self, histogram: Histogram) -> None:
         """Takes over what a histogram of aligned binning counted."""
         self.counts, self.exponent = histogram.counts.clone(), exponent_of(histogram)
+        self.negatives = None if histogram.negatives is None else histogram.negatives.clone()
 
     def result(self) -> tuple[Tensor, Tensor, Binning]:
         """Returns counts, edges and the name of the binning."""

@@ -12,6 +12,10 @@ from torch import Tensor
 Binning = Literal["aligned", "reference"]
 
 ALIGNED_BINS = 4096
+TWO_SIDED_REFERENCE = (
+    "`binning: reference` counts magnitudes alone, as NVIDIA's toolkit does, so it finds no range with a zero point. "
+    "Say `binning: aligned`, or `symmetric: true`, or solve by `max`."
+)
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,12 @@ class Histogram:
     """Counts of magnitudes.
 
     Attributes:
-        counts: int64 `(B,)`, on the CPU.
+        counts: int64 `(B,)`, on the CPU; of all values.
         edges: float64 `(B + 1,)`, from 0, in units of the tensor.
         amin: smallest value seen.
         amax: largest value seen.
         binning: how the edges were chosen.
+        negatives: int64 `(B,)`, how many of the counted values are negative; None where that was not counted.
     """
 
     counts: Tensor
@@ -31,6 +36,7 @@ class Histogram:
     amin: float
     amax: float
     binning: Binning = "aligned"
+    negatives: Tensor | None = None
 
     @property
     def magnitude(self) -> float:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from qzoo.errors import CalibrationError
+from qzoo.quant.calibration.choosing import chosen
 from qzoo.quant.calibration.collectors import HistogramCollector
 from qzoo.quant.calibration.solvers import solve
 from qzoo.quant.calibration.solvers.percentile import exact_share, rank_of
+from qzoo.quant.calibration.two_sided_weights import weight_ends
 from qzoo.quant.fake_quant import Grid, fake_quantize, grid
 from qzoo.quant.layers import float_weight, output_channel_axis, weight_groups
 from qzoo.quant.weights import QuantizedWeight
+from qzoo.quant.zero_point import Range
 from qzoo.schema.quantizer import QuantizerSpec
 
 SHRINKAGES = tuple(step / 100 for step in range(100, 9, -1))
 """The fractions of the maximum that the mse search tries, largest first, so that the largest wins a tie."""
 
 
-def weight_amax(weight: Tensor, spec: QuantizerSpec, axis: int | None, groups: int = 1) -> Tensor:
-    """Returns the range of a weight, by the spec's calibrator.
+def weight_range(weight: Tensor, spec: QuantizerSpec, axis: int | None, groups: int = 1) -> Range:
+    """Returns the range of a weight, by the spec's calibrator; with a zero point by `two_sided_weights`.
 
     Args:
         weight: any shape and float dtype; not changed.
@@ -29,14 +34,14 @@ def weight_amax(weight: Tensor, spec: QuantizerSpec, axis: int | None, groups: i
         groups: how many groups lie along the first axis, each with channels of its own.
 
     Returns:
-        float32, `(1, .., C, .., 1)` per channel, `(groups, 1, .., C, .., 1)` where there are several groups, `()` per
-        tensor.
+        Of the shape `(1, .., C, .., 1)` per channel, `(groups, 1, .., C, .., 1)` where there are several groups, `()`
+        per tensor.
 
     Raises:
         CalibrationError: the weight holds NaN or Inf.
 
     Example:
-        >>> weight_amax(torch.tensor([[1.0, -3.0], [0.5, 0.0]]), QuantizerSpec(per="channel"), axis=0)
+        >>> weight_range(torch.tensor([[1.0, -3.0], [0.5, 0.0]]), QuantizerSpec(per="channel"), axis=0).amax
         tensor([[3.0000],
                 [0.5000]])
     """
@@ -44,13 +49,13 @@ def weight_amax(weight: Tensor, spec: QuantizerSpec, axis: int | None, groups: i
     if not bool(torch.isfinite(values).all()):
         raise CalibrationError("the weight holds NaN or Inf")
     if axis is None:
-        return _solve_rows(values.reshape(1, -1), spec).reshape(())
+        return _solve_rows(values.reshape(1, -1), spec, [])
     channels = values.unflatten(0, (groups, len(values) // groups)).movedim(axis + 1, 1)
     shape = [weight.shape[axis] if dim == axis else 1 for dim in range(weight.dim())]
-    return _solve_rows(channels.flatten(2).flatten(0, 1), spec).reshape(shape if groups == 1 else [groups, *shape])
+    return _solve_rows(channels.flatten(2).flatten(0, 1), spec, shape if groups == 1 else [groups, *shape])
 
 
-def quantized_weight_amax(weight: QuantizedWeight) -> Tensor:
+def quantized_weight_range(weight: QuantizedWeight) -> Range:
     """Returns the range of a quantized weight, over its output channels where its quantizer says `per: channel`.
 
     Raises:
@@ -59,20 +64,26 @@ def quantized_weight_amax(weight: QuantizedWeight) -> Tensor:
     if weight.values is None:
         raise CalibrationError("the weight is computed in the forward, which did not run yet")
     spec = weight.quantizer.spec
-    return weight_amax(weight.values, spec, weight.axis if spec.per == "channel" else None, weight.groups)
+    return weight_range(weight.values, spec, weight.axis if spec.per == "channel" else None, weight.groups)
 
 
-def layer_weight_amax(layer: nn.Module, spec: QuantizerSpec) -> Tensor:
+def layer_weight_range(layer: nn.Module, spec: QuantizerSpec) -> Range:
     """Returns the range of a layer's float weight, over its output channels where the spec says `per: channel`.
 
     Raises:
         CalibrationError: the weight holds NaN or Inf.
     """
     axis = output_channel_axis(layer) if spec.per == "channel" else None
-    return weight_amax(float_weight(layer), spec, axis, weight_groups(layer))
+    return weight_range(float_weight(layer), spec, axis, weight_groups(layer))
 
 
-def _solve_rows(rows: Tensor, spec: QuantizerSpec) -> Tensor:
+def _solve_rows(rows: Tensor, spec: QuantizerSpec, shape: Sequence[int]) -> Range:
+    amax = _magnitudes(rows, spec) if spec.symmetric is not False else rows.new_zeros(len(rows))
+    low, high = weight_ends(rows, spec) if spec.has_zero_point else (amax, amax)
+    return chosen(spec, amax.reshape(shape), (low.reshape(shape), high.reshape(shape)))
+
+
+def _magnitudes(rows: Tensor, spec: QuantizerSpec) -> Tensor:
     magnitude = rows.abs()
     method, largest = spec.calibrator.method, magnitude.amax(1)
     if method == "max":
@@ -98,4 +109,4 @@ def _by_histograms(rows: Tensor, spec: QuantizerSpec) -> Tensor:
     collectors = [HistogramCollector() for _ in rows]
     for collector, row in zip(collectors, rows, strict=True):
         collector.collect(row)
-    return torch.as_tensor(solve([c.histogram() for c in collectors], [spec] * len(rows)), dtype=torch.float32)
+    return solve([c.histogram() for c in collectors], [spec] * len(rows)).to(rows.device)

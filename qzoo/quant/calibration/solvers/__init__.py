@@ -14,6 +14,7 @@ from qzoo.quant.calibration.solvers.entropy import entropy_amax
 from qzoo.quant.calibration.solvers.mse import mse_amax
 from qzoo.quant.calibration.solvers.percentile import percentile_amax
 from qzoo.quant.calibration.solvers.stack import EVERY_BIN, Search, Stack, stack
+from qzoo.quant.calibration.solvers.two_sided import TWO_SIDED_SOLVERS
 from qzoo.schema.quantizer import QuantizerSpec
 
 Solver = Callable[[Stack, QuantizerSpec, Search], Tensor]
@@ -32,8 +33,46 @@ SOLVERS: dict[str, Solver] = {
 }
 
 
+def solve_ends(
+    histograms: Sequence[Histogram], specs: Sequence[QuantizerSpec], search: Search = EVERY_BIN
+) -> tuple[Tensor, Tensor]:
+    """Returns the smallest and the largest value of the range with a zero point of each quantizer, float32 `(n,)`.
+
+    Where all values have one sign, the range goes from 0 to what an unsigned quantizer's is, or that below 0.
+
+    Args:
+        histograms: what each quantizer collected.
+        specs: what each quantizer is; that it has a zero point is taken for granted.
+        search: which ranges entropy tries, and mse of one sign.
+
+    Raises:
+        CalibrationError: a histogram counted nothing, or counted magnitudes alone where the solver needs signs.
+
+    Example:
+        >>> from qzoo.quant.calibration.collectors import HistogramCollector
+        >>> collector = HistogramCollector(two_sided=True)
+        >>> collector.collect(torch.tensor([2.0, -1.0]))
+        >>> solve_ends([collector.histogram()], [QuantizerSpec(symmetric=False)])
+        (tensor([-1.]), tensor([2.]))
+    """
+    symmetric = [spec.model_copy(update={"symmetric": True}) for spec in specs]
+    low, high = torch.zeros(2, len(histograms))
+    both = [n for n, one in enumerate(histograms) if one.amin < 0 < one.amax]
+    if alike := [n for n in range(len(histograms)) if n not in set(both)]:
+        unsigned = [symmetric[n].model_copy(update={"unsigned": True}) for n in alike]
+        reach = solve([histograms[n] for n in alike], unsigned, search)
+        below = torch.tensor([histograms[n].amin < 0 for n in alike])
+        low[alike], high[alike] = torch.where(below, -reach, 0.0), torch.where(below, 0.0, reach)
+    for (spec, *_), positions in _groups([histograms[n] for n in both], [symmetric[n] for n in both]).items():
+        places = [both[position] for position in positions]
+        solver = TWO_SIDED_SOLVERS[spec.calibrator.method]
+        reaches = solver(stack([histograms[place] for place in places]), spec, search)
+        low[places], high[places] = -reaches[0].float(), reaches[1].float()
+    return low, high
+
+
 def solve(histograms: Sequence[Histogram], specs: Sequence[QuantizerSpec], search: Search = EVERY_BIN) -> Tensor:
-    """Returns the range of each quantizer, float32 `(n,)`.
+    """Returns the range of each quantizer without a zero point, the largest magnitude, float32 `(n,)`.
 
     Args:
         histograms: what each quantizer collected.
@@ -50,16 +89,23 @@ def solve(histograms: Sequence[Histogram], specs: Sequence[QuantizerSpec], searc
         >>> solve([collector.histogram()], [QuantizerSpec()])
         tensor([1.])
     """
+    amax = torch.empty(len(histograms), dtype=torch.float32)
+    for (spec, *_), positions in _groups(histograms, specs).items():
+        solved = SOLVERS[spec.calibrator.method](stack([histograms[p] for p in positions]), spec, search)
+        amax[positions] = solved.float()
+    return amax
+
+
+def _groups(
+    histograms: Sequence[Histogram], specs: Sequence[QuantizerSpec]
+) -> dict[tuple[QuantizerSpec, str, int], list[int]]:
+    """Returns the positions of histograms that are solved together."""
     groups: dict[tuple[QuantizerSpec, str, int], list[int]] = defaultdict(list)
     for position, (histogram, spec) in enumerate(zip(histograms, specs, strict=True)):
         if histogram.total == 0:
             raise CalibrationError(f"Histogram {position} counted nothing, so it has no range.")
         groups[_signed(spec, histogram), histogram.binning, len(histogram.counts)].append(position)
-    amax = torch.empty(len(histograms), dtype=torch.float32)
-    for (spec, *_), positions in groups.items():
-        solved = SOLVERS[spec.calibrator.method](stack([histograms[p] for p in positions]), spec, search)
-        amax[positions] = solved.float()
-    return amax
+    return groups
 
 
 def _signed(spec: QuantizerSpec, histogram: Histogram) -> QuantizerSpec:
