@@ -40,6 +40,7 @@ class OperatorCall:
         reads: by name, what an operand that is a weight reads of which parameter; the path is that in the model.
         parameters: paths of the parameters that it depends on and no other activation does.
         macs: the number of multiplications and additions, where it multiplies by a weight.
+        results: the shapes of what it gives.
     """
 
     index: int
@@ -53,6 +54,7 @@ class OperatorCall:
     reads: dict[str, WeightRead] = field(default_factory=dict)
     parameters: tuple[str, ...] = ()
     macs: int = 0
+    results: tuple[torch.Size, ...] = ()
 
     @property
     def is_activation(self) -> bool:
@@ -62,10 +64,17 @@ class OperatorCall:
 
 @dataclass(frozen=True)
 class Trace:
-    """All evaluations of one pass; the first stands for the input. And how often each module was called."""
+    """All evaluations of one pass; the first stands for the input.
+
+    Attributes:
+        evaluations: in order.
+        calls: by path, how often each module was called.
+        outputs: indices of the evaluations that the model gives.
+    """
 
     evaluations: list[OperatorCall]
     calls: dict[str, int]
+    outputs: tuple[int, ...] = ()
 
 
 def trace(model: nn.Module, example: Any) -> Trace:
@@ -80,8 +89,9 @@ def trace(model: nn.Module, example: Any) -> Trace:
     """
     recorder = _Recorder(model, arguments(example))
     with evaluation_mode(model), torch.inference_mode(False), torch.no_grad(), _ownership(recorder), recorder:
-        run(model, example)
-    return Trace(recorder.evaluations, dict(recorder.calls))
+        given = run(model, example)
+        outputs = {index for tensor in _tensors(given) if (index := recorder.origin(tensor)) is not None}
+    return Trace(recorder.evaluations, dict(recorder.calls), tuple(sorted(outputs)))
 
 
 @dataclass
@@ -120,6 +130,7 @@ class _Recorder(TorchFunctionMode):
         if made and self.frames:
             self.alive.append(result)
             evaluation = self._recorded(*seen, weight_of(func, seen[0], args, kwargs))
+            evaluation = replace(evaluation, results=tuple(tensor.shape for tensor in made))
             if seen[0] in MULTIPLYING and evaluation.is_activation:
                 evaluation = self._with_weights(evaluation, seen[1], (args, kwargs), made[0])
             self.evaluations.append(evaluation)
@@ -141,10 +152,10 @@ class _Recorder(TorchFunctionMode):
     def _before(self, func: Any, args: Any, kwargs: Any) -> tuple[str, list[Any], list[int], list[str]]:
         name = operator_name(func)
         given = list(_tensors((args, kwargs)))
-        origins = [self._origin(tensor) for tensor in given]
+        origins = [self.origin(tensor) for tensor in given]
         found = []
         for operand, tensor in operands(func, name, args, kwargs):
-            found.append((operand, tensor, self._origin(tensor)))
+            found.append((operand, tensor, self.origin(tensor)))
         parameters = list(dict.fromkeys(path for tensor in given for path in self.weights.made_of(tensor)))
         return name, found, sorted({origin for origin in origins if origin is not None}), parameters
 
@@ -174,7 +185,7 @@ class _Recorder(TorchFunctionMode):
                 macs += _macs(evaluation.op, tensor, channels, found[0][1], result)
         return replace(evaluation, reads=reads, macs=macs)
 
-    def _origin(self, tensor: Tensor) -> int | None:
+    def origin(self, tensor: Tensor) -> int | None:
         """Returns the evaluation that a tensor comes from; None for parameters and what comes from them alone."""
         if id(tensor) in self.constants:
             return None

@@ -12,7 +12,6 @@ With groups the first axis has the channels of all groups one after the other, a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -28,7 +27,7 @@ class Factors:
         columns: float32, one for each input channel of all groups; None for ones.
     """
 
-    axis: Literal[0, 1] = 0
+    axis: int = 0
     rows: Tensor | None = None
     columns: Tensor | None = None
 
@@ -126,9 +125,7 @@ def along_axis(vector: Tensor, place: int, shape: torch.Size) -> Tensor:
     groups = len(vector) // shape[1]
     if place == 0 or groups == 0 or len(vector) % shape[1] or shape[0] % groups:
         channels = f"{shape[0]} channels" if place == 0 else f"a multiple of {shape[1]} channels"
-        raise ValueError(
-            f"{len(vector)} factors do not fit a weight of shape {tuple(shape)}: axis {place} has {channels}"
-        )
+        raise ValueError(f"{len(vector)} factors do not fit a weight of shape {tuple(shape)}: axis {place} has {channels}")
     return vector.reshape(groups, shape[1]).repeat_interleave(shape[0] // groups, 0).reshape(*shape[:2], *rest)
 
 
