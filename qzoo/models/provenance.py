@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from torch import Tensor, nn
 
@@ -34,7 +33,7 @@ class Optimized:
     sha256: str
     tensors: dict[str, Tensor]
     formats: dict[str, CodeFormat]
-    output_axis: dict[str, Literal[0, 1]]
+    output_axis: dict[str, int]
 
 
 @dataclass(frozen=True)

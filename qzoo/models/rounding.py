@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +43,7 @@ def note_optimized(model: nn.Module, base_sha256: str, before: Mapping[str, Tens
     after, quantized = model.state_dict(), packable(model)
     tensors: dict[str, Tensor] = {}
     formats: dict[str, CodeFormat] = {}
-    axes: dict[str, Literal[0, 1]] = {}
+    axes: dict[str, int] = {}
     for key, value in before.items():
         known = factors.weights.get(key, Factors())
         start = scaled(value, known.rows, known.columns, known.axis)
@@ -65,8 +64,8 @@ def note_optimized(model: nn.Module, base_sha256: str, before: Mapping[str, Tens
 def _codes(quantizer: TensorQuantizer, weight: Tensor, start: Tensor) -> Codes | None:
     if quantizer.grid.fp8 is not None:
         return None
-    values = quantize(weight, quantizer.amax, quantizer.grid)
-    return rounding_codes(values, start, quantizer.amax, quantizer.grid)
+    amax, on, zero_point = quantizer.amax, quantizer.grid, quantizer.zero_point
+    return rounding_codes(quantize(weight, amax, on, zero_point), start, amax, on, zero_point)
 
 
 def put_on_grid(model: nn.Module) -> None:
@@ -147,11 +146,12 @@ def _rebuilt(model: nn.Module, before: Mapping[str, Tensor], made: Optimized) ->
 
 def _rounded(quantizer: TensorQuantizer, start: Tensor, how: CodeFormat, packed: Tensor | None) -> Tensor:
     packed = torch.zeros(0, dtype=torch.uint8) if packed is None else packed
-    amax, on = quantizer.amax, quantizer.grid
-    values = rounded_values(Codes(how.start, how.width, how.low, packed.to(start.device)), start, amax, on)
+    amax, on, zero_point = quantizer.amax, quantizer.grid, quantizer.zero_point
+    codes = Codes(how.start, how.width, how.low, packed.to(start.device))
+    values = rounded_values(codes, start, amax, on, zero_point)
     if bool(((values < on.low) | (values > on.high)).any()):
         raise WeightsError("its rounding leads out of the grid of a weight")
-    return dequantize(values, amax, on).to(start.dtype)
+    return dequantize(values, amax, on, zero_point).to(start.dtype)
 
 
 def _check_keys(model: nn.Module, path: Path, before: Mapping[str, Tensor], made: Optimized) -> None:

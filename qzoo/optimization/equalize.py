@@ -77,7 +77,10 @@ def equalize(
         absorbed = absorb(network, group, seen) if spec.absorb_bias else ""
         note = "; ".join(filter(None, (_fixed(group, limit), absorbed)))
         changes.append(Change(path=group.path, before=old, after=_unevenness(network, group), note=note))
-    return [*changes, *(Change(path=one.source, note=f"no pair: {one.reason}") for one in found if isinstance(one, Apart))]
+    return [
+        *changes,
+        *(Change(path=one.source, note=f"no pair: {one.reason}") for one in found if isinstance(one, Apart)),
+    ]
 
 
 def equalized(

@@ -81,7 +81,9 @@ def statistics(network: Network, norm: str | None) -> tuple[Tensor, Tensor] | No
     if not isinstance(module, nn.modules.batchnorm._BatchNorm) or module.running_var is None or module.bias is None:
         return None
     variance = module.running_var.float()
-    return module.bias.detach().float(), module.weight.detach().float().abs() * (variance / (variance + module.eps)).sqrt()
+    return module.bias.detach().float(), module.weight.detach().float().abs() * (
+        variance / (variance + module.eps)
+    ).sqrt()
 
 
 def told_bounds(network: Network, group: Group, deviations: float = DEVIATIONS) -> Bounds | None:

@@ -130,7 +130,9 @@ def first_of(batches: Iterable[Any]) -> Any:
     """
     for batch in batches:
         return batch
-    raise CalibrationError("Optimizing got no images: `batches` is empty, or was used up before. Give a list of batches.")
+    raise CalibrationError(
+        "Optimizing got no images: `batches` is empty, or was used up before. Give a list of batches."
+    )
 
 
 class _Observer(TorchFunctionMode):

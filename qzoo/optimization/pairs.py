@@ -148,9 +148,7 @@ def _layer(network: Network, evaluation: OperatorCall) -> Group | None:
         return None
     layer, (shape,) = network.module(evaluation), evaluation.results
     axis = len(shape) - (1 if isinstance(layer, nn.Linear) else len(layer.kernel_size) + 1)  # type: ignore[arg-type]
-    found = Group(
-        evaluation.module, evaluation.index, shape[axis], axis, key, output_channel_axis(layer), norm=None
-    )
+    found = Group(evaluation.module, evaluation.index, shape[axis], axis, key, output_channel_axis(layer), norm=None)
     norms = [one for one in network.readers(evaluation.index) if layer_before(network, one) is evaluation]
     return replace(found, index=norms[0].index, norm=norms[0].module) if norms and axis == 1 else found
 

@@ -10,14 +10,9 @@ from typing import Any
 
 from torch import nn
 
-from qzoo.optimization.correct_bias import correct_bias
 from qzoo.optimization.equalize import equalize
 from qzoo.optimization.fold import fold_batch_norm
-from qzoo.optimization.norm_outputs import equalize_norm_outputs
-from qzoo.optimization.reconstruct import adaround, reconstruct
-from qzoo.optimization.ridge import ridge
-from qzoo.optimization.rounding import round_weights
-from qzoo.optimization.smooth import smooth
+from qzoo.optimization.reconstruct import reconstruct
 from qzoo.quant.channel_factors import ChannelFactors
 from qzoo.results.optimization import Change, StepResult
 from qzoo.schema.optimize import OptimizeSpec

@@ -40,7 +40,9 @@ class Codes(NamedTuple):
     packed: Tensor
 
 
-def rounding_codes(values: Tensor, weight: Tensor, amax: Tensor, on: Grid) -> Codes | None:
+def rounding_codes(
+    values: Tensor, weight: Tensor, amax: Tensor, on: Grid, zero_point: Tensor | None = None
+) -> Codes | None:
     """Returns what tells the values of the grid apart from those of the float weight; None where no byte holds it.
 
     Args:
@@ -48,6 +50,7 @@ def rounding_codes(values: Tensor, weight: Tensor, amax: Tensor, on: Grid) -> Co
         weight: float, as it was before it was rounded.
         amax: its range.
         on: its grid, of integers.
+        zero_point: its zero point, if it has one.
 
     Example:
         >>> from qzoo.quant.fake_quant import grid
@@ -55,11 +58,11 @@ def rounding_codes(values: Tensor, weight: Tensor, amax: Tensor, on: Grid) -> Co
         >>> codes.start, codes.width, codes.packed
         ('floor', 1, tensor([2], dtype=torch.uint8))
     """
-    found = (_codes(values, weight, amax, on, start) for start in STARTS)
+    found = (_codes(values, _start(weight, amax, on, zero_point, start), start) for start in STARTS)
     return min((one for one in found if one is not None), key=lambda one: one.width, default=None)
 
 
-def rounded_values(codes: Codes, weight: Tensor, amax: Tensor, on: Grid) -> Tensor:
+def rounded_values(codes: Codes, weight: Tensor, amax: Tensor, on: Grid, zero_point: Tensor | None = None) -> Tensor:
     """Returns the values of the grid that codes stand for: float32, shape of the weight.
 
     Args:
@@ -67,22 +70,25 @@ def rounded_values(codes: Codes, weight: Tensor, amax: Tensor, on: Grid) -> Tens
         weight: the same float weight, bit for bit.
         amax: its range.
         on: its grid.
+        zero_point: its zero point, if it has one.
     """
     distance = unpack_bits(codes.packed, codes.width, weight.numel()).view(weight.shape)
-    return _start(weight, amax, on, codes.start) + (distance.float() + codes.low)
+    return _start(weight, amax, on, zero_point, codes.start) + (distance.float() + codes.low)
 
 
-def _codes(values: Tensor, weight: Tensor, amax: Tensor, on: Grid, start: Start) -> Codes | None:
-    distance = (values.float() - _start(weight, amax, on, start)).to(torch.int32)
+def _codes(values: Tensor, starts: Tensor, start: Start) -> Codes | None:
+    distance = (values.float() - starts).to(torch.int32)
     low, high = (int(one) for one in distance.aminmax()) if distance.numel() else (0, 0)
     width = width_of(high - low)
     return None if width is None else Codes(start, width, low, pack_bits(distance - low, width))
 
 
-def _start(weight: Tensor, amax: Tensor, on: Grid, start: Start) -> Tensor:
+def _start(weight: Tensor, amax: Tensor, on: Grid, zero_point: Tensor | None, start: Start) -> Tensor:
     if start == "nearest":
-        return quantize(weight, amax, on)
+        return quantize(weight, amax, on, zero_point)
     if start == "grid":
         return torch.full_like(weight, on.low, dtype=torch.float32)
-    steps = weight.float() * quantization_scale(along_weight(amax, weight), on)
-    return steps.floor_().clamp_(on.low, on.high)
+    steps = (weight.float() * quantization_scale(along_weight(amax, weight), on)).floor_()
+    if zero_point is not None:
+        steps += along_weight(zero_point, weight)
+    return steps.clamp_(on.low, on.high)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
@@ -43,7 +43,7 @@ class RoundingInfo(RangesInfo):
 
     weights: dict[str, CodeFormat]
     """By key of the state dict."""
-    output_axis: dict[str, Literal[0, 1]]
+    output_axis: dict[str, Annotated[int, Field(ge=0, le=1)]]
     """Of each weight that was multiplied by factors: the axis of its output channels, which come first."""
 
 

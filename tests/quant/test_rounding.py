@@ -60,6 +60,17 @@ def test_values_of_another_weight_take_as_many_bits_as_the_grid_has() -> None:
     assert (codes.start, codes.width) == ("grid", 4)
 
 
+def test_with_a_zero_point_too() -> None:
+    on, zero_point = grid(bits=4, unsigned=True), torch.tensor([[5], [9]], dtype=torch.int32)
+    weight, amax = torch.randn(2, 8, generator=torch.Generator().manual_seed(0)), torch.tensor([[3.0], [4.0]])
+    up = np.random.default_rng(0).integers(0, 2, (2, 8))
+    values = torch.from_numpy(np.clip(np.floor(steps_of(weight, amax, on)) + zero_point.numpy() + up, 0, 15)).float()
+    codes = rounding_codes(values, weight, amax, on, zero_point)
+    assert codes is not None
+    assert codes.width == 1
+    assert torch.equal(rounded_values(codes, weight, amax, on, zero_point), values)
+
+
 def test_an_empty_range_has_values_of_its_own() -> None:
     weight, amax = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0]])
     codes = rounding_codes(torch.tensor([[1.0, -1.0]]), weight, amax, grid(bits=8))
