@@ -34,11 +34,13 @@ from .results.benchmark import BenchmarkReport
 from .results.comparison import CompareRow, Comparison
 from .results.explanation import Explanation
 from .results.export import ExportReport, Finding, Parity
+from .results.optimization import Optimization
 from .results.reproduce import Report, ReportRow
 from .results.sensitivity import SensitivityReport
 from .results.training import TrainingReport
 from .runtimes.lint import LintReport
 from .schema.finetune import FinetuneSpec
+from .schema.optimize import OptimizeSpec
 from .schema.percentiles import UnlikelyPercentileWarning
 from .schema.recipe import Recipe, Scheme, Variant
 from .schema.recipe_files import FaultyRecipeWarning
@@ -53,7 +55,7 @@ from .tasks.training_run import Run
 from .weights.base_weights import NewHeadWarning
 from .zoo.create import create, list_models, quantize, recipe, transform
 from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
-from .zoo.tasks_by_name import benchmark, calibrate, compare, evaluate, explain, export, save, sensitivity
+from .zoo.tasks_by_name import benchmark, calibrate, compare, evaluate, explain, export, optimize, save, sensitivity
 
 __version__: str
 
@@ -79,6 +81,8 @@ __all__ = [
     "LintReport",
     "NewHeadWarning",
     "NotCalibratedError",
+    "Optimization",
+    "OptimizeSpec",
     "OtherImagesWarning",
     "Parity",
     "PeerError",
@@ -123,6 +127,7 @@ __all__ = [
     "lint",
     "list_models",
     "load",
+    "optimize",
     "pull",
     "push",
     "quantize",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from qzoo.results.readable import Readable
 from qzoo.schema.model import StrictModel
 
 
-class Change(StrictModel):
+class Change(Readable, StrictModel):
     """What one step did to one layer, pair of layers, or unit."""
 
     path: str
@@ -20,7 +21,7 @@ class Change(StrictModel):
     """What a person should know: that it fell back to another unit, kept nearest rounding, and why."""
 
 
-class StepResult(StrictModel):
+class StepResult(Readable, StrictModel):
     """What one step did."""
 
     step: str
@@ -29,7 +30,7 @@ class StepResult(StrictModel):
     changes: list[Change] = Field(default_factory=list)
 
 
-class Optimization(StrictModel):
+class Optimization(Readable, StrictModel):
     """What all steps did, in order."""
 
     steps: list[StepResult]

@@ -29,6 +29,7 @@ from qzoo.tasks.evaluate import evaluate as evaluate_model
 from qzoo.tasks.explain import explain_plan, explain_quantized
 from qzoo.tasks.export import export as export_model
 from qzoo.tasks.images import Images, calibration_images, evaluation_images
+from qzoo.tasks.optimize import optimize as optimize_model
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.saving import save as save_model
 from qzoo.tasks.sensitivity import sensitivity as sensitivity_of_model
@@ -79,6 +80,7 @@ benchmark = _by_name(benchmark_model)
 calibrate = _by_name(calibrate_model, "float", _to_calibrate_on)
 evaluate = _by_name(evaluate_model, images_of=_to_measure_on)
 export = _by_name(export_model)
+optimize = _by_name(optimize_model, "float", _to_calibrate_on)
 save = _by_name(save_model)
 sensitivity = _by_name(sensitivity_of_model, images_of=_to_measure_on)
 
