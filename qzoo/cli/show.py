@@ -28,6 +28,7 @@ def run(
 
     from qzoo.schema.finetune import schedule_rows
     from qzoo.schema.loading import dump_yaml
+    from qzoo.schema.optimize import step_rows
     from qzoo.zoo.name_lookup import find
 
     zoo_model = find(name)
@@ -54,6 +55,8 @@ def run(
     )
     for rule in resolved.rules:
         stdout.print(f"rule         {shown(rule, LONGEST_RULE)}", soft_wrap=True)
+    for step, words in step_rows(resolved.optimize) if resolved.optimize else ():
+        stdout.print(f"optimize     {step}: {words}", soft_wrap=True)
     if resolved.finetune is not None:
         words = "; ".join(f"{what} {value}" for what, value in schedule_rows(resolved.finetune))
         stdout.print(f"training     {words}", soft_wrap=True)

@@ -14,6 +14,7 @@ from qzoo.results.export import ExportReport
 from qzoo.results.training import TrainingReport
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.datasets import dataset_named
+from qzoo.schema.optimize import OptimizeSpec
 from qzoo.schema.recipe import CalibrationSpec, Claim
 from qzoo.schema.resolve import resolve
 
@@ -72,6 +73,7 @@ class CardFacts:
         published_float: claims for the base.
         training: how it was trained; None where calibration alone made it.
         exports: its ONNX files.
+        optimize: the steps that changed its weights after calibration; None where there were none.
     """
 
     manifest: Manifest
@@ -92,6 +94,7 @@ class CardFacts:
     published_float: tuple[Claim, ...] = field(default=())
     training: TrainingReport | None = None
     exports: tuple[ExportReport, ...] = ()
+    optimize: OptimizeSpec | None = None
 
 
 def address(facts: CardFacts) -> str:

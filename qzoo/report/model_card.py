@@ -10,6 +10,7 @@ from qzoo.report.card_front_matter import HUB, front_matter, known_license
 from qzoo.report.card_sections import exports, figures, training
 from qzoo.report.markdown import code, fenced, listed, plain, table
 from qzoo.schema.datasets import dataset_named
+from qzoo.schema.optimize import step_rows
 from qzoo.schema.sources import OWN_CODE
 from qzoo.weights.kinds import MODEL
 
@@ -104,6 +105,9 @@ def _quantization(facts: CardFacts) -> Iterator[str]:
     ]
     yield table(["what", ">quantizers", "format, granularity, how the range is found"], rows)
     yield _calibration(facts)
+    if facts.optimize is not None:
+        yield "After calibration its weights were changed, without labels and without training, in these steps:"
+        yield table(["step", "how"], [list(row) for row in step_rows(facts.optimize)])
     yield (
         "Quantization is simulated: weights and activations are rounded to what the format can hold, and the layers "
         "compute on these values in floating point. The figures are those of the quantized model; its speed is not "

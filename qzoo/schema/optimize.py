@@ -190,3 +190,37 @@ def merged_steps(patches: Iterable[OptimizePatch]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return value.model_dump(exclude_unset=True) if isinstance(value, StrictModel) else value
+
+
+def step_rows(spec: OptimizeSpec) -> list[tuple[str, str]]:
+    """Returns the steps as pairs of words, in the order in which they are done.
+
+    Example:
+        >>> step_rows(OptimizeSpec.model_validate({"round": "gptq", "fold": True}))
+        [('fold', 'yes'), ('round', 'gptq, damping 0.01, blocks of 128 columns, order: diagonal')]
+    """
+    return [(name, _words(getattr(spec, name))) for name in spec.steps]
+
+
+def _words(step: Any) -> str:
+    if isinstance(step, Round):
+        return f"{step.method}{_of_method(step)}"
+    if isinstance(step, Reconstruct):
+        ranges = f"ranges learned at {step.range_lr:g}" if step.learn_ranges else "ranges as calibrated"
+        return f"by {step.unit}{_learning(step)}, drop {step.drop:g}, {ranges}, targets: {step.targets}"
+    if isinstance(step, StrictModel):
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in step.model_dump().items())
+    return "yes" if step is True else str(step)
+
+
+def _of_method(step: Round) -> str:
+    if step.method == "gptq":
+        return f", damping {step.damping:g}, blocks of {step.block} columns, order: {step.order}"
+    return _learning(step) if step.method == "adaround" else ""
+
+
+def _learning(step: LearnedRounding) -> str:
+    return (
+        f", {step.iterations:,} steps of {step.batch_size} images, learning rate {step.lr:g}, regularizer "
+        f"{step.regularizer:g}"
+    )

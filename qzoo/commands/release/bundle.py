@@ -213,6 +213,7 @@ def _facts(
         measured=_measured(load_receipt(evidence.receipt)) if evidence.receipt else None,
         published=resolved.published,
         published_float=tuple(whole.published),
+        optimize=resolved.optimize,
     )
 
 
