@@ -1,4 +1,4 @@
-"""docs/benchmarks.md: each benchmark fills in the part between its own marks, when it is asked to."""
+"""docs/benchmarks.md and other pages: each benchmark fills in the part between its own marks, when it is asked to."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from qzoo.tasks.machine import cpu_name
 DOCUMENTS = Path(__file__).resolve().parent.parent / "docs"
 
 
-def publish(part: str, text: str, write: bool) -> None:
+def publish(part: str, text: str, write: bool, page: str = "benchmarks.md") -> None:
     """Prints what was measured; puts it between `<!-- part -->` and `<!-- /part -->`, if asked to."""
     print(text)
     if write:
-        file = DOCUMENTS / "benchmarks.md"
+        file = DOCUMENTS / page
         marks = re.compile(rf"(<!-- {part} -->\n).*?(<!-- /{part} -->)", flags=re.S)
         file.write_text(marks.sub(lambda found: f"{found[1]}{text}\n{found[2]}", file.read_text()))
 

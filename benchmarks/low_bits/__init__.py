@@ -1,0 +1,1 @@
+"""Below eight bits: the tables and the picture of docs/low-bits.md."""

@@ -1,0 +1,212 @@
+"""The driver of the steps; each step has tests of its own in tests/optimization."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import qzoo
+from qzoo.errors import ArgumentError, CalibrationError, DataError, UnsupportedError
+from qzoo.models.bases import base_digest
+from qzoo.quant.weights import quantized_weights
+from qzoo.schema.optimize import OptimizeSpec
+from tests.each import for_each
+
+FAST = {"iterations": 20, "batch_size": 16}
+VARIANTS = """
+version: 1
+base: {source: qzoo, architecture: resnet8_digits, weights: v1}
+dataset: digits
+calibration: {images: 64}
+scheme: w4a4
+variants:
+  ranges: {}
+  rounded: {optimize: {reconstruct: {iterations: 20, batch_size: 16}}}
+  moved: {scheme: int8, weight: {per: tensor}, optimize: {fold: true, equalize: true}}
+  trained: {from: rounded, finetune: {epochs: 1, lr: 0.001, batch_size: 64}}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(VARIANTS)
+    return path
+
+
+def batches(count: int = 4, seed: int = 0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(16, 1, 8, 8, generator=generator) for _ in range(count)]
+
+
+def quantized(scheme: str = "w4a4") -> nn.Module:
+    return qzoo.quantize(qzoo.create("resnet8_digits", pretrained=True), scheme)
+
+
+def on_grid(model: nn.Module) -> bool:
+    """Whether every weight is what its quantizer makes of it."""
+    weights = quantized_weights(model).values()
+    return all(torch.equal(one.quantizer(one.values), one.values) for one in weights if one.values is not None)
+
+
+def test_a_model_without_ranges_gets_them_too() -> None:
+    model = quantized()
+    report = qzoo.optimize(model, batches(), {"reconstruct": FAST})
+    assert ([step.step for step in report.steps], report.images) == (["calibrate", "reconstruct"], 64)
+    assert on_grid(model)
+
+
+def test_ranges_are_kept_where_nothing_moves_them() -> None:
+    model = qzoo.calibrate(quantized(), batches())
+    before = model.conv1.input_quantizer.amax.clone()
+    report = qzoo.optimize(model, batches(), {"reconstruct": FAST | {"learn_ranges": False}})
+    assert [step.step for step in report.steps] == ["reconstruct"]
+    assert torch.equal(model.conv1.input_quantizer.amax, before)
+
+
+def test_steps_that_move_ranges_come_before_them() -> None:
+    model = qzoo.calibrate(quantized("int8"), batches())
+    report = qzoo.optimize(model, batches(), {"correct_bias": True, "equalize": True, "fold": True})
+    assert [step.step for step in report.steps] == ["fold", "equalize", "calibrate", "correct_bias"]
+
+
+def test_what_is_saved_makes_the_same_of_the_base(tmp_path: Path, recipe: Path) -> None:
+    for variant in ("rounded", "moved"):
+        model = qzoo.create(f"{recipe}:{variant}", pretrained="float")
+        qzoo.optimize(model, batches())
+        path = qzoo.save(model, tmp_path / f"{variant}.safetensors")
+        again = qzoo.load(qzoo.create(f"{recipe}:{variant}", pretrained="float"), path)
+        x = batches(1, seed=1)[0]
+        with torch.no_grad():
+            assert torch.equal(model(x), again(x))
+        assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+def test_batches_of_any_form_serve() -> None:
+    wanted = quantized()
+    qzoo.optimize(wanted, batches(), {"reconstruct": FAST})
+    for images in (
+        iter(batches()),
+        [(x, torch.zeros(16, dtype=torch.int64)) for x in batches()],
+        [{"x": x} for x in batches()],
+    ):
+        model = quantized()
+        to_inputs = (lambda item: {"x": item["x"]}) if isinstance(images, list) and isinstance(images[0], dict) else None
+        qzoo.optimize(model, images, {"reconstruct": FAST}, to_inputs=to_inputs)
+        assert torch.equal(model.conv1.weight, wanted.conv1.weight)
+
+
+def test_what_fails_leaves_the_model_as_it_was() -> None:
+    model = qzoo.calibrate(quantized(), batches())
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+
+    def stopped(items: Iterable[Any], images: int | None, what: Any) -> Iterable[Any]:
+        said = what if isinstance(what, str) else what()
+        if "layer2" in said:
+            raise KeyboardInterrupt
+        return items
+
+    with pytest.raises(KeyboardInterrupt):
+        qzoo.optimize(model, batches(), {"reconstruct": FAST}, progress=stopped)
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in before.items())
+    assert not any(parameter.is_meta for parameter in model.parameters())
+    with pytest.raises(DataError, match="NaN"):
+        qzoo.optimize(model, [torch.full((2, 1, 8, 8), torch.nan)], {"fold": True})
+    assert base_digest(model) == base_digest(qzoo.create("resnet8_digits", pretrained=True))
+
+
+def test_interrupted_and_gone_on_with_it_is_the_same(tmp_path: Path) -> None:
+    wanted = qzoo.calibrate(quantized(), batches())
+    qzoo.optimize(wanted, batches(), {"reconstruct": FAST})
+    learned: list[str] = []
+
+    def noting(items: Iterable[Any], images: int | None, what: Any, stop: str = "") -> Iterable[Any]:
+        said = what if isinstance(what, str) else what()
+        if stop and stop in said:
+            raise KeyboardInterrupt
+        learned.append(said)
+        return items
+
+    model = qzoo.calibrate(quantized(), batches())
+    with pytest.raises(KeyboardInterrupt):
+        qzoo.optimize(
+            model, batches(), {"reconstruct": FAST}, folder=tmp_path,
+            progress=lambda items, images, what: noting(items, images, what, "layer2"),
+        )  # fmt: skip
+    kept = list(tmp_path.rglob("*.safetensors"))
+    assert kept
+    learned.clear()
+    qzoo.optimize(model, batches(), {"reconstruct": FAST}, folder=tmp_path, progress=noting)
+    assert not any("layer1" in said and "learning" in said for said in learned)
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in wanted.state_dict().items())
+    assert not list(tmp_path.rglob("*.safetensors"))  # all is done
+
+
+@for_each(
+    ("steps", "text"),
+    [
+        (None, r"optimize\(\) got no steps, and the model's recipe says none. Give some: steps="),
+        ({"ronud": "gptq"}, r"optimize\(\): ronud: unknown key 'ronud'. Did you mean 'round'"),
+        ({}, r"optimize\(\): an `optimize` block needs one of"),
+    ],
+)
+def test_mistakes_are_told(steps: dict[str, Any] | None, text: str) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        qzoo.optimize(quantized(), batches(), steps)
+
+
+def test_twice_is_refused() -> None:
+    model = quantized()
+    qzoo.optimize(model, batches(), {"reconstruct": FAST})
+    with pytest.raises(UnsupportedError, match=r"optimized already. Start from its float base"):
+        qzoo.optimize(model, batches(), {"reconstruct": FAST})
+
+
+def test_without_images_it_says_so() -> None:
+    with pytest.raises(DataError, match=r"no image to optimize on"):
+        qzoo.optimize(quantized(), [], {"fold": True})
+
+
+def test_the_steps_of_the_recipe_are_the_default(recipe: Path) -> None:
+    model = qzoo.create(f"{recipe}:moved", pretrained="float")
+    assert [step.step for step in qzoo.optimize(model, batches()).steps] == ["fold", "equalize", "calibrate"]
+
+
+def test_reproduce_carries_the_steps_out(recipe: Path) -> None:
+    report = qzoo.reproduce(recipe, only=["ranges", "rounded", "moved"], eval_images=200)
+    assert [row.stage for row in report.rows] == ["float", "ptq", "ptq", "ptq"]
+    assert report.calibration is not None
+    assert report.calibration.images == 64
+
+
+def test_a_variant_that_is_trained_after_it_starts_from_it(recipe: Path, tmp_path: Path) -> None:
+    from qzoo.tasks.training_run import Run
+
+    report = qzoo.reproduce(recipe, only="trained", stage="qat", eval_images=100, run=Run(tmp_path / "runs"))
+    assert report.rows[1].stage == "qat"
+
+
+def test_a_trained_model_can_be_optimized() -> None:
+    model = qzoo.create("resnet8_digits_w2a2_qat", pretrained=True)
+    report = qzoo.optimize(model, batches(), OptimizeSpec.model_validate({"reconstruct": FAST}))
+    assert report.steps[0].step == "reconstruct"
+    assert on_grid(model)
+
+
+def test_nothing_that_a_quantizer_sees_is_told_as_in_calibration() -> None:
+    class TwoWays(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(4, 2), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x) if x.sum() < 1e6 else self.unused(x)
+
+    model = qzoo.quantize(TwoWays(), "int8", example=torch.full((1, 4), 1e6))
+    with pytest.raises(CalibrationError):
+        qzoo.optimize(model, [torch.rand(8, 4)], {"reconstruct": FAST})
