@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qzoo.optimization.learned_rounding import beta_at, sides
-from qzoo.optimization.stand_ins import SoftRounding, dropping, mixed, standing_in
+from qzoo.optimization.stand_ins import Drop, SoftRounding, dropping, fixed_norms, standing_in
 from qzoo.optimization.unit_inputs import UnitInputs, run_unit
 from qzoo.optimization.units import Unit
 from qzoo.quant.eval_mode import device_of
 from qzoo.quant.learned_scale import keep_positive
-from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.optimize import LearnedRounding
 
 
@@ -27,18 +27,16 @@ class How:
     Attributes:
         spec: steps, batch size, learning rate and regularizer.
         drop: the probability that an element of an activation is left in float.
-        range_lr: the learning rate of the steps of activations; None where these stay as they are.
-        shared: groups of quantizers, by path, that have one range.
+        range_lr: the learning rate of ranges, relative to these; None where they stay as they are.
     """
 
     spec: LearnedRounding
     drop: float = 0.0
     range_lr: float | None = None
-    shared: tuple[tuple[str, ...], ...] = ()
 
 
 def learn_unit(
-    model: nn.Module, unit: Unit, inputs: UnitInputs, how: How, seed: int, steps: Iterable[int]
+    model: nn.Module, unit: Unit, inputs: UnitInputs, how: How, seed: int, steps: Iterable[Any]
 ) -> dict[str, Tensor]:
     """Returns the rounded weights of a unit by the path of their quantizer; learned ranges are in the quantizers.
 
@@ -48,22 +46,23 @@ def learn_unit(
         inputs: of the unit.
         how: how it is learned.
         seed: of minibatches and of what is dropped.
-        steps: `range(how.spec.iterations)`, gone through as it is learned.
+        steps: as many items as there are steps, gone through as it is learned.
 
     Source: AdaRound (arXiv 2004.10568), BRECQ (arXiv 2102.05426, section 3), QDrop (arXiv 2203.05740, section 4.3).
     """
     soft = {path: SoftRounding(sides(_values(one), one.quantizer.amax, one.quantizer.grid))
             for path, one in unit.weights.items()}  # fmt: skip
     generator = torch.Generator(device_of(model)).manual_seed(seed)
-    learned = {} if how.range_lr is None else unit.activations
+    drop = Drop(how.drop, generator)
     with ExitStack() as stack:
-        stack.enter_context(standing_in(model, soft))
-        stack.enter_context(dropping(list(unit.activations.values()), how.drop, generator))
-        ranges = stack.enter_context(_learned_ranges(learned, how.shared))
+        stack.enter_context(standing_in(model, {**fixed_norms(model, unit.paths), **soft}))
+        stack.enter_context(dropping(list(unit.activations.values()), drop))
+        ranges = stack.enter_context(_learned_ranges(unit, how))
         optimizer = _optimizer(list(soft.values()), ranges, how)
-        for step, rows in zip(steps, _minibatches(inputs, how.spec.batch_size, seed), strict=False):
+        minibatches = _minibatches(inputs, how.spec.batch_size, seed)
+        for step, (_, rows) in enumerate(zip(steps, minibatches, strict=False)):
             _set_schedules(step, how.spec, soft.values(), optimizer)
-            x, target = _minibatch(inputs, rows, how.drop, generator)
+            x, target = _minibatch(inputs, rows, drop, generator.device)
             with torch.enable_grad():
                 loss = _loss(run_unit(model, unit.paths, inputs.given, x), target, unit.channels)
                 loss.backward()
@@ -100,18 +99,16 @@ def _values(one: object) -> Tensor:
 
 
 @contextmanager
-def _learned_ranges(
-    quantizers: dict[str, TensorQuantizer], shared: tuple[tuple[str, ...], ...]
-) -> Iterator[list[nn.Parameter]]:
-    first = {path: group[0] for group in shared for path in group}
-    parameters: dict[str, nn.Parameter] = {}
+def _learned_ranges(unit: Unit, how: How) -> Iterator[list[nn.Parameter]]:
+    parameters = []
     try:
-        for path, quantizer in quantizers.items():
-            key = first.get(path, path)
-            parameters[key] = quantizer.learn("activation", parameters.get(key))
-        yield list(parameters.values())
+        for first, *others in unit.ranges if how.range_lr is not None else ():
+            parameters.append(unit.activations[first].learn("activation"))
+            for path in others:
+                unit.activations[path].learn("activation", parameters[-1])
+        yield parameters
     finally:
-        for quantizer in quantizers.values():
+        for quantizer in unit.activations.values():
             quantizer.settle()
 
 
@@ -140,11 +137,10 @@ def _minibatches(inputs: UnitInputs, images: int, seed: int) -> Iterator[Tensor]
         yield torch.randperm(len(inputs.floats), generator=generator)[: images * inputs.rows]
 
 
-def _minibatch(inputs: UnitInputs, rows: Tensor, drop: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    device = generator.device
+def _minibatch(inputs: UnitInputs, rows: Tensor, drop: Drop, device: torch.device) -> tuple[Tensor, Tensor]:
     x, target = inputs.quantized[rows].to(device), inputs.targets[rows].to(device)
-    if drop:
-        x = mixed(x, inputs.floats[rows].to(device), drop, generator)
+    if drop.probability:
+        x = drop.mixed(x, inputs.floats[rows].to(device))
     return x.to(inputs.dtype), target
 
 
@@ -154,4 +150,5 @@ def _placed(x: Tensor, model: nn.Module, inputs: UnitInputs) -> Tensor:
 
 def _loss(y: Tensor, target: Tensor, channels: int) -> Tensor:
     """Returns the squared error, summed over channels, its mean over everything else."""
-    return nn.functional.mse_loss(y.float(), target, reduction="sum") * (channels / target.numel())
+    error = (y.float() - target).flatten()
+    return torch.dot(error, error) * (channels / target.numel())

@@ -6,8 +6,8 @@
     w_hard  = the same with h = 1 where h >= 0.5, else 0
     R       = sum(1 - |2h - 1| ** beta)                    0 where every h is 0 or 1
 
-It starts with `h = v - floor(v)`, where `w_soft` is the weight itself, as far as the grid reaches. `beta` falls while it
-is learned: at first only values of `h` near 0 and 1 are drawn there, in the end all.
+It starts with `h = v - floor(v)`, where `w_soft` is the weight itself, as far as the grid reaches. `beta` falls while
+it is learned: at first only values of `h` near 0 and 1 are drawn there, in the end all.
 
 Source: M. Nagel et al. 2020, "Up or Down? Adaptive Rounding for Post-Training Quantization" (arXiv 2004.10568),
 equations 21 to 24.

@@ -6,23 +6,32 @@ they are, and the learned ranges are in the quantizers.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from qzoo.errors import CalibrationError
+from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.optimization.learn_unit import How, learn_unit, output_error
-from qzoo.optimization.unit_inputs import unit_inputs
-from qzoo.optimization.units import Unit, find_units
+from qzoo.optimization.unit_inputs import UnitInputs, unit_inputs
+from qzoo.optimization.unit_results import UnitFiles, UnitResult, digest_of, held, put
+from qzoo.optimization.units import Kind, Unit, find_units
 from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.inputs import batch_size, with_images
 from qzoo.quant.ranges import require_calibrated
 from qzoo.results.optimization import Change
-from qzoo.schema.optimize import LearnedRounding, Reconstruct, Round
+from qzoo.schema.optimize import Reconstruct, Round
+from qzoo.training.interrupts import Interrupted, Interrupts, noticing_interrupts
+
+Progress = Callable[[Iterable[Any], int | None, Any], Iterable[Any]]
+"""`tasks.progress.Progress`, which this room does not know."""
 
 
 def _pass_on(items: Iterable[Any], images: int | None, what: Any) -> Iterable[Any]:
@@ -30,34 +39,178 @@ def _pass_on(items: Iterable[Any], images: int | None, what: Any) -> Iterable[An
 
 
 def reconstruct(
-    model: nn.Module, float_model: nn.Module, spec: Reconstruct, batches: Iterable[Any], *, seed: int,
-    folder: Path | None = None, key: str = "", progress: Callable[..., Iterable[Any]] = _pass_on,
+    model: nn.Module, float_model: nn.Module, spec: Reconstruct, batches: Iterable[Any], *, seed: int = 0,
+    folder: Path | None = None, key: str = "", progress: Progress = _pass_on,
 ) -> list[Change]:  # fmt: skip
+    """Learns the rounding of weights and the ranges of activations, unit by unit, in place.
+
+    It is the same to the bit for the same seed and number of threads, whether it was interrupted or not. In memory are
+    at most two batches on their way through the models, and what learning one unit takes; see `unit_inputs`.
+
+    Args:
+        model: quantized and calibrated.
+        float_model: the model before it was quantized, with modules of the same names.
+        spec: what is learned, and how.
+        batches: inputs of the models; gone through several times for each unit.
+        seed: of the order of images and of what is dropped.
+        folder: where the result of each unit is kept, and found again after an interruption.
+        key: what else the results depend on: the digest of the images, say.
+        progress: shown the images of all steps.
+
+    Returns:
+        For each unit the error of its output, relative to that of the float model: with nearest rounding and the ranges
+        of before, and as it is now.
+
+    Raises:
+        NotCalibratedError: a quantizer has no range.
+        CalibrationError: there are no images.
+        Interrupted: somebody pressed Ctrl-C; the units that are done are in the model, and in the folder.
+
+    Source: AdaRound (arXiv 2004.10568), BRECQ (arXiv 2102.05426), QDrop (arXiv 2203.05740).
+    """
     how = How(spec, spec.drop, spec.range_lr if spec.learn_ranges else None)
-    return _learn(model, float_model, spec.unit, how, batches, seed, spec.targets == "own", progress)
+    files = UnitFiles(folder, digest_of(model, float_model, spec, seed, key))
+    return _learned(_Job(model, float_model, how, batches, seed, files, spec.targets == "own"), spec.unit, progress)
 
 
-def _learn(model, float_model, kind, how, batches, seed, own, progress):  # type: ignore
-    require_calibrated(model, "learn how to round its weights")
-    first = next(iter(batches))
-    images = sum(batch_size(batch) for batch in batches)
-    units = find_units(model, float_model, with_images(first, 2), kind)
-    changes = []
-    with evaluation_mode(model), evaluation_mode(float_model), _frozen(model):
-        for index, unit in enumerate(units):
-            if not unit.learnable:
-                changes.append(Change(path=unit.path, note=unit.note))
-                continue
-            with unit_inputs(model, float_model, unit.paths, batches, images, own_targets=own) as inputs:
-                before = output_error(model, unit, inputs, 32)
-                steps = progress(range(how.spec.iterations), how.spec.iterations, f"learning {unit.path}")
-                learned = learn_unit(model, unit, inputs, how, seed * 1000 + index, steps)
-                with torch.no_grad():
-                    for path, values in learned.items():
-                        unit.weights[path].values.copy_(values)
-                after = output_error(model, unit, inputs, 32)
-                changes.append(Change(path=unit.path, before=before, after=after, note=unit.note))
+def adaround(
+    model: nn.Module, float_model: nn.Module, spec: Round, batches: Iterable[Any], *, seed: int = 0,
+    folder: Path | None = None, key: str = "", progress: Progress = _pass_on,
+) -> list[Change]:  # fmt: skip
+    """Learns the rounding of weights layer by layer, in place; ranges stay as they are.
+
+    What each layer is given is that of the quantized model; what it is to give, that of the float model.
+
+    Args:
+        model: as for `reconstruct`.
+        float_model: as for `reconstruct`.
+        spec: how it is learned.
+        batches: as for `reconstruct`.
+        seed: of the order of images.
+        folder: as for `reconstruct`.
+        key: as for `reconstruct`.
+        progress: shown the images of all steps.
+
+    Returns:
+        As `reconstruct`, for each layer.
+
+    Raises:
+        NotCalibratedError: a quantizer has no range.
+        CalibrationError: there are no images.
+        Interrupted: as for `reconstruct`.
+
+    Source: M. Nagel et al. 2020 (arXiv 2004.10568), with the asymmetric reconstruction of its section 3.3.
+    """
+    files = UnitFiles(folder, digest_of(model, float_model, spec, seed, key))
+    return _learned(_Job(model, float_model, How(spec), batches, seed, files), "layer", progress)
+
+
+@dataclass(frozen=True)
+class _Job:
+    model: nn.Module
+    float_model: nn.Module
+    how: How
+    batches: Iterable[Any]
+    seed: int
+    files: UnitFiles
+    own_targets: bool = False
+
+
+def _learned(job: _Job, kind: Kind, progress: Progress) -> list[Change]:
+    require_calibrated(job.model, "learn how to round its weights")
+    images = sum(batch_size(batch) for batch in job.batches)
+    if not images:
+        raise CalibrationError("Can't learn how to round weights: there are no images. Give some, or round to nearest.")
+    example = with_images(next(iter(job.batches)), 2)
+    units = find_units(job.model, job.float_model, example, kind)
+    shared = shared_quantizers(job.model, example) if job.how.range_lr is not None else []
+    with (
+        evaluation_mode(job.model), evaluation_mode(job.float_model), _frozen(job.model),
+        noticing_interrupts() as interrupts,
+    ):  # fmt: skip
+        steps = _steps(job, units, progress, interrupts)
+        changes = []
+        for index, unit in enumerate(_learning_once(units, shared)):
+            changes.append(_done(job, index, unit, images, steps))
+            _share(job.model, unit, shared)
     return changes
+
+
+def _learning_once(units: list[Unit], shared: list[list[str]]) -> list[Unit]:
+    """Returns units of which each leaves ranges alone that an earlier one shares and has learned."""
+    group = {path: paths[0] for paths in shared for path in paths}
+    seen: set[str] = set()
+    result = []
+    for unit in units:
+        own: dict[str, list[str]] = {}
+        for path in unit.activations:
+            own.setdefault(group.get(path, path), []).append(path)
+        result.append(replace(unit, ranges=tuple(tuple(paths) for name, paths in own.items() if name not in seen)))
+        seen |= own.keys()
+    return result
+
+
+def _share(model: nn.Module, unit: Unit, shared: list[list[str]]) -> None:
+    """Gives a range that a unit learned to all quantizers of that tensor, in place."""
+    learned = {path for paths in unit.ranges for path in paths}
+    for paths in shared:
+        if source := next((path for path in paths if path in learned), None):
+            for path in paths:
+                model.get_buffer(f"{path}.amax").copy_(unit.activations[source].amax)
+
+
+def _steps(job: _Job, units: list[Unit], progress: Progress, interrupts: Interrupts) -> Iterator[Any]:
+    """Yields the steps of all units that are not done yet, until somebody wants them to end."""
+    left = [unit.path for index, unit in enumerate(units) if unit.learnable and not job.files.has(index)]
+    each, count = job.how.spec.batch_size, job.how.spec.iterations
+    items = (range(each) for _ in range(count * len(left)))
+    for item in progress(items, each * count * len(left), "learning to round"):
+        if interrupts.asked:
+            raise Interrupted(interrupts.number)
+        yield item
+
+
+def _done(job: _Job, index: int, unit: Unit, images: int, steps: Iterator[Any]) -> Change:
+    """Returns what became of a unit, which is in the model."""
+    if not unit.learnable:
+        return Change(path=unit.path, note=unit.note)
+    result = job.files.load(index, unit)
+    if result is None:
+        with unit_inputs(
+            job.model, job.float_model, unit.paths, job.batches, images, own_targets=job.own_targets
+        ) as inputs:
+            result = _learn(job, index, unit, inputs, steps)
+        job.files.save(index, result)
+    put(unit, result)
+    return result.change
+
+
+def _learn(job: _Job, index: int, unit: Unit, inputs: UnitInputs, steps: Iterator[Any]) -> UnitResult:
+    model, batch = job.model, job.how.spec.batch_size
+    before, nearest = held(unit), output_error(model, unit, inputs, batch)
+    own = islice(steps, job.how.spec.iterations)
+    weights = learn_unit(model, unit, inputs, job.how, _seed_of(job.seed, index), own)
+    learned = UnitResult(weights, held(unit).ranges, Change(path=unit.path))
+    put(unit, learned)
+    after = output_error(model, unit, inputs, batch)
+    # Not `>=`: an error that is NaN is no better either.
+    if not after < nearest:
+        why = "what was learned is no better" if after >= nearest else "what was learned is not finite"
+        note = "; ".join(filter(None, [unit.note, f"keeps nearest rounding and its ranges: {why}"]))
+        put(unit, before)
+        return before._replace(
+            change=Change(path=unit.path, before=_number(nearest), after=_number(nearest), note=note)
+        )
+    return learned._replace(change=Change(path=unit.path, before=nearest, after=after, note=unit.note))
+
+
+def _number(error: float) -> float | None:
+    return error if math.isfinite(error) else None
+
+
+def _seed_of(seed: int, index: int) -> int:
+    """Returns a seed of its own for each unit, so that what is learned does not depend on how many came before."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {index}".encode()).digest()[:7])
 
 
 @contextmanager

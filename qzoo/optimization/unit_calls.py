@@ -59,7 +59,8 @@ class Calls:
 
     def _next(self, path: str) -> str:
         (output,) = self._found[path][0].outputs
-        later = (one for one in self._found if self.order(one) > self.order(path))
+        inside = f"{path}."
+        later = (one for one in self._found if self.order(one) > self.order(path) and not one.startswith(inside))
         return next((one for one in later if self._reads(one, output) and _is_elementwise(self._module(one))), "")
 
     def _reads(self, path: str, tensor: Tensor) -> bool:

@@ -36,6 +36,7 @@ class Unit:
         paths: of the modules; the first has the weights.
         weights: quantized weights by the path of their quantizer.
         activations: quantizers of activations by path.
+        ranges: of the activations, those whose range it learns: paths, together where they share one.
         channels: of its output: those of its last layer.
         note: why it is no larger unit, if somebody wanted one; or why it can't be learned at all.
         learnable: whether it can.
@@ -44,6 +45,7 @@ class Unit:
     paths: tuple[str, ...]
     weights: dict[str, QuantizedWeight] = field(default_factory=dict)
     activations: dict[str, TensorQuantizer] = field(default_factory=dict)
+    ranges: tuple[tuple[str, ...], ...] = ()
     channels: int = 1
     note: str = ""
     learnable: bool = True
@@ -118,12 +120,13 @@ def _unit(model: nn.Module, path: str, weights: dict[str, QuantizedWeight], call
     reason = calls.reason(path) if path else "its weight is read by the model's own forward"
     if reason:
         return Unit((path,), own, inside, f"keeps nearest rounding: {reason}", learnable=False)
-    return Unit((path,) if is_larger else (path, *calls.behind(path)), own, inside, _channels(own))
+    paths = (path,) if is_larger else (path, *calls.behind(path))
+    return Unit(paths, own, inside, channels=_channels(list(own.values())[-1]))
 
 
-def _channels(weights: dict[str, QuantizedWeight]) -> int:
-    last = list(weights.values())[-1]
-    return last.groups * last.values.shape[last.axis or 0] if last.values is not None else 1
+def _channels(last: QuantizedWeight) -> int:
+    """Returns how many channels the output of a layer has."""
+    return 1 if last.values is None else last.groups * last.values.shape[last.axis or 0]
 
 
 def _outermost(paths: set[str]) -> list[str]:
