@@ -21,7 +21,7 @@ from qzoo.models.tracing import OperatorCall
 from qzoo.quant.eval_mode import device_of, evaluation_mode
 from qzoo.quant.inputs import run, tensors, to_device, with_images
 from qzoo.quant.operators.composite import opened
-from qzoo.quant.operators.operands import CONVOLUTIONS
+from qzoo.quant.operators.operands import CONVOLUTIONS, Operand, operands
 from qzoo.quant.operators.spellings import operator_name
 
 See = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any], Any], None]
@@ -120,6 +120,11 @@ class Network:
         if self.example is None:
             self.example = runnable_example(self.twin)
         return self.example
+
+
+def named_operands(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, tuple[Operand, Tensor]]:
+    """Returns the operands of an operator by name: where each stands, and its value."""
+    return {one.name: (one, value) for one, value in operands(func, operator_name(func), args, kwargs)}
 
 
 def first_of(batches: Iterable[Any]) -> Any:

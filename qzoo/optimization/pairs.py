@@ -39,6 +39,10 @@ CLIPPING = frozenset({"hardtanh", "relu6"})
 REDUCING = frozenset({"mean", "sum", "amax"})
 """Over places of an image, or over channels: only what is computed tells."""
 JOINING = frozenset({"flatten", "reshape", "view", "squeeze", "pad"}) | REDUCING
+OF_SHAPE = frozenset({
+    "empty_like", "ones_like", "zeros_like", "full_like", "new_empty", "new_zeros", "new_ones", "new_full", "new_tensor",
+})  # fmt: skip
+"""What sees the shape of a tensor, and no value."""
 _POOL = re.compile(r"(?:adaptive_)?(?:max|avg)_pool([123])d")
 
 
@@ -50,6 +54,7 @@ class Reader:
         index: of its evaluation.
         name: its path; of a layer that nobody calls, the path of its weight.
         key: of its weight, in the state dict.
+        given: the name of the operand that reads the channels.
         operand: the name of the operand that the weight is.
         axis: that the output channels of the weight lie along.
         inputs: the number of its input channels.
@@ -60,6 +65,7 @@ class Reader:
     index: int
     name: str
     key: str
+    given: str
     operand: str
     axis: int
     inputs: int
@@ -201,6 +207,8 @@ def _followed(network: Network, group: Group, way: _Way) -> Iterator[tuple[Reade
         raise _ApartError("the model gives it")
     for one in network.readers(way.index):
         key = network.weight_key(one)
+        if one.op in OF_SHAPE:
+            continue
         if key is not None:
             yield _reader(network, group, one, key, way), way
         elif (further := _passed(network, one, way)) is not None:
@@ -244,7 +252,7 @@ def _moved(axis: int | None, one: OperatorCall) -> int | None:
 
 
 def _reader(network: Network, group: Group, one: OperatorCall, key: str, way: _Way) -> Reader:
-    (operand,) = one.reads
+    (operand,), (given,) = one.reads, one.operands
     read, channel_axis = one.reads[operand], 1 - len(one.reads[operand].size)
     if operand == "left":
         raise _ApartError(f"{key} is multiplied by it, and not it by {key}")
@@ -252,7 +260,7 @@ def _reader(network: Network, group: Group, one: OperatorCall, key: str, way: _W
     if inputs != group.channels and not _is_flattened(network, group, way, inputs):
         raise _ApartError(f"{key} reads {inputs} channels of its {group.channels}")
     name = key.removesuffix(".weight").removesuffix("_weight")
-    return Reader(one.index, name, key, operand, read.axis or 0, inputs, channel_axis, way.between)
+    return Reader(one.index, name, key, given, operand, read.axis or 0, inputs, channel_axis, way.between)
 
 
 def _is_flattened(network: Network, group: Group, way: _Way, inputs: int) -> bool:

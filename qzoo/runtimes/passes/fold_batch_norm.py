@@ -6,6 +6,9 @@
 With `w = values * scale` per output channel, `w * f = (values * sign f) * (scale * |f|)`: the integers stay, and only
 the scales change, so that nothing is rounded anew. Left in between, batch norm keeps ONNX Runtime and OpenVINO from
 fusing an integer convolution; TensorRT folds it itself.
+
+One scale for a whole weight becomes one for each channel, unless `f` is 1 in all of them: so `optimize: {fold: true}`
+leaves batch norm, to the rounding of its float32 parameters.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from qzoo.runtimes.graph import (
 from qzoo.runtimes.passes.stored_weight import along_channels, dequantized, stored_weight
 
 Array = np.ndarray[Any, Any]
+ROUNDING = 2.0**-22
+"""By how much `f` may be off 1 where batch norm was folded by value."""
 
 
 def fold_batch_norms(graph: ir.Graph) -> int:
@@ -65,12 +70,15 @@ def _factor_and_shift(norm: ir.Node) -> tuple[Array, Array]:
     gamma, beta, mean, variance = (constant(value).astype(np.float64) for value in norm.inputs[1:5])
     epsilon = norm.attributes["epsilon"].as_float() if "epsilon" in norm.attributes else 1e-5
     factor = gamma / np.sqrt(variance + epsilon)
+    factor = np.where(np.abs(factor - 1) <= ROUNDING, 1.0, factor)
     return factor, beta - mean * factor
 
 
 def _folded_weight(graph: ir.Graph, layer: ir.Node, factor: Array) -> ir.Value | None:
     """Returns the weight that holds the factor too: dequantized by other scales, or float."""
     stored, weight = stored_weight(layer), layer.inputs[1]
+    if stored is not None and stored.scale.ndim == 0 and (factor == 1).all():
+        return weight
     if stored is None:
         values = constant(weight)
         if weight is None or values is None:
