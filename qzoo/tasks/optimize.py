@@ -84,17 +84,17 @@ def optimize(
     require_quantizers(model)
     _check(model)
     base_sha256, before, factors = base_digest(model), float_state(model), ChannelFactors()
-    where = Path(folder) if folder is not None else None
+    units = Path(folder) / "units" if folder is not None else None
     with _undone_by_errors(model), kept_batches(images, device_of(model), to_inputs, progress, count) as batches:
-        work = Work(model, spec, batches, factors, progress=progress, folder=where, key=f"{key} {base_sha256}")
+        work = Work(model, spec, batches, factors, progress=progress, folder=units, key=f"{key} {base_sha256}")
         results = carry_out(work, BEFORE_RANGES)
         if spec.moves_ranges or uncalibrated(model):
             results.append(_calibrated(model, batches, progress))
         work.float_model = float_copy(model)
         results += carry_out(work, AFTER_RANGES)
         note_optimized(model, base_sha256, before, factors)
-    if where is not None:
-        shutil.rmtree(where / "units", ignore_errors=True)
+    if units is not None:
+        shutil.rmtree(units, ignore_errors=True)
     return Optimization(steps=results, images=batches.images)
 
 

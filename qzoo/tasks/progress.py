@@ -17,8 +17,8 @@ class Progress(Protocol):
         """Returns the items.
 
         Args:
-            items: batches; or a range of steps.
-            images: how many images they hold together, if known; of a range its length.
+            items: batches.
+            images: how many images they hold together, if known.
             what: a few words for a person, `evaluating int8`; or a function that returns them, called again and again.
         """
 

@@ -28,7 +28,7 @@ PAUSE = 10.0
 
 
 def bar(items: Iterable[T], images: int | None, what: Words) -> Iterator[T]:
-    """Passes batches on under a progress bar that counts images, or a range of steps; the bar is gone when they are.
+    """Passes batches on under a progress bar that counts images; the bar is gone when the batches are.
 
     Where standard error is no terminal, there is a line every `PAUSE` seconds, and one when the bar is full.
     """
@@ -39,7 +39,7 @@ def bar(items: Iterable[T], images: int | None, what: Words) -> Iterator[T]:
         TextColumn("{task.description:<24}", markup=False),
         BarColumn(),
         MofNCompleteColumn(table_column=Column(no_wrap=True)),
-        _Speed(_unit(items), table_column=Column(no_wrap=True)),
+        _Speed(table_column=Column(no_wrap=True)),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=stderr, transient=True) as progress:
@@ -51,15 +51,15 @@ def bar(items: Iterable[T], images: int | None, what: Words) -> Iterator[T]:
 
 def _logged(items: Iterable[T], images: int | None, what: Words) -> Iterator[T]:
     start = said = time.perf_counter()
-    seen, unit = 0, _unit(items)
+    seen = 0
     for item in items:
         yield item
         seen += _size(item)
         if time.perf_counter() - said > PAUSE:
             said = time.perf_counter()
-            _log(f"{_said(what)}: {seen:,}{f' of {images:,}' if images else ''} {unit}")
+            _log(f"{_said(what)}: {seen:,}{f' of {images:,}' if images else ''} images")
     seconds = time.perf_counter() - start
-    _log(f"{_said(what)}: {seen:,} {unit}, {seconds:.1f} s, {seen / seconds:,.0f} {unit}/s")
+    _log(f"{_said(what)}: {seen:,} images, {seconds:.1f} s, {seen / seconds:,.0f} images/s")
 
 
 def _log(text: str) -> None:
@@ -71,21 +71,11 @@ def _said(what: Words) -> str:
 
 
 class _Speed(ProgressColumn):
-    def __init__(self, unit: str, **options: Any) -> None:
-        super().__init__(**options)
-        self.unit = unit
-
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:,.0f} {self.unit}/s" if task.speed else "", style="dim")
-
-
-def _unit(items: Iterable[Any]) -> str:
-    return "steps" if isinstance(items, range) else "images"
+        return Text(f"{task.speed:,.0f} images/s" if task.speed else "", style="dim")
 
 
 def _size(item: Any) -> int:
     if isinstance(item, tuple):
         return int(getattr(item, "images", None) or len(item[0]))
-    if isinstance(item, int):
-        return 1  # a step
     return batch_size(item) if isinstance(item, dict) else len(item)

@@ -17,12 +17,6 @@ def test_a_log_has_lines_while_the_work_goes_on(
     assert len(lines) == 4
 
 
-def test_steps_are_counted_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(progress_bar.bar(range(3), 3, "learning layer1")) == [0, 1, 2]
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("learning layer1: 3 steps, ")
-
-
 def test_short_work_has_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     list(progress_bar.bar([("x",)], None, lambda: "collecting"))
     (line,) = capsys.readouterr().err.splitlines()
