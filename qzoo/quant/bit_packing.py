@@ -32,7 +32,7 @@ def pack_bits(codes: Tensor, width: int) -> Tensor:
     """Returns numbers packed into bytes, the first of them in the lowest bits.
 
     Args:
-        codes: any shape and integer dtype; from 0 to `2**width - 1`.
+        codes: whole numbers, any shape and dtype; from 0 to `2**width - 1`.
         width: one of `WIDTHS`.
 
     Returns:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from qzoo.quant.bit_packing import pack_bits, packed_length, unpack_bits
 from qzoo.quant.fake_quant import Grid, dequantize, quantize
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.weights import quantized_weights
@@ -33,7 +35,7 @@ def packed_dtype(on: Grid) -> torch.dtype:
     return torch.int8 if on.low < 0 and values_per_byte(on) == 1 else torch.uint8
 
 
-def values_per_byte(on: Grid) -> int:
+def values_per_byte(on: Grid) -> Literal[1, 2, 4]:
     """Returns how many values of a grid share a byte: 4 of 2 bits, 2 of 3 or 4 bits, else 1."""
     levels = math.inf if on.fp8 is not None else on.high - on.low + 1
     return 4 if levels <= 4 else 2 if levels <= 16 else 1
@@ -42,7 +44,7 @@ def values_per_byte(on: Grid) -> int:
 def packed_shape(shape: tuple[int, ...], on: Grid) -> tuple[int, ...]:
     """Returns the shape of a packed weight: its own, or one dimension of bytes that hold several values each."""
     share = values_per_byte(on)
-    return shape if share == 1 else (-(-math.prod(shape) // share),)
+    return shape if share == 1 else (packed_length(math.prod(shape), 8 // share),)
 
 
 def pack(weight: Tensor, amax: Tensor, on: Grid, zero_point: Tensor | None = None) -> Tensor:
@@ -62,10 +64,7 @@ def pack(weight: Tensor, amax: Tensor, on: Grid, zero_point: Tensor | None = Non
     values, share = quantize(weight, amax, on, zero_point), values_per_byte(on)
     if share == 1:
         return values.to(packed_dtype(on))
-    codes = (values - on.low).to(torch.uint8).flatten()
-    codes = nn.functional.pad(codes, (0, -len(codes) % share)).view(-1, share)
-    # The first value has the lowest bits.
-    return (codes << _shifts(share, codes)).sum(1, dtype=torch.uint8)
+    return pack_bits(values - on.low, 8 // share)
 
 
 def unpack(packed: Tensor, amax: Tensor, on: Grid, shape: tuple[int, ...], zero_point: Tensor | None = None) -> Tensor:
@@ -73,9 +72,8 @@ def unpack(packed: Tensor, amax: Tensor, on: Grid, shape: tuple[int, ...], zero_
     share = values_per_byte(on)
     if share == 1:
         return dequantize(packed, amax, on, zero_point)
-    codes = (packed.unsqueeze(1) >> _shifts(share, packed)) & (2 ** (8 // share) - 1)
-    values = codes.flatten()[: math.prod(shape)].view(shape).float() + on.low
-    return dequantize(values, amax, on, zero_point)
+    codes = unpack_bits(packed, 8 // share, math.prod(shape)).view(shape)
+    return dequantize(codes.float() + on.low, amax, on, zero_point)
 
 
 def packed_fault(packed: Tensor, on: Grid, shape: tuple[int, ...]) -> str | None:
@@ -91,7 +89,7 @@ def packed_fault(packed: Tensor, on: Grid, shape: tuple[int, ...]) -> str | None
         values, low, high = packed.float(), on.low, on.high
         odd = ~((values >= low) & (values <= high))  # NaN is neither
     else:
-        codes = packed if share == 1 else (packed.unsqueeze(1) >> _shifts(share, packed)) & (2 ** (8 // share) - 1)
+        codes = packed if share == 1 else unpack_bits(packed, 8 // share, share * len(packed))
         values = codes.flatten().int()
         # A shared byte counts from the lowest value.
         low, high = (on.low, on.high) if share == 1 else (0, on.high - on.low)
@@ -115,7 +113,3 @@ def packable(model: nn.Module) -> dict[str, tuple[str, TensorQuantizer]]:
         for path, one in weights.items()
         if one.key is not None and read[one.key] == 1 and held[id(one.values)] == 1
     }
-
-
-def _shifts(share: int, like: Tensor) -> Tensor:
-    return torch.arange(share, dtype=torch.uint8, device=like.device) * (8 // share)
