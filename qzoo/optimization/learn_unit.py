@@ -105,7 +105,7 @@ def _learned_ranges(unit: Unit, how: How) -> Iterator[list[nn.Parameter]]:
         for first, *others in unit.ranges if how.range_lr is not None else ():
             parameters.append(unit.activations[first].learn("activation"))
             for path in others:
-                unit.activations[path].learn("activation", parameters[-1])
+                unit.activations[path].learn("activation", unit.activations[first])
         yield parameters
     finally:
         for quantizer in unit.activations.values():

@@ -33,10 +33,11 @@ from qzoo.optimization.migrating import (
 from qzoo.optimization.network import Network, named_operands
 from qzoo.optimization.pairs import Group, Reader
 from qzoo.optimization.scaling import by_input
-from qzoo.quant.calibration.weight_ranges import quantized_weight_amax
+from qzoo.quant.calibration.weight_ranges import quantized_weight_range
 from qzoo.quant.channel_factors import ChannelFactors, magnitudes_of, scaled
 from qzoo.quant.operators.operands import with_operand
 from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.zero_point import symmetric_as_asymmetric
 from qzoo.results.optimization import Change
 from qzoo.schema.optimize import Smooth
 
@@ -159,11 +160,12 @@ class _Search:
         x = _ranged(own.input, (self.reaches[place] / factors).amax(), bool((x >= 0).all()))(x / along)
         moved = scaled(weight, None, columns, reader.axis)
         quantizer = TensorQuantizer(own.weight.quantizer.spec, tuple(own.weight.quantizer.amax.shape)).to(x.device)
-        quantizer.set_amax(quantized_weight_amax(own.weight._replace(values=moved)))
+        quantizer.set_amax(*quantized_weight_range(own.weight._replace(values=moved)))
         return with_operand(*with_operand(*given, input_at, x), weight_at, quantizer(moved))
 
 
 def _ranged(like: TensorQuantizer, amax: Tensor, unsigned: bool) -> TensorQuantizer:
     quantizer = TensorQuantizer(like.spec).to(amax.device)
-    quantizer.set_amax(amax, unsigned)
+    has_zero_point = like.spec.has_zero_point
+    quantizer.set_amax(*(symmetric_as_asymmetric(amax, quantizer.grid) if has_zero_point else (amax, unsigned)))
     return quantizer

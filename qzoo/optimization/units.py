@@ -70,7 +70,7 @@ def find_units(model: nn.Module, float_model: nn.Module, example: Any, kind: Kin
     calls = record_calls(model, example)
     weights = quantized_weights(model)
     owners = list(dict.fromkeys(path.rpartition(".")[0] for path in weights))
-    larger = {"layer": set(), "block": None, "stage": None}[kind]
+    larger: set[str] | None = set() if kind == "layer" else None
     notes: dict[str, str] = {}
     if larger is None:
         larger = _blocks(model, float_model, example, owners)
@@ -119,7 +119,7 @@ def _unit(model: nn.Module, path: str, weights: dict[str, QuantizedWeight], call
     inside = {one: found for one, found in quantizers(model).items() if _holds(path, one) and not is_of_weight(one)}
     reason = calls.reason(path) if path else "its weight is read by the model's own forward"
     if reason:
-        return Unit((path,), own, inside, f"keeps nearest rounding: {reason}", learnable=False)
+        return Unit((path,), own, inside, note=f"keeps nearest rounding: {reason}", learnable=False)
     paths = (path,) if is_larger else (path, *calls.behind(path))
     return Unit(paths, own, inside, channels=_channels(list(own.values())[-1]))
 
