@@ -18,8 +18,8 @@ from qzoo.schema.catalog import Catalog
 from tests.each import for_each
 
 COMMANDS = [
-    "benchmark", "calibrate", "doctor", "evaluate", "explain", "export", "finetune", "lint", "list", "new", "pull",
-    "push", "reproduce", "sensitivity", "show", "solve", "validate", "verify",
+    "benchmark", "calibrate", "doctor", "evaluate", "explain", "export", "finetune", "lint", "list", "new", "optimize",
+    "pull", "push", "reproduce", "sensitivity", "show", "solve", "validate", "verify",
 ]  # fmt: skip
 MINE = """\
 version: 1
@@ -60,7 +60,7 @@ def test_list_shows_every_recipe() -> None:
     assert all(name in output for name in Catalog.load().recipes)
     names = json.loads(qzoo("list", "resnet20_*_int8*", "--json", "-").output)
     assert list(names) == ["resnet20_cifar10"]
-    assert len(names["resnet20_cifar10"]) == 6
+    assert len(names["resnet20_cifar10"]) == 8
     assert "Nothing matches 'yolo*'" in qzoo("list", "yolo*").output
 
 
