@@ -40,7 +40,8 @@ REDUCING = frozenset({"mean", "sum", "amax"})
 """Over places of an image, or over channels: only what is computed tells."""
 JOINING = frozenset({"flatten", "reshape", "view", "squeeze", "pad"}) | REDUCING
 OF_SHAPE = frozenset({
-    "empty_like", "ones_like", "zeros_like", "full_like", "new_empty", "new_zeros", "new_ones", "new_full", "new_tensor",
+    "empty_like", "ones_like", "zeros_like", "full_like", "new_empty", "new_zeros", "new_ones", "new_full",
+    "new_tensor",
 })  # fmt: skip
 """What sees the shape of a tensor, and no value."""
 _POOL = re.compile(r"(?:adaptive_)?(?:max|avg)_pool([123])d")
@@ -154,9 +155,7 @@ def _layer(network: Network, evaluation: OperatorCall) -> Group | None:
         return None
     layer, (shape,) = network.module(evaluation), evaluation.results
     axis = len(shape) - (1 if isinstance(layer, nn.Linear) else len(layer.kernel_size) + 1)  # type: ignore[arg-type]
-    found = Group(
-        evaluation.module, evaluation.index, shape[axis], axis, key, output_channel_axis(layer), norm=None
-    )
+    found = Group(evaluation.module, evaluation.index, shape[axis], axis, key, output_channel_axis(layer), norm=None)
     norms = [one for one in network.readers(evaluation.index) if layer_before(network, one) is evaluation]
     return replace(found, index=norms[0].index, norm=norms[0].module) if norms and axis == 1 else found
 

@@ -135,7 +135,9 @@ class _Search:
         best = int(errors.argmin())
         if best == 0:
             return None, f"left alone: no alpha has less error than {float(errors[0]):.3g}"
-        return ALPHAS[best - 1], f"alpha {ALPHAS[best - 1]:g}: error {float(errors[0]):.3g} to {float(errors[best]):.3g}"
+        return ALPHAS[
+            best - 1
+        ], f"alpha {ALPHAS[best - 1]:g}: error {float(errors[0]):.3g} to {float(errors[best]):.3g}"
 
     def _noting(self, place: int, reader: Reader) -> Any:
         def note(func: Any, args: Any, kwargs: Any, result: Tensor) -> None:

@@ -125,7 +125,9 @@ def along_axis(vector: Tensor, place: int, shape: torch.Size) -> Tensor:
     groups = len(vector) // shape[1]
     if place == 0 or groups == 0 or len(vector) % shape[1] or shape[0] % groups:
         channels = f"{shape[0]} channels" if place == 0 else f"a multiple of {shape[1]} channels"
-        raise ValueError(f"{len(vector)} factors do not fit a weight of shape {tuple(shape)}: axis {place} has {channels}")
+        raise ValueError(
+            f"{len(vector)} factors do not fit a weight of shape {tuple(shape)}: axis {place} has {channels}"
+        )
     return vector.reshape(groups, shape[1]).repeat_interleave(shape[0] // groups, 0).reshape(*shape[:2], *rest)
 
 
