@@ -35,6 +35,7 @@ def equalize_norm_outputs(model: nn.Module, batches: Iterable[Any], record: Chan
         CalibrationError: there is no image.
 
     Example:
+        >>> import torch
         >>> from qzoo.zoo.create import quantize
         >>> net = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 2)).eval()
         >>> net[0].weight.data[0] = 8.0

@@ -91,7 +91,6 @@ def vit() -> nn.Module:
 NETWORKS = {
     "tokens": lambda: tokens()[0],
     "torchvision vit": vit,
-    "torchvision swin": lambda: torchvision.models.SwinTransformer([2, 2], 8, [2], [2], [2, 2], num_classes=3),
     "timm vit": lambda: timm.create_model(
         "vit_tiny_patch16_224", img_size=32, depth=1, embed_dim=12, num_heads=2, num_classes=3
     ),
