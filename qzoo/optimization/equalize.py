@@ -3,8 +3,8 @@
     s_i = sqrt(r1_i r2_i) / r2_i;    row i of the first / s_i;    column i of the second * s_i
 
 with `r1_i` the largest absolute weight of output channel i of the first layer and `r2_i` that of input channel i of the
-second, of all of them where several read it. Pairs share layers, so it is repeated until nothing moves. A weight with one
-range for the whole tensor gains much; one with a range for each output channel little.
+second, of all of them where several read it. Pairs share layers, so it is repeated until nothing moves. A weight with
+one range for the whole tensor gains much; one with a range for each output channel little.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """How far channels may be scaled: those that ReLU6 clips not at all, the others while they stay below its ceiling.
 
 `min(s x, 6) = s min(x, 6 / s)`: a channel that never reaches 6 may be scaled as long as it does not reach 6 then; one
-that does keeps its scale. What a channel reaches is measured on images, or told from the statistics of batch norm, whose
-output has the mean `beta` and the standard deviation `|gamma|`: four deviations above the mean, which one normal value
-in 30,000 exceeds.
+that does keeps its scale. What a channel reaches is measured on images, or told from the statistics of batch norm,
+whose output has the mean `beta` and the standard deviation `|gamma|`: four deviations above the mean, which one normal
+value in 30,000 exceeds.
 
 No channel is scaled past the largest of its tensor, clipped or not: what is gained in the weights would be lost in the
 activation, whose range all channels share.

@@ -109,8 +109,8 @@ class Network:
         """
         count, device = 0, device_of(self.twin)
         with evaluation_mode(self.twin), torch.no_grad():
-            for count, batch in enumerate(batches, 1):
-                inputs = to_device(batch, device)
+            for batch in batches:
+                count, inputs = count + 1, to_device(batch, device)
                 with _Observer(self, wanted):
                     run(self.twin, inputs)
         return count

@@ -1,4 +1,4 @@
-"""Gives all channels that a norm makes one range (RepQ-ViT, arXiv 2212.08254, section 3.2; its scales, not its offsets).
+"""Gives all channels that a norm makes one range (RepQ-ViT, arXiv 2212.08254, section 3.2): its scales, no offsets.
 
     r_j = max|X_j| / mean over j of max|X_j|;    weight, bias of the norm / r;    column j of each reader * r_j
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import nn
 
 from qzoo.optimization.migrating import channel_reach, migratable, migrate, read_weights
@@ -36,6 +35,7 @@ def equalize_norm_outputs(model: nn.Module, batches: Iterable[Any], record: Chan
         CalibrationError: there is no image.
 
     Example:
+        >>> import torch
         >>> from qzoo.zoo.create import quantize
         >>> net = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 2)).eval()
         >>> net[0].weight.data[0] = 8.0

@@ -40,7 +40,8 @@ REDUCING = frozenset({"mean", "sum", "amax"})
 """Over places of an image, or over channels: only what is computed tells."""
 JOINING = frozenset({"flatten", "reshape", "view", "squeeze", "pad"}) | REDUCING
 OF_SHAPE = frozenset({
-    "empty_like", "ones_like", "zeros_like", "full_like", "new_empty", "new_zeros", "new_ones", "new_full", "new_tensor",
+    "empty_like", "ones_like", "zeros_like", "full_like", "new_empty", "new_zeros", "new_ones", "new_full",
+    "new_tensor",
 })  # fmt: skip
 """What sees the shape of a tensor, and no value."""
 _POOL = re.compile(r"(?:adaptive_)?(?:max|avg)_pool([123])d")

@@ -45,7 +45,8 @@ def probed(network: Network, found: Sequence[Group | Apart]) -> list[Group | Apa
             if one.ceiling is not None:
                 factors = torch.where(clipped[one.index].high <= one.ceiling, factors.clamp(min=1), 1.0)
             if not _is_sound(network, one, factors, before):
-                one = Apart(one.source, f"{one.readers[0].name} reads it with its channels mixed or changed")
+                kept.append(Apart(one.source, f"{one.readers[0].name} reads it with its channels mixed or changed"))
+                continue
         kept.append(one)
     return kept
 

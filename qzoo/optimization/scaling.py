@@ -62,7 +62,8 @@ def renorm(network: Network, norm: str, rows: Tensor, multiplies_by: Tensor | No
     """
     module = network.twin.get_submodule(norm)
     mean, variance, weight = (network.vector(norm, name) for name in ("running_mean", "running_var", "weight"))
-    assert mean is not None and variance is not None
+    assert mean is not None
+    assert variance is not None
     eps = float(module.eps)  # type: ignore[arg-type]
     wanted = factor_of(network, norm) if multiplies_by is None else multiplies_by.to(_wide(variance))
     mean.mul_(rows.to(_wide(mean)))

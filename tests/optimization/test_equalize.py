@@ -55,7 +55,9 @@ def test_a_pair_gets_the_factors_of_the_closed_form() -> None:
     first, second = magnitudes(model[0]).max(1), magnitudes(model[2]).max(0)
     s = np.sqrt(first * second) / second
     np.testing.assert_allclose(record.weights["2.weight"].columns.numpy(), s, rtol=1e-6)
-    np.testing.assert_allclose(made[0].weight.detach().numpy(), model[0].weight.detach().numpy() / s[:, None], rtol=1e-6)
+    np.testing.assert_allclose(
+        made[0].weight.detach().numpy(), model[0].weight.detach().numpy() / s[:, None], rtol=1e-6
+    )
     np.testing.assert_allclose(made[0].bias.detach().numpy(), model[0].bias.detach().numpy() / s, rtol=1e-6)
     np.testing.assert_allclose(made[2].weight.detach().numpy(), model[2].weight.detach().numpy() * s, rtol=1e-6)
 

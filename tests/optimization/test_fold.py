@@ -44,8 +44,7 @@ def test_weights_bias_and_statistics_are_those_of_the_formula() -> None:
     conv, old = model[0], model[1]
     made, _ = folded(model, images())
     mean, var, gamma, beta = (
-        value.detach().numpy().astype(np.float64)
-        for value in (old.running_mean, old.running_var, old.weight, old.bias)
+        value.detach().numpy().astype(np.float64) for value in (old.running_mean, old.running_var, old.weight, old.bias)
     )
     f = gamma / np.sqrt(var + old.eps)
     for found, wanted in (

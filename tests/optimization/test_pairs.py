@@ -53,9 +53,14 @@ def test_a_batch_norm_after_the_layer_belongs_to_it() -> None:
     assert [one.ceiling for one in groups] == [None, 6.0, None, None, None]
 
 
-@for_each("between", [F.relu, F.leaky_relu, lambda x: F.dropout(x, training=False), torch.Tensor.contiguous, lambda x: F.max_pool2d(x, 2),
-                      lambda x: F.pad(x, (1, 1)), lambda x: x.mean((2, 3), keepdim=True), lambda x: x.flip(3),
-                      lambda x: x[:, :, ::2], lambda x: F.relu_(x)])  # fmt: skip
+@for_each(
+    "between",
+    [
+        F.relu, F.relu_, F.leaky_relu, lambda x: F.dropout(x, training=False), torch.Tensor.contiguous,
+        lambda x: F.max_pool2d(x, 2), lambda x: F.pad(x, (1, 1)), lambda x: x.mean((2, 3), keepdim=True),
+        lambda x: x.flip(3), lambda x: x[:, :, ::2],
+    ],
+)  # fmt: skip
 def test_what_is_homogeneous_channel_by_channel_makes_a_pair(between: Callable[[Tensor], Tensor]) -> None:
     assert paths(Between(between)) == ["first -> second"]
 

@@ -1,4 +1,4 @@
-"""Factors of channels: the weight is the original times them, bit for bit, whatever its layout and however many steps."""
+"""Factors of channels: a weight is the original times them, bit for bit, whatever its layout."""
 
 from __future__ import annotations
 
