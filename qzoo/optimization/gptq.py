@@ -144,14 +144,15 @@ def damped(hessian: Tensor, damping: float | Tensor) -> Tensor:
 
 
 def _inverse_factor(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
-    """Returns the upper Cholesky factor of the damped inverse, and the damping with which there is one."""
+    """Returns the upper triangular `U` with `U^T U` the damped inverse, and the damping with which there is one.
+
+    With `V V^T` the damped Hessian, `V` upper triangular, it is the inverse of `V`: the Cholesky factor of the Hessian
+    with rows and columns from last to first, turned back.
+    """
+    unit = torch.eye(hessian.shape[1], device=hessian.device, dtype=hessian.dtype)
     while damping < MOST_DAMPING:
-        lower, failed = torch.linalg.cholesky_ex(damped(hessian, damping))
+        lower, failed = torch.linalg.cholesky_ex(damped(hessian, damping).flip(1, 2))
         if not bool(failed.any()):
-            inverse = torch.cholesky_inverse(lower)
-            del lower
-            upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
-            if not bool(failed.any()):
-                return upper, damping
+            return torch.linalg.solve_triangular(lower, unit, upper=False).flip(1, 2), damping
         damping *= 10
     raise ValueError("the Hessian is that of no inputs")

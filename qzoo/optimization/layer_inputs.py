@@ -1,14 +1,14 @@
 """Second moments of the inputs of weights: what rounding and moving weights in closed form is computed from.
 
 Gathered as images pass, for many layers in one pass; no inputs are kept. Where the moments of all layers at once would
-take too much memory, or what is done to the first layers is to be seen by the later ones, there are several passes,
-each for some of the layers.
+take too much memory, there are several passes, each for some of the layers; the later ones see what was done before.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from qzoo.optimization.matrix_form import Form, as_matrices, as_weight, input_columns
 from qzoo.optimization.products import Part, Product, watching
-from qzoo.quant.inputs import batch_size, run, with_images
+from qzoo.quant.inputs import run, with_images
 from qzoo.quant.weights import QuantizedWeight
 
 MEMORY = 2**29
@@ -48,6 +48,11 @@ class Read(NamedTuple):
     places: int
 
     @property
+    def read(self) -> tuple[str, Part]:
+        """What products with it are known by."""
+        return self.weight, self.part
+
+    @property
     def columns(self) -> tuple[int, int]:
         """The number of groups, and of the weight's columns in each."""
         groups, _, columns = as_matrices(self.form, torch.empty(self.part.size, device="meta")).shape
@@ -69,37 +74,55 @@ class Read(NamedTuple):
 
 
 class Moments:
-    """Sums over all places of inputs `x`, and of `x0`, what the float model has there.
+    """Means over all places of inputs `x`, and of `e`, their error of being quantized.
 
     Attributes:
-        own: the sum of `x x^T`, float32 `(groups, columns, columns)`.
-        cross: the sum of `x0 x^T`; None where no float model was asked.
-        places: how many places were summed.
+        places: how many places were seen.
     """
 
     def __init__(self) -> None:
-        self.own: Tensor | None = None
-        self.cross: Tensor | None = None
         self.places = 0
+        self._totals: dict[str, Tensor] = {}
 
-    def add(self, x: Tensor, x0: Tensor | None = None) -> None:
-        """Adds inputs `(groups, columns, places)`."""
+    def add(self, x: Tensor, exact: Tensor | None = None) -> None:
+        """Adds inputs `(groups, columns, places)`, and what they were before they were quantized."""
         x = x.float()
-        self.own = _added(self.own, x, x)
-        if x0 is not None:
-            self.cross = _added(self.cross, x0.float(), x)
+        self._add("hessian", x, x)
+        if exact is not None:
+            error = x - exact.float()
+            self._add("error_across", error, x)
+            self._add("error", error, error)
         self.places += x.shape[2]
+
+    def _add(self, name: str, left: Tensor, right: Tensor) -> None:
+        right, total = right.transpose(1, 2), self._totals.get(name)
+        self._totals[name] = left @ right if total is None else total.baddbmm_(left, right)
 
     @property
     def hessian(self) -> Tensor:
-        """The mean of `x x^T`: half of the Hessian of a row's squared error, `(groups, columns, columns)`."""
-        assert self.own is not None
-        return self.own / self.places
+        """The mean of `x x^T`: half of the Hessian of a row's squared error, `(groups, columns, columns)`.
 
+        Raises:
+            ValueError: nothing was added, or the inputs hold NaN or Inf.
+        """
+        return self._mean("hessian", "the images never reach it")
 
-def _added(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
-    right = right.transpose(1, 2)
-    return left @ right if total is None else total.baddbmm_(left, right)
+    @property
+    def error_across(self) -> Tensor:
+        """The mean of `e x^T`; raises like `hessian`."""
+        return self._mean("error_across", "its inputs are not quantized, or changed after that")
+
+    @property
+    def error(self) -> Tensor:
+        """The mean of `e e^T`; raises like `hessian`."""
+        return self._mean("error", "its inputs are not quantized, or changed after that")
+
+    def _mean(self, name: str, missing: str) -> Tensor:
+        if name not in self._totals:
+            raise ValueError(missing)
+        if not bool(self._totals[name].isfinite().all()):
+            raise ValueError("its inputs hold NaN or Inf")
+        return self._totals[name] / self.places
 
 
 def reads_of(model: nn.Module, weights: Mapping[str, QuantizedWeight], inputs: Any) -> list[Read]:
@@ -129,25 +152,29 @@ def _like(weight: QuantizedWeight) -> Tensor:
     return torch.empty_like(weight.values, device="meta")
 
 
-def in_passes(reads: list[Read], at_least: int) -> Iterator[list[Read]]:
-    """Yields what is gathered in one pass each: weight by weight, in the order of evaluation.
+def by_weight(reads: Iterable[Read]) -> dict[str, list[Read]]:
+    """Returns what is read of each weight, in order."""
+    found: dict[str, list[Read]] = defaultdict(list)
+    for read in reads:
+        found[read.weight].append(read)
+    return found
+
+
+def in_passes(reads: Iterable[Read], matrices: int = 1) -> Iterator[list[Read]]:
+    """Yields what is gathered in one pass each: weight by weight, in order, as many as `MEMORY` holds.
 
     Args:
         reads: all.
-        at_least: into how many passes they are put, about evenly; more where memory asks for more.
+        matrices: how many are gathered of each.
     """
-    weights: dict[str, list[Read]] = defaultdict(list)
-    for read in reads:
-        weights[read.weight].append(read)
-    length = -(-len(weights) // at_least)
     taken: list[list[Read]] = []
-    for parts in weights.values():
-        if taken and (len(taken) == length or _memory([*taken, parts]) > MEMORY):
-            yield sum(taken, [])
+    for parts in by_weight(reads).values():
+        if taken and matrices * _memory([*taken, parts]) > MEMORY:
+            yield [*chain(*taken)]
             taken = []
         taken.append(parts)
     if taken:
-        yield sum(taken, [])
+        yield [*chain(*taken)]
 
 
 def _memory(weights: list[list[Read]]) -> int:
@@ -160,55 +187,40 @@ def gather(
     reads: Collection[Read],
     batches: Iterable[Any],
     *,
-    float_model: nn.Module | None = None,
+    errors: bool = False,
     images: int | None = None,
 ) -> dict[Read, Moments]:
     """Returns the moments of the inputs of some weights, of one pass over the images.
 
     Args:
         model: quantized, with ranges; left as it is.
-        weights: all of its quantized weights.
+        weights: all of its quantized weights that are parameters.
         reads: what to look at.
         batches: inputs of the model.
-        float_model: what else sees them, for the moments across; its parameters have the same names.
+        errors: whether moments of the error of quantized inputs are wanted too.
         images: how many images there are, if known: then inputs are thinned out to `PLACES_A_COLUMN`.
     """
-    found = {(read.weight, read.part): (read, Moments(), _step(read, images)) for read in reads}
-    own = {path: weights[path] for path in {read.weight for read in reads}}
-    # What the float model multiplied with, until the quantized one does.
-    floats: dict[tuple[str, Part], list[Tensor]] = defaultdict(list)
+    found = {read.read: (read, Moments(), _step(read, images)) for read in reads}
 
     def see(product: Product) -> None:
         if product.read in found:
-            read, moments, step = found[product.read]
-            x0 = floats[product.read].pop(0) if floats.get(product.read) else None
-            _add(moments, read, product.input, x0, step)
+            _add(*found[product.read], product, errors)
 
     for batch in batches:
-        if float_model is not None:
-            with watching(float_model, own, lambda one: floats[one.read].append(one.input)):
-                run(float_model, batch)
-        with watching(model, own, see):
+        with watching(model, weights, see):
             run(model, batch)
-        floats.clear()
     return {read: moments for read, moments, _ in found.values()}
 
 
-def _add(moments: Moments, read: Read, x: Tensor, x0: Tensor | None, step: int) -> None:
-    columns = input_columns(read.form, x, read.part.size, step)
-    if x0 is None:
-        for piece in columns:
-            moments.add(piece)
-        return
-    for piece, of_float in zip(columns, input_columns(read.form, x0, read.part.size, step), strict=True):
-        moments.add(piece, of_float)
+def _add(read: Read, moments: Moments, step: int, product: Product, errors: bool) -> None:
+    pieces = input_columns(product.form, product.input, read.part.size, step)
+    exact: Iterable[Tensor | None] = repeat(None)
+    if errors and product.exact is not None:
+        exact = input_columns(product.form, product.exact, read.part.size, step)
+    for piece, before in zip(pieces, exact, strict=False):
+        moments.add(piece, before)
 
 
 def _step(read: Read, images: int | None) -> int:
     wanted = PLACES_A_COLUMN * read.columns[1]
     return 1 if images is None else max(1, read.places * images // wanted)
-
-
-def images_in(batches: Iterable[Any]) -> int | None:
-    """Returns how many images batches hold, where they are a list; None where they have to be read for it."""
-    return sum(map(batch_size, batches)) if isinstance(batches, (list, tuple)) else None

@@ -7,7 +7,7 @@ a token's features, is one column of the inputs: so `output = weight @ inputs` f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -93,7 +93,7 @@ def as_matrices(form: Form, weight: Tensor) -> Tensor:
     """
     if not form.stride:
         return (weight.t() if form.operand == "right" else weight).unsqueeze(0)
-    apart = weight.unflatten(0, (form.groups, -1))
+    apart: Tensor = weight.unflatten(0, (form.groups, -1))
     return (apart.transpose(1, 2) if form.is_transposed else apart).flatten(2)
 
 
@@ -103,8 +103,8 @@ def as_weight(form: Form, matrices: Tensor, shape: tuple[int, ...]) -> Tensor:
         return matrices[0].t() if form.operand == "right" else matrices[0]
     if not form.is_transposed:
         return matrices.reshape(shape)
-    inputs = shape[0] // form.groups
-    return matrices.unflatten(2, (inputs, *shape[2:])).transpose(1, 2).flatten(0, 1)
+    apart: Tensor = matrices.unflatten(2, (shape[0] // form.groups, *shape[2:]))
+    return apart.transpose(1, 2).flatten(0, 1)
 
 
 def input_columns(form: Form, x: Tensor, weight: tuple[int, ...], step: int = 1) -> Iterator[Tensor]:
@@ -124,8 +124,13 @@ def input_columns(form: Form, x: Tensor, weight: tuple[int, ...], step: int = 1)
                  [2., 3.]]])]
     """
     if not form.stride:
-        rows = (x.transpose(-2, -1) if form.operand == "left" else x).reshape(-1, x.shape[-2 if form.operand == "left" else -1])
-        yield from (piece.t().unsqueeze(0) for piece in rows[_start(step, len(rows)) :: step].split(max(1, PIECE // rows.shape[1])))
+        rows = (x.transpose(-2, -1) if form.operand == "left" else x).reshape(
+            -1, x.shape[-2 if form.operand == "left" else -1]
+        )
+        yield from (
+            piece.t().unsqueeze(0)
+            for piece in rows[_start(step, len(rows)) :: step].split(max(1, PIECE // rows.shape[1]))
+        )
         return
     images = x if x.dim() == len(form.stride) + 2 else x.unsqueeze(0)
     an_image = math.prod(weight[2:]) * images[0].numel() // max(1, math.prod(form.stride))
@@ -147,12 +152,16 @@ def _patches(form: Form, x: Tensor, kernel: tuple[int, ...], step: int) -> Tenso
     steps = x.stride()[2:]
     windows = x.as_strided(
         (len(x), x.shape[1], *kernel, *places),
-        (*x.stride()[:2], *map(math.prod, zip(steps, form.dilation, strict=True)), *map(math.prod, zip(steps, stride, strict=True))),
+        (
+            *x.stride()[:2],
+            *map(math.prod, zip(steps, form.dilation, strict=True)),
+            *map(math.prod, zip(steps, stride, strict=True)),
+        ),
     )
     if form.is_transposed:
         windows = windows.flip([2 + dim for dim in range(dims)])
-    windows = windows[(..., *(slice(by // 2, None, by) for by in _spread_over(step, places)))]
-    apart = windows.unflatten(1, (form.groups, -1)).movedim(0, 3 + dims - 1)
+    windows = windows[_every(_spread_over(step, places), middle=True)]
+    apart: Tensor = windows.unflatten(1, (form.groups, -1)).movedim(0, 3 + dims - 1)
     return apart.flatten(2 + dims).flatten(1, 1 + dims)
 
 
@@ -160,8 +169,13 @@ def _spread(x: Tensor, stride: tuple[int, ...]) -> Tensor:
     """Returns images with zeros between their pixels: what a transposed convolution slides over."""
     sizes = [(size - 1) * by + 1 for size, by in zip(x.shape[2:], stride, strict=True)]
     spread = x.new_zeros(*x.shape[:2], *sizes)
-    spread[(..., *(slice(None, None, by) for by in stride))] = x
+    spread[_every(stride)] = x
     return spread
+
+
+def _every(steps: Sequence[int], middle: bool = False) -> Any:
+    """Returns an index of one of so many places along each of the last axes, from the first or from the middle one."""
+    return (..., *(slice(step // 2 if middle else 0, None, step) for step in steps))
 
 
 def _padding(form: Form, kernel: tuple[int, ...]) -> list[int]:

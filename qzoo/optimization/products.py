@@ -21,6 +21,7 @@ from qzoo.quant.layers import QuantizedLayer
 from qzoo.quant.operators.composite import opened
 from qzoo.quant.operators.operands import operands
 from qzoo.quant.operators.spellings import operator_name
+from qzoo.quant.ranges import is_of_weight, quantizers
 from qzoo.quant.weights import QuantizedWeight
 
 
@@ -44,6 +45,8 @@ class Product(NamedTuple):
         part: what of the weight is read.
         form: how.
         input: what it is multiplied with.
+        exact: the input before it was quantized; None where nothing quantized it, or something came in between, such as
+            padding by other than zeros.
         output: the product, with its bias.
         bias: the bias, as the operator was given it; None where it was given none.
     """
@@ -52,6 +55,7 @@ class Product(NamedTuple):
     part: Part
     form: Form
     input: Tensor
+    exact: Tensor | None
     output: Tensor
     bias: Tensor | None
 
@@ -61,13 +65,19 @@ class Product(NamedTuple):
         return self.weight, self.part
 
 
+See = Callable[[Product], Tensor | None]
+"""Is shown a product, which it does not keep longer than it needs; what it returns takes the place of its output."""
+
+
 class _Watching(TorchFunctionMode):
-    def __init__(self, see: Callable[[Product], None]) -> None:
+    def __init__(self, see: See) -> None:
         super().__init__()
         self.see = see
         # By id, beside the tensor itself: one that were freed could lend its id to the next.
         self.weights: dict[int, tuple[str, Tensor]] = {}
         self.last: dict[str, int] = {}
+        # What an activation quantizer gave last, and was given: the product with it comes next.
+        self.quantized: tuple[Tensor | None, Tensor | None] = None, None
 
     def know(self, path: str, weight: Tensor) -> None:
         self.weights.pop(self.last.get(path, 0), None)
@@ -83,10 +93,10 @@ class _Watching(TorchFunctionMode):
         result = func(*args, **kwargs)
         name = operator_name(func)
         if name in PRODUCTS and isinstance(result, Tensor):
-            self._look(func, name, args, kwargs, result)
+            return self._shown(func, name, args, kwargs, result)
         return result
 
-    def _look(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> None:
+    def _shown(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Tensor) -> Tensor:
         found = {operand.name: value for operand, value in operands(func, name, args, kwargs)}
         for operand, value in found.items():
             path, whole = self._known(value)
@@ -97,7 +107,13 @@ class _Watching(TorchFunctionMode):
                     continue
                 part = Part(tuple(value.shape), value.stride(), value.storage_offset() - whole.storage_offset())
                 bias = None if name == "matmul" else args[2] if len(args) > 2 else kwargs.get("bias")
-                self.see(Product(path, part, form, x, result, bias))
+                instead = self.see(Product(path, part, form, x, self._before_quantizer(x), result, bias))
+                result = result if instead is None else instead
+        return result
+
+    def _before_quantizer(self, x: Tensor) -> Tensor | None:
+        quantized, given = self.quantized
+        return given if x is quantized else None
 
     def _known(self, value: Tensor) -> tuple[str, Tensor | None]:
         known = self.weights.get(id(value)) or self.weights.get(id(value._base))
@@ -105,15 +121,13 @@ class _Watching(TorchFunctionMode):
 
 
 @contextmanager
-def watching(
-    model: nn.Module, weights: Mapping[str, QuantizedWeight], see: Callable[[Product], None]
-) -> Iterator[None]:
+def watching(model: nn.Module, weights: Mapping[str, QuantizedWeight], see: See) -> Iterator[None]:
     """Shows each product with a weight while a model runs, which it does in evaluation mode and without gradients.
 
     Args:
         model: the quantized model that the weights are of, or its float one, with parameters of the same names.
         weights: by the paths of their quantizers.
-        see: called with each product, in the order of evaluation; it does not keep the product longer than it needs.
+        see: called with each product, in the order of evaluation.
     """
     mode = _Watching(see)
     with ExitStack() as stack:
@@ -121,9 +135,10 @@ def watching(
             if weight.key is not None:
                 mode.know(path, model.get_parameter(weight.key))
         _forget(model)
-        modules = dict(model.named_modules())
-        for path in weights.keys() & modules.keys():
-            stack.callback(modules[path].register_forward_hook(_knowing(mode, path)).remove)
+        for path, quantizer in quantizers(model).items():
+            hook = _knowing(mode, path) if is_of_weight(path) else _noting(mode)
+            if not is_of_weight(path) or path in weights:
+                stack.callback(quantizer.register_forward_hook(hook).remove)
         stack.enter_context(torch.no_grad())
         stack.enter_context(evaluation_mode(model))
         stack.enter_context(mode)
@@ -132,6 +147,13 @@ def watching(
 
 def _knowing(mode: _Watching, path: str) -> Any:
     return lambda quantizer, args, quantized: mode.know(path, quantized)
+
+
+def _noting(mode: _Watching) -> Any:
+    def note(quantizer: nn.Module, args: tuple[Tensor, ...], quantized: Tensor) -> None:
+        mode.quantized = quantized, args[0]
+
+    return note
 
 
 def _forget(model: nn.Module) -> None:

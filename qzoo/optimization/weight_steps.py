@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.optimization.gptq import WeightGrid
-from qzoo.optimization.layer_inputs import Moments, Progress, Read, gather, in_passes, reads_of, silent
-from qzoo.quant.fake_quant import fake_quantize
+from qzoo.optimization.layer_inputs import Moments, Progress, Read, by_weight, gather, in_passes, reads_of, silent
 from qzoo.quant.grouped import along_weight
 from qzoo.quant.ranges import require_calibrated
 from qzoo.quant.weights import QuantizedWeight, quantized_weights
@@ -19,7 +17,7 @@ from qzoo.results.optimization import Change
 
 
 class Solved(NamedTuple):
-    """What a step made of a weight, in matrix form.
+    """What a step made of a weight in matrix form.
 
     Attributes:
         values: float32 `(groups, rows, columns)`.
@@ -30,14 +28,16 @@ class Solved(NamedTuple):
     """
 
     values: Tensor
-    before: Tensor
-    after: Tensor
-    product: Tensor
+    before: float
+    after: float
+    product: float
     note: str = ""
 
 
 Solve = Callable[[Tensor, WeightGrid, Moments], Solved]
-"""Computes a weight anew, from its float values in matrix form, its grid, and the moments of its inputs."""
+"""Computes a weight anew, from its float values in matrix form, its grid, and the moments of its inputs.
+
+It raises a ValueError that says why, where it can't."""
 
 
 def change_weights(
@@ -45,61 +45,84 @@ def change_weights(
     batches: Iterable[Any],
     solve: Solve,
     *,
-    passes: int,
     what: str,
-    float_model: nn.Module | None = None,
+    otherwise: str,
+    errors: bool = False,
     images: int | None = None,
     progress: Progress = silent,
 ) -> list[Change]:
-    """Changes the weights of a model that operators multiply by, in place, in the order of evaluation.
+    """Computes the weights of a model anew, in place, in the order in which it multiplies by them.
 
     Args:
         model: quantized, with ranges.
         batches: inputs of the model, which can be iterated again.
         solve: computes a weight.
-        passes: how often the batches are seen, so that later weights see what was made of those before them.
         what: a few words for the progress.
-        float_model: for moments across, see `gather`.
+        otherwise: what a note says of a weight that can't be computed: `kept nearest`.
+        errors: whether it needs the moments of the error of quantized inputs.
         images: how many images the batches hold, if known.
-        progress: shown the batches.
+        progress: shown the batches, once for each pass: of one, unless the moments take too much memory.
 
     Returns:
-        A change for each quantized weight, in the order of evaluation; those that were left as they are come last.
+        A change for each quantized weight; those that no operator is known to multiply by come last.
+
+    Raises:
+        NotCalibratedError: a quantizer has no range.
     """
+    require_calibrated(model, what)
     weights = quantized_weights(model)
-    reads, changes = _readable(model, weights, batches)
-    for number, group in enumerate(in_passes(reads, passes)):
+    stored = {path: one for path, one in weights.items() if one.key is not None}
+    reads = reads_of(model, stored, next(iter(batches)))
+    refused = _refused(weights, reads)
+    reads = [read for read in reads if read.weight not in refused]
+    changes = []
+    for group in in_passes(reads, 3 if errors else 1):
         shown = progress(batches, images, what)
-        moments = gather(model, weights, group, shown, float_model=float_model, images=images)
-        by_weight: dict[str, list[Read]] = defaultdict(list)
-        for read in group:
-            by_weight[read.weight].append(read)
-        for path, parts in by_weight.items():
-            changes.append(_changed(path, weights[path], parts, moments, solve))
-    return changes
+        moments = gather(model, stored, group, shown, errors=errors, images=images)
+        for path, parts in by_weight(group).items():
+            changes.append(_changed(path, stored[path], parts, moments, solve, otherwise))
+    return changes + [Change(path=path, note=f"{why}: {otherwise}") for path, why in refused.items()]
+
+
+def _refused(weights: Mapping[str, QuantizedWeight], reads: list[Read]) -> dict[str, str]:
+    """Returns why weights can't be computed, by path."""
+    parts, why = by_weight(reads), {}
+    for path, weight in weights.items():
+        size = 0 if weight.values is None else weight.values.numel()
+        if weight.key is None:
+            why[path] = "a forward computes it from other parameters"
+        elif path not in parts:
+            why[path] = "no linear layer, convolution or matrix product was seen to multiply by it"
+        elif sum(torch.Size(read.part.size).numel() for read in parts[path]) > size:
+            why[path] = "operators read parts of it that overlap"
+    return why
 
 
 def _changed(
-    path: str, weight: QuantizedWeight, parts: list[Read], moments: dict[Read, Moments], solve: Solve
+    path: str, weight: QuantizedWeight, parts: list[Read], moments: dict[Read, Moments], solve: Solve, otherwise: str
 ) -> Change:
     assert weight.values is not None
     values = weight.values.detach().clone()
-    amax = along_weight(weight.quantizer.amax, values).expand_as(values)
-    done = []
-    for read in parts:
-        # A stride of 0 is none of memory that a part of it could be told in.
-        grid = WeightGrid(_narrow(read.matrices(torch.empty_like(values).copy_(amax))), weight.quantizer.grid)
-        own = moments.pop(read)
-        if own.own is None or not bool(own.hessian.isfinite().all()):
-            return Change(path=path, note="its inputs hold NaN or Inf: it stays as it is")
-        solved = solve(read.matrices(values), grid, own)
-        read.write(values, solved.values)
-        done.append(solved)
+    # Spread over the memory of the weight, so that parts of it are found there.
+    amax = torch.empty_like(values, dtype=torch.float32)
+    amax.copy_(along_weight(weight.quantizer.amax, values).expand_as(values))
+    solved = []
+    try:
+        for read in parts:
+            own, grid = moments.pop(read), WeightGrid(_narrow(read.matrices(amax)), weight.quantizer.grid)
+            solved.append(solve(read.matrices(values), grid, own))
+            read.write(values, solved[-1].values)
+    except ValueError as why:
+        return Change(path=path, note=f"{why}: {otherwise}")
     with torch.no_grad():
         weight.values.copy_(values)
-    product = sum(float(one.product) for one in done) or 1.0
-    before, after = (sum(float(getattr(one, name)) for one in done) / product for name in ("before", "after"))
-    notes = dict.fromkeys(one.note for one in done if one.note)
+    return _told(path, solved)
+
+
+def _told(path: str, solved: list[Solved]) -> Change:
+    product = sum(one.product for one in solved) or 1.0
+    before, after = (sum(getattr(one, name) for one in solved) / product for name in ("before", "after"))
+    notes = dict.fromkeys(one.note for one in solved if one.note)
     return Change(path=path, before=before, after=after, note="; ".join(notes))
 
 
@@ -108,11 +131,8 @@ def _narrow(amax: Tensor) -> Tensor:
     return amax[:, :, :1] if bool((amax == amax[:, :, :1]).all()) else amax
 
 
-def _readable(
-    model: nn.Module, weights: Mapping[str, QuantizedWeight], batches: Iterable[Any]
-) -> tuple[list[Read], list[Change]]:
-    reads = reads_of(model, {path: one for path, one in weights.items() if one.values is not None}, next(iter(batches)))
-    return reads, []
-
-
-def row_choice(*_: Any) -> None: ...
+def few_inputs(moments: Moments, columns: int) -> str:
+    """Returns what to say where there are fewer inputs than columns of a weight; nothing where there are enough."""
+    if moments.places >= columns:
+        return ""
+    return f"only {moments.places} inputs for {columns} columns: more images would tell more"
