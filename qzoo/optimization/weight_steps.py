@@ -1,0 +1,138 @@
+"""What steps that change weights in closed form have in common: the passes, the weights in matrix form, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.optimization.gptq import WeightGrid
+from qzoo.optimization.layer_inputs import Moments, Progress, Read, by_weight, gather, in_passes, reads_of, silent
+from qzoo.quant.grouped import along_weight
+from qzoo.quant.ranges import require_calibrated
+from qzoo.quant.weights import QuantizedWeight, quantized_weights
+from qzoo.results.optimization import Change
+
+
+class Solved(NamedTuple):
+    """What a step made of a weight in matrix form.
+
+    Attributes:
+        values: float32 `(groups, rows, columns)`.
+        before: the squared error of its products before, a sum over rows.
+        after: the squared error after.
+        product: the squared product that the errors are relative to.
+        note: what a person should know.
+    """
+
+    values: Tensor
+    before: float
+    after: float
+    product: float
+    note: str = ""
+
+
+Solve = Callable[[Tensor, WeightGrid, Moments], Solved]
+"""Computes a weight anew, from its float values in matrix form, its grid, and the moments of its inputs.
+
+It raises a ValueError that says why, where it can't."""
+
+
+def change_weights(
+    model: nn.Module,
+    batches: Iterable[Any],
+    solve: Solve,
+    *,
+    what: str,
+    otherwise: str,
+    errors: bool = False,
+    images: int | None = None,
+    progress: Progress = silent,
+) -> list[Change]:
+    """Computes the weights of a model anew, in place, in the order in which it multiplies by them.
+
+    Args:
+        model: quantized, with ranges.
+        batches: inputs of the model, which can be iterated again.
+        solve: computes a weight.
+        what: a few words for the progress.
+        otherwise: what a note says of a weight that can't be computed: `kept nearest`.
+        errors: whether it needs the moments of the error of quantized inputs.
+        images: how many images the batches hold, if known.
+        progress: shown the batches, once for each pass: of one, unless the moments take too much memory.
+
+    Returns:
+        A change for each quantized weight; those that no operator is known to multiply by come last.
+
+    Raises:
+        NotCalibratedError: a quantizer has no range.
+    """
+    require_calibrated(model, what)
+    weights = quantized_weights(model)
+    stored = {path: one for path, one in weights.items() if one.key is not None}
+    reads = reads_of(model, stored, next(iter(batches)))
+    refused = _refused(weights, reads)
+    reads = [read for read in reads if read.weight not in refused]
+    changes = []
+    for group in in_passes(reads, 3 if errors else 1):
+        shown = progress(batches, images, what)
+        moments = gather(model, stored, group, shown, errors=errors, images=images)
+        for path, parts in by_weight(group).items():
+            changes.append(_changed(path, stored[path], parts, moments, solve, otherwise))
+    return changes + [Change(path=path, note=f"{why}: {otherwise}") for path, why in refused.items()]
+
+
+def _refused(weights: Mapping[str, QuantizedWeight], reads: list[Read]) -> dict[str, str]:
+    """Returns why weights can't be computed, by path."""
+    parts, why = by_weight(reads), {}
+    for path, weight in weights.items():
+        size = 0 if weight.values is None else weight.values.numel()
+        if weight.key is None:
+            why[path] = "a forward computes it from other parameters"
+        elif path not in parts:
+            why[path] = "no linear layer, convolution or matrix product was seen to multiply by it"
+        elif sum(torch.Size(read.part.size).numel() for read in parts[path]) > size:
+            why[path] = "operators read parts of it that overlap"
+    return why
+
+
+def _changed(
+    path: str, weight: QuantizedWeight, parts: list[Read], moments: dict[Read, Moments], solve: Solve, otherwise: str
+) -> Change:
+    assert weight.values is not None
+    values = weight.values.detach().clone()
+    # Spread over the memory of the weight, so that parts of it are found there.
+    amax = torch.empty_like(values, dtype=torch.float32)
+    amax.copy_(along_weight(weight.quantizer.amax, values).expand_as(values))
+    solved = []
+    try:
+        for read in parts:
+            own, grid = moments.pop(read), WeightGrid(_narrow(read.matrices(amax)), weight.quantizer.grid)
+            solved.append(solve(read.matrices(values), grid, own))
+            read.write(values, solved[-1].values)
+    except ValueError as why:
+        return Change(path=path, note=f"{why}: {otherwise}")
+    with torch.no_grad():
+        weight.values.copy_(values)
+    return _told(path, solved)
+
+
+def _told(path: str, solved: list[Solved]) -> Change:
+    product = sum(one.product for one in solved) or 1.0
+    before, after = (sum(getattr(one, name) for one in solved) / product for name in ("before", "after"))
+    notes = dict.fromkeys(one.note for one in solved if one.note)
+    return Change(path=path, before=before, after=after, note="; ".join(notes))
+
+
+def _narrow(amax: Tensor) -> Tensor:
+    """Returns ranges with one column, where all columns have the same."""
+    return amax[:, :, :1] if bool((amax == amax[:, :, :1]).all()) else amax
+
+
+def few_inputs(moments: Moments, columns: int) -> str:
+    """Returns what to say where there are fewer inputs than columns of a weight; nothing where there are enough."""
+    if moments.places >= columns:
+        return ""
+    return f"only {moments.places} inputs for {columns} columns: more images would tell more"
