@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qzoo.optimization.dropped import Drop, DroppedQuantizer
 from qzoo.optimization.learned_rounding import beta_at, sides
-from qzoo.optimization.stand_ins import Drop, SoftRounding, dropping, fixed_norms, standing_in
+from qzoo.optimization.stand_ins import SoftRounding, fixed_norms, standing_in
 from qzoo.optimization.unit_inputs import UnitInputs, run_unit
 from qzoo.optimization.units import Unit
 from qzoo.quant.eval_mode import device_of
@@ -50,13 +51,15 @@ def learn_unit(
 
     Source: AdaRound (arXiv 2004.10568), BRECQ (arXiv 2102.05426, section 3), QDrop (arXiv 2203.05740, section 4.3).
     """
-    soft = {path: SoftRounding(sides(_values(one), one.quantizer.amax, one.quantizer.grid))
-            for path, one in unit.weights.items()}  # fmt: skip
+    soft = {
+        path: SoftRounding(sides(_values(one), one.quantizer.amax, one.quantizer.grid))
+        for path, one in unit.weights.items()
+    }
     generator = torch.Generator(device_of(model)).manual_seed(seed)
     drop = Drop(how.drop, generator)
+    mixing = {path: DroppedQuantizer(one, drop) for path, one in unit.activations.items()}
     with ExitStack() as stack:
-        stack.enter_context(standing_in(model, {**fixed_norms(model, unit.paths), **soft}))
-        stack.enter_context(dropping(list(unit.activations.values()), drop))
+        stack.enter_context(standing_in(model, {**fixed_norms(model, unit.paths), **mixing, **soft}))
         ranges = stack.enter_context(_learned_ranges(unit, how))
         optimizer = _optimizer(list(soft.values()), ranges, how)
         minibatches = _minibatches(inputs, how.spec.batch_size, seed)
@@ -138,9 +141,9 @@ def _minibatches(inputs: UnitInputs, images: int, seed: int) -> Iterator[Tensor]
 
 
 def _minibatch(inputs: UnitInputs, rows: Tensor, drop: Drop, device: torch.device) -> tuple[Tensor, Tensor]:
-    x, target = inputs.quantized[rows].to(device), inputs.targets[rows].to(device)
+    x, target = (rows_of.index_select(0, rows).to(device) for rows_of in (inputs.quantized, inputs.targets))
     if drop.probability:
-        x = drop.mixed(x, inputs.floats[rows].to(device))
+        x = drop.mixed(x, inputs.floats.index_select(0, rows).to(device))
     return x.to(inputs.dtype), target
 
 
@@ -150,5 +153,20 @@ def _placed(x: Tensor, model: nn.Module, inputs: UnitInputs) -> Tensor:
 
 def _loss(y: Tensor, target: Tensor, channels: int) -> Tensor:
     """Returns the squared error, summed over channels, its mean over everything else."""
-    error = (y.float() - target).flatten()
-    return torch.dot(error, error) * (channels / target.numel())
+    return _SquaredError.apply(y, target, channels / target.numel())  # type: ignore[no-any-return]
+
+
+class _SquaredError(torch.autograd.Function):
+    """`factor * sum((y - target) ** 2)`, in two passes forward and one back."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, target: Tensor, factor: float) -> Tensor:
+        error = y.float() - target
+        ctx.save_for_backward(error)
+        ctx.factor, ctx.dtype = factor, y.dtype
+        return torch.dot(error.flatten(), error.flatten()) * factor
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (error,) = ctx.saved_tensors
+        return (error * (2 * ctx.factor * grad)).to(ctx.dtype), None, None

@@ -143,7 +143,7 @@ def _learning_once(units: list[Unit], shared: list[list[str]]) -> list[Unit]:
     result = []
     for unit in units:
         own: dict[str, list[str]] = {}
-        for path in unit.activations:
+        for path in (path for path, one in unit.activations.items() if one.grid.fp8 is None):
             own.setdefault(group.get(path, path), []).append(path)
         result.append(replace(unit, ranges=tuple(tuple(paths) for name, paths in own.items() if name not in seen)))
         seen |= own.keys()

@@ -10,12 +10,17 @@ from typing import Any
 
 from torch import nn
 
+from qzoo.optimization.correct_bias import correct_bias
 from qzoo.optimization.equalize import equalize
 from qzoo.optimization.fold import fold_batch_norm
-from qzoo.optimization.reconstruct import reconstruct
+from qzoo.optimization.norm_outputs import equalize_norm_outputs
+from qzoo.optimization.reconstruct import adaround, reconstruct
+from qzoo.optimization.ridge import ridge
+from qzoo.optimization.rounding import round_weights
+from qzoo.optimization.smooth import smooth
 from qzoo.quant.channel_factors import ChannelFactors
 from qzoo.results.optimization import Change, StepResult
-from qzoo.schema.optimize import OptimizeSpec
+from qzoo.schema.optimize import OptimizeSpec, Round
 
 
 @dataclass
@@ -24,60 +29,65 @@ class Work:
 
     Attributes:
         model: quantized; changed in place.
+        float_model: the float model, as it is after the steps that move ranges; before them the model itself, whose
+            quantizers they leave out.
         spec: the steps, with their fields.
         batches: inputs of the model; iterated over again and again.
+        images: how many they hold.
         factors: notes what weights are multiplied by before they are rounded.
-        progress: shown batches, or steps of learning.
+        progress: shown batches.
         folder: keeps each unit that is reconstructed; None keeps none.
         key: says which weights and images these are.
-        float_model: the float model, as it is after the steps that move ranges.
     """
 
     model: nn.Module
+    float_model: nn.Module
     spec: OptimizeSpec
     batches: Iterable[Any]
+    images: int
     factors: ChannelFactors
     progress: Callable[..., Iterable[Any]]
     folder: Path | None = None
     key: str = ""
-    float_model: nn.Module | None = None
 
 
 def carry_out(work: Work, steps: Iterable[str]) -> list[StepResult]:
     """Carries out those of the steps that the block says, in place, and returns what each did."""
     results = []
     for name in steps:
-        if getattr(work.spec, name):
+        if said := getattr(work.spec, name):
             start = time.perf_counter()
-            changes = STEPS[name](work)
+            changes = STEPS[name](work, said)
             results.append(StepResult(step=name, seconds=time.perf_counter() - start, changes=changes))
     return results
 
 
-def _round(work: Work) -> list[Change]:
-    spec = work.spec.round
-    if spec.method != "adaround":
-        return round_weights(work.model, spec, work.batches, progress=work.progress)
-    return adaround(
-        work.model, work.float_model, spec, work.batches, seed=work.spec.seed, folder=work.folder, key=work.key,
-        progress=work.progress,
-    )  # fmt: skip
+def _round(work: Work, said: Round) -> list[Change]:
+    if said.method == "adaround":
+        return adaround(work.model, work.float_model, said, work.batches, **_learning(work))
+    return round_weights(work.model, said, work.batches, images=work.images, progress=work.progress)
 
 
-def _reconstruct(work: Work) -> list[Change]:
-    return reconstruct(
-        work.model, work.float_model, work.spec.reconstruct, work.batches, seed=work.spec.seed, folder=work.folder,
-        key=work.key, progress=work.progress,
-    )  # fmt: skip
+def _learning(work: Work) -> dict[str, Any]:
+    return {"seed": work.spec.seed, "folder": work.folder, "key": work.key, "progress": work.progress}
 
 
-STEPS: dict[str, Callable[[Work], list[Change]]] = {
-    "fold": lambda work: fold_batch_norm(work.model, work.factors),
-    "equalize": lambda work: equalize(work.model, work.spec.equalize, work.factors, work.batches),
-    "smooth": lambda work: smooth(work.model, work.spec.smooth, work.batches, work.factors),
-    "norm_outputs": lambda work: equalize_norm_outputs(work.model, work.batches, work.factors),
-    "ridge": lambda work: ridge(work.model, work.spec.ridge, work.batches),
+def _shown(work: Work) -> dict[str, Any]:
+    return {"images": work.images, "progress": work.progress}
+
+
+STEPS: dict[str, Callable[[Work, Any], list[Change]]] = {
+    "fold": lambda work, _: fold_batch_norm(work.model, work.factors),
+    "equalize": lambda work, said: equalize(work.model, said, work.factors, work.batches),
+    "smooth": lambda work, said: smooth(work.model, said, work.batches, work.factors),
+    "norm_outputs": lambda work, _: equalize_norm_outputs(work.model, work.batches, work.factors),
+    "ridge": lambda work, said: ridge(work.model, said, work.batches, **_shown(work)),
     "round": _round,
-    "reconstruct": _reconstruct,
-    "correct_bias": lambda work: correct_bias(work.model, work.spec.correct_bias, work.batches, work.float_model),
+    "reconstruct": lambda work, said: reconstruct(
+        work.model, work.float_model, said, work.batches, **_learning(work)
+    ),
+    "correct_bias": lambda work, said: correct_bias(
+        work.model, said, work.batches, work.float_model, **_shown(work)
+    ),
 }
+"""What each step does, given its fields."""

@@ -36,19 +36,19 @@ class Unit:
         paths: of the modules; the first has the weights.
         weights: quantized weights by the path of their quantizer.
         activations: quantizers of activations by path.
-        ranges: of the activations, those whose range it learns: paths, together where they share one.
         channels: of its output: those of its last layer.
         note: why it is no larger unit, if somebody wanted one; or why it can't be learned at all.
         learnable: whether it can.
+        ranges: of the activations, those whose range it learns: paths, together where they share one.
     """
 
     paths: tuple[str, ...]
     weights: dict[str, QuantizedWeight] = field(default_factory=dict)
     activations: dict[str, TensorQuantizer] = field(default_factory=dict)
-    ranges: tuple[tuple[str, ...], ...] = ()
     channels: int = 1
     note: str = ""
     learnable: bool = True
+    ranges: tuple[tuple[str, ...], ...] = ()
 
     @property
     def path(self) -> str:
@@ -70,16 +70,11 @@ def find_units(model: nn.Module, float_model: nn.Module, example: Any, kind: Kin
     calls = record_calls(model, example)
     weights = quantized_weights(model)
     owners = list(dict.fromkeys(path.rpartition(".")[0] for path in weights))
-    larger: set[str] | None = set() if kind == "layer" else None
-    notes: dict[str, str] = {}
-    if larger is None:
-        larger = _blocks(model, float_model, example, owners)
-        for path in sorted(larger):
-            if reason := calls.reason(path):
-                notes[path] = reason
-        larger -= notes.keys()
-        if kind == "stage":
-            larger = {_stage(path, calls) for path in larger}
+    larger = set() if kind == "layer" else _blocks(model, float_model, example, owners)
+    notes = {path: reason for path in sorted(larger) if (reason := calls.reason(path))}
+    larger -= notes.keys()
+    if kind == "stage":
+        larger = {_stage(path, calls) for path in larger}
     paths = _outermost({next((one for one in larger if _holds(one, owner)), owner) for owner in owners})
     units = [_unit(model, path, weights, calls, path in larger) for path in paths]
     units = [replace(one, note=one.note or _of_larger(one.path, notes)) for one in units]
@@ -120,8 +115,22 @@ def _unit(model: nn.Module, path: str, weights: dict[str, QuantizedWeight], call
     reason = calls.reason(path) if path else "its weight is read by the model's own forward"
     if reason:
         return Unit((path,), own, inside, note=f"keeps nearest rounding: {reason}", learnable=False)
+    kept = {one: why for one, weight in own.items() if (why := _unlearnable(weight, weights))}
+    note = "; ".join(f"{one.rpartition('.')[0]} keeps nearest rounding: {why}" for one, why in kept.items())
+    learned = {one: weight for one, weight in own.items() if one not in kept}
     paths = (path,) if is_larger else (path, *calls.behind(path))
-    return Unit(paths, own, inside, channels=_channels(list(own.values())[-1]))
+    return Unit(paths, learned, inside, _channels(list(own.values())[-1]), note, bool(learned))
+
+
+def _unlearnable(one: QuantizedWeight, all_of_them: dict[str, QuantizedWeight]) -> str:
+    """Returns why the rounding of a weight can't be learned; empty if it can."""
+    if one.quantizer.grid.fp8 is not None:
+        return "its grid is none of integers"
+    if one.key is None or one.values is None:
+        return "it is computed from other weights"
+    if sum(other.values is one.values for other in all_of_them.values()) > 1:
+        return "several layers have it"
+    return ""
 
 
 def _channels(last: QuantizedWeight) -> int:

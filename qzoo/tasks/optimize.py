@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +87,13 @@ def optimize(
     base_sha256, before, factors = base_digest(model), float_state(model), ChannelFactors()
     units = Path(folder) / "units" if folder is not None else None
     with _undone_by_errors(model), kept_batches(images, device_of(model), to_inputs, progress, count) as batches:
-        work = Work(model, spec, batches, factors, progress=progress, folder=units, key=f"{key} {base_sha256}")
+        work = Work(
+            model, model, spec, batches, batches.images, factors, progress, folder=units, key=f"{key} {base_sha256}"
+        )
         results = carry_out(work, BEFORE_RANGES)
         if spec.moves_ranges or uncalibrated(model):
             results.append(_calibrated(model, batches, progress))
-        work.float_model = float_copy(model)
-        results += carry_out(work, AFTER_RANGES)
+        results += carry_out(replace(work, float_model=float_copy(model)), AFTER_RANGES)
         note_optimized(model, base_sha256, before, factors)
     if units is not None:
         shutil.rmtree(units, ignore_errors=True)
