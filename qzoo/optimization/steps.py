@@ -83,11 +83,7 @@ STEPS: dict[str, Callable[[Work, Any], list[Change]]] = {
     "norm_outputs": lambda work, _: equalize_norm_outputs(work.model, work.batches, work.factors),
     "ridge": lambda work, said: ridge(work.model, said, work.batches, **_shown(work)),
     "round": _round,
-    "reconstruct": lambda work, said: reconstruct(
-        work.model, work.float_model, said, work.batches, **_learning(work)
-    ),
-    "correct_bias": lambda work, said: correct_bias(
-        work.model, said, work.batches, work.float_model, **_shown(work)
-    ),
+    "reconstruct": lambda work, said: reconstruct(work.model, work.float_model, said, work.batches, **_learning(work)),
+    "correct_bias": lambda work, said: correct_bias(work.model, said, work.batches, work.float_model, **_shown(work)),
 }
 """What each step does, given its fields."""

@@ -102,15 +102,16 @@ def test_what_is_saved_makes_the_same_of_the_base(tmp_path: Path, recipe: Path) 
 def test_batches_of_any_form_serve() -> None:
     wanted = quantized()
     qzoo.optimize(wanted, batches(), {"reconstruct": FAST})
-    for images in (
-        iter(batches()),
-        [(x, torch.zeros(16, dtype=torch.int64)) for x in batches()],
-        [{"x": x} for x in batches()],
-    ):
+    forms: dict[str, tuple[Any, Any]] = {
+        "read once": (iter(batches()), None),
+        "labels": ([(x, torch.zeros(16, dtype=torch.int64)) for x in batches()], None),
+        "names": ([{"x": x} for x in batches()], None),
+        "own": ([[x, "an image", 3] for x in batches()], lambda item: item[0]),
+    }
+    for form, (images, to_inputs) in forms.items():
         model = quantized()
-        to_inputs = (lambda item: {"x": item["x"]}) if isinstance(images, list) and isinstance(images[0], dict) else None
         qzoo.optimize(model, images, {"reconstruct": FAST}, to_inputs=to_inputs)
-        assert torch.equal(model.conv1.weight, wanted.conv1.weight)
+        assert torch.equal(model.conv1.weight, wanted.conv1.weight), form
 
 
 def test_what_fails_leaves_the_model_as_it_was() -> None:
