@@ -6,7 +6,7 @@ Each is what `qzoo reproduce` measures; it takes about an hour for all on two co
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -19,28 +19,23 @@ from qzoo.results.reproduce import Report, ReportRow
 
 PAGE = "low-bits.md"
 ABLATION = Path(__file__).with_name("ablation.yaml")
-CIFAR = [f"resnet{depth}_cifar10" for depth in (20, 32, 44, 56)]
-LITE = [f"tf_efficientnet_lite{size}" for size in (0, 1, 2)]
-PARTS: dict[str, tuple[Sequence[str | Path], Sequence[str]]] = {
-    "cifar": (CIFAR, ["w4a8", "w4a8_gptq", "w4a4", "w4a4_opt", "w3a3_opt", "w2a4_opt"]),
-    "lite": (LITE, ["w4a8_gptq", "w4a8_opt", "int8_per_tensor", "int8_per_tensor_eq"]),
-    "ablation": (
-        [ABLATION],
-        [
-            "ranges",
-            "bias",
-            "gptq",
-            "gptq_bias",
-            "adaround",
-            "layers",
-            "rounding_alone",
-            "without_drop",
-            "blocks",
-            "stages",
-        ],
-    ),
-    "long": ([ABLATION], ["blocks", "blocks_20000"]),
-}
+GPTQ = ["w4a8", "w4a8_gptq"]
+LITE = ["w4a8_gptq", "w4a8_opt", "int8_per_tensor", "int8_per_tensor_eq"]
+PARTS: dict[str, dict[str | Path, list[str]]] = {
+    "cifar": {
+        "resnet20_cifar10": [*GPTQ, "w4a4_opt", "w3a3_opt", "w2a4_opt"],
+        "resnet32_cifar10": GPTQ,
+        "resnet44_cifar10": GPTQ,
+        "resnet56_cifar10": [*GPTQ, "w4a4_opt"],
+    },
+    "lite": {f"tf_efficientnet_lite{size}": LITE for size in (0, 1, 2)},
+    "ablation": {
+        ABLATION: [
+            "ranges", "bias", "gptq", "gptq_bias", "adaround", "layers", "rounding_alone", "without_drop", "blocks",
+        ]
+    },
+    "long": {ABLATION: ["blocks", "blocks_20000"]},
+}  # fmt: skip
 """By part of the page: the bases, and their variants."""
 HEADINGS = ["base", "variant", ">top-1", ">95 %", ">drop", ">lost, gained", ">same as float, %", ">s"]
 
@@ -70,8 +65,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"put the result into docs/{PAGE}")
     given = parser.parse_args()
     for part in given.parts or PARTS:
-        names, variants = PARTS[part]
-        reports = [reproduce(name, only=variants, progress=bar) for name in names]
+        reports = [reproduce(name, only=variants, progress=bar) for name, variants in PARTS[part].items()]
         images = f"{reports[0].images:,} images of {reports[0].dataset} {reports[0].split}"
         measured = table(HEADINGS, [row for report in reports for row in rows(report)])
         publish(part, f"{measured}\n\nOn {images}; {where(torch.get_num_threads())}.", given.write, PAGE)

@@ -80,7 +80,8 @@ def test_it_is_released_verified_and_loaded_like_any_other(recipe: Path, tmp_pat
     assert verify(str(folder)).reproduced
     make_bundle(zoo_model, tmp_path / "small", Settings(eval_images=64), weights="none")
     rounded = qzoo.create(str(tmp_path / "small"), pretrained=True)
-    assert all(torch.equal(value, rounded.state_dict()[key]) for key, value in whole.state_dict().items())
+    floats = {key: value for key, value in whole.state_dict().items() if value.is_floating_point()}
+    assert all(torch.equal(value, rounded.state_dict()[key]) for key, value in floats.items())
 
 
 def test_the_command_says_what_each_step_did(recipe: Path, tmp_path: Path) -> None:
