@@ -26,8 +26,8 @@ from qzoo.training.scales import keep_on_grid, learn_scales, learned_zero_points
 def lsq_plus(x: np.ndarray, grad: np.ndarray, step: float, offset: float, bits: int) -> tuple[np.ndarray, float, float]:
     """The gradients of x, step and offset by the paper's equations 3 to 6, of `y = s * clamp(round((x - b) / s)) + b`.
 
-    There the step's derivative is taken with the offset held, `v_bar - v` with `v = (x - b) / s`; the zero point is what
-    is held here, so that `b = -s * z` moves along: `dy/ds = v_bar - v * inside - z * outside`.
+    There the step's derivative is taken with the offset held, `v_bar - v`, with `v = (x - b) / s`; the zero point is
+    what is held here, so that `b = -s * z` moves along: `dy/ds = v_bar - v * inside - z * outside`.
     """
     high = 2**bits - 1
     v, zero = (x - offset) / step, -offset / step
