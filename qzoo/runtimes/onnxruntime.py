@@ -79,6 +79,7 @@ RUNTIME = Runtime(
     title="ONNX Runtime",
     folds=True,
     symmetric=False,
+    weight_zero_points=True,
     shifted=True,
     half=False,
     residual="both",
