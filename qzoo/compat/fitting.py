@@ -18,6 +18,7 @@ from qzoo.quant.grouped import is_shared_by_groups, ungrouped_by_output
 from qzoo.quant.layers import TRANSPOSED
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_quantizers, set_ranges
+from qzoo.quant.zero_point import symmetric_as_asymmetric
 from qzoo.weights.values import COUNTER, constant_fault, plain_fault, value_fault
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -278,8 +279,13 @@ def _take_over(
         return UNUSABLE[1]
     # One range for all channels, or all groups, is as many equal ones.
     ranges[key] = amax.reshape(wanted) if amax.numel() == quantizer.amax.numel() else amax.expand(wanted).clone()
+    place = key.removesuffix(".amax")
     if quantizer.unsigned is not None:
-        ranges[f"{key.removesuffix('.amax')}.unsigned"] = torch.zeros((), dtype=torch.bool)
+        ranges[f"{place}.unsigned"] = torch.zeros((), dtype=torch.bool)
+    if quantizer.zero_point is not None:
+        ranges[key], _, zero_point = symmetric_as_asymmetric(ranges[key], quantizer.grid)
+        assert zero_point is not None
+        ranges[f"{place}.zero_point"] = zero_point
     return None
 
 

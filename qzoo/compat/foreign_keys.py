@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
+from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean, some
 from qzoo.quant.grouped import along_weight
 from qzoo.quant.layers import float_weight
 from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
@@ -104,7 +104,8 @@ def export_state_dict(model: nn.Module, toolkit: Toolkit = "pytorch-quantization
     Raises:
         NotCalibratedError: a quantizer has no range, or there are no quantizers.
         UnknownNameError: the toolkit is unknown.
-        UnsupportedError: the calibration found a tensor to be unsigned, of which a state dict says nothing.
+        UnsupportedError: the calibration found a tensor to be unsigned, of which a state dict says nothing; or a
+            quantizer has a zero point.
 
     Example:
         >>> model = qzoo.create("resnet8_digits_int8", pretrained=True)
@@ -122,6 +123,11 @@ def export_state_dict(model: nn.Module, toolkit: Toolkit = "pytorch-quantization
             f"{len(found_unsigned)} quantizers are unsigned because the calibration saw no negative value "
             f"({found_unsigned[0]} ...). A state dict of {toolkit} does not say so, and its signed quantizers "
             "would take another scale. Calibrate a variant with `unsigned: false`, such as int8."
+        )
+    if asymmetric := [path for path, one in paths.items() if one.zero_point is not None]:
+        raise UnsupportedError(
+            f"{some(asymmetric, 1)} has a zero point, and ranges of {toolkit} are symmetric. Calibrate a variant with "
+            "`symmetric: true`, such as int8."
         )
     exported: OrderedDict[str, Tensor] = OrderedDict()
     for key, value in model.state_dict().items():

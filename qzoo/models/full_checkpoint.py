@@ -136,10 +136,12 @@ def check_full_checkpoint(meta: nn.Module, path: Path) -> None:
 def _check_values(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Refuses tensors that fit the model by shape, and that no model can have."""
     weights, own, made = dict(model.named_parameters(remove_duplicate=False)), model.state_dict(), provenance(model)
-    check_ranges(path, {key: state[key] for key in get_ranges(model)})
+    ranges = {key: state[key] for key in get_ranges(model)}
+    check_ranges(path, ranges)
     for key, value in state.items():
         fault = value_fault(key, value, weight=key in weights, own=own[key])
-        if fault is None and made and made.base and not value.is_floating_point() and value.dtype != torch.bool:
+        is_table = not (value.is_floating_point() or value.dtype == torch.bool or key in ranges)
+        if fault is None and made and made.base and is_table:
             fault = constant_fault(key, value, own[key])
         if fault:
             raise WeightsError(f"{path} {fault}. Fetch it again.")
@@ -156,7 +158,7 @@ def _state(model: nn.Module) -> dict[str, Tensor]:
 
 def _packed(model: nn.Module) -> dict[str, Tensor]:
     state, weights = _state(model), packable(model)
-    stored = state | {key: pack(state[key], on.amax, on.grid) for key, (_, on) in weights.items()}
+    stored = state | {key: pack(state[key], on.amax, on.grid, on.zero_point) for key, (_, on) in weights.items()}
     return {
         name: stored[keys[0]] if len(keys) == 1 else torch.stack([stored[key] for key in keys])
         for name, keys in _groups(_header(state), weights).items()
@@ -172,7 +174,8 @@ def _unpacked(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[
         amax, like = stored[f"{path_of}.amax"], own[key]
         if fault := packed_fault(stored[key], on.grid, tuple(like.shape)):
             raise WeightsError(f"{path}: {key} {fault}. {MODEL.remedy}")
-        stored[key] = unpack(stored[key], amax, on.grid, tuple(like.shape)).to(like.dtype)
+        zero_point = stored.get(f"{path_of}.zero_point")
+        stored[key] = unpack(stored[key], amax, on.grid, tuple(like.shape), zero_point).to(like.dtype)
     return stored
 
 

@@ -193,8 +193,8 @@ def _along(zero_point: Tensor | None, x: Tensor) -> Tensor | None:
     return None if zero_point is None else along_weight(zero_point, x)
 
 
-def _ends(on: Grid, zero_point: Tensor | None) -> tuple[Any, Any]:
-    """Returns lowest and highest value of the grid, counted from the zero point."""
+def grid_ends(on: Grid, zero_point: Tensor | None) -> tuple[Any, Any]:
+    """Returns lowest and highest value of the grid, counted from the zero point: numbers, or of its shape."""
     if zero_point is None:
         return on.low, on.high
     if zero_point.dim() == 0 and has_values(zero_point):
@@ -207,7 +207,7 @@ def _steps(x: Tensor, scale: Tensor, on: Grid, zero_point: Tensor | None) -> Ten
     """Returns the values of the grid without their zero point, as fresh float32."""
     y = x.float() * scale
     if on.fp8 is None:
-        return y.round_().clamp_(*_ends(on, zero_point))
+        return y.round_().clamp_(*grid_ends(on, zero_point))
     return y.clamp_(on.low, on.high).to(on.fp8).float()
 
 
@@ -216,7 +216,7 @@ def _quantize_dequantize(x: Tensor, amax: Tensor, on: Grid, zero_point: Tensor |
     divisor = _divisor(scale)
     # One allocation, then in place: on a CPU memory traffic is the cost, and fresh pages are the worst of it.
     if on.fp8 is None and in_pieces(x, scale):
-        y, (low, high) = torch.empty_like(x), _ends(on, zero_point)
+        y, (low, high) = torch.empty_like(x), grid_ends(on, zero_point)
         for part, source in zip(pieces(y), pieces(x), strict=True):
             torch.mul(source, scale, out=part).round_().clamp_(low, high).div_(divisor)
         return y

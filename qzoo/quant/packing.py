@@ -1,7 +1,7 @@
 """Packing: a quantized weight as the few bits that it is, instead of float32.
 
 A weight on an integer grid of 8 bits becomes int8 (unsigned: uint8); up to 4 bits, two or four values share a byte;
-more than 8 bits take int16. A weight on an FP8 grid becomes that FP8 dtype. With its `amax` it unpacks to exactly what
+more than 8 bits take int16. A weight on an FP8 grid becomes that FP8 dtype. With its range it unpacks to exactly what
 `fake_quantize` makes of the float weight (a negative zero becomes zero), and quantizing that again changes nothing.
 """
 
@@ -45,20 +45,21 @@ def packed_shape(shape: tuple[int, ...], on: Grid) -> tuple[int, ...]:
     return shape if share == 1 else (-(-math.prod(shape) // share),)
 
 
-def pack(weight: Tensor, amax: Tensor, on: Grid) -> Tensor:
+def pack(weight: Tensor, amax: Tensor, on: Grid, zero_point: Tensor | None = None) -> Tensor:
     """Returns the packed weight.
 
     Args:
         weight: float, any shape; not changed.
         amax: its range, broadcastable against it.
         on: its grid.
+        zero_point: integers of the grid, shape of `amax`; None: 0 comes to 0.
 
     Example:
         >>> from qzoo.quant.fake_quant import grid
         >>> pack(torch.tensor([0.5, -1.0, 1.0]), torch.tensor(1.0), grid(bits=4))
         tensor([28, 15], dtype=torch.uint8)
     """
-    values, share = quantize(weight, amax, on), values_per_byte(on)
+    values, share = quantize(weight, amax, on, zero_point), values_per_byte(on)
     if share == 1:
         return values.to(packed_dtype(on))
     codes = (values - on.low).to(torch.uint8).flatten()
@@ -67,14 +68,14 @@ def pack(weight: Tensor, amax: Tensor, on: Grid) -> Tensor:
     return (codes << _shifts(share, codes)).sum(1, dtype=torch.uint8)
 
 
-def unpack(packed: Tensor, amax: Tensor, on: Grid, shape: tuple[int, ...]) -> Tensor:
+def unpack(packed: Tensor, amax: Tensor, on: Grid, shape: tuple[int, ...], zero_point: Tensor | None = None) -> Tensor:
     """Returns the weight on its grid, float32: what `fake_quantize` makes of the weight that was packed."""
     share = values_per_byte(on)
     if share == 1:
-        return dequantize(packed, amax, on)
+        return dequantize(packed, amax, on, zero_point)
     codes = (packed.unsqueeze(1) >> _shifts(share, packed)) & (2 ** (8 // share) - 1)
     values = codes.flatten()[: math.prod(shape)].view(shape).float() + on.low
-    return dequantize(values, amax, on)
+    return dequantize(values, amax, on, zero_point)
 
 
 def packed_fault(packed: Tensor, on: Grid, shape: tuple[int, ...]) -> str | None:

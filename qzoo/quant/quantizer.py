@@ -14,7 +14,7 @@ from qzoo.quant.fake_quant import Grid, fake_quantize, grid, represented
 from qzoo.quant.grouped import SHARED_BY_GROUPS, is_shared_by_groups
 from qzoo.quant.learned_scale import SMALLEST_LEARNED, learned_fake_quantize
 from qzoo.quant.tracing import fx_node
-from qzoo.quant.zero_point import zero_point_fault
+from qzoo.quant.zero_point import on_grid, zero_point_fault
 from qzoo.schema.quantizer import QuantizerSpec
 
 State = Literal["off", "calibrating", "quantizing"]
@@ -134,13 +134,16 @@ class TensorQuantizer(nn.Module):
             raise ValueError(f"zero_point {fault}")
         self.zero_point.copy_(zero_point)
 
-    def learn(self, of: Literal["weight", "activation"], shared: nn.Parameter | None = None) -> nn.Parameter:
-        """Makes the range a parameter, which training changes; `settle` ends that.
+    def learn(self, of: Literal["weight", "activation"], shared: TensorQuantizer | None = None) -> nn.Parameter:
+        """Makes the range a parameter, which training changes, and the zero point another; `settle` ends that.
 
         Args:
             of: what is quantized; the gradient of a range depends on how many values share it, of an activation only
                 those of one image count.
-            shared: the parameter of another quantizer, which is to be the range of both.
+            shared: another quantizer, which learns; its range is to be that of both, and its zero point.
+
+        Returns:
+            The parameter of the range.
 
         Raises:
             UnsupportedError: there is no range to start from, or the format is no integer grid.
@@ -148,19 +151,24 @@ class TensorQuantizer(nn.Module):
         if self.state != "quantizing" or self._on.fp8 is not None:
             why = "it has no range yet" if self.state != "quantizing" else f"{self.spec.format} has no steps to learn"
             raise UnsupportedError(f"The range of this quantizer can't be learned: {why}.")
-        own = self.amax.detach().clone().clamp_(min=SMALLEST_LEARNED)
-        parameter = nn.Parameter(own) if shared is None else shared
-        del self._buffers["amax"]
-        self.register_parameter("amax", parameter)
+        start = {"amax": self.amax.detach().clone().clamp_(min=SMALLEST_LEARNED)}
+        if self.zero_point is not None:
+            start["zero_point"] = self.zero_point.detach().float()
+        for name, own in start.items():
+            del self._buffers[name]
+            self.register_parameter(name, nn.Parameter(own) if shared is None else getattr(shared, name))
         self.learned = of
-        return parameter
+        assert isinstance(self.amax, nn.Parameter)
+        return self.amax
 
     def settle(self) -> None:
-        """Makes a learned range a buffer again, of the value that was learned."""
+        """Makes a learned range a buffer again, of the value that was learned; its zero point the nearest integer."""
         if self.learned is not None:
-            amax = self._parameters.pop("amax")
+            amax, zero_point = self._parameters.pop("amax"), self._parameters.pop("zero_point", None)
             assert amax is not None
             self.register_buffer("amax", amax.detach().clone())
+            if zero_point is not None:
+                self.register_buffer("zero_point", on_grid(zero_point.detach(), self._on).to(torch.int32))
             self.learned = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -168,9 +176,13 @@ class TensorQuantizer(nn.Module):
         if (node := fx_node(self, (x,), {})) is not None:
             return node  # type: ignore[return-value]
         if self.state == "quantizing":
+            zero_point = self.zero_point
             if self.learned is not None and torch.is_grad_enabled():
-                return learned_fake_quantize(x, self.amax, self._on, self._values_a_range(x), kept=self.kept)
-            return fake_quantize(x, self.amax, self._on, self.zero_point, kept=self.kept)
+                count = self._values_a_range(x)
+                return learned_fake_quantize(x, self.amax, self._on, count, zero_point, kept=self.kept)
+            if self.learned is not None and zero_point is not None:
+                zero_point = on_grid(zero_point, self._on)
+            return fake_quantize(x, self.amax, self._on, zero_point, kept=self.kept)
         if self.state == "calibrating" and self.collector is not None:
             self.collector.collect(x.detach())
         elif self.notice is not None:
@@ -193,6 +205,9 @@ class TensorQuantizer(nn.Module):
         return grid(self.spec.format, self.spec.bits, unsigned, self.spec.narrow)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any, **kwargs: Any) -> None:
+        given = state_dict.get(f"{prefix}zero_point")
+        if self.learned is None and isinstance(given, Tensor) and given.is_floating_point():
+            state_dict[f"{prefix}zero_point"] = on_grid(given, self._on)  # of a model in training; the dict is a copy
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if f"{prefix}amax" not in state_dict:
             return
@@ -205,13 +220,16 @@ class TensorQuantizer(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # `.half()` and `.to(bfloat16)` are about weights and activations: a range that lost bits is another range.
-        exact = self.amax.detach()
+        exact = {name: one.detach() for name in ("amax", "zero_point") if (one := getattr(self, name)) is not None}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if exact.is_meta and not self.amax.is_meta:
+        if exact["amax"].is_meta and not self.amax.is_meta:
             # Memory that was given to a meta model holds anything; it is no range.
             self.amax.fill_(torch.nan)
-        elif self.amax.dtype != exact.dtype:
-            self.amax.data = exact.to(self.amax.device)
+            return self
+        for name, before in exact.items():
+            now = getattr(self, name)
+            if now.dtype != before.dtype:
+                now.data = before.to(now.device)
         return self
 
     def extra_repr(self) -> str:

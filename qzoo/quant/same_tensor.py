@@ -51,11 +51,12 @@ def quantizers_by_tensor(model: nn.Module, inputs: Any) -> list[list[str]]:
 def of_equal_kind(model: nn.Module, paths: list[str]) -> list[list[str]]:
     """Returns the paths by what their quantizers do besides their range, at least two together.
 
-    Bits, format and sign decide; how a range was found does not.
+    Bits, format, sign and whether there is a zero point decide; how a range was found does not.
     """
     kinds: dict[Any, list[str]] = {}
     for path in paths:
         quantizer = model.get_submodule(path)
         assert isinstance(quantizer, TensorQuantizer)
-        kinds.setdefault((quantizer.grid, quantizer.amax.shape), []).append(path)
+        kind = (quantizer.grid, quantizer.zero_point is None, quantizer.amax.shape)
+        kinds.setdefault(kind, []).append(path)
     return [group for group in kinds.values() if len(group) > 1]

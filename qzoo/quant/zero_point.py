@@ -72,6 +72,17 @@ def symmetric_as_asymmetric(amax: Tensor, on: Grid) -> Range:
     return Range(width.float(), None, torch.full_like(amax, middle, dtype=torch.int32))
 
 
+def on_grid(zero_point: Tensor, on: Grid) -> Tensor:
+    """Returns zero points that may lie between integers, or beside the grid, as integers of the grid; dtype as it was.
+
+    Example:
+        >>> from qzoo.quant.fake_quant import grid
+        >>> on_grid(torch.tensor([-0.7, 1.2, 9.0]), grid(bits=2, unsigned=True))
+        tensor([0., 1., 3.])
+    """
+    return zero_point.round().clamp(on.low, on.high)
+
+
 def zero_point_fault(zero_point: Tensor, shape: Sequence[int], on: Grid) -> str | None:
     """Returns why a tensor holds no zero points of a grid, as the end of a sentence; None if it does.
 

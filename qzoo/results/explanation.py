@@ -32,7 +32,10 @@ class ExplainedQuantizer(Readable, StrictModel):
     state: Literal["off", "calibrating", "quantizing"] | None = None
     """The state of the quantizer; None where it is only planned, in a model that is still float."""
     amax: tuple[float, float] | None = None
-    """The smallest and the largest magnitude of its range; None where there is no range yet."""
+    """The smallest and the largest magnitude of its range, or width, where it has a zero point; None where there is no
+    range yet."""
+    zero_point: tuple[int, int] | None = None
+    """The smallest and the largest zero point; None where there is none, or no range yet."""
 
 
 class FloatOperator(Readable, StrictModel):

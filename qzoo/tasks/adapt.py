@@ -8,14 +8,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from qzoo.errors import UnsupportedError
 from qzoo.models.provenance import provenance
 from qzoo.models.quantize import float_copy, quantize_in_place
 from qzoo.models.shared_quantizers import shared_quantizers
+from qzoo.quant.fake_quant import represented
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
+from qzoo.quant.zero_point import asymmetric_range
 from qzoo.runtimes.runtime import Runtime
 from qzoo.schema.precedence import BoundRule, Origin, Patches, Precedence, ordered
 from qzoo.schema.quantizer import ActivationPatch, Calibrator, QuantizerPatch
@@ -38,9 +41,9 @@ def adapted(variant: ResolvedVariant, runtime: str, *, symmetric: bool, reduce_r
     Args:
         variant: a variant of integers.
         runtime: for its name, `resnet50_int8_for_onnxruntime`.
-        symmetric: signed activations, and of residual additions the skip branch at most; if not, unsigned activations
-            where nothing is negative, both operands of additions, and the input of the last pooling, which the last
-            addition writes for.
+        symmetric: signed activations without zero points, and of residual additions the skip branch at most; if not,
+            unsigned activations where nothing is negative, unless the variant has zero points, both operands of
+            additions, and the input of the last pooling, which the last addition writes for.
         reduce_range: weights of 7 bits, whose sums can't overflow 16 bits on CPUs without VNNI.
 
     Raises:
@@ -67,9 +70,11 @@ def _as_field(rule: BoundRule) -> BoundRule:
 
 
 def _for_integers(inputs: dict[str, Any]) -> list[BoundRule]:
-    pooled = ActivationPatch(bits=inputs.get("bits", 8), unsigned="auto", calibrator=Calibrator(method="max"))
+    # A zero point serves where nothing is negative too: it is 0 there.
+    sign = {name: inputs[name] for name in ("symmetric",) if inputs.get(name, True) is not True} or {"unsigned": "auto"}
+    pooled = ActivationPatch(bits=inputs.get("bits", 8), calibrator=Calibrator(method="max"), **sign)
     return [
-        _rule({"input": ActivationPatch(unsigned="auto")}),
+        _rule({"input": ActivationPatch(**sign)}),
         _rule({RESIDUAL: ResidualPatch(placement="both")}),
         replace(_rule({"input": pooled}), types=POOLING),
     ]
@@ -79,10 +84,13 @@ def _skip_alone(variant: ResolvedVariant) -> list[BoundRule]:
     return [] if variant.residual is None else [_rule({RESIDUAL: ResidualPatch(placement="skip")})]
 
 
+_SYMMETRIC = {"unsigned": False, "symmetric": True}
+
+
 def _signed(rule: BoundRule) -> BoundRule:
     patches = {
-        role: patch.model_copy(update={"unsigned": False})
-        if isinstance(patch, QuantizerPatch) and patch.unsigned is not None
+        role: patch.model_copy(update={name: value for name, value in _SYMMETRIC.items() if name in patch.fields()})
+        if isinstance(patch, QuantizerPatch)
         else patch
         for role, patch in rule.patches.items()
     }
@@ -180,8 +188,21 @@ def runnable_model(
 def _keep_ranges(source: dict[str, TensorQuantizer], target: nn.Module, example: Any) -> None:
     own = quantizers(target)
     for path in own.keys() & source.keys():
-        own[path].set_amax(source[path].amax.detach())
+        _take_range(own[path], source[path])
     for group in shared_quantizers(target, example):
         known = next((path for path in group if path in source), group[0])
         for path in group:
-            own[path].set_amax(own[known].amax)
+            _take_range(own[path], own[known])
+
+
+def _take_range(quantizer: TensorQuantizer, source: TensorQuantizer) -> None:
+    """Gives a quantizer the range of another, in place: the same, or one that holds it."""
+    amax, zero_point = source.amax.detach(), source.zero_point
+    if (zero_point is None) is (quantizer.zero_point is None):
+        quantizer.set_amax(amax, zero_point=zero_point)
+        return
+    low, high = map(torch.as_tensor, represented(amax, source.grid, zero_point))
+    if quantizer.zero_point is not None:
+        quantizer.set_amax(*asymmetric_range(low, high, quantizer.grid))
+    else:
+        quantizer.set_amax(torch.maximum(-low, high))

@@ -99,11 +99,13 @@ def _explained(planned: PlannedQuantizer) -> ExplainedQuantizer:
 
 
 def _standing(path: str, quantizer: TensorQuantizer, planned: PlannedQuantizer | None) -> ExplainedQuantizer:
-    amax = quantizer.amax.detach()
+    amax, zero_point = quantizer.amax.detach(), quantizer.zero_point
+    known = quantizer.calibrated and amax.numel() > 0
     facts: dict[str, Any] = {
         "spec": quantizer.spec,
         "state": quantizer.state,
-        "amax": (amax.min().item(), amax.max().item()) if quantizer.calibrated and amax.numel() else None,
+        "amax": (amax.min().item(), amax.max().item()) if known else None,
+        "zero_point": (int(zero_point.min()), int(zero_point.max())) if known and zero_point is not None else None,
     }
     if planned is not None and planned.spec == quantizer.spec:
         return _explained(planned).model_copy(update=facts)

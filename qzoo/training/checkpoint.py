@@ -118,7 +118,7 @@ def values_fault(tensors: Mapping[str, Tensor]) -> str | None:
         part, _, name = key.partition("/")
         if part in ("model", "average"):
             is_range = name.endswith(".amax")
-            fault = value_fault(key, value, weight=name.endswith((".weight", ".bias", ".amax")))
+            fault = value_fault(key, value, weight=name.endswith((".weight", ".bias", ".amax", ".zero_point")))
             fault = fault or (f"holds a negative range in {key}" if is_range and bool((value < 0).any()) else None)
         else:
             squared = name.endswith(("/exp_avg_sq", "/step")) and bool((value < 0).any())

@@ -92,7 +92,8 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         >>> [len(group["params"]) for group in parameter_groups(nn.Linear(3, 2), 1e-4)]
         [1, 1]
     """
-    ranges = {id(one.amax) for one in model.modules() if isinstance(one, TensorQuantizer)}
+    learned = [one for one in model.modules() if isinstance(one, TensorQuantizer)]
+    ranges = {id(of) for one in learned for of in (one.amax, one.zero_point)}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decays = [parameter.dim() > 1 and id(parameter) not in ranges for parameter in trained]
     return [

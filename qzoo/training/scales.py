@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.errors import UnsupportedError
+from qzoo.quant.fake_quant import Grid
 from qzoo.quant.inputs import run
 from qzoo.quant.learned_scale import initial_amax, keep_positive
 from qzoo.quant.quantizer import TensorQuantizer
@@ -25,7 +26,8 @@ def learn_scales(
 
     Args:
         model: calibrated.
-        scales: whether they are learned at all, and where they start.
+        scales: whether they are learned at all, and where they start. Those with a zero point, which is learned too,
+            start where they were calibrated.
         example: the inputs of a batch, on the model's device, where LSQ's start is to be measured on it; or None.
         shared: paths of quantizers that get one range, that of the first, group by group.
 
@@ -39,9 +41,11 @@ def learn_scales(
         _start_as_lsq(model, example)
     first = {path: group[0] for group in shared for path in group}
     parameters: dict[str, nn.Parameter] = {}
-    for path, quantizer in quantizers(model).items():
+    found = quantizers(model)
+    for path, quantizer in found.items():
         try:
-            parameters[path] = quantizer.learn(_what(path), parameters.get(first.get(path, path)))
+            lead = first.get(path, path)
+            parameters[path] = quantizer.learn(_what(path), found[lead] if lead in parameters else None)
         except UnsupportedError as error:
             settle_scales(model)
             for changed, amax in before.items():
@@ -62,14 +66,27 @@ def keep_scales_positive(parameters: list[nn.Parameter]) -> None:
         keep_positive(parameter)
 
 
+def learned_zero_points(model: nn.Module) -> list[tuple[nn.Parameter, Grid]]:
+    """Returns the zero points of a model that are learned, each with its grid."""
+    found = {one.zero_point: one.grid for one in quantizers(model).values() if isinstance(one.zero_point, nn.Parameter)}
+    return list(found.items())
+
+
+def keep_on_grid(zero_points: list[tuple[nn.Parameter, Grid]]) -> None:
+    """Puts zero points that a step moved beside their grid back to its end, in place."""
+    with torch.no_grad():
+        for zero_point, on in zero_points:
+            zero_point.clamp_(on.low, on.high)
+
+
 def _what(path: str) -> Literal["weight", "activation"]:
     return "weight" if is_of_weight(path) else "activation"
 
 
 def _start_as_lsq(model: nn.Module, example: Any) -> None:
     for one in quantized_weights(model).values():
-        if one.values is None:
-            continue  # it is computed, and starts where it was calibrated
+        if one.values is None or one.quantizer.zero_point is not None:
+            continue  # it is computed, or has two ends; it starts where it was calibrated
         weight, amax = one.values.unflatten(0, (one.groups, -1)), one.quantizer.amax
         own = (0, one.axis + 1) if amax.dim() and one.axis is not None else ()
         spanned = tuple(dim for dim in range(weight.dim()) if dim not in own)
@@ -82,7 +99,7 @@ def _start_as_lsq(model: nn.Module, example: Any) -> None:
 @contextmanager
 def _each_starting_from_what_it_sees(model: nn.Module) -> Iterator[None]:
     """While this lasts, activation quantizers set their range by the first tensor that they get, and apply it."""
-    waiting = {q for path, q in quantizers(model).items() if _what(path) == "activation"}
+    waiting = {q for path, q in quantizers(model).items() if _what(path) == "activation" and q.zero_point is None}
 
     def start(quantizer: nn.Module, args: tuple[Tensor, ...]) -> None:
         if isinstance(quantizer, TensorQuantizer) and quantizer in waiting:

@@ -36,7 +36,7 @@ from qzoo.training.optimizer import (
     restore_optimizer,
     set_learning_rate,
 )
-from qzoo.training.scales import keep_scales_positive, learn_scales, settle_scales
+from qzoo.training.scales import keep_on_grid, keep_scales_positive, learn_scales, learned_zero_points, settle_scales
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ class Trainer:
         self.model = in_memory_format(model, self.channels_last)
         placed = None if example is None else self._placed(example)
         self.ranges = learn_scales(self.model, spec.scales, placed, shared)
+        self.zero_points = learned_zero_points(self.model)
         self._synchronized = synchronize(self.model)
         self._statistics = Statistics(self.model)
         self.optimizer = make_optimizer(self.model, spec)
@@ -206,6 +207,7 @@ class Trainer:
     def _update(self) -> None:
         self.precision.step(self.optimizer)
         keep_scales_positive(self.ranges)
+        keep_on_grid(self.zero_points)
         if self.average:
             self.average.update(self.model)
 

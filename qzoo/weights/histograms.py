@@ -2,7 +2,9 @@
 
 For each activation quantizer three tensors: `<path>.counts` (integers), `<path>.bounds` (float32: smallest and largest
 value seen), and where the bins lie: `<path>.exponent` (int64: aligned bins are `2**exponent` wide) or `<path>.edges`
-(float64, reference binning). The info holds the recipe itself, so that the file alone says what to solve.
+(float64, reference binning). Where the calibration told signs apart and saw negative values, `<path>.negatives`
+says how many of the counted values are negative. The info holds the recipe itself, so that the file alone says what to
+solve.
 """
 
 from __future__ import annotations
@@ -25,7 +27,13 @@ from qzoo.weights.kinds import HISTOGRAMS
 MOST_BINS = 1_000_000
 EXPONENTS = range(-126, 117)
 """The exponents of aligned bins: those that float32 values need."""
-_DTYPES = {"counts": ("I32", "I64"), "bounds": ("F32",), "exponent": ("I64",), "edges": ("F64",)}
+_DTYPES = {
+    "counts": ("I32", "I64"),
+    "negatives": ("I32", "I64"),
+    "bounds": ("F32",),
+    "exponent": ("I64",),
+    "edges": ("F64",),
+}
 _SIZES = {"bounds": (2,), "exponent": ()}
 
 
@@ -71,8 +79,10 @@ def load_histograms(path: Path) -> tuple[dict[str, Histogram], HistogramsInfo]:
 
 
 def _parts(histogram: Histogram) -> Iterator[tuple[str, Tensor]]:
-    small = int(histogram.counts.max()) < 2**31
-    yield "counts", histogram.counts.to(torch.int32 if small else torch.int64)
+    counted = torch.int32 if int(histogram.counts.max()) < 2**31 else torch.int64
+    yield "counts", histogram.counts.to(counted)
+    if histogram.negatives is not None and histogram.amin < 0:
+        yield "negatives", histogram.negatives.to(counted)
     yield "bounds", torch.tensor([histogram.amin, histogram.amax], dtype=torch.float32)
     if histogram.binning == "aligned":
         yield "exponent", torch.tensor(exponent_of(histogram))
@@ -89,14 +99,19 @@ def _histogram(place: str, tensors: Mapping[str, Tensor], info: HistogramsInfo) 
         edges = aligned_edges(exponent)
     else:
         edges = tensors[f"{place}.edges"]
-    return Histogram(tensors[f"{place}.counts"].to(torch.int64), edges, amin, amax, info.binning)
+    negatives = tensors.get(f"{place}.negatives")
+    return Histogram(
+        tensors[f"{place}.counts"].to(torch.int64), edges, amin, amax, info.binning,
+        None if negatives is None else negatives.to(torch.int64),
+    )  # fmt: skip
 
 
 def _fault(header: Header, info: HistogramsInfo) -> str | None:
     where = "exponent" if info.binning == "aligned" else "edges"
     places = {key.rpartition(".")[0] for key in header}
     expected = {f"{place}.{name}" for place in places for name in ("counts", "bounds", where)}
-    if odd := sorted(expected ^ header.keys()):
+    optional = {f"{place}.negatives" for place in places} if info.binning == "aligned" else set()
+    if odd := sorted((expected - header.keys()) | (header.keys() - expected - optional)):
         return f"{odd[0]} is missing or unknown"
     for key, (dtype, shape) in header.items():
         place, _, name = key.rpartition(".")
@@ -107,7 +122,7 @@ def _fault(header: Header, info: HistogramsInfo) -> str | None:
             return f"{key} is {dtype} {list(shape)}"
         if info.binning == "aligned" and bins[0] != ALIGNED_BINS:
             return f"{key} has {bins[0]} bins, aligned histograms have {ALIGNED_BINS}"
-        if shape != {**_SIZES, "counts": bins, "edges": (bins[0] + 1,)}[name]:
+        if shape != {**_SIZES, "counts": bins, "negatives": bins, "edges": (bins[0] + 1,)}[name]:
             return f"{key} is {dtype} {list(shape)}"
     return None
 

@@ -12,7 +12,6 @@ from qzoo.errors import WeightsError, shown
 from qzoo.weights.artifact import ArtifactInfo, Digest, Header, TensorSpec, check_header, read_artifact, write_artifact
 from qzoo.weights.kinds import RANGES
 
-
 MOST_BITS = 16
 """Of a quantizer; the model itself knows how many of them each has."""
 

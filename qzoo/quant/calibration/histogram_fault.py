@@ -36,7 +36,8 @@ def histogram_fault(histogram: Histogram) -> str | None:
         return f"it counted {int(counts.min())} values in a bin"
     if not 0 < float(counts.double().sum()) < MOST_COUNTED:
         return f"it counted {float(counts.double().sum()):g} values in all"
-    return _aligned_fault(histogram) if histogram.binning == "aligned" else _reference_fault(histogram)
+    fault = _aligned_fault(histogram) if histogram.binning == "aligned" else _reference_fault(histogram)
+    return fault or _signs_fault(histogram)
 
 
 def _aligned_fault(histogram: Histogram) -> str | None:
@@ -52,6 +53,23 @@ def _aligned_fault(histogram: Histogram) -> str | None:
     last = int(histogram.counts.nonzero()[-1])
     if last != int(math.ldexp(magnitude, -exponent)) - closed:
         return f"its last value lies in bin {last}, its largest magnitude, {magnitude:g}, in another"
+    return None
+
+
+def _signs_fault(histogram: Histogram) -> str | None:
+    """Of the values in a bin no more are negative than there are, and the smallest lies in the last bin with one."""
+    negatives = histogram.negatives
+    if negatives is None:
+        return None
+    if bool(((negatives < 0) | (negatives > histogram.counts)).any()):
+        return "it counted more negative values in a bin than values"
+    used = [int(part.nonzero()[-1]) if bool(part.any()) else -1 for part in (negatives, histogram.counts - negatives)]
+    signs = (histogram.amin < 0, histogram.amax >= 0)
+    bounds = (-histogram.amin, histogram.amax)
+    width = math.ldexp(1.0, exponent_of(histogram))
+    expected = [int(bound / width) if there else -1 for bound, there in zip(bounds, signs, strict=True)]
+    if used != [min(bin, ALIGNED_BINS - 1) for bin in expected]:
+        return f"its values of one sign end in bin {used[0]}, of the other in {used[1]}, its bounds lie in others"
     return None
 
 
