@@ -71,7 +71,13 @@ def _original(name: str) -> str:
 
 
 def _is_integer(op_type: str) -> bool:
-    return op_type.startswith("QLinear") or op_type in ("QGemm", "ConvInteger", "MatMulInteger", "NhwcMaxPool")
+    return op_type.startswith("QLinear") or op_type in (
+        "QGemm",
+        "ConvInteger",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "NhwcMaxPool",
+    )
 
 
 RUNTIME = Runtime(

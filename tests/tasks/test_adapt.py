@@ -101,7 +101,7 @@ def test_a_runtime_wins_over_a_call_and_rules_of_layers_over_both(tmp_path: Path
     variant = with_call(
         find(f"{tmp_path / 'mine.yaml'}:mixed").resolved, residual="skip", calibrator="mse", skip=["4"], rules=rules
     )
-    found = adapted(variant, "onnxruntime", symmetric=False)
+    found = adapted(variant, ORT)
     assert found.residual is not None
     assert found.residual.placement == "both"
     assert [rule.origin.field for rule in found.rules] == [

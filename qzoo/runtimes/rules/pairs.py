@@ -81,8 +81,14 @@ def zero_point(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
 
 
 def weight_zero_point(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
-    """A weight with a zero point, where the runtime has integer kernels of symmetric weights alone."""
-    for node in nodes(graph, DEQUANTIZE) if not (runtime.symmetric or runtime.weight_zero_points) else ():
+    """Zero points with which a layer runs in float: of its weight, and of what a transposed convolution reads."""
+    if runtime.symmetric or runtime.weight_zero_points:
+        return
+    for node in nodes(graph, DEQUANTIZE):
         if constant(node.inputs[0]) is not None and has_zero_point(node):
             fault = "it stores a weight with zero points, so that its layer runs in float"
             yield error("weight-zero-point", node, f"{fault}; for {runtime.title} weights are `symmetric: true`")
+    for node in nodes(graph, "ConvTranspose"):
+        zero = None if (read := producer(node.inputs[0], DEQUANTIZE)) is None else constant(input_of(read, 2))
+        if zero is not None and zero.any():
+            yield note("float-layer", node, "it reads zero points, so that it runs in float; `symmetric: true` for it")
