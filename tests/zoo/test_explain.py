@@ -77,7 +77,9 @@ def test_what_does_not_run_by_itself_needs_an_example_for_operators_alone() -> N
 
     found = qzoo.explain(Odd(4, 2))
     assert (len(found.quantizers), found.float_operators) == (2, None)
-    with pytest.raises(qzoo.UnsupportedError, match=r"found by running it once, which failed .* It takes x, scale\. Give them"):
+    with pytest.raises(
+        qzoo.UnsupportedError, match=r"found by running it once, which failed .* It takes x, scale\. Give them"
+    ):
         qzoo.explain(Odd(4, 2), residual="skip")
     assert qzoo.explain(qzoo.quantize(Odd(4, 2))).float_operators is None
 
