@@ -71,7 +71,13 @@ def _original(name: str) -> str:
 
 
 def _is_integer(op_type: str) -> bool:
-    return op_type.startswith("QLinear") or op_type in ("QGemm", "ConvInteger", "MatMulInteger", "NhwcMaxPool")
+    return op_type.startswith("QLinear") or op_type in (
+        "QGemm",
+        "ConvInteger",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "NhwcMaxPool",
+    )
 
 
 RUNTIME = Runtime(
@@ -79,6 +85,7 @@ RUNTIME = Runtime(
     title="ONNX Runtime",
     folds=True,
     symmetric=False,
+    weight_zero_points=True,
     shifted=True,
     half=False,
     residual="both",

@@ -53,7 +53,9 @@ def kernels(path: Path) -> dict[str, Kernel]:
     found: dict[str, Kernel] = {}
     for operator in compiled.get_runtime_model().get_ordered_ops():
         facts = {key: operator.rt_info[key].astype(str) for key in FACTS if key in operator.rt_info}
-        kernel = Kernel(facts.get("primitiveType", "?"), facts.get("runtimePrecision") in ("u8", "i8"))
+        name = facts.get("primitiveType", "?")
+        # What is told beside is the type of its input, which float kernels are given in integers too.
+        kernel = Kernel(name, facts.get("runtimePrecision") in ("u8", "i8") and not name.endswith("_f32"))
         # What is fused is told of as its first node, then by what was fused.
         found |= {name: kernel for name in facts.get("originalLayersNames", "").split(",") if name}
     return found
@@ -64,6 +66,7 @@ RUNTIME = Runtime(
     title="OpenVINO",
     folds=True,
     symmetric=False,
+    weight_zero_points=False,
     shifted=False,
     half=False,
     residual="both",

@@ -59,17 +59,18 @@ def measure_parity(
     require("onnxruntime")
     with tempfile.TemporaryDirectory() as folder:
         whole, cut = Path(folder) / "whole.onnx", Path(folder) / "cut.onnx"
-        paths = write_probed(file, whole, output)
+        zero_points = write_probed(file, whole, output)
         write_probed(file, cut, output, cut=True)
-        comparison = _Comparison(model, file, runtime, whole, cut, paths, output)
+        comparison = _Comparison(model, file, runtime, whole, cut, zero_points, output)
         with evaluation_mode(model):
             return comparison.run(inputs for batch in batches for inputs in split(batch, images_a_time))
 
 
 class _Comparison:
     def __init__(
-        self, model: nn.Module, file: Path, runtime: Runtime, whole: Path, cut: Path, paths: list[str], output: int
-    ) -> None:
+        self, model: nn.Module, file: Path, runtime: Runtime, whole: Path, cut: Path, zero_points: dict[str, int],
+        output: int,
+    ) -> None:  # fmt: skip
         self.model, self.file, self.runtime, self.output = model, file, runtime, output
         self.kept: dict[str, Array] | None = None
         self.own_runtime = not runtime.missing()
@@ -80,7 +81,7 @@ class _Comparison:
         # What its optimizer makes of another runtime's graph is good to know, but not to fail by.
         with suppress(UnsupportedError):
             self.optimized = onnxruntime.session(whole, None, True)
-        self.paths = paths
+        self.paths, self.zero_points = [*zero_points], zero_points
         self.quantizers = quantizers(model)
         self.nodes: dict[str, Differences] = {}
         self.logits = {"plain": Logits(), "own": Logits()}
@@ -102,8 +103,8 @@ class _Comparison:
         self.logits["plain"].add(expected, plain[0])
         self.logits["own"].add(expected, _at(self.own.run(feeds), self.output))
         integers = {
-            path: self._node(path, found).expected(seen[path])
-            for path, found in zip(self.paths, plain[1:], strict=True)
+            path: self._node(path).expected(seen[path])
+            for path in self.paths
             if self.quantizers[path_of(path)].grid.fp8 is None  # of which there are no steps to count
         }
         if integers:
@@ -137,12 +138,11 @@ class _Comparison:
         assert self.optimized_alone is not None
         self._count("halved", expected, self.optimized_alone, half)
 
-    def _node(self, path: str, stored: Array) -> Differences:
+    def _node(self, path: str) -> Differences:
         if path not in self.nodes:
             quantizer = self.quantizers[path_of(path)]
-            shifted = stored.dtype.kind == "u" and quantizer.grid.low < 0
-            zero = (np.iinfo(stored.dtype).max + 1) // 2 if shifted else 0
-            self.nodes[path] = Differences(path, float(quantizer.amax.detach()) / quantizer.grid.bound, zero)
+            step = float(quantizer.amax.detach()) / quantizer.grid.bound
+            self.nodes[path] = Differences(path, step, self.zero_points[path])
         return self.nodes[path]
 
     def _report(self) -> Parity:

@@ -119,10 +119,10 @@ def path_of(evaluation: str) -> str:
     return evaluation.partition(CALL)[0]
 
 
-def write_probed(source: Path, target: Path, output: int, *, cut: bool = False) -> list[str]:
-    """Writes a graph that gives, besides the logits, the integers of each activation's quantizer; returns their names.
+def write_probed(source: Path, target: Path, output: int, *, cut: bool = False) -> dict[str, int]:
+    """Writes a graph that gives, besides the logits, the integers of each activation's quantizer.
 
-    They are named as `activation_quantizers` does.
+    Returns what 0 is stored as by each quantizer, under the name that `activation_quantizers` gives it.
 
     Args:
         source: the graph.
@@ -132,15 +132,16 @@ def write_probed(source: Path, target: Path, output: int, *, cut: bool = False) 
             and is optimized as it is in the whole; of FP8, for which numpy has no type, what they stand for.
     """
     model = ir.load(source)
-    graph, paths = model.graph, []
+    graph, zero_points = model.graph, {}
     graph.outputs[:] = [graph.outputs[output]]
     for path, node in activation_quantizers(graph).items():
-        paths.append(path)
+        zero = constant(input_of(node, 2))
+        zero_points[path] = 0 if zero is None else int(zero.reshape(-1)[0])
         if cut:
             _feed(graph, path, node)
         graph.outputs.append(node.outputs[0])
     ir.save(model, target)
-    return paths
+    return zero_points
 
 
 def _feed(graph: ir.Graph, path: str, node: ir.Node) -> None:

@@ -45,16 +45,17 @@ def quantize_dequantize(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("qzoo::dequantize", mutates_args=())
-def dequantize(values: Tensor, scale: Tensor, axis: int) -> Tensor:
+def dequantize(values: Tensor, scale: Tensor, zero_point: Tensor, axis: int) -> Tensor:
     """Returns stored values scaled back, in the dtype of the scale.
 
     Args:
         values: as stored, of an integer or FP8 dtype.
         scale: the size of a step, float32 or float16; `()`, or `(C,)` along the axis.
+        zero_point: what 0 is stored as, of the dtype of the values and the shape of the scale.
         axis: the axis of the channels.
     """
     shape = [-1 if dim == axis else 1 for dim in range(values.dim())] if scale.dim() else []
-    return (values.float() * scale.view(shape)).to(scale.dtype)
+    return ((values.float() - zero_point.float().view(shape)) * scale.view(shape)).to(scale.dtype)
 
 
 @quantize_dequantize.register_fake
@@ -63,7 +64,7 @@ def _(x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
 
 
 @dequantize.register_fake
-def _(values: Tensor, scale: Tensor, axis: int) -> Tensor:
+def _(values: Tensor, scale: Tensor, zero_point: Tensor, axis: int) -> Tensor:
     return torch.empty_like(values, dtype=scale.dtype)
 
 
@@ -76,8 +77,9 @@ def translation() -> dict[Any, Callable[..., Any]]:
     def quantized(x: Any, scale: Any, zero_point: Any) -> Any:
         return op.DequantizeLinear(op.QuantizeLinear(x, scale, zero_point), scale, zero_point)
 
-    def stored(values: Any, scale: Any, axis: int) -> Any:
-        return op.DequantizeLinear(values, scale, axis=axis)
+    def stored(values: Any, scale: Any, zero_point: Any, axis: int) -> Any:
+        # A zero point of 0 is said too: ONNX Runtime has no integer kernel of a Gemm whose weight has none.
+        return op.DequantizeLinear(values, scale, zero_point, axis=axis)
 
     return {
         torch.ops.qzoo.quantize_dequantize.default: quantized,
@@ -117,6 +119,26 @@ def stored_dtype(fp8: torch.dtype | None, bits: int, unsigned: bool) -> torch.dt
 
 
 SHIFTED = {torch.int8: torch.uint8, torch.int16: torch.uint16}
+
+
+def stored_grid(quantizer: TensorQuantizer) -> tuple[Grid, Tensor | None]:
+    """Returns the grid by which the values of a quantizer are stored, and their zero points.
+
+    Zero points that are all in the middle are left out: less the middle, the values are those of a signed grid, with
+    the same steps. Runtimes that take no zero point take that.
+
+    Example:
+        >>> from qzoo.schema.quantizer import QuantizerSpec
+        >>> quantizer = TensorQuantizer(QuantizerSpec(symmetric="auto"))
+        >>> quantizer.set_amax(torch.tensor(2.0), None, torch.tensor(128))
+        >>> stored_grid(quantizer)
+        (Grid(low=-128, high=127, bound=255, fp8=None), None)
+    """
+    on, zero_point = quantizer.grid, quantizer.zero_point
+    middle = (int(on.high) + 1) // 2
+    if zero_point is None or bool((zero_point != middle).any()):
+        return on, zero_point
+    return Grid(on.low - middle, on.high - middle, on.bound), None
 
 
 def exportable(model: nn.Module, *, shifted: bool = False) -> nn.Module:
@@ -159,19 +181,19 @@ class ExportedActivation(nn.Module):
 
     def __init__(self, quantizer: TensorQuantizer, *, shifted: bool = False) -> None:
         super().__init__()
-        on = quantizer.grid
+        on, own_zero = stored_grid(quantizer)
         dtype = stored_dtype(on.fp8, quantizer.spec.bits, unsigned=on.low == 0)
-        middle = shifted and dtype in SHIFTED
-        zero = (torch.iinfo(SHIFTED[dtype]).max + 1) // 2 if middle else 0
+        zero, middle = int(own_zero) if own_zero is not None else 0, shifted and dtype in SHIFTED
         empty = float(quantization_scale(quantizer.amax, on)) == 0
         scale = torch.tensor(EMPTY_SCALE) if empty else step_size(quantizer.amax, on)
         self.register_buffer("scale", scale)
-        self.register_buffer("zero_point", torch.tensor(zero, dtype=SHIFTED[dtype] if middle else dtype))
+        stored, shift = (SHIFTED[dtype], torch.iinfo(dtype).max + 1) if middle else (dtype, 0)
+        self.register_buffer("zero_point", torch.tensor(zero + shift, dtype=stored))
         self.ends: tuple[float, float] | None = None
         if empty:
             self.ends = (0.0, 0.0)
         elif has_more_values(dtype, on):
-            self.ends = (on.low * float(scale), on.high * float(scale))
+            self.ends = ((on.low - zero) * float(scale), (on.high - zero) * float(scale))
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns `x` rounded to the grid."""
@@ -185,18 +207,22 @@ class ExportedWeight(nn.Module):
 
     values: Tensor
     scale: Tensor
+    zero_point: Tensor
 
     def __init__(self, quantizer: TensorQuantizer, weight: Tensor) -> None:
         super().__init__()
-        on, amax = quantizer.grid, along_weight(quantizer.amax, weight)
+        (on, zero), amax = stored_grid(quantizer), along_weight(quantizer.amax, weight)
+        zero = torch.zeros_like(amax) if zero is None else along_weight(zero, weight)
         self.state, self.grid = quantizer.state, on
         dtype = stored_dtype(on.fp8, quantizer.spec.bits, unsigned=on.low == 0)
-        values, scale = quantize(weight, amax, on).to(dtype), step_size(amax, on)
+        values, scale = quantize(weight, amax, on, zero if zero.any() else None).to(dtype), step_size(amax, on)
         axes = [dim for dim, size in enumerate(amax.shape) if size > 1] or [0]
         # ONNX knows scales along one axis: the inputs and outputs of the groups become one.
         self.axis, self.apart = axes[0], tuple(weight.shape[:2]) if len(axes) > 1 else None
         self.register_buffer("values", values if self.apart is None else values.flatten(0, 1))
-        self.register_buffer("scale", scale.flatten() if scale.numel() > 1 else scale.reshape(()))
+        one = scale.flatten() if scale.numel() > 1 else scale.reshape(())
+        self.register_buffer("scale", one)
+        self.register_buffer("zero_point", zero.to(dtype).view(one.shape))
 
     @property
     def amax(self) -> Tensor:
@@ -205,5 +231,5 @@ class ExportedWeight(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Returns the weight, rounded."""
-        rounded: Tensor = dequantize(self.values, self.scale, self.axis)
+        rounded: Tensor = dequantize(self.values, self.scale, self.zero_point, self.axis)
         return rounded if self.apart is None else rounded.unflatten(0, self.apart)

@@ -58,6 +58,7 @@ class Runtime:
         title: as people call it.
         folds: batch norm is folded into the weights before; if not, the runtime does that itself.
         symmetric: it takes signed types alone, 0 stored as 0.
+        weight_zero_points: a layer whose weight has zero points runs on integers.
         shifted: signed activations are stored unsigned, 0 in the middle.
         half: what is not quantized may be float16.
         residual: which inputs of a residual addition have to be quantized for it to run on integers.
@@ -76,6 +77,7 @@ class Runtime:
     title: str
     folds: bool
     symmetric: bool
+    weight_zero_points: bool
     shifted: bool
     half: bool
     residual: Literal["skip", "both"]

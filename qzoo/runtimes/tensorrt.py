@@ -122,6 +122,7 @@ RUNTIME = Runtime(
     title="TensorRT",
     folds=False,
     symmetric=True,
+    weight_zero_points=False,
     shifted=False,
     half=True,
     residual="skip",

@@ -17,7 +17,7 @@ from qzoo.errors import UnsupportedError
 from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.inputs import batch_size, with_images
 from qzoo.quant.outputs import named_tensors
-from qzoo.quant.ranges import require_calibrated, require_quantizers
+from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
 from qzoo.quant.weights import show_computed_weights
 from qzoo.results.export import Dynamic, Rest
 from qzoo.runtimes.graph import make_names_unique, name_by_module, remove_unread
@@ -28,9 +28,11 @@ from qzoo.runtimes.passes.float16_rest import to_half
 from qzoo.runtimes.passes.fold_batch_norm import fold_batch_norms
 from qzoo.runtimes.passes.moved_weight import store_as_read
 from qzoo.runtimes.passes.usable_scales import make_scales_usable, share_quantizers
-from qzoo.runtimes.quant_ops import exportable, translation
+from qzoo.runtimes.quant_ops import exportable, stored_grid, translation
 from qzoo.runtimes.runtime import Runtime, require
 
+MOST_NAMED = 5
+"""The quantizers that a message names."""
 OPSET = 21
 """The opset of all exports: the first that has every type a quantizer may store."""
 
@@ -51,11 +53,13 @@ def to_onnx(
     Raises:
         NotCalibratedError: a quantizer has no range; it is named.
         UnsupportedError: `torch.export` can't trace the model, or it is made for one size where any was asked for; or
-            the runtime gains nothing by float16.
+            the runtime gains nothing by float16, or takes no zero points, which the quantizers have that are named.
     """
     require("onnxscript")
     require_quantizers(model)
     require_calibrated(model, f"export for {runtime.title}")
+    if runtime.symmetric:
+        _require_symmetric(model, runtime)
     show_computed_weights(model, lambda: example)
     stands = exportable(model, shifted=runtime.shifted)
     if rest == "fp16":
@@ -74,6 +78,21 @@ def to_onnx(
     name_outputs(graph, names)
     make_names_unique(graph)
     return graph_model
+
+
+def _require_symmetric(model: nn.Module, runtime: Runtime) -> None:
+    """Refuses zero points for a runtime that takes none; those in the middle are as good as none, see `stored_grid`."""
+    found = quantizers(model).items()
+    shifted = {path: one for path, one in found if one.state == "quantizing" and stored_grid(one)[1] is not None}
+    if shifted:
+        first, quantizer = next(iter(shifted.items()))
+        assert quantizer.zero_point is not None
+        named = ", ".join([*shifted][:MOST_NAMED]) + (", ..." if len(shifted) > MOST_NAMED else "")
+        raise UnsupportedError(
+            f"{runtime.title} takes no zero points, which {len(shifted)} quantizers of this model have: {named}. "
+            f"Of {first} it is {int(quantizer.zero_point.reshape(-1)[0])}. Say `symmetric: true` of them, in a variant "
+            "or rule, and calibrate; or adapt the model: --adapt, in Python adapt_on=images."
+        )
 
 
 def float_to_onnx(model: nn.Module, example: Any) -> ir.Model:

@@ -35,15 +35,15 @@ REDUCED_BITS = 7
 """The bits of weights: two products with unsigned 8-bit inputs then fit 16 bits, `2 * 255 * 63 <= 32767`."""
 
 
-def adapted(variant: ResolvedVariant, runtime: str, *, symmetric: bool, reduce_range: bool = False) -> ResolvedVariant:
+def adapted(variant: ResolvedVariant, runtime: Runtime, *, reduce_range: bool = False) -> ResolvedVariant:
     """Returns a variant's rules with those of a runtime in between: after its scheme, before what it says of layers.
 
     Args:
         variant: a variant of integers.
-        runtime: for its name, `resnet50_int8_for_onnxruntime`.
-        symmetric: signed activations without zero points, and of residual additions the skip branch at most; if not,
-            unsigned activations where nothing is negative, unless the variant has zero points, both operands of
-            additions, and the input of the last pooling, which the last addition writes for.
+        runtime: one that takes symmetric quantizers alone gets signed activations without zero points, and of residual
+            additions the skip branch at most; another unsigned activations where nothing is negative, unless the
+            variant has zero points, both operands of additions, and the input of the last pooling, which the last
+            addition writes for. Weights keep zero points where their layers run on integers with them.
         reduce_range: weights of 7 bits, whose sums can't overflow 16 bits on CPUs without VNNI.
 
     Raises:
@@ -53,14 +53,14 @@ def adapted(variant: ResolvedVariant, runtime: str, *, symmetric: bool, reduce_r
     if not inputs or inputs.get("format", "int") != "int":
         what = f"{inputs['format']}" if inputs else "weights alone"
         raise UnsupportedError(f"{variant.name} quantizes to {what}; --adapt derives integer variants from others.")
-    base = tuple(_signed(rule) for rule in variant.rules) if symmetric else variant.rules
+    base = variant.rules if runtime.weight_zero_points else tuple(_symmetric(rule, runtime) for rule in variant.rules)
     if reduce_range:
         base = tuple(_reduced(rule) for rule in base)
-    rules = _skip_alone(variant) if symmetric else _for_integers(inputs)
+    rules = _skip_alone(variant) if runtime.symmetric else _for_integers(inputs)
     if reduce_range and variant.general_weight().get("bits", 8) > REDUCED_BITS:
         rules.append(_rule({"weight": QuantizerPatch(bits=REDUCED_BITS)}))
     merged = ordered([*map(_as_field, base), *rules])
-    return replace(variant, name=f"{variant.name}_for_{runtime}", rules=merged, finetune=None, published=())
+    return replace(variant, name=f"{variant.name}_for_{runtime.name}", rules=merged, finetune=None, published=())
 
 
 def _as_field(rule: BoundRule) -> BoundRule:
@@ -87,10 +87,12 @@ def _skip_alone(variant: ResolvedVariant) -> list[BoundRule]:
 _SYMMETRIC = {"unsigned": False, "symmetric": True}
 
 
-def _signed(rule: BoundRule) -> BoundRule:
+def _symmetric(rule: BoundRule, runtime: Runtime) -> BoundRule:
+    """Returns a rule that asks for no zero points, nor unsigned grids, where a runtime takes none."""
     patches = {
         role: patch.model_copy(update={name: value for name, value in _SYMMETRIC.items() if name in patch.fields()})
         if isinstance(patch, QuantizerPatch)
+        and (runtime.symmetric or (role == "weight" and patch.symmetric is not None))
         else patch
         for role, patch in rule.patches.items()
     }
@@ -160,7 +162,7 @@ def _rules(model: nn.Module, runtime: Runtime, reduce_range: bool) -> ResolvedVa
             "This model was quantized by no scheme or recipe, so there are no rules to adapt. Quantize the float model "
             f"with qzoo.quantize(model, '{runtime.scheme}'), and calibrate it."
         )
-    return adapted(made.variant, runtime.name, symmetric=runtime.symmetric, reduce_range=reduce_range)
+    return adapted(made.variant, runtime, reduce_range=reduce_range)
 
 
 def runnable_model(
@@ -197,12 +199,13 @@ def _keep_ranges(source: dict[str, TensorQuantizer], target: nn.Module, example:
 
 def _take_range(quantizer: TensorQuantizer, source: TensorQuantizer) -> None:
     """Gives a quantizer the range of another, in place: the same, or one that holds it."""
-    amax, zero_point = source.amax.detach(), source.zero_point
-    if (zero_point is None) is (quantizer.zero_point is None):
+    amax, zero_point, on = source.amax.detach(), source.zero_point, quantizer.grid
+    if (zero_point is None) is (quantizer.zero_point is None) and (zero_point is None or on == source.grid):
         quantizer.set_amax(amax, zero_point=zero_point)
         return
     low, high = map(torch.as_tensor, represented(amax, source.grid, zero_point))
     if quantizer.zero_point is not None:
-        quantizer.set_amax(*asymmetric_range(low, high, quantizer.grid))
+        quantizer.set_amax(*asymmetric_range(low, high, on))
     else:
-        quantizer.set_amax(torch.maximum(-low, high))
+        # The lowest value of a signed grid lies a step further out than its range.
+        quantizer.set_amax(torch.maximum(high, low * (on.bound / on.low)) if on.low else high)

@@ -23,6 +23,8 @@ from tests.random_networks.network import SIZE, random_network
 
 SCHEMES = ("int8", "int8", "int8_vit", "int8_vit", "int8_ort", "w4a8", "w8a4")
 RESIDUALS = (None, None, "skip", "both")
+ROLES = ("input", "weight")
+SYMMETRIC = (True, True, False, "auto")
 CALIBRATION, COMPARED = natural_images(16, SIZE, 1), natural_images(2, SIZE, 2)
 
 
@@ -61,13 +63,16 @@ class Together(nn.Module):
 
 
 def calibrated(seed: int) -> nn.Module:
-    """Returns a random network, quantized by a scheme that the seed decides, and calibrated.
+    """Returns a random network, quantized by a scheme and zero points that the seed decides, and calibrated.
 
     Raises:
         AssertionError: with quantizers off it is not the float network bit for bit.
     """
     chance, (network, example) = random.Random(f"scheme {seed}"), random_network(seed)
-    made = qzoo.quantize(network, chance.choice(SCHEMES), residual=chance.choice(RESIDUALS), example=example)
+    scheme, residual = chance.choice(SCHEMES), chance.choice(RESIDUALS)
+    # Chances come in order, so that what is asked last changes none of those before.
+    rules = [{"match": {"type": "weighted"}, **{role: {"symmetric": chance.choice(SYMMETRIC)} for role in ROLES}}]
+    made = qzoo.quantize(network, scheme, residual=residual, example=example, rules=rules)
     with torch.no_grad(), layer_by_layer():
         assert torch.equal(network(example), made(example)), "differs from float, quantizers off"
     return qzoo.calibrate(made, [CALIBRATION])

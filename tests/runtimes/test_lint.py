@@ -167,6 +167,13 @@ def signed_type(graph: ir.Graph) -> None:
     pair(node).replace_input_with(2, zero)
 
 
+def zero_point_after_relu(graph: ir.Graph) -> None:
+    node = activation(graph)
+    zero = add_constant(graph, "planted", np.array(9, np.uint8))
+    node.replace_input_with(2, zero)
+    pair(node).replace_input_with(2, zero)
+
+
 def signed_after_relu(graph: ir.Graph) -> None:
     node = activation(graph)
     zero = add_constant(graph, "planted", np.array(128, np.uint8))
@@ -216,6 +223,7 @@ PLANTED = {
     "padding_before_the_layer": ("padding", padding_before_the_layer, "make it the layer's `pads`"),
     "signed_type": ("mixed-types", signed_type, "ONNX Runtime has kernels for one type"),
     "signed_after_relu": ("signed", signed_after_relu, "it is signed, after "),
+    "zero_point_after_relu": ("signed", zero_point_after_relu, "it has a zero point of 9, after "),
     "second_quantizer": ("several-quantizers", second_quantizer, "quantizes the same tensor; one has to serve all"),
     "rounded_twice": ("requantized", rounded_twice, "it rounds again what"),
     "float_operand": ("residual", float_operand, "one input is quantized; ONNX Runtime needs both"),

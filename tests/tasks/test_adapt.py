@@ -84,6 +84,48 @@ def test_for_tensorrt_all_is_signed_and_the_skip_alone_quantized() -> None:
     }
 
 
+def with_zero_points(weights: bool | str, inputs: bool | str = False) -> nn.Module:
+    rule = {"match": {"type": "weighted"}, "weight": {"symmetric": weights}, "input": {"symmetric": inputs}}
+    model = qzoo.quantize(network(), "int8_asym", residual="skip", example=digits(1), rules=[rule])
+    return qzoo.calibrate(model, [digits()])
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_zero_points_stay_where_a_runtime_computes_with_them(runtime: str) -> None:
+    model = with_zero_points(weights=False)
+    before, after = quantizers(model), quantizers(adapt(model, runtime_named(runtime), [digits()]))
+    kept = {path for path, one in after.items() if path in before and one.zero_point is not None}
+    inputs = {path for path in before if not path.endswith("weight_quantizer")}
+    assert kept == (set(before) if runtime == "onnxruntime" else inputs)
+    for path in kept:
+        assert torch.equal(after[path].amax, before[path].amax)
+        assert torch.equal(after[path].zero_point, before[path].zero_point)
+
+
+def test_a_range_with_half_of_it_below_zero_keeps_its_steps_for_tensorrt() -> None:
+    model = with_zero_points(weights="auto", inputs="auto")
+    before = quantizers(model)
+    for one in before.values():
+        one.set_amax(one.amax, None, torch.full_like(one.amax, 128))
+    after = quantizers(adapt(model, TENSORRT, [digits()]))
+    assert {one.zero_point for one in after.values()} == {None}
+    for path, one in after.items():
+        torch.testing.assert_close(one.amax / 127, before[path].amax / 255, rtol=1e-6, atol=0)
+
+
+def test_weights_of_fewer_bits_get_zero_points_of_their_own() -> None:
+    model = with_zero_points(weights=False)
+    found = quantizers(adapt(model, ORT, [digits()], reduce_range=True))["3.conv1.weight_quantizer"]
+    old = quantizers(model)["3.conv1.weight_quantizer"]
+    assert found.spec.bits == 7
+    for amax, zero, bound in ((old.amax, old.zero_point, 255), (found.amax, found.zero_point, 127)):
+        low, high = -zero * amax / bound, (bound - zero) * amax / bound  # type: ignore[operator]
+        if bound == 255:
+            ends = low, high
+    assert float((ends[0] - low).abs().max()) <= float(found.amax.max()) / 127 / 1.9
+    assert float((ends[1] - high).abs().max()) <= float(found.amax.max()) / 127 / 1.9
+
+
 @pytest.mark.parametrize(("scheme", "bits"), [("int8", 7), ("w4a4", 4)])
 def test_a_reduced_range_has_weights_of_seven_bits_at_most(scheme: str, bits: int) -> None:
     found = adapt(given(scheme, None), ORT, [digits()], reduce_range=True)
@@ -120,7 +162,7 @@ def test_a_runtime_wins_over_a_call_and_rules_of_layers_over_both(tmp_path: Path
     variant = with_call(
         find(f"{tmp_path / 'mine.yaml'}:mixed").resolved, residual="skip", calibrator="mse", skip=["4"], rules=rules
     )
-    found = adapted(variant, "onnxruntime", symmetric=False)
+    found = adapted(variant, ORT)
     assert found.residual is not None
     assert found.residual.placement == "both"
     assert [rule.origin.field for rule in found.rules] == [

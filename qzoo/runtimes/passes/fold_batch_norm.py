@@ -3,9 +3,10 @@
     y = (conv(x, w) + b - mean) * f + beta          f = gamma / sqrt(var + eps)
       = conv(x, w * f) + (b - mean) * f + beta
 
-With `w = values * scale` per output channel, `w * f = (values * sign f) * (scale * |f|)`: the integers stay, and only
-the scales change, so that nothing is rounded anew. Left in between, batch norm keeps ONNX Runtime and OpenVINO from
-fusing an integer convolution; TensorRT folds it itself.
+With `w = (values - zero) * scale` per output channel, `w * f = ((values - zero) * sign f) * (scale * |f|)`: the
+integers stay, and only the scales change, so that nothing is rounded anew. Where `f < 0`, unsigned integers and their
+zero points are counted from the other end of their grid: `(top - values) - (top - zero)`. Left in between, batch norm
+keeps ONNX Runtime and OpenVINO from fusing an integer convolution; TensorRT folds it itself.
 
 One scale for a whole weight becomes one for each channel, unless `f` is 1 in all of them: so `optimize: {fold: true}`
 leaves batch norm, to the rounding of its float32 parameters.
@@ -28,7 +29,7 @@ from qzoo.runtimes.graph import (
     remove_unread,
     replace_node,
 )
-from qzoo.runtimes.passes.stored_weight import along_channels, dequantized, stored_weight
+from qzoo.runtimes.passes.stored_weight import along_channels, dequantized, steps, stored_weight
 
 Array = np.ndarray[Any, Any]
 ROUNDING = 2.0**-22
@@ -85,17 +86,25 @@ def _folded_weight(graph: ir.Graph, layer: ir.Node, factor: Array) -> ir.Value |
             return None
         folded = values * along_channels(layer, factor, values.shape)
         return add_constant(graph, f"{weight.name}.folded", folded.astype(values.dtype))
-    turned = _turned(stored.values, along_channels(layer, factor, stored.values.shape))
-    scale = np.maximum(np.abs(factor) * stored.scale.astype(np.float64), np.finfo(stored.scale.dtype).tiny)
-    return dequantized(graph, layer, stored, turned, scale, "folded")
-
-
-def _turned(values: Array, factor: Array) -> Array:
-    """Returns stored values times the sign of the factor, in their own type."""
+    zero = _turned_zero_point(np.broadcast_to(stored.zero_point, factor.shape), factor, stored.values)
     # A channel that batch norm takes away, as one that starts at zero, gives exactly 0 and not the smallest scale.
-    turned = values.astype(np.float32) * np.sign(factor).astype(np.float32)
-    if values.dtype.kind not in "iu":
-        return turned.astype(values.dtype)
-    ends = np.iinfo(values.dtype)
+    sign, shift = (along_channels(layer, one, stored.values.shape) for one in (np.sign(factor), zero.astype(float)))
+    turned = _stored(steps(layer, stored) * sign + shift, stored.values.dtype)
+    scale = np.maximum(np.abs(factor) * stored.scale.astype(np.float64), np.finfo(stored.scale.dtype).tiny)
+    return dequantized(graph, layer, stored, turned, scale, zero, "folded")
+
+
+def _turned_zero_point(zero: Array, factor: Array, values: Array) -> Array:
+    """Returns the zero points of the channels once their values are turned by the sign of the factor."""
+    if values.dtype.kind != "u":
+        return zero
+    bits = int(max(values.max(initial=0), zero.max(initial=0))).bit_length()
+    return np.where(factor < 0, 2**bits - 1 - zero, zero).astype(zero.dtype)
+
+
+def _stored(values: Array, dtype: Any) -> Array:
+    if dtype.kind not in "iu":
+        return values.astype(dtype)
+    ends = np.iinfo(dtype)
     # The lowest value of a signed grid has no counterpart: it comes a step closer.
-    return np.clip(turned, ends.min, ends.max).astype(values.dtype)
+    return np.clip(values, ends.min, ends.max).astype(dtype)

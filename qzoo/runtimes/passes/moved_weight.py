@@ -1,7 +1,7 @@
 """Weights that are transposed, sliced, gathered or reshaped before a product reads them, stored as it reads them.
 
 Runtimes see a quantized product only where the product itself reads DequantizeLinear. What moves values and computes
-none moves the stored integers as well, and the scales along with them; no value changes:
+none moves the stored integers as well, and scales and zero points along with them; no value changes:
 
     DequantizeLinear(values, scale) -> Transpose -> MatMul    DequantizeLinear(values', scale') -> MatMul
 
@@ -12,13 +12,12 @@ an attention as slices of one weight.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from qzoo.runtimes.graph import DEQUANTIZE, add_constant, bypass, constant, input_of, nodes, producer
-from qzoo.runtimes.passes.stored_weight import Array, along
+from qzoo.runtimes.graph import DEQUANTIZE, add_constant, bypass, constant, nodes, producer
+from qzoo.runtimes.passes.stored_weight import Array, along, zero_point
 
 MOVES = ("Transpose", "Reshape", "Gather", "Slice", "Split", "Squeeze", "Unsqueeze", "Flatten", "Identity")
 
@@ -27,7 +26,7 @@ def store_as_read(graph: ir.Graph) -> int:
     """Stores each weight that is dequantized and then moved as it is moved to, in place; returns how many moves go.
 
     Who reads it unmoved too, as a layer called on two and on three dimensions, keeps it as it is. A move stays where
-    the scales would lie along two axes, of which DequantizeLinear knows one.
+    scales or zero points would lie along two axes, of which DequantizeLinear knows one.
     """
     return sum(_folded(graph, node) for node in nodes(graph, *MOVES))
 
@@ -35,17 +34,19 @@ def store_as_read(graph: ir.Graph) -> int:
 def _folded(graph: ir.Graph, node: ir.Node) -> bool:
     stored = producer(node.inputs[0], DEQUANTIZE)
     values, scale = (None, None) if stored is None else (constant(stored.inputs[0]), constant(stored.inputs[1]))
-    if stored is None or values is None or scale is None or scale.ndim > 1 or input_of(stored, 2) is not None:
+    zero = None if stored is None else zero_point(stored)
+    if stored is None or values is None or scale is None or zero is None or scale.ndim > 1:
         return False
     axis = stored.attributes["axis"].as_int() % values.ndim if "axis" in stored.attributes and values.ndim else 0
-    everywhere = np.broadcast_to(along(scale, axis, values.ndim) if scale.ndim else scale, values.shape)
-    moved = [(values.reshape(-1)[places], everywhere.reshape(-1)[places]) for places in _places(node, values.shape)]
-    along_one = [_along_one_axis(scales) for _, scales in moved]
-    if not moved or any(one is None for one in along_one):
+    everywhere = [np.broadcast_to(along(a, axis, values.ndim) if a.ndim else a, values.shape) for a in (scale, zero)]
+    arrays = [array.reshape(-1) for array in (values, *everywhere)]
+    moved = [[array[places] for array in arrays] for places in _places(node, values.shape)]
+    axes = [_axes(*others) for _, *others in moved]
+    if not moved or any(len(one) > 1 or not others[0].size for one, others in zip(axes, moved, strict=True)):
         return False
-    for output, (integers, _), one in zip(node.outputs, moved, along_one, strict=True):
-        assert one is not None
-        _put(graph, node, stored, output, integers, *one)
+    for output, (integers, *others), one in zip(node.outputs, moved, axes, strict=True):
+        of_channels = [_channels(array, one) for array in others]
+        _put(graph, node, stored, output, [integers, *of_channels], one[0] if one else 0)
     return True
 
 
@@ -65,28 +66,27 @@ def _places(node: ir.Node, shape: tuple[int, ...]) -> Iterator[Array]:
     yield from map(np.asarray, ReferenceEvaluator(model).run(None, {"places": places, **others}))
 
 
-def _along_one_axis(scales: Array) -> tuple[Array, int] | None:
-    """Returns scales as `()`, or `(C,)` with the axis that they lie along; None where they lie along several."""
-    axes = [axis for axis in range(scales.ndim) if (scales != scales.take([0], axis)).any()]
-    if len(axes) > 1 or not scales.size:
-        return None
-    axis = axes[0] if axes else 0
-    first = tuple(slice(None) if dim == axis else 0 for dim in range(scales.ndim))
-    return (np.ascontiguousarray(scales[first]), axis) if axes else (scales.reshape(-1)[0], 0)
+def _axes(*arrays: Array) -> list[int]:
+    """Returns the axes along which any of some arrays of one shape changes."""
+    dims = range(arrays[0].ndim) if arrays[0].size else ()
+    return [axis for axis in dims if any((one != one.take([0], axis)).any() for one in arrays)]
 
 
-def _put(
-    graph: ir.Graph, node: ir.Node, stored: ir.Node, output: ir.Value, values: Array, scale: Any, axis: int
-) -> None:
-    """Puts a DequantizeLinear in place of an output of a move."""
+def _channels(array: Array, axes: list[int]) -> Array:
+    """Returns what an array holds along an axis, `(C,)`, or everywhere, `()`."""
+    return array[tuple(slice(None) if dim in axes else 0 for dim in range(array.ndim))]
+
+
+def _put(graph: ir.Graph, node: ir.Node, stored: ir.Node, output: ir.Value, moved: list[Array], axis: int) -> None:
+    """Puts a DequantizeLinear of values, scales and zero points in place of an output of a move."""
     source = stored.inputs[0].name if stored.inputs[0] is not None else None
     name = (source or "weight").partition(".moved")[0]
     inputs = [
-        add_constant(graph, f"{name}.moved", np.ascontiguousarray(values)),
-        add_constant(graph, f"{name}.moved_scale", np.asarray(scale)),
+        add_constant(graph, f"{name}.moved{what}", np.ascontiguousarray(array) if array.ndim else np.asarray(array))
+        for what, array in zip(("", "_scale", "_zero_point"), moved, strict=True)
     ]
     new = ir.Node("", DEQUANTIZE, inputs, attributes=[ir.AttrInt64("axis", axis)], name=stored.name, num_outputs=1)
     graph.insert_before(node, new)
     made = new.outputs[0]
-    made.shape, made.type = ir.Shape(values.shape), stored.outputs[0].type
+    made.shape, made.type = ir.Shape(moved[0].shape), stored.outputs[0].type
     bypass(graph, output, made)

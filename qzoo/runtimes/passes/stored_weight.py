@@ -1,11 +1,11 @@
-"""The stored weight of a layer in a graph: its integers, and a scale for each output channel.
+"""The stored weight of a layer in a graph: its integers, and a scale and zero point for each output channel.
 
     Conv, Gemm with transB   (out, ...)                   channel c owns weight[c]
     MatMul, other Gemm       (in, out)                    channel c owns weight[:, c]
     ConvTranspose            (in, out / groups, ...)      channel g * out / groups + j owns [inputs of group g, j]
 
-DequantizeLinear knows scales along one axis. Those of a transposed convolution with several groups of several channels
-lie along two: there the weight is stored with these two in one, and a Reshape follows.
+DequantizeLinear knows scales and zero points along one axis. Those of a transposed convolution with several groups of
+several channels lie along two: there the weight is stored with these two in one, and a Reshape follows.
 
 Integers of 4 bits and fewer are stored two to a byte (ONNX has INT4 and UINT4 since opset 21); those of 7 bits stand
 where products of 8 would overflow.
@@ -34,11 +34,13 @@ class StoredWeight:
         node: the DequantizeLinear.
         values: as stored, in the shape that the layer reads.
         scale: `()`, or `(channels,)`.
+        zero_point: what 0 is stored as, of the dtype of the values; shape of `scale`.
     """
 
     node: ir.Node
     values: Array
     scale: Array
+    zero_point: Array
 
     @property
     def name(self) -> str:
@@ -58,24 +60,46 @@ def stored_weight(layer: ir.Node) -> StoredWeight | None:
     """Returns the stored weight of a layer; None where it is float, or its scales are not those of channels."""
     node = dequantizer(layer.inputs[1])
     values, scale = (None, None) if node is None else (constant(node.inputs[0]), constant(node.inputs[1]))
-    if node is None or values is None or scale is None or scale.ndim > 1 or input_of(node, 2) is not None:
+    zero = None if node is None else zero_point(node)
+    if node is None or values is None or scale is None or zero is None or scale.ndim > 1:
         return None
     shaped = producer(layer.inputs[1], "Reshape")
     shape = values.shape if shaped is None else constant(shaped.inputs[1])
     if shape is None or len(shape) < 2:
         return None
     if scale.size == 1:
-        return StoredWeight(node, values.reshape(shape), scale.reshape(()))
+        return StoredWeight(node, values.reshape(shape), scale.reshape(()), zero.reshape(()))
     axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 1
-    everywhere = np.broadcast_to(along(scale, axis % values.ndim, values.ndim), values.shape).reshape(shape)
-    rows = by_channel(layer, everywhere)
-    if (rows != rows[:, :1]).any():
+    along_axis = (along(one, axis % values.ndim, values.ndim) for one in (scale, zero))
+    scales, zeros = (by_channel(layer, np.broadcast_to(one, values.shape).reshape(shape)) for one in along_axis)
+    if (scales != scales[:, :1]).any() or (zeros != zeros[:, :1]).any():
         return None
-    return StoredWeight(node, values.reshape(shape), rows[:, 0])
+    return StoredWeight(node, values.reshape(shape), scales[:, 0], zeros[:, 0])
+
+
+def steps(layer: ir.Node, stored: StoredWeight) -> Array:
+    """Returns the values of a layer's weight less their zero points, float64, in the shape that the layer reads."""
+    zero = stored.zero_point.astype(np.float64)
+    return stored.values.astype(np.float64) - (along_channels(layer, zero, stored.values.shape) if zero.ndim else zero)
+
+
+def zero_point(node: ir.Node) -> Array | None:
+    """Returns the zero points of a DequantizeLinear with stored values, shape of its scale; None if not constant."""
+    values, scale = constant(node.inputs[0]), constant(node.inputs[1])
+    if values is None or scale is None:
+        return None
+    given = input_of(node, 2)
+    return np.zeros(scale.shape, values.dtype) if given is None else constant(given)
+
+
+def has_zero_point(node: ir.Node) -> bool:
+    """Whether what a QuantizeLinear or DequantizeLinear stores is unsigned, or has 0 stored as another number."""
+    zero = constant(input_of(node, 2))
+    return zero is not None and (zero.dtype.kind == "u" or bool(zero.astype(np.float32).any()))
 
 
 def dequantized(
-    graph: ir.Graph, layer: ir.Node, old: StoredWeight, values: Array, scale: Array, suffix: str
+    graph: ir.Graph, layer: ir.Node, old: StoredWeight, values: Array, scale: Array, zero: Array, suffix: str
 ) -> ir.Value:
     """Returns another weight of a layer, which is written in front of it.
 
@@ -85,24 +109,25 @@ def dequantized(
         old: in whose place it comes; the dtype of its scale is kept.
         values: in the shape that the layer reads.
         scale: `(channels,)`.
+        zero: the zero points, `(channels,)`; of the dtype of `values`.
         suffix: the end of the names of what is new.
     """
-    spread = along_channels(layer, scale.astype(old.scale.dtype), values.shape)
-    axes = [dim for dim, size in enumerate(spread.shape) if size > 1] or [0]
+    scales, zeros = (along_channels(layer, one, values.shape) for one in (scale.astype(old.scale.dtype), zero))
+    axes = [dim for dim, size in enumerate(scales.shape) if size > 1] or [0]
     stored = values if len(axes) == 1 else values.reshape(-1, *values.shape[2:])
+    shape: tuple[int, ...] = (-1,) if scales.size > 1 else ()
     inputs = [
         add_constant(graph, f"{old.name}.{suffix}", np.ascontiguousarray(stored)),
-        add_constant(
-            graph, f"{old.name}.{suffix}_scale", spread.reshape(-1) if spread.size > 1 else spread.reshape(())
-        ),
+        add_constant(graph, f"{old.name}.{suffix}_scale", scales.reshape(shape)),
+        add_constant(graph, f"{old.name}.{suffix}_zero_point", zeros.reshape(shape)),
     ]
     axis, dtype = [ir.AttrInt64("axis", axes[0])], ir.DataType.from_numpy(old.scale.dtype)
     node = ir.Node("", DEQUANTIZE, inputs, attributes=axis, name=old.node.name)
     value = _inserted(graph, layer, node, stored, dtype)
     if len(axes) == 1:
         return value
-    shape = add_constant(graph, f"{old.name}.shape", np.array(values.shape, np.int64))
-    reshape = ir.Node("", "Reshape", [value, shape], name=f"{old.node.name}/Reshape")
+    apart = add_constant(graph, f"{old.name}.shape", np.array(values.shape, np.int64))
+    reshape = ir.Node("", "Reshape", [value, apart], name=f"{old.node.name}/Reshape")
     return _inserted(graph, layer, reshape, values, dtype)
 
 
@@ -160,19 +185,22 @@ def store_in_four_bits(graph: ir.Graph) -> int:
 
 
 def _packed(graph: ir.Graph, node: ir.Node) -> bool:
-    values = constant(node.inputs[0])
-    dtype = None if values is None else _four_bits(values)
-    if values is None or dtype is None or node.inputs[0] is None or len(node.inputs) > 2:
+    values, zero = constant(node.inputs[0]), zero_point(node)
+    dtype = None if values is None or zero is None or values.size < 2 else _four_bits(values, zero)
+    if values is None or zero is None or dtype is None or node.inputs[0] is None:
         return False
-    node.replace_input_with(0, add_constant(graph, f"{node.inputs[0].name}.int4", values.astype(dtype)))
+    name = f"{node.inputs[0].name}.int4"
+    node.replace_input_with(0, add_constant(graph, name, values.astype(dtype)))
+    if input_of(node, 2) is not None:
+        node.replace_input_with(2, add_constant(graph, f"{name}_zero_point", zero.astype(dtype)))
     return True
 
 
-def _four_bits(values: np.ndarray[Any, Any]) -> Any:
+def _four_bits(*arrays: Array) -> Any:
     ml_dtypes = require("ml_dtypes")
     for stored, narrow in ((np.int8, ml_dtypes.int4), (np.uint8, ml_dtypes.uint4)):
         ends = ml_dtypes.iinfo(narrow)
-        if values.dtype == stored and values.size > 1 and values.min() >= ends.min and values.max() <= ends.max:
+        if all(one.dtype == stored and one.min() >= ends.min and one.max() <= ends.max for one in arrays):
             return narrow
     return None
 
@@ -189,7 +217,7 @@ def write_seven_bits(source: Path, target: Path) -> None:
     model = ir.load(source)
     for node in nodes(model.graph, DEQUANTIZE):
         values, scale = constant(node.inputs[0]), constant(node.inputs[1])
-        if values is None or scale is None or values.dtype != np.int8 or values.ndim < 2:
+        if values is None or scale is None or values.dtype != np.int8 or values.ndim < 2 or has_zero_point(node):
             continue
         halves = np.rint(values.astype(np.float32) / 2).astype(np.int8)
         node.replace_input_with(0, add_constant(model.graph, "half.values", halves))

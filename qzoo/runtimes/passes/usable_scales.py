@@ -21,7 +21,7 @@ import numpy as np
 import onnx_ir as ir
 
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, bypass, constant, consumers, input_of, nodes, producer
-from qzoo.runtimes.passes.stored_weight import Array, along_channels, by_channel, dequantized, stored_weight
+from qzoo.runtimes.passes.stored_weight import Array, along_channels, by_channel, dequantized, steps, stored_weight
 
 MOST_STEPS, EXACT_STEPS = 2.0**30, 2.0**24
 SMALLEST_STEP = 2.0**-100
@@ -39,7 +39,8 @@ def _mend(graph: ir.Graph, layer: ir.Node) -> bool:
     stored = stored_weight(layer)
     if stored is None:
         return False
-    rows = by_channel(layer, stored.values)
+    values = steps(layer, stored)
+    rows = by_channel(layer, values)
     before = np.broadcast_to(stored.scale.astype(np.float64), len(rows))
     after = _usable(before, np.asarray(~rows.any(1)), np.abs(_bias(layer, len(rows))), _step_of_input(layer))
     of_type = np.finfo(stored.scale.dtype)
@@ -47,15 +48,12 @@ def _mend(graph: ir.Graph, layer: ir.Node) -> bool:
     after = after.astype(stored.scale.dtype).astype(np.float64)
     if (after == before).all():
         return False
-    ratio = along_channels(layer, before / after, stored.values.shape)
-    layer.replace_input_with(1, dequantized(graph, layer, stored, _scaled(stored.values, ratio), after, "usable"))
+    zero = np.broadcast_to(stored.zero_point, after.shape)
+    ratio, shift = (along_channels(layer, one, values.shape) for one in (before / after, zero))
+    scaled = (values * ratio if stored.values.dtype.kind not in "iu" else np.rint(values * ratio)) + shift
+    new = scaled.astype(stored.values.dtype)
+    layer.replace_input_with(1, dequantized(graph, layer, stored, new, after, zero, "usable"))
     return True
-
-
-def _scaled(values: Array, ratio: Array) -> Array:
-    """Returns stored values times a ratio, in their own type; where it is 1 they stay, those of FP8 too."""
-    scaled = values.astype(np.float64) * ratio
-    return (np.rint(scaled) if values.dtype.kind in "iu" else scaled).astype(values.dtype)
 
 
 def _usable(scale: Array, empty: Array, bias: Array, step: float | None) -> Array:

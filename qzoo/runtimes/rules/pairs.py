@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from qzoo.results.export import Finding
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, input_of, nodes, producer
+from qzoo.runtimes.passes.stored_weight import has_zero_point
 from qzoo.runtimes.rules import error, note
 from qzoo.runtimes.runtime import Runtime
 
@@ -74,6 +75,20 @@ def zero_point(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
         return
     for node in nodes(graph, QUANTIZE, DEQUANTIZE):
         zero = constant(input_of(node, 2))
-        if zero is not None and (zero.astype(np.float32).any() or zero.dtype.kind == "u"):
+        if zero is not None and has_zero_point(node):
             what = f"{zero.dtype.name} with zero point {zero.reshape(-1)[0]}"
             yield error("zero-point", node, f"it stores {what}; {runtime.title} takes signed types and 0 alone")
+
+
+def weight_zero_point(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
+    """Zero points with which a layer runs in float: of its weight, and of what a transposed convolution reads."""
+    if runtime.symmetric or runtime.weight_zero_points:
+        return
+    for node in nodes(graph, DEQUANTIZE):
+        if constant(node.inputs[0]) is not None and has_zero_point(node):
+            fault = "it stores a weight with zero points, so that its layer runs in float"
+            yield error("weight-zero-point", node, f"{fault}; for {runtime.title} weights are `symmetric: true`")
+    for node in nodes(graph, "ConvTranspose"):
+        zero = None if (read := producer(node.inputs[0], DEQUANTIZE)) is None else constant(input_of(read, 2))
+        if zero is not None and zero.any():
+            yield note("float-layer", node, "it reads zero points, so that it runs in float; `symmetric: true` for it")

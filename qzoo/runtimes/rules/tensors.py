@@ -11,7 +11,7 @@ from qzoo.results.export import Finding
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, input_of, nodes, producer
 from qzoo.runtimes.rules import error, note
 from qzoo.runtimes.rules.layers import ACTIVATIONS, quantizer_after
-from qzoo.runtimes.runtime import Runtime
+from qzoo.runtimes.runtime import Array, Runtime
 
 
 def several_quantizers(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
@@ -34,11 +34,17 @@ def signed_after_activation(graph: ir.Graph, runtime: Runtime) -> Iterator[Findi
         if activation is None or zero is None or zero.dtype.kind not in "iu" or not _from_zero(activation):
             continue
         if int(zero.reshape(-1)[0]) != np.iinfo(zero.dtype).min or zero.dtype.kind == "i":
-            fault = f"it is signed, after {activation.name}, which gives nothing below 0"
+            kind = "is signed" if _in_the_middle(zero) else f"has a zero point of {zero.reshape(-1)[0]}"
+            fault = f"it {kind}, after {activation.name}, which gives nothing below 0"
             if runtime.shifted:
                 yield error("signed", node, f"{fault}; {runtime.title} fuses an unsigned one: unsigned: auto")
             else:
-                yield note("signed", node, f"{fault}: half its steps are never used; unsigned: auto")
+                yield note("signed", node, f"{fault}: steps below it are never used; unsigned: auto")
+
+
+def _in_the_middle(zero: Array) -> bool:
+    ends = np.iinfo(zero.dtype)
+    return 2 * int(zero.reshape(-1)[0]) == ends.min + ends.max + 1
 
 
 def _from_zero(activation: ir.Node) -> bool:

@@ -35,13 +35,14 @@ class Normed(nn.Module):
         return self.norm(y) + y if self.twice else self.norm(y)
 
 
-def normed(layer: nn.Module, channels: int, scheme: str | None = "int8", **fields: Any) -> nn.Module:
+def normed(layer: nn.Module, channels: int, scheme: str | None = "int8", rules: Any = (), **fields: Any) -> nn.Module:
     model = Normed(layer, channels, **fields).train()
     with torch.no_grad():
         model.norm.weight.uniform_(-2, 2)
         model.norm.bias.uniform_(-1, 1)
         model(digits())
-    return qzoo.calibrate(qzoo.quantize(model.eval(), scheme or "int8", example=digits(1)), [digits()])
+    made = qzoo.quantize(model.eval(), scheme or "int8", example=digits(1), rules=rules)
+    return qzoo.calibrate(made, [digits()])
 
 
 def unfolded(model: nn.Module) -> ir.Model:
@@ -78,6 +79,25 @@ def test_outputs_stay(layer: nn.Module, tmp_path: Path) -> None:
     folded = [one for one in folded if one is not None]
     assert np.array_equal(np.abs(folded[0].astype(int)), np.abs(integers[0].astype(int))), "no integer is rounded anew"
     assert not np.array_equal(folded[0], integers[0]), "a negative factor turns its channel"
+
+
+def test_zero_points_of_a_turned_channel_are_counted_from_the_other_end(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    fields = {"bits": 4, "symmetric": False}
+    rules = [{"match": {"type": "weighted"}, "weight": fields, "input": {"symmetric": True}}]
+    model = normed(nn.Conv2d(1, 6, 3), 6, rules=rules)
+    made = unfolded(model)
+    before = run(made, tmp_path)
+    (stored,) = [node for node in nodes(made.graph, DEQUANTIZE) if constant(node.inputs[0]) is not None]
+    integers, zeros = (constant(stored.inputs[place]).astype(int) for place in (0, 2))
+    assert fold_batch_norms(made.graph) == 1
+    np.testing.assert_allclose(run(made, tmp_path), before, rtol=1e-4, atol=1e-4 * np.abs(before).max())
+    (folded,) = [node for node in nodes(made.graph, DEQUANTIZE) if constant(node.inputs[0]) is not None]
+    negative = model.norm.weight.detach().numpy() < 0  # type: ignore[union-attr,operator]
+    assert 0 < negative.sum() < 6
+    for place, old in ((0, integers), (2, zeros)):
+        assert np.array_equal(constant(folded.inputs[place])[negative], 15 - old[negative]), "within 4 bits"
+        assert np.array_equal(constant(folded.inputs[place])[~negative], old[~negative])
 
 
 def test_a_layer_that_others_read_keeps_its_batch_norm(tmp_path: Path) -> None:

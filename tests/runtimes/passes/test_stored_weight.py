@@ -18,7 +18,14 @@ from qzoo.quant.ranges import quantizers
 from qzoo.runtimes import onnxruntime
 from qzoo.runtimes.graph import DEQUANTIZE, constant, nodes, producer
 from qzoo.runtimes.lint import lint
-from qzoo.runtimes.passes.stored_weight import StoredWeight, along_channels, by_channel, dequantized, stored_weight
+from qzoo.runtimes.passes.stored_weight import (
+    StoredWeight,
+    along_channels,
+    by_channel,
+    dequantized,
+    steps,
+    stored_weight,
+)
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.runtimes.to_onnx import to_onnx
 
@@ -62,15 +69,18 @@ def test_channels_are_those_of_the_output(layer: ir.Node, shape: tuple[int, ...]
 def test_what_is_written_is_read_again(layer: ir.Node, shape: tuple[int, ...], run: Any) -> None:
     layer = ir.Node("", layer.op_type, [ir.Value(name="x"), ir.Value(name="w")], attributes=layer.attributes.values())
     graph = ir.Graph(inputs=[layer.inputs[0]], outputs=[layer.outputs[0]], nodes=[layer], opset_imports={"": 21})
-    values = np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
-    scale = np.linspace(0.1, 1, len(by_channel(layer, values))).astype(np.float32)
+    values = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    scale = np.linspace(0.1, 1, channels := len(by_channel(layer, values))).astype(np.float32)
+    zero = np.arange(channels, dtype=np.uint8)
     first = ir.Node("", "DequantizeLinear", [ir.Value(name="w")])
-    old = StoredWeight(first, values, scale)
-    layer.replace_input_with(1, dequantized(graph, layer, old, values, scale, "new"))
+    old = StoredWeight(first, values, scale, zero)
+    layer.replace_input_with(1, dequantized(graph, layer, old, values, scale, zero, "new"))
     found = stored_weight(layer)
     assert found is not None
     assert np.array_equal(found.values, values)
     assert np.array_equal(found.scale, scale)
+    assert np.array_equal(found.zero_point, zero)
+    assert np.array_equal(by_channel(layer, steps(layer, found)), by_channel(layer, values) - zero[:, None].astype(int))
     assert found.name.startswith("w.new")
 
 
