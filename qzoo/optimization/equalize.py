@@ -5,6 +5,9 @@
 with `r1_i` the largest absolute weight of output channel i of the first layer and `r2_i` that of input channel i of the
 second, of all of them where several read it. Pairs share layers, so it is repeated until nothing moves. A weight with
 one range for the whole tensor gains much; one with a range for each output channel little.
+
+Where ReLU6 keeps some channels as they are, the largest ranges of these, `R1` and `R2`, are what the others are held
+against: `s_i = sqrt((r1_i / R1) / (r2_i / R2))` gives each the same share of both weights' ranges.
 """
 
 from __future__ import annotations
@@ -99,8 +102,8 @@ def equalized(
     for _ in range(iterations):
         moved = 0.0
         for place, group in enumerate(groups):
-            wanted = total[place] * _step(group, magnitudes)
             limit = allowed[place]
+            wanted = total[place] * _step(group, magnitudes, limit)
             wanted = (wanted if limit is None else limit.applied(wanted)).clamp(1 / LARGEST, LARGEST)
             step = wanted / total[place]
             _scaled(magnitudes, group, step)
@@ -111,8 +114,11 @@ def equalized(
     return total
 
 
-def _step(group: Group, magnitudes: dict[str, Tensor]) -> Tensor:
+def _step(group: Group, magnitudes: dict[str, Tensor], limit: Limits | None) -> Tensor:
     first, second = _ranges(group, magnitudes)
+    kept = None if limit is None else limit.fixed & (first > 0) & (second > 0)
+    if kept is not None and bool(kept.any()):
+        first, second = first / first[kept].amax(), second / second[kept].amax()
     factors = (first / second).sqrt()
     # A channel that is zero on either side stays: nothing tells what it should be.
     return torch.where((first > 0) & (second > 0), factors, 1.0)

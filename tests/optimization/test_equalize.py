@@ -107,6 +107,22 @@ def test_channels_that_relu6_clips_stay_and_no_other_reaches_it() -> None:
     assert_same_function(model, made, x)
 
 
+def test_beside_channels_that_stay_the_others_get_the_same_share_of_both_ranges() -> None:
+    model, x = chain(nn.ReLU6()), images()
+    model[1].bias.data[:2] = 5.0
+    model[3].weight.data.mul_(1e-3)
+    made, record, _ = equalized(model, x, seen=True)
+    first, second = magnitudes(made[0]).max(1), magnitudes(made[3]).max(0)
+    with torch.no_grad():
+        reach = made[:2](x).amax((0, 2, 3)).numpy()
+    stays = record.weights["3.weight"].columns.numpy() == 1
+    assert (reach[stays] > 6).all()
+    free = ~stays & (reach < 5.99) & (reach > 0)
+    assert free.any()
+    share = (first / first[stays].max()) / (second / second[stays].max())
+    np.testing.assert_allclose(share[free], 1, rtol=5e-3)
+
+
 def test_without_images_batch_norm_tells_what_relu6_clips() -> None:
     model, x = chain(nn.ReLU6()), images()
     model[1].bias.data.copy_(torch.linspace(-3, 9, CHANNELS))
