@@ -95,7 +95,8 @@ def gptq(
     by = diagonal.argsort(dim=1, descending=True, stable=True)
     if order == "given":
         by = torch.arange(weight.shape[2], device=weight.device).expand_as(by)
-    upper, damping = _inverse_factor(_columns(_columns(hessian, by).transpose(1, 2), by), damping)
+    backwards = by.flip(1)
+    upper, damping = _inverse_factor(_columns(_columns(hessian, backwards).transpose(1, 2), backwards), damping)
     values = _rounded(_columns(weight, by), upper, grid.ordered(by), block)
     return Rounded(_columns(values, by.argsort(dim=1)), damping)
 
@@ -135,24 +136,28 @@ def _rounded(weight: Tensor, upper: Tensor, grid: WeightGrid, block: int) -> Ten
     return weight
 
 
-def damped(hessian: Tensor, damping: float | Tensor) -> Tensor:
-    """Returns a Hessian with something added to its diagonal, relative to its mean; 1 where inputs are all 0."""
-    result, diagonal = hessian.clone(), hessian.diagonal(dim1=1, dim2=2)
-    added = damping * diagonal.mean(1, keepdim=True)
-    result.diagonal(dim1=1, dim2=2).add_(torch.where(diagonal > 0, added, 1.0))
-    return result
+def damped_(hessian: Tensor, damping: float) -> Tensor:
+    """Adds to the diagonal of a Hessian, in place and relative to its mean; 1 where inputs are all 0."""
+    diagonal = hessian.diagonal(dim1=1, dim2=2)
+    diagonal.add_(torch.where(diagonal > 0, damping * diagonal.mean(1, keepdim=True), 1.0))
+    return hessian
 
 
-def _inverse_factor(hessian: Tensor, damping: float) -> tuple[Tensor, float]:
+def _inverse_factor(backwards: Tensor, damping: float) -> tuple[Tensor, float]:
     """Returns the upper triangular `U` with `U^T U` the damped inverse, and the damping with which there is one.
 
     With `V V^T` the damped Hessian, `V` upper triangular, it is the inverse of `V`: the Cholesky factor of the Hessian
     with rows and columns from last to first, turned back.
+
+    Args:
+        backwards: the Hessian from last to first; it is written to, as it is large.
+        damping: what is added to its diagonal, relative to its mean, ten times as much until it has a factor.
     """
-    unit = torch.eye(hessian.shape[1], device=hessian.device, dtype=hessian.dtype)
+    added = 0.0
     while damping < MOST_DAMPING:
-        lower, failed = torch.linalg.cholesky_ex(damped(hessian, damping).flip(1, 2))
+        lower, failed = torch.linalg.cholesky_ex(damped_(backwards, damping - added))
         if not bool(failed.any()):
+            unit = torch.eye(lower.shape[1], device=lower.device).expand_as(lower)
             return torch.linalg.solve_triangular(lower, unit, upper=False).flip(1, 2), damping
-        damping *= 10
+        added, damping = damping, damping * 10
     raise ValueError("the Hessian is that of no inputs")

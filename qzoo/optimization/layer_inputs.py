@@ -21,7 +21,9 @@ from qzoo.quant.weights import QuantizedWeight
 
 MEMORY = 2**29
 """How many bytes the moments of one pass take at most, unless those of one layer take more."""
-PLACES_A_COLUMN = 32
+BLOCKS, SMALLEST_BLOCK = 6, 256
+"""Into how many blocks of rows a symmetric matrix is put, of which the upper half is computed; their least size."""
+PLACES_A_COLUMN = 16
 """How many places of inputs are looked at for each column of a weight; more of them are thinned out evenly."""
 Progress = Callable[[Iterable[Any], int | None, str], Iterable[Any]]
 """Passes batches on, and shows how far they are: given the batches, how many images they hold, and what is done."""
@@ -82,7 +84,7 @@ class Moments:
 
     def __init__(self) -> None:
         self.places = 0
-        self._totals: dict[str, Tensor] = {}
+        self._found: dict[str, Tensor] = {}
 
     def add(self, x: Tensor, exact: Tensor | None = None) -> None:
         """Adds inputs `(groups, columns, places)`, and what they were before they were quantized."""
@@ -95,8 +97,23 @@ class Moments:
         self.places += x.shape[2]
 
     def _add(self, name: str, left: Tensor, right: Tensor) -> None:
-        right, total = right.transpose(1, 2), self._totals.get(name)
-        self._totals[name] = left @ right if total is None else total.baddbmm_(left, right)
+        columns = left.shape[1]
+        if name not in self._found:
+            self._found[name] = left.new_zeros(len(left), columns, columns)
+        size = columns if left is not right else max(SMALLEST_BLOCK, -(-columns // BLOCKS))
+        for start in range(0, columns, size):
+            # Of what is symmetric, what lies right of the diagonal is enough; it is mirrored in the end.
+            first = start if left is right else 0
+            block = self._found[name][:, start : start + size, first:]
+            block.baddbmm_(left[:, start : start + size], right[:, first:].transpose(1, 2))
+
+    def finish(self) -> Moments:
+        """Makes means of sums, after all is added; in place, as they are large."""
+        for name, found in self._found.items():
+            found.div_(self.places)
+            if name != "error_across":
+                found.triu_().add_(found.triu(1).transpose(1, 2))
+        return self
 
     @property
     def hessian(self) -> Tensor:
@@ -118,11 +135,11 @@ class Moments:
         return self._mean("error", "its inputs are not quantized, or changed after that")
 
     def _mean(self, name: str, missing: str) -> Tensor:
-        if name not in self._totals:
+        if name not in self._found:
             raise ValueError(missing)
-        if not bool(self._totals[name].isfinite().all()):
+        if not bool(self._found[name].sum().isfinite()):
             raise ValueError("its inputs hold NaN or Inf")
-        return self._totals[name] / self.places
+        return self._found[name]
 
 
 def reads_of(model: nn.Module, weights: Mapping[str, QuantizedWeight], inputs: Any) -> list[Read]:
@@ -209,7 +226,7 @@ def gather(
     for batch in batches:
         with watching(model, weights, see):
             run(model, batch)
-    return {read: moments for read, moments, _ in found.values()}
+    return {read: moments.finish() for read, moments, _ in found.values()}
 
 
 def _add(read: Read, moments: Moments, step: int, product: Product, errors: bool) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qzoo.optimization.gptq import WeightGrid, damped, squared_product
+from qzoo.optimization.gptq import WeightGrid, damped_, squared_product
 from qzoo.optimization.layer_inputs import Moments, Progress, silent
 from qzoo.optimization.weight_steps import Solved, change_weights, few_inputs
 from qzoo.results.optimization import Change
@@ -83,7 +83,7 @@ def ridge_step(weight: Tensor, hessian: Tensor, error_across: Tensor, strength: 
         >>> ridge_step(one, 2 * one, one, 1.0)
         tensor([[[-0.2500]]])
     """
-    lower, failed = torch.linalg.cholesky_ex(damped(hessian, strength))
+    lower, failed = torch.linalg.cholesky_ex(damped_(hessian.clone(), strength))
     if bool(failed.any()):
         raise ValueError(f"{strength:g} is too weak a ridge for so few inputs")
     wanted = -(weight @ error_across).transpose(1, 2)
