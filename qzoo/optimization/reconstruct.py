@@ -186,26 +186,28 @@ def _done(job: _Job, index: int, unit: Unit, images: int, steps: Iterator[Any]) 
 
 
 def _learn(job: _Job, index: int, unit: Unit, inputs: UnitInputs, steps: Iterator[Any]) -> UnitResult:
-    model, batch = job.model, job.how.spec.batch_size
-    before, nearest = held(unit), output_error(model, unit, inputs, batch)
+    batch = job.how.spec.batch_size
+    before, nearest = held(unit), output_error(job.model, unit, inputs, batch)
     own = islice(steps, job.how.spec.iterations)
-    weights = learn_unit(model, unit, inputs, job.how, _seed_of(job.seed, index), own)
-    learned = UnitResult(weights, held(unit).ranges, Change(path=unit.path))
-    put(unit, learned)
-    after = output_error(model, unit, inputs, batch)
-    # Not `>=`: an error that is NaN is no better either.
-    if not after < nearest:
-        why = "what was learned is no better" if after >= nearest else "what was learned is not finite"
-        note = "; ".join(filter(None, [unit.note, f"keeps nearest rounding and its ranges: {why}"]))
+    try:
+        weights = learn_unit(job.model, unit, inputs, job.how, _seed_of(job.seed, index), own)
+        put(unit, before._replace(weights=weights, ranges=held(unit).ranges))
+        after = output_error(job.model, unit, inputs, batch)
+    except BaseException:
         put(unit, before)
-        return before._replace(
-            change=Change(path=unit.path, before=_number(nearest), after=_number(nearest), note=note)
-        )
-    return learned._replace(change=Change(path=unit.path, before=nearest, after=after, note=unit.note))
+        raise
+    if after < nearest < math.inf:
+        return held(unit)._replace(change=Change(path=unit.path, before=nearest, after=after, note=unit.note))
+    put(unit, before)
+    return before._replace(change=_unchanged(unit, nearest, after))
 
 
-def _number(error: float) -> float | None:
-    return error if math.isfinite(error) else None
+def _unchanged(unit: Unit, nearest: float, after: float) -> Change:
+    finite = math.isfinite(nearest) and math.isfinite(after)
+    why = "what was learned is no better" if finite else "its error is not finite"
+    error = nearest if math.isfinite(nearest) else None
+    note = "; ".join(filter(None, [unit.note, f"keeps nearest rounding and its ranges: {why}"]))
+    return Change(path=unit.path, before=error, after=error, note=note)
 
 
 def _seed_of(seed: int, index: int) -> int:

@@ -143,7 +143,14 @@ def _outermost(paths: set[str]) -> list[str]:
 
 
 def _of_larger(path: str, notes: dict[str, str]) -> str:
-    return next((f"learned alone: {larger} {reason}" for larger, reason in notes.items() if _holds(larger, path)), "")
+    return next(
+        (
+            f"not learned together with the rest of {larger}: {reason}"
+            for larger, reason in notes.items()
+            if _holds(larger, path)
+        ),
+        "",
+    )
 
 
 def _holds(path: str, inner: str) -> bool:

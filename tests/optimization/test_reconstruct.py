@@ -145,8 +145,10 @@ def test_a_damaged_file_is_learned_again(done: tuple[nn.Module, list[Change]], t
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"key": "other images"}])
 def test_results_of_something_else_are_not_taken(tmp_path: Path, other: dict[str, Any]) -> None:
-    learned(folder=tmp_path)
-    learned(folder=tmp_path, **other)
+    model, net = pair()
+    short = SPEC.model_copy(update={"iterations": 1})
+    reconstruct(model, net, short, images(), folder=tmp_path)
+    reconstruct(pair()[0], net, short, images(), **{"folder": tmp_path} | other)
     assert len(list(tmp_path.iterdir())) == 8
 
 
