@@ -103,8 +103,14 @@ def test_blocks_of_libraries(name: str) -> None:
 
 def test_blocks_of_efficientnet() -> None:
     found = blocks(timm.create_model("test_efficientnet"), 64)
-    stages = ["0.0", "1.0", "2.0", "3.0", "4.0"]
-    assert found == ["conv_stem", *(f"blocks.{block}" for block in stages), "conv_head", "classifier"]
+    stages = ["1.0", "2.0", "3.0", "4.0"]
+    assert found == [
+        "conv_stem",
+        "blocks.0.0.conv",
+        *(f"blocks.{block}" for block in stages),
+        "conv_head",
+        "classifier",
+    ]
 
 
 class Twice(nn.Module):
