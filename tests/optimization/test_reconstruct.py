@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 import qzoo
-from qzoo.errors import CalibrationError, NotCalibratedError
+from qzoo.errors import ArgumentError, CalibrationError, NotCalibratedError
 from qzoo.models.architectures.resnet_cifar import BasicBlock
 from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.optimization.reconstruct import adaround, reconstruct
@@ -232,3 +233,10 @@ def test_quantizers_of_one_tensor_keep_one_range() -> None:
     ranges = get_ranges(model)
     assert groups
     assert all(len({float(ranges[f"{path}.amax"]) for path in group}) == 1 for group in groups)
+
+
+def test_a_float_model_of_other_modules_is_refused() -> None:
+    model, net = pair()
+    renamed = nn.Sequential(OrderedDict([("first", net[0]), ("rest", net[1:])]))  # type: ignore[index]
+    with pytest.raises(ArgumentError, match="no module '0', which the quantized model has"):
+        reconstruct(model, renamed, SPEC, images())
