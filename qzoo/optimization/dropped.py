@@ -46,9 +46,9 @@ class Drop:
         self._pool = torch.empty(0)
 
     def mixed(self, x: Tensor, other: Tensor) -> Tensor:
-        """Returns `x`, with elements of `other` where those of `x` are left out; shape and dtype of both."""
+        """Returns `x`, with elements of `other` where those of `x` are left out; written into `x`."""
         # With a weight of 0 or 1 it gives either of them to the bit, and faster than `where`.
-        return torch.lerp(x, other, self.drawn(x)) if self.probability else x
+        return x.lerp_(other, self.drawn(x)) if self.probability else x
 
     def drawn(self, like: Tensor) -> Tensor:
         """Returns 1 for what is left out of a tensor, else 0, in its shape and dtype."""
