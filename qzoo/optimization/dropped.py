@@ -43,20 +43,22 @@ class Drop:
 
     def __init__(self, probability: float, generator: torch.Generator) -> None:
         self.probability, self._generator = probability, generator
+        # On the CPU, so that no step waits for an accelerator to say where it reads.
+        self._places = torch.Generator().manual_seed(generator.initial_seed())
         self._pool = torch.empty(0)
 
     def mixed(self, x: Tensor, other: Tensor) -> Tensor:
-        """Returns `x`, with elements of `other` where those of `x` are left out; shape and dtype of both."""
+        """Returns `x`, with elements of `other` where those of `x` are left out; written into `x`."""
         # With a weight of 0 or 1 it gives either of them to the bit, and faster than `where`.
-        return torch.lerp(x, other, self.drawn(x)) if self.probability else x
+        return x.lerp_(other, self.drawn(x)) if self.probability else x
 
     def drawn(self, like: Tensor) -> Tensor:
         """Returns 1 for what is left out of a tensor, else 0, in its shape and dtype."""
         size = like.numel()
         if len(self._pool) < 2 * size or self._pool.dtype != like.dtype:
             self._pool = self._draw(max(4 * size, POOL), like.device).to(like.dtype)
-        start = torch.randint(len(self._pool) - size, (), generator=self._generator, device=self._generator.device)
-        return self._pool[int(start) :][:size].view(like.shape)
+        start = int(torch.randint(len(self._pool) - size, (), generator=self._places))
+        return self._pool[start : start + size].view(like.shape)
 
     def _draw(self, size: int, device: torch.device) -> Tensor:
         bits = torch.empty(size // 4, dtype=torch.int64, device=device)

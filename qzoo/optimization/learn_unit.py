@@ -52,8 +52,9 @@ def learn_unit(
     Source: AdaRound (arXiv 2004.10568), BRECQ (arXiv 2102.05426, section 3), QDrop (arXiv 2203.05740, section 4.3).
     """
     soft = {
-        path: SoftRounding(sides(_values(one), one.quantizer.amax, one.quantizer.grid))
+        path: SoftRounding(sides(one.values, one.quantizer.amax, one.quantizer.grid))
         for path, one in unit.weights.items()
+        if one.values is not None
     }
     generator = torch.Generator(device_of(model)).manual_seed(seed)
     drop = Drop(how.drop, generator)
@@ -89,16 +90,12 @@ def output_error(model: nn.Module, unit: Unit, inputs: UnitInputs, batch: int) -
     size = batch * inputs.rows
     with torch.no_grad():
         for x, target in zip(inputs.quantized.split(size), inputs.targets.split(size), strict=True):
-            y = run_unit(model, unit.paths, inputs.given, _placed(x.clone(), model, inputs))
+            # The unit may write to what it is given, which is in a file.
+            given = x.clone().to(device_of(model), inputs.dtype)
+            y = run_unit(model, unit.paths, inputs.given, given)
             error += float((y.cpu().double() - target).square_().sum())
             total += float(target.double().square_().sum())
     return error / total if total else math.sqrt(error)
-
-
-def _values(one: object) -> Tensor:
-    values = one.values  # type: ignore[attr-defined]
-    assert isinstance(values, Tensor)
-    return values
 
 
 @contextmanager
@@ -145,10 +142,6 @@ def _minibatch(inputs: UnitInputs, rows: Tensor, drop: Drop, device: torch.devic
     if drop.probability:
         x = drop.mixed(x, inputs.floats.index_select(0, rows).to(device))
     return x.to(inputs.dtype), target
-
-
-def _placed(x: Tensor, model: nn.Module, inputs: UnitInputs) -> Tensor:
-    return x.to(device_of(model), inputs.dtype)
 
 
 def _loss(y: Tensor, target: Tensor, channels: int) -> Tensor:

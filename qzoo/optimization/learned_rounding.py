@@ -62,9 +62,9 @@ def sides(weight: Tensor, amax: Tensor, on: Grid) -> Sides:
 
     Example:
         >>> from qzoo.quant.fake_quant import grid
-        >>> found = sides(torch.tensor([0.25, 0.5, 9.0]), torch.tensor(0.7), grid(bits=4))
+        >>> found = sides(torch.tensor([0.25, 0.52, 9.0]), torch.tensor(0.7), grid(bits=4))
         >>> found.lower, found.at(up(found.start))
-        (tensor([2., 4., 7.]), tensor([0.2500, 0.5000, 0.7000]))
+        (tensor([2., 5., 7.]), tensor([0.2500, 0.5200, 0.7000]))
     """
     scale = quantization_scale(along_weight(amax, weight), on)
     v = weight.detach().float() * scale

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from qzoo.errors import CalibrationError
+from qzoo.errors import ArgumentError, CalibrationError
 from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.optimization.learn_unit import How, learn_unit, output_error
 from qzoo.optimization.unit_inputs import UnitInputs, unit_inputs
@@ -64,6 +64,7 @@ def reconstruct(
     Raises:
         NotCalibratedError: a quantizer has no range.
         CalibrationError: there are no images.
+        ArgumentError: the float model lacks a module.
         Interrupted: somebody pressed Ctrl-C; the units that are done are in the model, and in the folder.
 
     Source: AdaRound (arXiv 2004.10568), BRECQ (arXiv 2102.05426), QDrop (arXiv 2203.05740).
@@ -123,17 +124,29 @@ def _learned(job: _Job, kind: Kind, progress: Progress) -> list[Change]:
         raise CalibrationError("Can't learn how to round weights: there are no images. Give some, or round to nearest.")
     example = with_images(next(iter(job.batches)), 2)
     units = find_units(job.model, job.float_model, example, kind)
+    _require_same_modules(units, job.float_model)
     shared = shared_quantizers(job.model, example) if job.how.range_lr is not None else []
     with (
         evaluation_mode(job.model), evaluation_mode(job.float_model), _frozen(job.model),
         noticing_interrupts() as interrupts,
+        closing(_steps(job, units, progress, interrupts)) as steps,
     ):  # fmt: skip
-        steps = _steps(job, units, progress, interrupts)
         changes = []
         for index, unit in enumerate(_learning_once(units, shared)):
             changes.append(_done(job, index, unit, images, steps))
             _share(job.model, unit, shared)
+        next(steps, None)  # so that whoever shows the progress ends it
     return changes
+
+
+def _require_same_modules(units: list[Unit], float_model: nn.Module) -> None:
+    names = {name for name, _ in float_model.named_modules()}
+    missing = [path for unit in units for path in unit.paths if path not in names]
+    if missing:
+        raise ArgumentError(
+            f"The float model has no module {missing[0]!r}, which the quantized model has: what a unit is to give is "
+            "taken from there. Give the model that was quantized, as it was before."
+        )
 
 
 def _learning_once(units: list[Unit], shared: list[list[str]]) -> list[Unit]:
@@ -159,7 +172,7 @@ def _share(model: nn.Module, unit: Unit, shared: list[list[str]]) -> None:
                 model.get_buffer(f"{path}.amax").copy_(unit.activations[source].amax)
 
 
-def _steps(job: _Job, units: list[Unit], progress: Progress, interrupts: Interrupts) -> Iterator[Any]:
+def _steps(job: _Job, units: list[Unit], progress: Progress, interrupts: Interrupts) -> Generator[Any, None, None]:
     """Yields the steps of all units that are not done yet, until somebody wants them to end."""
     left = [unit.path for index, unit in enumerate(units) if unit.learnable and not job.files.has(index)]
     each, count = job.how.spec.batch_size, job.how.spec.iterations
@@ -186,26 +199,28 @@ def _done(job: _Job, index: int, unit: Unit, images: int, steps: Iterator[Any]) 
 
 
 def _learn(job: _Job, index: int, unit: Unit, inputs: UnitInputs, steps: Iterator[Any]) -> UnitResult:
-    model, batch = job.model, job.how.spec.batch_size
-    before, nearest = held(unit), output_error(model, unit, inputs, batch)
+    batch = job.how.spec.batch_size
+    before, nearest = held(unit), output_error(job.model, unit, inputs, batch)
     own = islice(steps, job.how.spec.iterations)
-    weights = learn_unit(model, unit, inputs, job.how, _seed_of(job.seed, index), own)
-    learned = UnitResult(weights, held(unit).ranges, Change(path=unit.path))
-    put(unit, learned)
-    after = output_error(model, unit, inputs, batch)
-    # Not `>=`: an error that is NaN is no better either.
-    if not after < nearest:
-        why = "what was learned is no better" if after >= nearest else "what was learned is not finite"
-        note = "; ".join(filter(None, [unit.note, f"keeps nearest rounding and its ranges: {why}"]))
+    try:
+        weights = learn_unit(job.model, unit, inputs, job.how, _seed_of(job.seed, index), own)
+        put(unit, before._replace(weights=weights, ranges=held(unit).ranges))
+        after = output_error(job.model, unit, inputs, batch)
+    except BaseException:
         put(unit, before)
-        return before._replace(
-            change=Change(path=unit.path, before=_number(nearest), after=_number(nearest), note=note)
-        )
-    return learned._replace(change=Change(path=unit.path, before=nearest, after=after, note=unit.note))
+        raise
+    if after < nearest < math.inf:
+        return held(unit)._replace(change=Change(path=unit.path, before=nearest, after=after, note=unit.note))
+    put(unit, before)
+    return before._replace(change=_unchanged(unit, nearest, after))
 
 
-def _number(error: float) -> float | None:
-    return error if math.isfinite(error) else None
+def _unchanged(unit: Unit, nearest: float, after: float) -> Change:
+    finite = math.isfinite(nearest) and math.isfinite(after)
+    why = "what was learned is no better" if finite else "its error is not finite"
+    error = nearest if math.isfinite(nearest) else None
+    note = "; ".join(filter(None, [unit.note, f"keeps nearest rounding and its ranges: {why}"]))
+    return Change(path=unit.path, before=error, after=error, note=note)
 
 
 def _seed_of(seed: int, index: int) -> int:

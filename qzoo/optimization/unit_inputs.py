@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
+from qzoo.errors import CalibrationError
 from qzoo.optimization.unit_calls import Given, passes
 
 
@@ -42,13 +43,26 @@ class TensorFile:
         self._rows = 0
 
     def append(self, rows: Tensor) -> None:
-        """Writes rows of any float dtype, as float32."""
+        """Writes rows of any float dtype, as float32.
+
+        Raises:
+            CalibrationError: they have another shape than the rows before.
+        """
+        if self._shape not in (None, rows.shape[1:]):
+            raise CalibrationError(
+                f"Images of several sizes can't be learned from: a unit was given rows of {tuple(rows.shape[1:])} "
+                f"after some of {tuple(self._shape or ())}. Give images of one size."
+            )
         self._file.write(rows.detach().float().cpu().contiguous().numpy().data)
         self._shape, self._rows = rows.shape[1:], self._rows + len(rows)
 
+    def close(self) -> None:
+        """Ends writing."""
+        self._file.close()
+
     def mapped(self) -> Tensor:
         """Returns all rows, in the memory of the file; float32. Nothing is appended any more."""
-        self._file.close()
+        self.close()
         assert self._shape is not None
         size = self._rows * self._shape.numel()
         return torch.from_file(str(self._path), shared=False, size=size).view(self._rows, *self._shape)
@@ -91,8 +105,11 @@ def unit_inputs(
         own_targets: targets are what the float unit makes of quantized inputs, not of its own.
         folder: where the files lie; default: the system's place for such files.
     """
-    with tempfile.TemporaryDirectory(prefix="qzoo-", dir=folder) as name:
-        floats, quantized, targets = (TensorFile(Path(name, what)) for what in ("floats", "quantized", "targets"))
+    with ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="qzoo-", dir=folder))
+        floats, quantized, targets = (
+            stack.enter_context(closing(TensorFile(Path(name, what)))) for what in ("floats", "quantized", "targets")
+        )
         for seen in passes(float_model, paths, batches, through=True):
             floats.append(seen.x)
             if not own_targets and seen.y is not None:

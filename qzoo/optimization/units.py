@@ -78,7 +78,7 @@ def find_units(model: nn.Module, float_model: nn.Module, example: Any, kind: Kin
     paths = _outermost({next((one for one in larger if _holds(one, owner)), owner) for owner in owners})
     units = [_unit(model, path, weights, calls, path in larger) for path in paths]
     units = [replace(one, note=one.note or _of_larger(one.path, notes)) for one in units]
-    return sorted(units, key=lambda one: (not one.learnable, calls.order(one.path)))
+    return sorted(units, key=lambda one: (not one.learnable, calls.order(one.path), one.path))
 
 
 def _blocks(model: nn.Module, float_model: nn.Module, example: Any, owners: list[str]) -> set[str]:
@@ -143,7 +143,14 @@ def _outermost(paths: set[str]) -> list[str]:
 
 
 def _of_larger(path: str, notes: dict[str, str]) -> str:
-    return next((f"learned alone: {larger} {reason}" for larger, reason in notes.items() if _holds(larger, path)), "")
+    return next(
+        (
+            f"not learned together with the rest of {larger}: {reason}"
+            for larger, reason in notes.items()
+            if _holds(larger, path)
+        ),
+        "",
+    )
 
 
 def _holds(path: str, inner: str) -> bool:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import signal
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 import qzoo
-from qzoo.errors import CalibrationError, NotCalibratedError
+from qzoo.errors import ArgumentError, CalibrationError, NotCalibratedError
 from qzoo.models.architectures.resnet_cifar import BasicBlock
+from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.optimization.reconstruct import adaround, reconstruct
 from qzoo.quant.fake_quant import fake_quantize
 from qzoo.quant.ranges import get_ranges
@@ -145,8 +148,10 @@ def test_a_damaged_file_is_learned_again(done: tuple[nn.Module, list[Change]], t
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"key": "other images"}])
 def test_results_of_something_else_are_not_taken(tmp_path: Path, other: dict[str, Any]) -> None:
-    learned(folder=tmp_path)
-    learned(folder=tmp_path, **other)
+    model, net = pair()
+    short = SPEC.model_copy(update={"iterations": 1})
+    reconstruct(model, net, short, images(), folder=tmp_path)
+    reconstruct(pair()[0], net, short, images(), **{"folder": tmp_path} | other)
     assert len(list(tmp_path.iterdir())) == 8
 
 
@@ -201,3 +206,37 @@ def test_own_targets_are_what_the_float_unit_makes_of_quantized_inputs(done: tup
     changes = reconstruct(model, net, SPEC.model_copy(update={"targets": "own"}), images())
     # The error of earlier units is none of a later one's.
     assert (changes[2].before or 9) < (done[1][2].before or 0)
+
+
+def test_weights_that_operators_of_a_block_read_are_learned_as_well() -> None:
+    torch.manual_seed(0)
+    net = torchvision.models.VisionTransformer(8, 4, 1, 2, 8, 16, num_classes=4).eval()
+    x = [torch.randn(8, 3, 8, 8)]
+    model = qzoo.calibrate(qzoo.quantize(net, "w4a8", example=x[0]), x)
+    before = state(model)["encoder.layers.encoder_layer_0.self_attention.in_proj_weight"]
+    changes = reconstruct(model, net, SPEC, x)
+    assert (changes[1].after or 9) < (changes[1].before or 0)
+    weights = quantized_weights(model)
+    one = weights["encoder.layers.encoder_layer_0.self_attention.in_proj_weight_quantizer"]
+    assert one.values is not None
+    assert not torch.equal(one.values, before)
+    assert torch.equal(fake_quantize(one.values, one.quantizer.amax, one.quantizer.grid), one.values)
+
+
+def test_quantizers_of_one_tensor_keep_one_range() -> None:
+    _, net = pair()
+    model = qzoo.calibrate(
+        qzoo.quantize(net, "w4a4", residual={"placement": "both", "bits": 4}, example=images()[0][:1]), images()
+    )
+    groups = shared_quantizers(model, images()[0][:1])
+    reconstruct(model, net, SPEC, images())
+    ranges = get_ranges(model)
+    assert groups
+    assert all(len({float(ranges[f"{path}.amax"]) for path in group}) == 1 for group in groups)
+
+
+def test_a_float_model_of_other_modules_is_refused() -> None:
+    model, net = pair()
+    renamed = nn.Sequential(OrderedDict([("first", net[0]), ("rest", net[1:])]))  # type: ignore[index]
+    with pytest.raises(ArgumentError, match="no module '0', which the quantized model has"):
+        reconstruct(model, renamed, SPEC, images())
