@@ -79,10 +79,11 @@ def test_bases_name_their_weights_and_recipes_say_what_they_are(entry) -> None: 
 
 
 @for_each("name", lambda: CATALOG.schemes)
-def test_schemes_say_what_they_do_and_quantize_weights_per_channel(name: str) -> None:
+def test_schemes_say_what_they_do_and_quantize_weights_per_channel_unless_their_name_says_more(name: str) -> None:
     scheme = CATALOG.schemes[name].scheme
     assert scheme.description.endswith(".")
-    assert scheme.rules[0].weight.per == "channel"  # type: ignore[union-attr]
+    expected = "tensor" if name.endswith("per_tensor") else "channel"
+    assert scheme.rules[0].weight.per == expected  # type: ignore[union-attr]
 
 
 def test_commands_that_only_read_recipes_import_no_torch() -> None:
