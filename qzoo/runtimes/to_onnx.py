@@ -88,8 +88,8 @@ def _require_symmetric(model: nn.Module, runtime: Runtime) -> None:
         named = ", ".join(shifted[:MOST_NAMED]) + (", ..." if len(shifted) > MOST_NAMED else "")
         raise UnsupportedError(
             f"{runtime.title} takes no zero points. Of this model {len(shifted)} of {len(used)} quantizers have one: "
-            f"{named}. Say `symmetric: true` of them, in a variant or rule, and calibrate; or adapt the model: --adapt, "
-            "in Python adapt_on=images."
+            f"{named}. Say `symmetric: true` of them, in a variant or rule, and calibrate; or adapt the model: "
+            "--adapt, in Python adapt_on=images."
         )
 
 
