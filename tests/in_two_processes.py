@@ -71,6 +71,8 @@ def merges_as_one_process_collects(seed: int, rank: int, world: int) -> bool:
     reduce_collection(merged)
     one, other = merged["histogram"].histogram(), whole["histogram"].histogram()  # type: ignore[union-attr]
     same = torch.equal(one.counts, other.counts) and torch.equal(one.edges, other.edges)
+    sides = [seen["two-sided"].histogram().negatives for seen in (merged, whole)]  # type: ignore[union-attr]
+    same = same and torch.equal(*sides)
     extremes = all(merged[k].amin == whole[k].amin and merged[k].amax == whole[k].amax for k in ("max", "histogram"))
     return same and extremes and one.total == sum(len(part) for part in parts)
 
@@ -82,6 +84,7 @@ def draw(dice: np.random.Generator) -> Tensor:
 
 def collected(parts: list[Tensor]) -> Collection:
     collection: Collection = {"max": MaxCollector(), "histogram": HistogramCollector()}
+    collection["two-sided"] = HistogramCollector(two_sided=True)
     for seen in collection.values():
         for part in parts:
             seen.collect(part)

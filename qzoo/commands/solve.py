@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -59,9 +59,10 @@ def solve(
     percentile: float | None = None,
     bits: int | None = None,
     weight_bits: int | None = None,
+    symmetric: Literal[True, False, "auto"] | None = None,
     output: Path | str | None = None,
 ) -> Solved:
-    """Solves the ranges of a variant that differs from a calibrated one in calibrator or bits, and writes them.
+    """Solves the ranges of a variant that differs from a calibrated one in its quantizers, and writes them.
 
     No image is needed, and the result is that of a calibration on the images the histograms were collected from, bit
     for bit.
@@ -72,6 +73,8 @@ def solve(
         percentile: for `percentile`, up to 100; default 99.99.
         bits: the number of bits of these inputs, 2 to 16.
         weight_bits: the number of bits of the weights, whose ranges are solved from the base's weights.
+        symmetric: whether these inputs have no zero point; where they may have one, mse and percentile need histograms
+            of both signs, which older versions of qzoo did not keep.
         output: a ranges file, or a folder; default: beside the histograms.
 
     Returns:
@@ -80,6 +83,7 @@ def solve(
     Raises:
         WeightsError: the file is missing or corrupt, or the base's weights are not those it was collected with.
         RecipeError: method, percentile or bits are out of range.
+        CalibrationError: the histograms count magnitudes alone, and a range with a zero point is asked for.
 
     Example:
         >>> made = qzoo.reproduce("resnet8_digits", only="int8", artifacts=Path("made"))
@@ -90,7 +94,7 @@ def solve(
     path = Path(histograms)
     collected, info = load_histograms(path)
     entry = _entry(path, info)
-    written = _written(info.variant, method, percentile, bits, weight_bits)
+    written = _written(info.variant, method, percentile, bits, weight_bits, symmetric)
     variant = _resolved(entry, written)
     target = _target(Path(output or path.parent), variant.name)
     check_histograms_fit(resolve(entry, info.variant), path, collected)
@@ -111,12 +115,19 @@ def _entry(path: Path, info: HistogramsInfo) -> RecipeEntry:
 
 
 def _written(
-    start: str, method: str | None, percentile: float | None, bits: int | None, weight_bits: int | None
+    start: str,
+    method: str | None,
+    percentile: float | None,
+    bits: int | None,
+    weight_bits: int | None,
+    symmetric: Literal[True, False, "auto"] | None = None,
 ) -> dict[str, Any]:
     """Returns what a recipe has to say: `{from: int8, input: {calibrator: mse}}`."""
     said: dict[str, dict[str, Any]] = {"weight": {"bits": weight_bits}, "input": {"bits": bits}}
     if method is not None or percentile is not None:
         said["input"]["calibrator"] = _calibrator(method or "percentile", percentile)
+    if symmetric is not None:
+        said["input"]["symmetric"] = symmetric
     for role, fields in said.items():
         if fields["bits"] is None:
             del fields["bits"]
@@ -152,11 +163,15 @@ def _resolved(entry: RecipeEntry, written: dict[str, Any]) -> ResolvedVariant:
     return _known(variant, entry.name) or variant
 
 
+_SYMMETRIC = {True: "sym", False: "asym", "auto": "autosym"}
+
+
 def _words(written: dict[str, Any]) -> list[str]:
     """Returns what tells the variant from the one it starts from: `w4`, `a6`, `p99.9`."""
     of_input = written.get("input", {})
     words = [f"w{written['weight']['bits']}"] if "weight" in written else []
     words += [f"a{of_input['bits']}"] if "bits" in of_input else []
+    words += [_SYMMETRIC[of_input["symmetric"]]] if "symmetric" in of_input else []
     calibrator = of_input.get("calibrator")
     if isinstance(calibrator, dict):
         return [*words, f"p{calibrator['percentile']:.10g}"]

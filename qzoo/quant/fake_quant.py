@@ -93,7 +93,7 @@ def fake_quantize(x: Tensor, amax: Tensor, on: Grid, zero_point: Tensor | None =
         >>> fake_quantize(x, torch.tensor(3.0), on, torch.tensor(1))
         tensor([-1.,  0.,  2.])
     """
-    amax, zero_point = along_weight(amax, x), _along(zero_point, x)
+    amax, zero_point = along_weight(amax, x), None if zero_point is None else along_weight(zero_point, x)
     if is_transformed(x):
         return _followed_straight_through(x, amax, on, zero_point)
     # A traced graph has no place for a function of our own, and no gradient.
@@ -118,10 +118,8 @@ def quantize(x: Tensor, amax: Tensor, on: Grid, zero_point: Tensor | None = None
     Example:
         >>> quantize(torch.tensor([0.3, 0.52, 2.0]), torch.tensor(1.0), grid(bits=4))
         tensor([2., 4., 7.])
-        >>> quantize(torch.tensor([-9.0, 0.0]), torch.tensor(3.0), grid(bits=2, unsigned=True), torch.tensor(1))
-        tensor([0., 1.])
     """
-    zero_point = _along(zero_point, x)
+    zero_point = None if zero_point is None else along_weight(zero_point, x)
     steps = _steps(x, quantization_scale(along_weight(amax, x), on), on, zero_point)
     return steps if zero_point is None else steps.add_(zero_point)
 
@@ -138,8 +136,7 @@ def dequantize(values: Tensor, amax: Tensor, on: Grid, zero_point: Tensor | None
     Returns:
         float32.
     """
-    zero_point = _along(zero_point, values)
-    steps = values.float() if zero_point is None else values.float() - zero_point
+    steps = values.float() if zero_point is None else values.float() - along_weight(zero_point, values)
     return steps / _divisor(quantization_scale(along_weight(amax, values), on))
 
 
@@ -189,16 +186,12 @@ def _divisor(scale: Tensor) -> Tensor:
     return torch.where(scale > 0, scale, 1.0)
 
 
-def _along(zero_point: Tensor | None, x: Tensor) -> Tensor | None:
-    return None if zero_point is None else along_weight(zero_point, x)
-
-
 def grid_ends(on: Grid, zero_point: Tensor | None) -> tuple[Any, Any]:
     """Returns lowest and highest value of the grid, counted from the zero point: numbers, or of its shape."""
     if zero_point is None:
         return on.low, on.high
-    if zero_point.dim() == 0 and has_values(zero_point):
-        return on.low - float(zero_point), on.high - float(zero_point)  # clamping by numbers is faster
+    if _is_number(zero_point):
+        return on.low - float(zero_point), on.high - float(zero_point)
     zero_point = zero_point.to(torch.float32)
     return on.low - zero_point, on.high - zero_point
 
@@ -207,8 +200,20 @@ def _steps(x: Tensor, scale: Tensor, on: Grid, zero_point: Tensor | None) -> Ten
     """Returns the values of the grid without their zero point, as fresh float32."""
     y = x.float() * scale
     if on.fp8 is None:
-        return y.round_().clamp_(*grid_ends(on, zero_point))
+        return _clamp(y.round_(), on, zero_point)
     return y.clamp_(on.low, on.high).to(on.fp8).float()
+
+
+def _clamp(steps: Tensor, on: Grid, zero_point: Tensor | None) -> Tensor:
+    if zero_point is None or _is_number(zero_point):
+        return steps.clamp_(*grid_ends(on, zero_point))
+    # Clamping by tensors takes several times as long on a CPU.
+    zero_point = zero_point.to(torch.float32)
+    return steps.add_(zero_point).clamp_(on.low, on.high).sub_(zero_point)
+
+
+def _is_number(zero_point: Tensor) -> bool:
+    return zero_point.dim() == 0 and has_values(zero_point)
 
 
 def _quantize_dequantize(x: Tensor, amax: Tensor, on: Grid, zero_point: Tensor | None) -> Tensor:

@@ -4,7 +4,7 @@ A range always holds 0, and 0 is represented exactly, since padding, ReLU and ma
 
     low, high    = min(smallest, 0), max(largest, 0)
     amax         = high - low                                   the width of the range
-    zero_point   = clamp(round_half_even(-low * bound / amax), 0, bound)         bound = 2**bits - 1
+    zero_point   = round_half_even(bound * -low / amax)         bound = 2**bits - 1; 0 where the range is empty
 
 So each end of what is represented, see `fake_quant.represented`, is within half a step of the end that was asked for.
 
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from qzoo.quant.fake_quant import Grid, quantization_scale
+from qzoo.quant.fake_quant import SMALLEST_AMAX, Grid
 
 
 class Range(NamedTuple):
@@ -53,7 +53,8 @@ def asymmetric_range(smallest: Tensor, largest: Tensor, on: Grid) -> Range:
     low, high = smallest.float().clamp(max=0), largest.float().clamp(min=0)
     # Of two large float32 numbers the difference may be infinite.
     width = (high - low).clamp(max=torch.finfo(torch.float32).max)
-    zero_point = (-low * quantization_scale(width, on)).round().clamp(on.low, on.high)
+    share = (low / 2) / (low / 2 - high / 2)
+    zero_point = torch.where(width > SMALLEST_AMAX, share * on.bound, 0.0).round()
     return Range(width, None, zero_point.to(torch.int32))
 
 

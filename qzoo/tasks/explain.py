@@ -99,7 +99,8 @@ def _explained(planned: PlannedQuantizer) -> ExplainedQuantizer:
 
 
 def _standing(path: str, quantizer: TensorQuantizer, planned: PlannedQuantizer | None) -> ExplainedQuantizer:
-    amax, zero_point = quantizer.amax.detach(), quantizer.zero_point
+    amax = quantizer.amax.detach()
+    zero_point = None if quantizer.zero_point is None else quantizer.zero_point.detach().round()
     known = quantizer.calibrated and amax.numel() > 0
     facts: dict[str, Any] = {
         "spec": quantizer.spec,

@@ -35,19 +35,24 @@ def collect_once(
         keep_histograms: collect a histogram of every tensor, of both signs where the binning has them, not only where
             a calibrator needs one.
     """
+    found = [one for plan in plans for one in plan.quantizers]
     planned: dict[tuple[Any, ...], PlannedQuantizer] = {}
-    watched: dict[str, str] = {}
-    histograms, two_sided = set(), set()
-    for one in (one for plan in plans for one in plan.quantizers):
-        # Two names may stand for one tensor: `residual` and `add_right`.
-        watcher = planned.setdefault((one.module, one.sites, one.operand or one.role), one)
-        if not one.of_weight:
-            watched[one.path] = watcher.path
-            if keep_histograms or one.spec.calibrator.collector == "histogram":
-                histograms.add(watcher.path)
-            if keep_histograms or one.spec.needs_signs:
-                two_sided.add(watcher.path)
+    for one in found:
+        watcher = planned.setdefault(_tensor_of(one), one)
+        if one.spec.needs_signs and not watcher.spec.needs_signs:
+            planned[_tensor_of(one)] = one
+    watched = {one.path: planned[_tensor_of(one)].path for one in found if not one.of_weight}
+    of_activations = [one for one in found if not one.of_weight]
+    histograms = {
+        watched[one.path] for one in of_activations if keep_histograms or one.spec.calibrator.collector == "histogram"
+    }
+    two_sided = histograms if keep_histograms else set()
     model = copy_model(float_model)
     carry_out(model, Plan(list(planned.values()), []))
     seen = collect(model, histograms, two_sided)
     return {path: seen[watcher] for path, watcher in watched.items()}
+
+
+def _tensor_of(one: PlannedQuantizer) -> tuple[Any, ...]:
+    """Returns what tells the tensor: two names may stand for one, `residual` and `add_right`."""
+    return (one.module, one.sites, one.operand or one.role)

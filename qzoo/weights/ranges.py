@@ -11,9 +11,7 @@ from torch import Tensor
 from qzoo.errors import WeightsError, shown
 from qzoo.weights.artifact import ArtifactInfo, Digest, Header, TensorSpec, check_header, read_artifact, write_artifact
 from qzoo.weights.kinds import RANGES
-
-MOST_BITS = 16
-"""Of a quantizer; the model itself knows how many of them each has."""
+from qzoo.weights.values import ZERO_POINT, value_fault
 
 
 class RangesInfo(ArtifactInfo):
@@ -71,12 +69,8 @@ def check_ranges(path: Path, ranges: Mapping[str, Tensor]) -> None:
             value.
     """
     for key, amax in ranges.items():
-        is_zero = key.rpartition(".")[2] == "zero_point"
-        if is_zero and bool((none := (amax < 0) | (amax >= 2**MOST_BITS)).any()):
-            raise WeightsError(
-                f"{path}: {shown(key)} holds {int(amax[none][0])}, and a zero point is at least 0 and below "
-                f"2**{MOST_BITS}. {RANGES.remedy}"
-            )
+        if key.rpartition(".")[2] == ZERO_POINT and (fault := value_fault(key, amax)):
+            raise WeightsError(f"{path} {fault}. {RANGES.remedy}")
         odd = ~(amax.isfinite() & (amax >= 0)) if key.rpartition(".")[2] == "amax" else None
         if odd is not None and bool(odd.any()):
             raise WeightsError(

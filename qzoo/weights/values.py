@@ -10,6 +10,8 @@ from torch import Tensor
 
 COUNTER = "num_batches_tracked"
 """The counter of batch norm; no prediction depends on it, and old checkpoints lack it."""
+ZERO_POINT = "zero_point"
+"""Of a quantizer: what the integers of its grid are counted from."""
 STATISTICS = ("running_mean", "running_var")
 """Buffers of normalization layers. All else may hold an infinity on purpose, as attention masks do."""
 DTYPES = frozenset(
@@ -18,6 +20,8 @@ DTYPES = frozenset(
         torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool, torch.complex64, torch.complex128,
     }
 )  # fmt: skip
+LARGEST_ZERO_POINT = 2**16 - 1
+"""Of 16 bits, which are the most that a quantizer has."""
 MOST_EXPANDED = 64_000_000
 """Bytes of a tensor of which fewer are stored."""
 
@@ -41,7 +45,7 @@ def value_fault(key: str, value: Tensor, *, weight: bool = False, own: Tensor | 
     """Returns what is impossible about a tensor of a state dict, as what its file does; None if nothing is.
 
     Args:
-        key: a key of the state dict; its last part tells batch norm's statistics.
+        key: a key of the state dict; its last part tells batch norm's statistics and zero points.
         value: on any device but meta.
         weight: it is a parameter, which is finite; a buffer may hold an infinity where the model's own does.
         own: the model's tensor of that key, as its class made it, where there is one with values.
@@ -52,6 +56,8 @@ def value_fault(key: str, value: Tensor, *, weight: bool = False, own: Tensor | 
     """
     name = key.rpartition(".")[2]
     if not (value.is_floating_point() or value.is_complex()):
+        if name == ZERO_POINT and bool((odd := (value < 0) | (value > LARGEST_ZERO_POINT)).any()):
+            return f"holds {int(value[odd][0])} in {key}, and a zero point is 0 to {LARGEST_ZERO_POINT}"
         below = name == COUNTER and bool((value < 0).any())
         return f"holds {int(value.min())} in {key}, and a count is at least 0" if below else None
     odd = ~value.isfinite()

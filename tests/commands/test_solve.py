@@ -35,18 +35,25 @@ METHODS: dict[str, dict[str, Any]] = {
     "p99.9": {"method": "percentile", "percentile": 99.9},
     "p99.99": {"method": "percentile"},
 }
-CASES = [(name, bits, 4 if bits == 5 else 8) for name in METHODS for bits in range(4, 9)]
-REFERENCE_CASES = [case for case in CASES if case[1] in (4, 8)]
+SYMMETRIC = [(name, bits, 4 if bits == 5 else 8) for name in METHODS for bits in range(4, 9)]
+REFERENCE_CASES = [case for case in SYMMETRIC if case[1] in (4, 8)]
+METHODS |= {
+    "mse_asym": {"method": "mse", "symmetric": False},
+    "p99_asym": {"method": "percentile", "percentile": 99.0, "symmetric": False},
+    "entropy_auto": {"method": "entropy", "symmetric": "auto"},
+}
+CASES = [*SYMMETRIC, ("mse_asym", 4, 8), ("p99_asym", 8, 8), ("entropy_auto", 6, 8)]
 
 
 def with_cases(entry: RecipeEntry, binning: str = "aligned") -> RecipeEntry:
     """The recipe with a variant for each case, written as a person writes it."""
     content = entry.recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
     content["calibration"] = {"images": 128, "binning": binning}
-    for name, bits, weight_bits in CASES:
+    for name, bits, weight_bits in CASES if binning == "aligned" else REFERENCE_CASES:
         said = METHODS[name]
         calibrator = {"percentile": said.get("percentile", 99.99)} if name[0] == "p" else said["method"]
-        variant = {"from": "int8", "input": {"bits": bits, "calibrator": calibrator}, "weight": {"bits": weight_bits}}
+        of_input = {"bits": bits, "calibrator": calibrator, "symmetric": said.get("symmetric", True)}
+        variant = {"from": "int8", "input": of_input, "weight": {"bits": weight_bits}}
         content["variants"][f"case_{name}_{bits}_{weight_bits}"] = variant
     return replace(entry, recipe=Recipe.model_validate_json(json.dumps(content)), source=PythonRecipe())
 
@@ -116,6 +123,7 @@ def test_another_variant_is_named_after_what_it_changes(histograms: Path, tmp_pa
         "from": "int8", "weight": {"bits": 4}, "input": {"bits": 6, "calibrator": {"percentile": 99.5}},
     }  # fmt: skip
     assert solve(histograms, output=tmp_path).variant.name == "resnet8_digits_int8"
+    assert solve(histograms, symmetric=False, output=tmp_path).variant.variant == "int8_asym"
 
 
 @pytest.mark.parametrize(
@@ -139,6 +147,17 @@ def test_bits_are_a_whole_number(histograms: Path) -> None:
     said = r"solve\(\) got bits=4\.5 of type float; expected int or None: the number of bits of these inputs, 2 to 16\."
     with pytest.raises(qzoo.ArgumentError, match=said):
         solve(histograms, bits=4.5)  # type: ignore[arg-type]
+
+
+def test_histograms_of_magnitudes_alone_give_no_range_with_a_zero_point(histograms: Path, tmp_path: Path) -> None:
+    seen, info = load_histograms(histograms)
+    old = tmp_path / "old.histograms.safetensors"
+    save_histograms(old, {path: replace(one, negatives=None) for path, one in seen.items()}, info)
+    with pytest.raises(CalibrationError, match="count magnitudes alone"):
+        solve(old, "mse", symmetric=False, output=tmp_path)
+    by_max = [solve(one, "max", symmetric=False, output=tmp_path) for one in (old, histograms)]
+    expected = get_ranges(by_max[1].model)
+    assert all(torch.equal(value, expected[key]) for key, value in get_ranges(by_max[0].model).items())
 
 
 def test_percentiles_near_a_hundred_have_names_of_their_own(histograms: Path, tmp_path: Path) -> None:

@@ -118,3 +118,6 @@ def test_mistakes() -> None:
     qzoo.calibrate(unsigned, [torch.rand(8, 4)])
     with pytest.raises(UnsupportedError, match=r"1 quantizers are unsigned because .* \(1.input_quantizer ...\)"):
         export_state_dict(unsigned)
+    asymmetric = qzoo.calibrate(qzoo.quantize(nn.Sequential(nn.Linear(4, 2)), "int8_asym"), [torch.rand(8, 4)])
+    with pytest.raises(UnsupportedError, match=r"0.input_quantizer has a zero point, and ranges of pytorch-quanti"):
+        export_state_dict(asymmetric)

@@ -117,6 +117,34 @@ def test_a_model_of_timm(scheme: str, tmp_path: Path) -> None:
         assert torch.equal(logits(other, x), logits(model, x))
 
 
+def asymmetric(x: Tensor) -> nn.Module:
+    fields = {"symmetric": False, "bits": 4}
+    rules = [{"match": {"type": "weighted"}, "weight": fields, "input": fields}]
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.SiLU(), nn.ConvTranspose2d(6, 4, 3, groups=2), nn.Flatten(), nn.Linear(256, 3)
+    )
+    return qzoo.calibrate(qzoo.quantize(net.eval(), "int8", rules=rules), x)
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["packed", "float"])
+def test_zero_points_come_back(packed: bool, tmp_path: Path) -> None:
+    model, other = asymmetric(IMAGES), asymmetric(2 * IMAGES)
+    save_full_checkpoint(model, tmp_path / "model.safetensors", packed=packed)
+    load_full_checkpoint(other, tmp_path / "model.safetensors")
+    assert torch.equal(logits(other), logits(model))
+    assert int(model[0].weight_quantizer.zero_point.max()) > 0
+
+
+def test_a_zero_point_beside_the_grid_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    model, other = asymmetric(IMAGES), asymmetric(2 * IMAGES)
+    model[0].weight_quantizer.zero_point.fill_(16)
+    save_full_checkpoint(model, tmp_path / "model.safetensors", packed=False)
+    before = content_digest(other.state_dict())
+    with pytest.raises(WeightsError, match=r"0\.weight_quantizer\.zero_point holds 16, its grid 0 to 15"):
+        load_full_checkpoint(other, tmp_path / "model.safetensors")
+    assert content_digest(other.state_dict()) == before
+
+
 def test_any_model_with_grouped_transposed_tied_and_normed_layers(tmp_path: Path) -> None:
     class Odd(nn.Module):
         def __init__(self) -> None:

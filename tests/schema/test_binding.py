@@ -181,6 +181,12 @@ def test_a_scheme_may_match_nothing_but_a_variants_fields_may_not() -> None:
             {"weight": {"narrow": True}, "rules": [FC | {"weight": {"format": "e5m2"}}]},
             "fc.weight: e5m2 is symmetric by itself",
         ),
+        (
+            {"scheme": "int8_asym", "input": {"unsigned": "auto"}},
+            "conv1.input: with `symmetric: false` a zero point takes the place of `unsigned`: leave out one of them. "
+            "It comes from symmetric: False (scheme int8_asym rules.0  ",
+        ),
+        ({"scheme": "fp8", "input": {"symmetric": False}}, "conv1.input: e4m3 has no zero point"),
         ({"input": {"unsigned": True}, "rules": [FC | {"input": {"narrow": True}}]}, "fc.input: `narrow` leaves out"),
     ],
 )
@@ -188,6 +194,12 @@ def test_a_contradiction_that_arises_by_merging_names_both_rules(variant: dict[s
     with pytest.raises(RuleError) as caught:
         plan(variant)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int8_ort"])
+def test_a_zero_point_said_later_replaces_what_a_scheme_says_of_the_sign(scheme: str) -> None:
+    found = specs({"scheme": scheme, "input": {"symmetric": False, "calibrator": "max"}})
+    assert found["fc.input"] == "asymmetric 8bit per-tensor max"
 
 
 def test_bits_after_fp8_mean_int_again() -> None:

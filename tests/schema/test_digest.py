@@ -47,6 +47,8 @@ def digest(variant: Any, *, name: str = "a", others: Any = (), **recipe: Any) ->
         VARIANT | {"input": {"calibrator": {"percentile": 100}}},
         VARIANT | {"input": {"calibrator": "mse", "unsigned": "auto"}},
         VARIANT | {"input": {"calibrator": "mse", "unsigned": True}},
+        VARIANT | {"input": {"calibrator": "mse", "symmetric": False}},
+        VARIANT | {"input": {"calibrator": "mse", "symmetric": "auto"}},
         VARIANT | {"output": {}},
         VARIANT | {"residual": "both"},
         VARIANT | {"residual": "none"},

@@ -68,6 +68,16 @@ def test_other_values_are_told_what_is_expected(adapter: TypeAdapter[Any], value
         ({"format": "e5m2", "unsigned": "auto"}, "e5m2 always has a sign"),
         ({"format": "e5m2", "narrow": True}, "e5m2 is symmetric by itself: leave out `narrow`"),
         ({"unsigned": True, "narrow": True}, "which `unsigned: true` has not"),
+        ({"symmetric": 0}, "expected true, false or auto (given: 0)"),
+        ({"symmetric": "never"}, "True, False or 'auto'"),
+        ({"format": "e4m3", "symmetric": False}, "e4m3 has no zero point: leave out `symmetric`, or say"),
+        ({"format": "e5m2", "symmetric": "auto"}, "e5m2 has no zero point"),
+        ({"symmetric": False, "unsigned": True}, "with `symmetric: false` a zero point takes the place of `unsigned`"),
+        (
+            {"symmetric": "auto", "unsigned": "auto"},
+            "with `symmetric: auto` a zero point takes the place of `unsigned`",
+        ),
+        ({"symmetric": False, "narrow": True}, "takes the place of `narrow`: leave out one of them"),
     ],
 )
 @for_each("model", [QuantizerPatch, ActivationPatch, QuantizerSpec])
@@ -85,10 +95,28 @@ def test_refuses(model: type[QuantizerPatch], fields: dict[str, Any], message: s
         {"format": "e4m3", "unsigned": False, "narrow": False},
         {"unsigned": "auto", "narrow": True},
         {"unsigned": True, "narrow": False},
+        {"symmetric": False, "unsigned": False, "narrow": False},
+        {"symmetric": True, "format": "e4m3"},
+        {"symmetric": True, "unsigned": "auto"},
     ],
 )
 def test_what_goes_together_is_accepted(fields: dict[str, Any]) -> None:
     assert QuantizerPatch.model_validate(fields).fields().items() >= fields.items()
+
+
+@pytest.mark.parametrize("symmetric", [False, "auto"])
+def test_a_zero_point_replaces_what_was_said_of_the_sign(symmetric: Any) -> None:
+    said = QuantizerPatch.model_validate({"symmetric": symmetric}).fields()
+    assert said == {"symmetric": symmetric, "unsigned": False, "narrow": False}
+
+
+def test_a_zero_point_is_told_in_one_line() -> None:
+    specs = [QuantizerSpec(symmetric=symmetric, bits=4) for symmetric in (True, False, "auto")]
+    assert [str(one) for one in specs] == [
+        "4bit per-tensor max",
+        "asymmetric 4bit per-tensor max",
+        "auto-symmetric 4bit per-tensor max",
+    ]
 
 
 def test_ranges_per_channel_are_for_weights_only() -> None:

@@ -12,6 +12,7 @@ from torch import nn
 import qzoo
 from qzoo.errors import NotCalibratedError, UnsupportedError
 from qzoo.models.shared_quantizers import shared_quantizers
+from qzoo.quant.fake_quant import represented
 from qzoo.quant.ranges import get_ranges, quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.schema.call import with_call
@@ -45,6 +46,24 @@ def test_new_readers_of_a_tensor_get_its_range() -> None:
     found = adapt(model, ORT, [digits()])
     assert quantizers(found)["3.residual_quantizer"].amax == 0.625
     assert ["3.conv1.input_quantizer", "3.residual_quantizer"] in shared_quantizers(found)
+
+
+def test_zero_points_stay_where_the_runtime_has_them() -> None:
+    model = given("int8_asym")
+    before, after = get_ranges(model), get_ranges(adapt(model, ORT, [digits()]))
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    added = {key.rpartition(".")[2] for key in after.keys() - before.keys()}
+    assert added == {"amax", "zero_point"}
+
+
+def test_for_tensorrt_a_range_with_a_zero_point_becomes_one_of_magnitudes() -> None:
+    model = given("int8_asym", None)
+    found = quantizers(adapt(model, TENSORRT, [digits()]))
+    assert all(one.zero_point is None and one.grid.low < 0 for one in found.values())
+    for path, one in quantizers(model).items():
+        if one.zero_point is not None:
+            low, high = represented(one.amax, one.grid, one.zero_point)
+            assert float(found[path].amax) == max(-float(low), float(high))
 
 
 def test_trained_weights_are_adapted_as_they_are() -> None:

@@ -51,6 +51,21 @@ def test_come_back_as_they_were(
     assert not again.nonfinite
 
 
+def test_both_signs_come_back(tmp_path: Path) -> None:
+    seen = {"both": torch.randn(300), "one": torch.rand(300), "below": -torch.rand(300)}
+    written = {}
+    for path, x in seen.items():
+        collector = HistogramCollector(two_sided=True)
+        collector.collect(x)
+        written[path] = collector.histogram()
+    save_histograms(tmp_path / "x.histograms.safetensors", written, INFO)
+    read, _ = load_histograms(tmp_path / "x.histograms.safetensors")
+    assert all(equal(read[path], written[path]) for path in seen)
+    assert torch.equal(read["both"].negatives, written["both"].negatives)  # type: ignore[arg-type]
+    assert torch.equal(read["below"].negatives, read["below"].counts)  # type: ignore[arg-type]
+    assert read["one"].negatives is None, "nothing is stored where there is nothing to tell"
+
+
 def test_a_recorded_collector_goes_on_as_if_it_had_seen_the_tensors() -> None:
     x, y = torch.randn(300), torch.randn(300) * 5
     recorded = HistogramCollector.recorded(collected("aligned", x).histogram())
@@ -72,6 +87,10 @@ def tensors(**changes: torch.Tensor) -> dict[str, torch.Tensor]:
         ({"bounds": torch.ones(3)}, r"q\.bounds is F32 \[3\]"),
         ({"exponent": torch.tensor([1, 2])}, r"q\.exponent is I64 \[2\]"),
         ({"more": torch.ones(1)}, r"q\.more is missing or unknown"),
+        ({"negatives": torch.ones(4096)}, r"q\.negatives is F32 \[4096\]"),
+        ({"negatives": torch.ones(4095, dtype=torch.int32)}, r"q\.negatives is I32 \[4095\]"),
+        ({"negatives": torch.full((4096,), 2, dtype=torch.int32)}, "q is no histogram"),
+        ({"negatives": torch.ones(4096, dtype=torch.int32)}, "q is no histogram"),
         ({"counts": torch.full((4096,), -1, dtype=torch.int32)}, "q is no histogram"),
         ({"bounds": torch.tensor([1.0, 0.0])}, "q is no histogram"),
         ({"bounds": torch.tensor([0.0, torch.inf])}, "q is no histogram"),

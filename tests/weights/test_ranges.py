@@ -20,6 +20,7 @@ RANGES = {
     "conv.input_quantizer.amax": torch.tensor(1.5),
     "conv.weight_quantizer.amax": torch.rand(4, 1, 1, 1),
     "conv.input_quantizer.unsigned": torch.tensor(True),
+    "conv.weight_quantizer.zero_point": torch.arange(4, dtype=torch.int32).view(4, 1, 1, 1),
 }
 
 
@@ -39,6 +40,13 @@ def test_come_back_as_they_were_and_are_some_kilobytes(tmp_path: Path) -> None:
         ({"conv.input_quantizer.amax": torch.zeros(2).double()}, r"amax \(F64 \[2\]\) is no range"),
         ({"conv.input_quantizer.unsigned": torch.tensor([True, False])}, r"unsigned \(BOOL \[2\]\) is no range"),
         ({"conv.input_quantizer.unsigned": torch.zeros(0).bool()}, r"unsigned \(BOOL \[0\]\) is no range"),
+        ({"q.amax": torch.ones(2), "q.zero_point": torch.zeros(2)}, r"zero_point \(F32 \[2\]\) is no range"),
+        ({"q.zero_point": torch.zeros(2, dtype=torch.int32)}, r"zero_point is there, but no range"),
+        ({"q.amax": torch.ones(2), "q.zero_point": torch.zeros(3, dtype=torch.int32)}, r"\[3\], its range \[2\]"),
+        (
+            {"q.amax": torch.ones(1), "q.zero_point": -torch.ones(1, dtype=torch.int32)},
+            r"holds -1 in q\.zero_point, and",
+        ),
         ({"../../x": torch.zeros(2)}, r"\.\./\.\./x \(F32 \[2\]\) is no range"),
     ],
 )
