@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 import qzoo
@@ -36,29 +39,32 @@ def with_statistics(net: nn.Module, images: Tensor) -> nn.Module:
 
 
 @torch.no_grad()
-def gains(net: nn.Module, images: Tensor, fresh: Tensor, *schemes: str) -> list[float]:
-    """How many dB the logits of each scheme lie above those of int8."""
-    reference, found = net(fresh), []
-    for scheme in ("int8", *schemes):
-        model = qzoo.calibrate(qzoo.quantize(net, scheme), images)
-        found.append(sqnr(reference, model(fresh)))
-    return [one - found[0] for one in found[1:]]
+def gain(net: nn.Module, size: int, seed: int = 0) -> float:
+    """How many dB the logits of int8_asym lie above those of int8, in the median of 32 images.
+
+    In the sum of a net with random weights the few images decide that exceed all that were calibrated on.
+    """
+    images = natural_images(48, size, seed)
+    seen, fresh = images[:16], images[16:]
+    net = with_statistics(net, seen)
+    reference, noise = net(fresh), []
+    for scheme in ("int8", "int8_asym"):
+        found = qzoo.calibrate(qzoo.quantize(net, scheme), seen)(fresh)
+        noise.append(median(sqnr(one, other) for one, other in zip(reference, found, strict=True)))
+    return noise[1] - noise[0]
 
 
 def test_zero_points_bring_two_decibels() -> None:
-    images = natural_images(24, 32)
-    (gain,) = gains(with_statistics(small(), images[:16]), images[:16], images[16:], "int8_asym")
-    assert gain >= 2
+    torch.manual_seed(0)
+    assert gain(torchvision.models.mobilenet_v3_small(), 64) >= 2
 
 
 @pytest.mark.slow
-def test_of_an_efficientnet_too() -> None:
+@for_each("seed", range(3))
+def test_of_an_efficientnet_three(seed: int) -> None:
     timm = pytest.importorskip("timm")
-    torch.manual_seed(0)
-    images = natural_images(24, 128)
-    net = with_statistics(timm.create_model("efficientnet_b0"), images[:16])
-    (gain,) = gains(net, images[:16], images[16:], "int8_asym")
-    assert gain >= 2
+    torch.manual_seed(seed)
+    assert gain(timm.create_model("efficientnet_b0"), 128, seed) >= 3
 
 
 @for_each("scheme", ["int8_asym", "int8_per_tensor"])
@@ -71,8 +77,10 @@ def test_a_scheme_says_where_there_are_zero_points(scheme: str) -> None:
     assert per_tensor == {scheme == "int8_per_tensor"}
 
 
-@for_each("calibrator", ["max", "mse", "entropy", {"percentile": 99.9}])
-@for_each("symmetric", [False, "auto"])
+@for_each(
+    ("calibrator", "symmetric"),
+    [("max", False), ("mse", False), ("entropy", False), ({"percentile": 99.9}, False), ("mse", "auto")],
+)
 def test_weights_and_activations_of_few_bits_are_calibrated_by_every_method(
     calibrator: object, symmetric: object
 ) -> None:
