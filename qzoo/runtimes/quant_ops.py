@@ -19,6 +19,7 @@ from qzoo.quant.grouped import along_weight
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
 from qzoo.quant.weights import quantized_weights
+from qzoo.quant.zero_point import on_grid
 
 SMALLEST_SCALE = torch.finfo(torch.float32).tiny
 """The scale of a range that holds nothing: all comes to 0, as it does in the quantizer."""
@@ -134,8 +135,9 @@ def stored_grid(quantizer: TensorQuantizer) -> tuple[Grid, Tensor | None]:
         >>> stored_grid(quantizer)
         (Grid(low=-128, high=127, bound=255, fp8=None), None)
     """
-    on, zero_point = quantizer.grid, quantizer.zero_point
+    on, learned = quantizer.grid, quantizer.zero_point
     middle = (int(on.high) + 1) // 2
+    zero_point = None if learned is None else on_grid(learned.detach(), on)
     if zero_point is None or bool((zero_point != middle).any()):
         return on, zero_point
     return Grid(on.low - middle, on.high - middle, on.bound), None

@@ -82,16 +82,14 @@ def to_onnx(
 
 def _require_symmetric(model: nn.Module, runtime: Runtime) -> None:
     """Refuses zero points for a runtime that takes none; those in the middle are as good as none, see `stored_grid`."""
-    found = quantizers(model).items()
-    shifted = {path: one for path, one in found if one.state == "quantizing" and stored_grid(one)[1] is not None}
+    used = {path: one for path, one in quantizers(model).items() if one.state == "quantizing"}
+    shifted = [path for path, one in used.items() if stored_grid(one)[1] is not None]
     if shifted:
-        first, quantizer = next(iter(shifted.items()))
-        assert quantizer.zero_point is not None
-        named = ", ".join([*shifted][:MOST_NAMED]) + (", ..." if len(shifted) > MOST_NAMED else "")
+        named = ", ".join(shifted[:MOST_NAMED]) + (", ..." if len(shifted) > MOST_NAMED else "")
         raise UnsupportedError(
-            f"{runtime.title} takes no zero points, which {len(shifted)} quantizers of this model have: {named}. "
-            f"Of {first} it is {int(quantizer.zero_point.reshape(-1)[0])}. Say `symmetric: true` of them, in a variant "
-            "or rule, and calibrate; or adapt the model: --adapt, in Python adapt_on=images."
+            f"{runtime.title} takes no zero points. Of this model {len(shifted)} of {len(used)} quantizers have one: "
+            f"{named}. Say `symmetric: true` of them, in a variant or rule, and calibrate; or adapt the model: "
+            "--adapt, in Python adapt_on=images."
         )
 
 

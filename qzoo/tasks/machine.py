@@ -14,6 +14,7 @@ from torch import nn
 
 from qzoo.distributed import world_size
 from qzoo.quant.ranges import is_of_weight, quantizers
+from qzoo.runtimes.quant_ops import stored_grid
 from qzoo.runtimes.runtime import Runtime
 
 
@@ -93,5 +94,6 @@ def warn_of_saturation(model: nn.Module, runtime: Runtime) -> None:
 
 def _has_large_weights(model: nn.Module) -> bool:
     found = [one for path, one in quantizers(model).items() if is_of_weight(path)]
-    integer = [one.grid for one in found if one.state == "quantizing" and one.grid.fp8 is None]
-    return any(2 * LARGEST_INPUT * grid.high > LARGEST_SUM for grid in integer)
+    integer = [stored_grid(one)[0] for one in found if one.state == "quantizing" and one.grid.fp8 is None]
+    # Of unsigned weights, kernels add products in 32 bits.
+    return any(grid.low < 0 and 2 * LARGEST_INPUT * grid.high > LARGEST_SUM for grid in integer)

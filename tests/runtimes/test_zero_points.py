@@ -1,4 +1,4 @@
-"""Zero points in files: rounded as ONNX Runtime rounds, in kernels on integers, and refused where a runtime has none."""
+"""Zero points in files: rounded as ONNX Runtime rounds, in integer kernels, and refused where a runtime has none."""
 
 from __future__ import annotations
 
@@ -204,7 +204,10 @@ def test_tensorrt_refuses_zero_points_by_name() -> None:
     with pytest.raises(UnsupportedError) as refused:
         to_onnx(calibrated(False), X[:1], runtime_named("tensorrt"))
     count = len(quantizers(calibrated(False)))
-    assert f"no zero points, which {count} quantizers of this model have: 0.input_quantizer, 0.w" in str(refused.value)
+    words = (
+        f"TensorRT takes no zero points. Of this model {count} of {count} quantizers have one: 0.input_quantizer, 0."
+    )
+    assert str(refused.value).startswith(words)
     assert "Say `symmetric: true` of them" in str(refused.value)
 
 
