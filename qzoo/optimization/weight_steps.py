@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from qzoo.optimization.gptq import WeightGrid
 from qzoo.optimization.layer_inputs import Moments, Progress, Read, by_weight, gather, in_passes, reads_of, silent
+from qzoo.optimization.products import forget
 from qzoo.quant.grouped import along_weight
 from qzoo.quant.ranges import require_calibrated
 from qzoo.quant.weights import QuantizedWeight, quantized_weights
@@ -79,6 +80,7 @@ def change_weights(
     for group in in_passes(reads, 3 if errors else 1):
         shown = progress(batches, images, what)
         moments = gather(model, stored, group, shown, errors=errors, images=images)
+        forget(model)  # its weights change now
         for path, parts in by_weight(group).items():
             changes.append(_changed(path, stored[path], parts, moments, solve, otherwise))
     return changes + [Change(path=path, note=f"{why}: {otherwise}") for path, why in refused.items()]
