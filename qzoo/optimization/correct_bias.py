@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from qzoo.models.tracing import trace
 from qzoo.optimization.bias_places import BiasPlace, bias_place, norms_after
 from qzoo.optimization.clipped_normal import input_means
-from qzoo.optimization.layer_inputs import Progress, Read, reads_of, silent
+from qzoo.optimization.layer_inputs import Progress, Read, first_of, reads_of, silent
 from qzoo.optimization.products import Part, Product, watching
 from qzoo.quant.inputs import run, with_images
 from qzoo.quant.ranges import require_calibrated
@@ -48,15 +48,16 @@ def correct_bias(
         progress: shown the batches.
 
     Returns:
-        A change for each product with a quantized weight, in the order of evaluation. Errors are those of the mean:
-        its squared length, relative to that of the float model's mean.
+        A change for each product with a quantized weight, in the order of evaluation. The error before is that of the
+        mean: its squared length, relative to that of the float model's mean; after, none of it is left on these images.
 
     Raises:
         NotCalibratedError: a quantizer has no range.
+        DataError: there are no images.
     """
     require_calibrated(model, "correct its biases")
     weights = {path: one for path, one in quantized_weights(model).items() if one.key is not None}
-    example = with_images(next(iter(batches)), 1)
+    example = with_images(first_of(batches), 1)
     reads = reads_of(model, weights, example)
     places = _places(model, float_model, weights, example)
     if how == "analytic":
@@ -139,7 +140,7 @@ def _shifted(read: Read, place: BiasPlace | None, means: _Means | None) -> Chang
     if not bool(shift.isfinite().all()):
         return Change(path=read.weight, note="what it gives holds NaN or Inf: not corrected")
     place.add(shift)
-    return Change(path=read.weight, before=_relative(shift, mean), after=0.0)
+    return Change(path=read.weight, before=_relative(shift, mean))
 
 
 def _relative(shift: Tensor, mean: Tensor) -> float:
@@ -168,7 +169,7 @@ def _analytic(
             for whole in (float_model.get_parameter(weight.key or ""), weight.quantizer(weight.values))
         )
         place.add(wanted - found)
-        changes.append(Change(path=read.weight, before=_relative(wanted - found, wanted), after=0.0))
+        changes.append(Change(path=read.weight, before=_relative(wanted - found, wanted)))
     return changes
 
 

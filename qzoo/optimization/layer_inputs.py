@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from qzoo.errors import DataError
 from qzoo.optimization.matrix_form import Form, as_matrices, as_weight, input_columns
 from qzoo.optimization.products import Part, Product, watching
 from qzoo.quant.inputs import run, with_images
@@ -140,6 +141,17 @@ class Moments:
         if not bool(self._found[name].sum().isfinite()):
             raise ValueError("its inputs hold NaN or Inf")
         return self._found[name]
+
+
+def first_of(batches: Iterable[Any]) -> Any:
+    """Returns the first batch.
+
+    Raises:
+        DataError: there is none.
+    """
+    for batch in batches:
+        return batch
+    raise DataError("There are no images to optimize with; expected an iterable of batches that can be iterated again.")
 
 
 def reads_of(model: nn.Module, weights: Mapping[str, QuantizedWeight], inputs: Any) -> list[Read]:

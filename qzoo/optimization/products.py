@@ -134,7 +134,7 @@ def watching(model: nn.Module, weights: Mapping[str, QuantizedWeight], see: See)
         for path, weight in weights.items():
             if weight.key is not None:
                 mode.know(path, model.get_parameter(weight.key))
-        _forget(model)
+        forget(model)
         for path, quantizer in quantizers(model).items():
             hook = _knowing(mode, path) if is_of_weight(path) else _noting(mode)
             if not is_of_weight(path) or path in weights:
@@ -156,8 +156,8 @@ def _noting(mode: _Watching) -> Any:
     return note
 
 
-def _forget(model: nn.Module) -> None:
-    """Lets weights be quantized anew, by quantizers that are called: what is kept of them nobody would be shown."""
+def forget(model: nn.Module) -> None:
+    """Frees what is kept of quantized weights, so that they are quantized anew, by quantizers that are called."""
     for module in model.modules():
         if isinstance(module, QuantizedLayer):
             module.refresh()

@@ -9,7 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.optimization.gptq import WeightGrid
-from qzoo.optimization.layer_inputs import Moments, Progress, Read, by_weight, gather, in_passes, reads_of, silent
+from qzoo.optimization.layer_inputs import (
+    Moments,
+    Progress,
+    Read,
+    by_weight,
+    first_of,
+    gather,
+    in_passes,
+    reads_of,
+    silent,
+)
+from qzoo.optimization.products import forget
 from qzoo.quant.grouped import along_weight
 from qzoo.quant.ranges import require_calibrated
 from qzoo.quant.weights import QuantizedWeight, quantized_weights
@@ -68,17 +79,19 @@ def change_weights(
 
     Raises:
         NotCalibratedError: a quantizer has no range.
+        DataError: there are no images.
     """
     require_calibrated(model, what)
     weights = quantized_weights(model)
     stored = {path: one for path, one in weights.items() if one.key is not None}
-    reads = reads_of(model, stored, next(iter(batches)))
+    reads = reads_of(model, stored, first_of(batches))
     refused = _refused(weights, reads)
     reads = [read for read in reads if read.weight not in refused]
     changes = []
     for group in in_passes(reads, 3 if errors else 1):
         shown = progress(batches, images, what)
         moments = gather(model, stored, group, shown, errors=errors, images=images)
+        forget(model)  # its weights change now
         for path, parts in by_weight(group).items():
             changes.append(_changed(path, stored[path], parts, moments, solve, otherwise))
     return changes + [Change(path=path, note=f"{why}: {otherwise}") for path, why in refused.items()]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import qzoo
-from qzoo.errors import NotCalibratedError
+from qzoo.errors import DataError, NotCalibratedError
 from qzoo.optimization import layer_inputs
 from qzoo.optimization.layer_inputs import gather, in_passes, reads_of
 from qzoo.optimization.rounding import round_weights
@@ -222,3 +222,23 @@ def test_the_same_images_give_the_same_bits(calibrated: Any) -> None:
 def test_without_ranges_it_is_refused() -> None:
     with pytest.raises(NotCalibratedError, match="Can't round its weights"):
         round_weights(qzoo.quantize(net(), "w4a8"), GPTQ, [images()])
+
+
+def test_without_images_it_is_refused(calibrated: Any) -> None:
+    with pytest.raises(DataError, match="There are no images to optimize with"):
+        round_weights(calibrated(net(), images()), GPTQ, [])
+
+
+def test_parameters_stay_the_same_objects(calibrated: Any) -> None:
+    model = calibrated(net(), images())
+    before = dict(model.named_parameters())
+    round_weights(model, GPTQ, [images()])
+    assert all(one is before[name] and one.requires_grad for name, one in model.named_parameters())
+
+
+def test_weights_of_half_precision_are_rounded(calibrated: Any) -> None:
+    x = tokens(100, 8)
+    model = calibrated(nn.Sequential(nn.Linear(8, 4)), x).bfloat16()
+    (change,) = round_weights(model, GPTQ, [x.bfloat16()])
+    assert change.after <= change.before  # type: ignore[operator]
+    assert on_grid(model)
