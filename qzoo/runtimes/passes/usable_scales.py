@@ -42,7 +42,9 @@ def _mend(graph: ir.Graph, layer: ir.Node) -> bool:
     values = steps(layer, stored)
     rows = by_channel(layer, values)
     before = np.broadcast_to(stored.scale.astype(np.float64), len(rows))
-    after = _usable(before, np.asarray(~rows.any(1)), np.abs(_bias(layer, len(rows))), _step_of_input(layer))
+    # One scale for the whole weight came of its values, and serves a channel of zeros too.
+    empty = np.asarray(~rows.any(1)) & (stored.scale.ndim > 0 or not rows.any())
+    after = _usable(before, empty, np.abs(_bias(layer, len(rows))), _step_of_input(layer))
     of_type = np.finfo(stored.scale.dtype)
     after = np.maximum(after, of_type.smallest_subnormal if of_type.bits == 16 else of_type.tiny)
     after = after.astype(stored.scale.dtype).astype(np.float64)
