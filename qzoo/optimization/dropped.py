@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.quant.backward import pass_between
-from qzoo.quant.fake_quant import Grid, fake_quantize
+from qzoo.quant.fake_quant import Grid, fake_quantize, grid_ends
 from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.quant.zero_point import on_grid
 
 POOL = 1 << 22
 """Elements that are drawn at once, at least."""
@@ -86,26 +87,29 @@ class DroppedQuantizer(nn.Module):
         if not self._drop.probability:
             return self.quantizer(x)  # type: ignore[no-any-return]
         one = self.quantizer
-        return _Dropped.apply(x, one.amax, one.grid, self._drop.drawn(x), one.kept)  # type: ignore[no-any-return]
+        zero = None if one.zero_point is None else on_grid(one.zero_point.detach(), one.grid)
+        return _Dropped.apply(x, one.amax, one.grid, zero, self._drop.drawn(x), one.kept)  # type: ignore[no-any-return]
 
 
 class _Dropped(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, amax: Tensor, on: Grid, left_out: Tensor, kept: bool) -> Tensor:
-        y = fake_quantize(x.detach(), amax.detach(), on).lerp_(x.detach(), left_out)
+    def forward(
+        ctx: Any, x: Tensor, amax: Tensor, on: Grid, zero: Tensor | None, left_out: Tensor, kept: bool
+    ) -> Tensor:
+        y = fake_quantize(x.detach(), amax.detach(), on, zero).lerp_(x.detach(), left_out)
         ctx.save_for_backward(*((x, y) if kept else (x.clone(), y.clone())), amax, left_out)
-        ctx.on = on
+        ctx.bound, ctx.ends = on.bound, grid_ends(on, zero)
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y, amax, left_out = ctx.saved_tensors
-        step = amax.detach() / ctx.on.bound
+        step, (low, high) = amax.detach() / ctx.bound, ctx.ends
         # What is left out is inside the range, wherever that ends.
         inside = torch.addcmul(x, x, left_out, value=-1)
-        of_x = pass_between(grad, inside, ctx.on.low * step, ctx.on.high * step, into=inside)
+        of_x = pass_between(grad, inside, low * step, high * step, into=inside)
         of_range = (_dot(grad, y) - _dot(of_x, x)) / amax if ctx.needs_input_grad[1] else None
-        return of_x, of_range, None, None, None
+        return of_x, of_range, None, None, None, None
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ Pre-trained Transformers" (arXiv 2210.17323), sections 3.2 and 3.3, equation 3.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
@@ -28,22 +29,30 @@ class WeightGrid(NamedTuple):
     Attributes:
         amax: the ranges, broadcastable to `(groups, rows, columns)`.
         on: the grid.
+        zero_point: its zero points, shape of `amax`; None: 0.
     """
 
     amax: Tensor
     on: Grid
+    zero_point: Tensor | None = None
 
     def rounded(self, values: Tensor) -> Tensor:
         """Returns the nearest values of the grid."""
-        return fake_quantize(values, self.amax, self.on)
+        return fake_quantize(values, self.amax, self.on, self.zero_point)
 
     def ordered(self, order: Tensor) -> WeightGrid:
         """Returns that of the columns in another order, `(groups, columns)`."""
-        return self if self.amax.shape[-1:] in ((), (1,)) else self._replace(amax=_columns(self.amax, order))
+        return self._of_columns(lambda ranges: _columns(ranges, order))
 
     def part(self, columns: slice) -> WeightGrid:
         """Returns that of some columns."""
-        return self if self.amax.shape[-1:] in ((), (1,)) else self._replace(amax=self.amax[..., columns])
+        return self._of_columns(lambda ranges: ranges[..., columns])
+
+    def _of_columns(self, taken: Callable[[Tensor], Tensor]) -> WeightGrid:
+        if self.amax.shape[-1:] in ((), (1,)):
+            return self
+        zero = None if self.zero_point is None else taken(self.zero_point)
+        return self._replace(amax=taken(self.amax), zero_point=zero)
 
 
 class Rounded(NamedTuple):

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qzoo.optimization.dropped import Drop, DroppedQuantizer
-from qzoo.optimization.learned_rounding import beta_at, sides
+from qzoo.optimization.learned_rounding import Sides, beta_at, sides
 from qzoo.optimization.stand_ins import SoftRounding, fixed_norms, standing_in
 from qzoo.optimization.unit_inputs import UnitInputs, run_unit
 from qzoo.optimization.units import Unit
 from qzoo.quant.eval_mode import device_of
 from qzoo.quant.learned_scale import keep_positive
+from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.optimize import LearnedRounding
 
 
@@ -29,11 +30,14 @@ class How:
         spec: steps, batch size, learning rate and regularizer.
         drop: the probability that an element of an activation is left in float.
         range_lr: the learning rate of ranges, relative to these; None where they stay as they are.
+        unrounded: by the path of their quantizer, weights as they were before another step rounded them: it is their
+            two sides that are learned.
     """
 
     spec: LearnedRounding
     drop: float = 0.0
     range_lr: float | None = None
+    unrounded: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def learn_unit(
@@ -52,7 +56,7 @@ def learn_unit(
     Source: AdaRound (arXiv 2004.10568), BRECQ (arXiv 2102.05426, section 3), QDrop (arXiv 2203.05740, section 4.3).
     """
     soft = {
-        path: SoftRounding(sides(one.values, one.quantizer.amax, one.quantizer.grid))
+        path: SoftRounding(_sides(how.unrounded.get(path, one.values), one.quantizer))
         for path, one in unit.weights.items()
         if one.values is not None
     }
@@ -75,6 +79,10 @@ def learn_unit(
             for parameter in ranges:
                 keep_positive(parameter)
     return {path: one.rounded() for path, one in soft.items()}
+
+
+def _sides(weight: Tensor, quantizer: TensorQuantizer) -> Sides:
+    return sides(weight, quantizer.amax, quantizer.grid, quantizer.zero_point)
 
 
 def output_error(model: nn.Module, unit: Unit, inputs: UnitInputs, batch: int) -> float:

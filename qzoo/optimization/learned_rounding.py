@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from qzoo.quant.fake_quant import Grid, quantization_scale
+from qzoo.quant.fake_quant import Grid, grid_ends, quantization_scale
 from qzoo.quant.grouped import along_weight
 
 LOW, HIGH = -0.1, 1.1
@@ -52,13 +52,14 @@ class Sides(NamedTuple):
         return hard(self.start)
 
 
-def sides(weight: Tensor, amax: Tensor, on: Grid) -> Sides:
+def sides(weight: Tensor, amax: Tensor, on: Grid, zero_point: Tensor | None = None) -> Sides:
     """Returns between which values of its grid each weight lies.
 
     Args:
         weight: float, any shape.
         amax: its range: per tensor, per channel, or per channel of groups.
         on: an integer grid.
+        zero_point: its zero point, from which `lower` is counted; None: 0.
 
     Example:
         >>> from qzoo.quant.fake_quant import grid
@@ -67,11 +68,12 @@ def sides(weight: Tensor, amax: Tensor, on: Grid) -> Sides:
         (tensor([2., 5., 7.]), tensor([0.2500, 0.5200, 0.7000]))
     """
     scale = quantization_scale(along_weight(amax, weight), on)
+    low, high = grid_ends(on, None if zero_point is None else along_weight(zero_point, weight))
     v = weight.detach().float() * scale
     floor = v.floor()
-    free = (floor >= on.low) & (floor < on.high) & (scale > 0)
+    free = (floor >= low) & (floor < high) & (scale > 0)
     start = torch.where(free, start_of(v - floor), FIXED)
-    return Sides(floor.clamp_(on.low, on.high), torch.where(scale > 0, scale, 1.0), start)
+    return Sides(floor.clamp_(low, high), torch.where(scale > 0, scale, 1.0), start)
 
 
 def up(a: Tensor) -> Tensor:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from qzoo.errors import ArgumentError, CalibrationError
 from qzoo.models.shared_quantizers import shared_quantizers
@@ -41,6 +41,7 @@ def _pass_on(items: Iterable[Any], images: int | None, what: Any) -> Iterable[An
 def reconstruct(
     model: nn.Module, float_model: nn.Module, spec: Reconstruct, batches: Iterable[Any], *, seed: int = 0,
     folder: Path | None = None, key: str = "", progress: Progress = _pass_on,
+    unrounded: Mapping[str, Tensor] | None = None,
 ) -> list[Change]:  # fmt: skip
     """Learns the rounding of weights and the ranges of activations, unit by unit, in place.
 
@@ -56,6 +57,8 @@ def reconstruct(
         folder: where the result of each unit is kept, and found again after an interruption.
         key: what else the results depend on: the digest of the images, say.
         progress: shown the images of all steps.
+        unrounded: where another step has rounded the weights: as they were before it, by the path of their quantizer.
+            A unit keeps what that step made of it if learning makes it no better.
 
     Returns:
         For each unit the error of its output, relative to that of the float model: with nearest rounding and the ranges
@@ -69,7 +72,7 @@ def reconstruct(
 
     Source: AdaRound (arXiv 2004.10568), BRECQ (arXiv 2102.05426), QDrop (arXiv 2203.05740).
     """
-    how = How(spec, spec.drop, spec.range_lr if spec.learn_ranges else None)
+    how = How(spec, spec.drop, spec.range_lr if spec.learn_ranges else None, unrounded or {})
     files = UnitFiles(folder, digest_of(model, float_model, spec, seed, key))
     return _learned(_Job(model, float_model, how, batches, seed, files, spec.targets == "own"), spec.unit, progress)
 

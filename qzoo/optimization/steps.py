@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from qzoo.optimization.correct_bias import correct_bias
 from qzoo.optimization.equalize import equalize
@@ -19,6 +19,7 @@ from qzoo.optimization.ridge import ridge
 from qzoo.optimization.rounding import round_weights
 from qzoo.optimization.smooth import smooth
 from qzoo.quant.channel_factors import ChannelFactors
+from qzoo.quant.weights import quantized_weights
 from qzoo.results.optimization import Change, StepResult
 from qzoo.schema.optimize import OptimizeSpec, Round
 
@@ -38,6 +39,7 @@ class Work:
         progress: shown batches.
         folder: keeps each unit that is reconstructed; None keeps none.
         key: says which weights and images these are.
+        unrounded: weights as they are before they are rounded, by the path of their quantizer; filled by `round`.
     """
 
     model: nn.Module
@@ -49,6 +51,7 @@ class Work:
     progress: Callable[..., Iterable[Any]]
     folder: Path | None = None
     key: str = ""
+    unrounded: dict[str, Tensor] = field(default_factory=dict)
 
 
 def carry_out(work: Work, steps: Iterable[str]) -> list[StepResult]:
@@ -63,6 +66,9 @@ def carry_out(work: Work, steps: Iterable[str]) -> list[StepResult]:
 
 
 def _round(work: Work, said: Round) -> list[Change]:
+    if work.spec.reconstruct is not None:
+        weights = quantized_weights(work.model).items()
+        work.unrounded |= {path: one.values.detach().clone() for path, one in weights if one.values is not None}
     if said.method == "adaround":
         return adaround(work.model, work.float_model, said, work.batches, **_learning(work))
     return round_weights(work.model, said, work.batches, images=work.images, progress=work.progress)
@@ -83,7 +89,9 @@ STEPS: dict[str, Callable[[Work, Any], list[Change]]] = {
     "norm_outputs": lambda work, _: equalize_norm_outputs(work.model, work.batches, work.factors),
     "ridge": lambda work, said: ridge(work.model, said, work.batches, **_shown(work)),
     "round": _round,
-    "reconstruct": lambda work, said: reconstruct(work.model, work.float_model, said, work.batches, **_learning(work)),
+    "reconstruct": lambda work, said: reconstruct(
+        work.model, work.float_model, said, work.batches, unrounded=work.unrounded, **_learning(work)
+    ),
     "correct_bias": lambda work, said: correct_bias(work.model, said, work.batches, work.float_model, **_shown(work)),
 }
 """What each step does, given its fields."""

@@ -21,6 +21,7 @@ from qzoo.optimization.layer_inputs import (
     silent,
 )
 from qzoo.optimization.products import forget
+from qzoo.quant.fake_quant import Grid
 from qzoo.quant.grouped import along_weight
 from qzoo.quant.ranges import require_calibrated
 from qzoo.quant.weights import QuantizedWeight, quantized_weights
@@ -116,14 +117,13 @@ def _changed(
 ) -> Change:
     assert weight.values is not None
     values = weight.values.detach().clone()
-    # Spread over the memory of the weight, so that parts of it are found there.
-    amax = torch.empty_like(values, dtype=torch.float32)
-    amax.copy_(along_weight(weight.quantizer.amax, values).expand_as(values))
+    amax, zero = _spread(weight.quantizer.amax, values), weight.quantizer.zero_point
+    zeros = None if zero is None else _spread(zero, values)
     solved = []
     try:
         for read in parts:
-            own, grid = moments.pop(read), WeightGrid(_narrow(read.matrices(amax)), weight.quantizer.grid)
-            solved.append(solve(read.matrices(values), grid, own))
+            grid = _grid_of(read, weight.quantizer.grid, amax, zeros)
+            solved.append(solve(read.matrices(values), grid, moments.pop(read)))
             read.write(values, solved[-1].values)
     except ValueError as why:
         return Change(path=path, note=f"{why}: {otherwise}")
@@ -139,9 +139,17 @@ def _told(path: str, solved: list[Solved]) -> Change:
     return Change(path=path, before=before, after=after, note="; ".join(notes))
 
 
-def _narrow(amax: Tensor) -> Tensor:
-    """Returns ranges with one column, where all columns have the same."""
-    return amax[:, :, :1] if bool((amax == amax[:, :, :1]).all()) else amax
+def _spread(ranges: Tensor, like: Tensor) -> Tensor:
+    """Returns a range for each weight, spread over memory as these are, so that parts of it are found there."""
+    return torch.empty_like(like, dtype=torch.float32).copy_(along_weight(ranges, like).expand_as(like))
+
+
+def _grid_of(read: Read, on: Grid, amax: Tensor, zeros: Tensor | None) -> WeightGrid:
+    """Returns the grid of what is read, with one column of ranges where all columns have the same."""
+    ranges = [read.matrices(one) for one in (amax, zeros) if one is not None]
+    if all(bool((one == one[:, :, :1]).all()) for one in ranges):
+        ranges = [one[:, :, :1] for one in ranges]
+    return WeightGrid(ranges[0], on, *ranges[1:])
 
 
 def few_inputs(moments: Moments, columns: int) -> str:
