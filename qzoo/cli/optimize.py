@@ -34,7 +34,7 @@ def run(
 
     Examples:
 
-    - `qzoo optimize resnet8_digits_w4a4_opt`  (half a minute, needs no data)
+    - `qzoo optimize resnet8_digits_w2a2_opt`  (seconds, needs no data)
     - `qzoo optimize resnet20_cifar10_w4a4_opt --data /data`
     - `qzoo optimize my.yaml:w4a8_gptq --data /data -o w4a8_gptq.rounding.safetensors`
     """  # noqa: D412
