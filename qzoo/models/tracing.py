@@ -14,11 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.inputs import arguments, run
-from qzoo.quant.operators.composite import opened
+from qzoo.quant.operators.composite import OperatorMode
 from qzoo.quant.operators.operands import LOOKUPS, MULTIPLYING, RECURRENT, Channels, channels_of, counts, operands
 from qzoo.quant.operators.spellings import operator_name, weight_of
 from qzoo.schema.plan import Site, WeightRead
@@ -103,7 +102,7 @@ class _Frame:
     seen: Counter[str] = field(default_factory=Counter)
 
 
-class _Recorder(TorchFunctionMode):
+class _Recorder(OperatorMode):
     def __init__(self, model: nn.Module, given: tuple[Any, ...]) -> None:
         super().__init__()
         self.paths = {module: path for path, module in model.named_modules()}
@@ -116,13 +115,7 @@ class _Recorder(TorchFunctionMode):
         self.calls: Counter[str] = Counter()
         self.frames: list[_Frame] = []
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if (inner := opened(func)) is not None:
-            with self:
-                return inner(*args, **kwargs)
+    def evaluated(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # What an operator writes to its own input would else seem to come from itself.
         seen = self._before(func, args, kwargs)
         result = func(*args, **kwargs)

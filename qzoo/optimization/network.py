@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from qzoo.errors import CalibrationError, UnsupportedError
 from qzoo.models.example import runnable_example
@@ -20,7 +19,7 @@ from qzoo.models.quantize import float_copy
 from qzoo.models.tracing import OperatorCall
 from qzoo.quant.eval_mode import device_of, evaluation_mode
 from qzoo.quant.inputs import run, tensors, to_device, with_images
-from qzoo.quant.operators.composite import opened
+from qzoo.quant.operators.composite import OperatorMode
 from qzoo.quant.operators.operands import CONVOLUTIONS, Operand, operands
 from qzoo.quant.operators.spellings import operator_name
 
@@ -140,20 +139,14 @@ def first_of(batches: Iterable[Any]) -> Any:
     )
 
 
-class _Observer(TorchFunctionMode):
+class _Observer(OperatorMode):
     """Counts evaluations as `models.tracing` does."""
 
     def __init__(self, network: Network, wanted: Mapping[int, See]) -> None:
         super().__init__()
         self.network, self.wanted, self.index = network, wanted, 0
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if (inner := opened(func)) is not None:
-            with self:
-                return inner(*args, **kwargs)
+    def evaluated(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
         if tensors(result):
             self.index += 1

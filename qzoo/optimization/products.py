@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from qzoo.optimization.matrix_form import PRODUCTS, Form, form_of
 from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.layers import QuantizedLayer
-from qzoo.quant.operators.composite import opened
+from qzoo.quant.operators.composite import OperatorMode
 from qzoo.quant.operators.operands import operands
 from qzoo.quant.operators.spellings import operator_name
 from qzoo.quant.ranges import is_of_weight, quantizers
@@ -69,7 +68,7 @@ See = Callable[[Product], Tensor | None]
 """Is shown a product, which it does not keep longer than it needs; what it returns takes the place of its output."""
 
 
-class _Watching(TorchFunctionMode):
+class _Watching(OperatorMode):
     def __init__(self, see: See) -> None:
         super().__init__()
         self.see = see
@@ -83,13 +82,7 @@ class _Watching(TorchFunctionMode):
         self.weights.pop(self.last.get(path, 0), None)
         self.weights[id(weight)], self.last[path] = (path, weight), id(weight)
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if (inner := opened(func)) is not None:
-            with self:
-                return inner(*args, **kwargs)
+    def evaluated(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
         name = operator_name(func)
         if name in PRODUCTS and isinstance(result, Tensor):

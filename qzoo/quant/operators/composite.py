@@ -7,11 +7,13 @@ what is evaluated inside.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 _QUESTION = "has_torch_function"
 
@@ -42,3 +44,20 @@ def opened(function: Any) -> Callable[..., Any] | None:
     """
     is_opened = function is F.multi_head_attention_forward and _ATTENTION is not function
     return _ATTENTION if is_opened else None
+
+
+class OperatorMode(TorchFunctionMode, ABC):
+    """A mode that sees each operator, those inside functions of torch too."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if (inner := opened(func)) is not None:
+            with self:
+                return inner(*args, **kwargs)
+        return self.evaluated(func, args, kwargs)
+
+    @abstractmethod
+    def evaluated(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Returns what an operator gives, or what the model is to get in its place."""
