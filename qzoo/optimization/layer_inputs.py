@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain, repeat
 from typing import Any, NamedTuple
 
@@ -221,6 +222,9 @@ def gather(
 ) -> dict[Read, Moments]:
     """Returns the moments of the inputs of some weights, of one pass over the images.
 
+    Activations are quantized in it and weights are not: below eight bits nearest rounding may leave so little of a
+    network that what its later layers are given is no guide.
+
     Args:
         model: quantized, with ranges; left as it is.
         weights: all of its quantized weights that are parameters.
@@ -235,10 +239,23 @@ def gather(
         if product.read in found:
             _add(*found[product.read], product, errors)
 
-    for batch in batches:
-        with watching(model, weights, see):
-            run(model, batch)
+    with _in_float(weights):
+        for batch in batches:
+            with watching(model, weights, see):
+                run(model, batch)
     return {read: moments.finish() for read, moments, _ in found.values()}
+
+
+@contextmanager
+def _in_float(weights: Mapping[str, QuantizedWeight]) -> Iterator[None]:
+    states = {one.quantizer: one.quantizer.state for one in weights.values()}
+    try:
+        for quantizer in states:
+            quantizer.state = "off"
+        yield
+    finally:
+        for quantizer, state in states.items():
+            quantizer.state = state
 
 
 def _add(read: Read, moments: Moments, step: int, product: Product, errors: bool) -> None:

@@ -54,7 +54,7 @@ def rounding_codes(
 
     Example:
         >>> from qzoo.quant.fake_quant import grid
-        >>> codes = rounding_codes(torch.tensor([1.0, 3.0]), torch.tensor([1.6, 2.6]), torch.tensor(7.0), grid(bits=4))
+        >>> codes = rounding_codes(torch.tensor([1.0, 4.0]), torch.tensor([1.6, 3.4]), torch.tensor(7.0), grid(bits=4))
         >>> codes.start, codes.width, codes.packed
         ('floor', 1, tensor([2], dtype=torch.uint8))
     """

@@ -10,6 +10,8 @@ from pydantic import BeforeValidator, Field, model_serializer, model_validator
 from qzoo.schema.model import StrictModel, checked_fields
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Method = Literal["nearest", "gptq", "adaround"]
+Unit = Literal["layer", "block", "stage"]
 
 
 class Equalize(StrictModel):
@@ -62,7 +64,7 @@ class LearnedRounding(StrictModel):
 class Round(LearnedRounding):
     """How the weights of each layer are rounded."""
 
-    method: Literal["nearest", "gptq", "adaround"] = "nearest"
+    method: Method = "nearest"
     damping: float = Field(default=0.01, gt=0)
     """For `gptq`: what is added to the diagonal of the Hessian, relative to its mean."""
     block: int = Field(default=128, ge=1)
@@ -87,7 +89,7 @@ class Reconstruct(LearnedRounding):
         'block'
     """
 
-    unit: Literal["layer", "block", "stage"] = "block"
+    unit: Unit = "block"
     """What is learned together."""
     drop: Share = 0.5
     """The probability that an element of an activation is left in float, in a step."""
@@ -99,15 +101,20 @@ class Reconstruct(LearnedRounding):
     """What the unit is to give: what the float model has there, or what the float unit makes of its quantized input."""
 
 
-def _in_a_word(name: str) -> BeforeValidator:
-    """Reads `true` as a step with its defaults, `false` as none, and a word or number as its most important field."""
+def _in_a_word(name: str, accepted: Any) -> BeforeValidator:
+    """Reads `true` as a step with its defaults, `false` as none, and a word or number as its most important field.
+
+    Args:
+        name: of that field.
+        accepted: all that may be written, for the schema that editors read.
+    """
 
     def read(value: Any) -> Any:
         if isinstance(value, bool):
             return {} if value else None
         return {name: value} if isinstance(value, str | int | float) else value
 
-    return BeforeValidator(read)
+    return BeforeValidator(read, json_schema_input_type=accepted)
 
 
 class _Steps(StrictModel):
@@ -115,17 +122,17 @@ class _Steps(StrictModel):
 
     fold: bool | None = None
     """Fold batch norm into the convolution before it, by value: what a runtime does before it quantizes."""
-    equalize: Annotated[Equalize | None, _in_a_word("iterations")] = None
+    equalize: Annotated[Equalize | None, _in_a_word("iterations", bool | int | Equalize)] = None
     """`true`, or fields."""
-    smooth: Annotated[Smooth | None, _in_a_word("alpha")] = None
+    smooth: Annotated[Smooth | None, _in_a_word("alpha", bool | Share | Literal["search"] | Smooth)] = None
     """`true`, an alpha such as 0.5, `search`, or fields."""
     norm_outputs: bool | None = None
     """Give all channels that a norm makes one range (RepQ-ViT, arXiv 2212.08254)."""
-    ridge: Annotated[Ridge | None, _in_a_word("strength")] = None
+    ridge: Annotated[Ridge | None, _in_a_word("strength", bool | float | Ridge)] = None
     """`true`, a strength, or fields."""
-    round: Annotated[Round | None, _in_a_word("method")] = None
+    round: Annotated[Round | None, _in_a_word("method", bool | Method | Round)] = None
     """`nearest`, `gptq`, `adaround`, or fields such as {method: gptq, damping: 0.1}."""
-    reconstruct: Annotated[Reconstruct | None, _in_a_word("unit")] = None
+    reconstruct: Annotated[Reconstruct | None, _in_a_word("unit", bool | Unit | Reconstruct)] = None
     """`true`, a unit, or fields."""
     correct_bias: Literal["empirical", "analytic"] | bool | None = None
     """Take the mean error out of biases: measured on the images (`true`, `empirical`), or from batch norm."""

@@ -61,7 +61,7 @@ class Claim(StrictModel):
         if self.top1_below is not None:
             parts.append(f"< {self.top1_below}")
         if self.drop_at_most is not None:
-            parts.append(f"drop ≤ {self.drop_at_most:g}")
+            parts.append(f"drop ≤ {self.drop_at_most:g}" + (f" ±{self.tolerance:g}" if self.tolerance else ""))
         return ", ".join(parts)
 
 

@@ -60,7 +60,7 @@ def test_list_shows_every_recipe() -> None:
     assert all(name in output for name in Catalog.load().recipes)
     names = json.loads(qzoo("list", "resnet20_*_int8*", "--json", "-").output)
     assert list(names) == ["resnet20_cifar10"]
-    assert len(names["resnet20_cifar10"]) == 8
+    assert len(names["resnet20_cifar10"]) == 9
     assert "Nothing matches 'yolo*'" in qzoo("list", "yolo*").output
 
 
@@ -119,7 +119,7 @@ def test_validate_binds_every_rule(mine: Path) -> None:
     mine.write_text(MINE + bad.format("one", "conv9*") + bad.format("two", "liner"))
     result = qzoo("validate", "resnet8_digits", str(mine))
     assert result.exit_code == 2
-    assert "ok resnet8_digits: 9 variants" in result.output
+    assert "ok resnet8_digits: 10 variants" in result.output
     assert "mine.yaml:8: variants.one.rules.0 of mine_one matches nothing: 'conv9*'. Nearest: 'conv1'" in result.output
     assert "mine.yaml:9: variants.two.rules.0 of mine_two matches nothing: 'liner'. Nearest: 'linear'" in result.output
 
@@ -152,7 +152,7 @@ def test_calibrating_says_where_shipped_ranges_come_first() -> None:
 def test_one_file_cannot_hold_several_variants(tmp_path: Path) -> None:
     result = qzoo("calibrate", "resnet8_digits", "-o", str(tmp_path / "all.safetensors"))
     assert result.exit_code == 2
-    assert "is one file, but 7 variants are calibrated. Give a folder with -o." in result.output
+    assert "is one file, but 7 variants are made. Give a folder with -o." in result.output
 
 
 def test_reproduce_writes_the_report_and_exits_with_0() -> None:

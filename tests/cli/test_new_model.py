@@ -30,7 +30,7 @@ def test_from_a_name_to_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     qzoo("new", "timm/test_resnet")
     recipe = Path("test_resnet.yaml")
     recipe.write_text(recipe.read_text().replace("variants:\n", f"variants:\n  mine: {MINE}\n"))
-    assert "7 variants" in qzoo("validate", "test_resnet.yaml")
+    assert "8 variants" in qzoo("validate", "test_resnet.yaml")
     explained = qzoo("explain", "test_resnet.yaml:mine")
     assert explained.count("residual_quantizer") == 4
     assert "float: conv1" in explained

@@ -42,7 +42,7 @@ def test_the_example_in_the_comments_is_a_rule_that_matches(tmp_path: Path) -> N
     path.write_text(text)
     result = cli.invoke(app, ["validate", str(path)])
     assert result.exit_code == 0, result.output
-    assert "7 variants" in result.output
+    assert "8 variants" in result.output
 
 
 def test_torchvisions_own_figure_and_digits_are_pinned() -> None:

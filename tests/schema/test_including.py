@@ -153,7 +153,7 @@ def test_what_is_wrong_with_an_include(shelf: Shelf, text: str, messages: list[s
 
 def test_variants_of_which_there_are_only_comments_yet_are_none(shelf: Shelf) -> None:
     shelf({"one.yaml": net("include: [standard]\nvariants:\n  # mine: {}\n")})
-    assert Catalog.load().find("one")[0].variants == ["int8", "int8_max", "int8_mse", "int8_entropy"]
+    assert Catalog.load().find("one")[0].variants == ["int8", "int8_max", "int8_mse", "int8_entropy", "int8_asym"]
 
 
 def test_what_two_sets_say_is_no_fault_where_the_recipe_says_it(shelf: Shelf) -> None:

@@ -13,15 +13,18 @@ from qzoo.schema.resolve import resolve
 from tests.each import for_each
 
 CATALOG = Catalog.load()
-CIFAR = ["int8", "int8_max", "int8_p999", "int8_mse", "int8_entropy", "w8a4", "w4a8", "w4a4", "fp8"]
+CIFAR = [
+    "int8", "int8_max", "int8_p999", "int8_mse", "int8_entropy", "int8_asym", "w8a4", "w4a8", "w4a4", "fp8",
+    "w4a8_gptq", "w4a8_opt", "w4a4_opt", "w3a3_opt", "w2a4_opt", "int8_per_tensor", "int8_per_tensor_eq",
+]  # fmt: skip
 TRAINED_CIFAR = ["int8_qat", "w4a4_lsq", "w3a3_lsq", "w2a2_lsq"]
-DIGITS = ["int8", "int8_max", "int8_mse", "int8_entropy", "w4a8", "w4a4", "fp8", "w4a4_qat", "w2a2_qat"]
+DIGITS = ["int8", "int8_max", "int8_mse", "int8_entropy", "w4a8", "w4a4", "fp8", "w2a2_opt", "w4a4_qat", "w2a2_qat"]
 RESNET50 = [
     "int8", "int8_p999", "int8_mse", "int8_entropy", "int8_residual", "int8_qat", "int8_qat15", "w4a4_lsq", "w4a8",
-    "mixed_example",
+    "mixed_example", "w4a8_adaround", "w4a4_qdrop", "w2a4_qdrop", "w3a3_qdrop",
 ]  # fmt: skip
 
-# NVIDIA's tutorial (bounds and rounded figures) and the logs of its notebooks; Sparsebit for low bits.
+# NVIDIA's tutorial (bounds and rounded figures) and the logs of its notebooks; Sparsebit, MQBench, QDrop for low bits.
 PUBLISHED = {
     "int8": ["76.1 ±0.15", "76.138 ±0.15"],
     "int8_p999": ["< int8", "75.438 ±0.2"],
@@ -30,6 +33,10 @@ PUBLISHED = {
     "int8_qat": ["≥ 76.4", "76.426 ±0.15"],
     "int8_qat15": ["≥ 76.7"],
     "w4a4_lsq": ["76.664 ±0.5"],
+    "w4a8_adaround": ["drop ≤ -0.24 ±0.3"],
+    "w4a4_qdrop": ["drop ≤ 1.88 ±0.3", "drop ≤ 1.65 ±0.3"],
+    "w2a4_qdrop": ["drop ≤ 6.69 ±0.3"],
+    "w3a3_qdrop": ["drop ≤ 5.72 ±0.3"],
 }
 METHODS = {"int8": "percentile 99.99", "int8_p999": "percentile 99.9", "int8_mse": "mse", "int8_entropy": "entropy"}
 
