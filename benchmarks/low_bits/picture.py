@@ -20,7 +20,7 @@ from qzoo.zoo.name_lookup import find
 
 BASE, LAYER, NEXT = "resnet20_cifar10", "layer2.0.conv1", "layer2.0.conv2"
 VARIANT = f"{BASE}_w4a4_opt"
-IMAGES, STEPS = 512, 1000
+IMAGES, STEPS = 256, 300
 BEFORE, AFTER, QUIET = "#9aa5b1", "#d9480f", "#495057"
 BINS = 20
 

@@ -10,6 +10,7 @@ import qzoo
 from qzoo.commands.evaluate import evaluate_named
 from qzoo.commands.settings import Settings
 from qzoo.tasks.evaluate import Evaluation
+from qzoo.weights.kinds import RANGES
 from qzoo.zoo.name_lookup import find
 
 FIGURES = {0: (83.31, 95.62), 1: (83.38, 95.85), 2: (83.46, 95.85)}
@@ -23,7 +24,8 @@ def evaluated(name: str, data_root: Path) -> Evaluation:
 @pytest.mark.parametrize("depth", FIGURES)
 def test_ranges_come_with_qzoo(depth: int) -> None:
     names = qzoo.list_models(f"tf_efficientnet_lite{depth}_*", pretrained=True)
-    assert names == sorted(variant.name for variant in find(f"tf_efficientnet_lite{depth}").variants)
+    # What is optimized is made by the command: it takes half a MB for each of these nets, and hours of a CPU.
+    assert names == sorted(one.name for one in find(f"tf_efficientnet_lite{depth}").variants if one.made_by is RANGES)
 
 
 @pytest.mark.slow
