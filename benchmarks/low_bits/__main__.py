@@ -6,16 +6,16 @@ Each is what `qzoo reproduce` measures; it takes about an hour for all on two co
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from benchmarks.document import publish, where
+from benchmarks.document import publish
 from qzoo.cli.terminal.progress_bar import bar
 from qzoo.commands.reproduce import reproduce
 from qzoo.report.markdown import table
-from qzoo.results.reproduce import Report, ReportRow
 
 PAGE = "low-bits.md"
 ABLATION = Path(__file__).with_name("ablation.yaml")
@@ -40,22 +40,37 @@ PARTS: dict[str, dict[str | Path, list[str]]] = {
 HEADINGS = ["base", "variant", ">top-1", ">95 %", ">drop", ">lost, gained", ">same as float, %", ">s"]
 
 
-def rows(report: Report) -> Iterator[list[str]]:
-    """Yields the rows of a base: the float model, and each variant beside it on the same images."""
-    for row in report.rows:
-        yield [report.name if row is report.rows[0] else "", *cells(report, row)]
+def rows(reports: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
+    """Yields the rows of all bases: the float model, and each variant beside it on the same images.
+
+    Args:
+        reports: as `qzoo reproduce --json` writes them; several of one base follow each other.
+    """
+    before = ""
+    for report in reports:
+        for row in report["rows"]:
+            is_float = row["variant"] == "float"
+            if not is_float or report["name"] != before:
+                yield [report["name"] if is_float else "", *cells(row, report["rows"][0])]
+        before = report["name"]
 
 
-def cells(report: Report, row: ReportRow) -> list[str]:
+def cells(row: dict[str, Any], base: dict[str, Any]) -> list[str]:
     """Returns what the table says of one model."""
-    interval = f"{row.ci95[0]:.1f}–{row.ci95[1]:.1f}"
-    if row is report.rows[0]:
-        return ["float", f"{row.top1:.2f}", interval, "", "", "", f"{row.seconds:.0f}"]
-    flips = f"{row.lost}, {row.gained}"
+    interval, seconds = "{:.1f}–{:.1f}".format(*row["ci95"]), f"{row['seconds']:.0f}"
+    if row is base:
+        return ["float", f"{row['top1']:.2f}", interval, "", "", "", seconds]
+    drop, same = base["top1"] - row["top1"] + 0.0, f"{row['agreement_with_float']:.2f}"
     return [
-        f"`{row.variant}`", f"{row.top1:.2f}", interval, f"{report.drop(row):+.2f}", flips,
-        f"{row.agreement_with_float:.2f}", f"{row.seconds:.0f}",
+        f"`{row['variant']}`", f"{row['top1']:.2f}", interval, f"{drop:+.2f}", f"{row['lost']}, {row['gained']}", same,
+        seconds,
     ]  # fmt: skip
+
+
+def measured(part: str) -> list[dict[str, Any]]:
+    """Returns what `qzoo reproduce --json` would write of each base of a part."""
+    made = (reproduce(name, only=variants, progress=bar) for name, variants in PARTS[part].items())
+    return [json.loads(report.to_json()) for report in made]
 
 
 def main() -> None:
@@ -63,12 +78,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.low_bits")
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="default: all")
     parser.add_argument("--write", action="store_true", help=f"put the result into docs/{PAGE}")
+    parser.add_argument(
+        "--reports", nargs="+", type=Path, default=[], help="of one part: take what `qzoo reproduce --json` wrote"
+    )
     given = parser.parse_args()
     for part in given.parts or PARTS:
-        reports = [reproduce(name, only=variants, progress=bar) for name, variants in PARTS[part].items()]
-        images = f"{reports[0].images:,} images of {reports[0].dataset} {reports[0].split}"
-        measured = table(HEADINGS, [row for report in reports for row in rows(report)])
-        publish(part, f"{measured}\n\nOn {images}; {where(torch.get_num_threads())}.", given.write, PAGE)
+        reports = [json.loads(file.read_text()) for file in given.reports] or measured(part)
+        first = reports[0]
+        images = f"{first['images']:,} images of {first['dataset']} {first['split']}"
+        machine = f"{first['environment']['cpu']}, {first['environment']['threads']} threads"
+        told = f"On {images}, {date.today()}, {machine}, torch {first['environment']['torch']}."
+        publish(part, f"{table(HEADINGS, list(rows(reports)))}\n\n{told}", given.write, PAGE)
 
 
 if __name__ == "__main__":
