@@ -19,6 +19,7 @@ from qzoo.environment import packaged
 from qzoo.errors import NotCalibratedError, RuleError, UnknownNameError, WeightsError
 from qzoo.models.architectures.resnet_digits import DigitsResNet
 from qzoo.models.bases import meta_model
+from qzoo.models.on_base import check_fit, info_of
 from qzoo.models.select_layers import plan_quantizers
 from qzoo.models.survey import survey
 from qzoo.quant.quantizer import UncalibratedWarning
@@ -27,7 +28,7 @@ from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Base, Recipe, Variant
 from qzoo.schema.sources import OwnFile
 from qzoo.weights.base_weights import NewHeadWarning
-from qzoo.weights.kinds import RANGES
+from qzoo.weights.kinds import MODEL, RANGES, ROUNDING
 from qzoo.weights.ranges import load_ranges
 from qzoo.zoo.name_lookup import find
 from qzoo.zoo.pretrained import OtherImagesWarning, create_on_base
@@ -93,6 +94,23 @@ def test_shipped_ranges_belong_to_the_recipe_of_today(name: str) -> None:
     assert info.recipe_sha256 == zoo_model.resolved.digest, f"run `qzoo calibrate {name}` again"
     model = qzoo.quantize(meta_model(zoo_model.base), zoo_model.resolved)
     assert set(ranges) == set(get_ranges(model.to_empty(device="cpu")))
+
+
+def test_shipped_roundings_belong_to_the_recipe_of_today() -> None:
+    files = [*packaged().rglob(f"*{ROUNDING.suffix}")]
+    assert files
+    for file in files:
+        zoo_model = find(file.name.removesuffix(ROUNDING.suffix))
+        check_fit(zoo_model.resolved, file)
+        assert info_of(file).recipe_sha256 == zoo_model.resolved.digest, f"run `{zoo_model.making_command}` again"
+
+
+def test_what_is_optimized_comes_from_a_bit_a_weight() -> None:
+    model = qzoo.create("resnet8_digits_w2a2_opt", pretrained=True)
+    assert qzoo.evaluate("resnet8_digits_w2a2_opt").top1 == pytest.approx(98.66, abs=1.0)
+    assert len(model.layer3.conv2.weight.unique()) <= 4 * len(model.layer3.conv2.weight)
+    size = (packaged() / "digits" / "artifacts" / "resnet8_digits_w2a2_opt.rounding.safetensors").stat().st_size
+    assert size < 0.05 * 4 * sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_pretrained_needs_no_network_and_predicts() -> None:
@@ -331,10 +349,10 @@ def test_quantize_takes_the_rules_of_a_variant() -> None:
 
 def test_list_models() -> None:
     assert "resnet50_int8" in qzoo.list_models()
-    low_bits = ["w2a2_qat", "w4a4", "w4a4_qat", "w4a8"]
+    low_bits = ["w2a2_opt", "w2a2_qat", "w4a4", "w4a4_qat", "w4a8"]
     assert qzoo.list_models("resnet8_digits_w*") == [f"resnet8_digits_{variant}" for variant in low_bits]
-    trained = {path.name.removesuffix(".model.safetensors") for path in packaged().rglob("*.model.safetensors")}
-    assert {*shipped(), *trained} == set(qzoo.list_models(pretrained=True))
+    others = {path.name.split(".")[0] for kind in (MODEL, ROUNDING) for path in packaged().rglob(f"*{kind.suffix}")}
+    assert {*shipped(), *others} == set(qzoo.list_models(pretrained=True))
 
 
 def test_transform_comes_from_the_weights() -> None:
