@@ -44,15 +44,15 @@ def rows(reports: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
     """Yields the rows of all bases: the float model, and each variant beside it on the same images.
 
     Args:
-        reports: as `qzoo reproduce --json` writes them; several of one base follow each other.
+        reports: as `qzoo reproduce --json` writes them; of several that speak of one model the first counts.
     """
-    before = ""
+    seen = set()
     for report in reports:
         for row in report["rows"]:
-            is_float = row["variant"] == "float"
-            if not is_float or report["name"] != before:
-                yield [report["name"] if is_float else "", *cells(row, report["rows"][0])]
-        before = report["name"]
+            model = (report["name"], row["variant"])
+            if model not in seen:
+                seen.add(model)
+                yield [report["name"] if row["variant"] == "float" else "", *cells(row, report["rows"][0])]
 
 
 def cells(row: dict[str, Any], base: dict[str, Any]) -> list[str]:
