@@ -14,7 +14,7 @@ from qzoo.commands.optimize import ptq_model
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.commands.train_variant import images_to_train_on, train_variant
-from qzoo.distributed import failing_together, rank
+from qzoo.distributed import failing_together, rank, world_size
 from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
 from qzoo.files import require_writable
 from qzoo.models.bases import create_base
@@ -120,6 +120,8 @@ def runnable(
 
 
 def _reason_to_leave_out(zoo_model: ZooModel, stage: Stage) -> str | None:
+    if zoo_model.resolved.optimize is not None and world_size() > 1:
+        return f"is optimized, which runs in one process, not in {world_size()}"
     if zoo_model.resolved.finetune is None:
         return "needs no training: --stage ptq or all" if stage == "qat" else None
     return "needs training: --stage qat or all" if stage == "ptq" else None
