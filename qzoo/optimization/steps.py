@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from qzoo.optimization.correct_bias import correct_bias
-from qzoo.optimization.equalize import equalize
-from qzoo.optimization.fold import fold_batch_norm
-from qzoo.optimization.norm_outputs import equalize_norm_outputs
-from qzoo.optimization.reconstruct import adaround, reconstruct
-from qzoo.optimization.ridge import ridge
-from qzoo.optimization.rounding import round_weights
-from qzoo.optimization.smooth import smooth
+from qzoo.optimization.channels.equalize import equalize
+from qzoo.optimization.channels.fold import fold_batch_norm
+from qzoo.optimization.channels.norm_outputs import equalize_norm_outputs
+from qzoo.optimization.channels.smooth import smooth
+from qzoo.optimization.closed_form.correct_bias import correct_bias
+from qzoo.optimization.closed_form.ridge import ridge
+from qzoo.optimization.closed_form.rounding import round_weights
+from qzoo.optimization.reconstruction.reconstruct import adaround, reconstruct
 from qzoo.quant.channel_factors import ChannelFactors
 from qzoo.quant.weights import quantized_weights
 from qzoo.results.optimization import Change, StepResult

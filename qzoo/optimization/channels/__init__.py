@@ -1,0 +1,1 @@
+"""Steps that scale channels from layer to layer, and leave the float function as it is; they come before ranges."""

@@ -1,0 +1,188 @@
+"""Takes the mean error that quantizing makes out of biases.
+
+Rounded weights shift the mean of what a layer gives, for each channel by another amount; the layers behind it see a
+distribution that they were not trained on. The shift is known: measured on images, or computed from batch norm.
+
+Source: M. Nagel et al. (arXiv 1906.04721), section 4.2: empirical and analytic bias correction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.models.tracing import trace
+from qzoo.optimization.closed_form.bias_places import BiasPlace, bias_place, norms_after
+from qzoo.optimization.closed_form.clipped_normal import input_means
+from qzoo.optimization.closed_form.layer_inputs import Progress, Read, first_of, reads_of, silent
+from qzoo.optimization.closed_form.products import Part, Product, watching
+from qzoo.quant.inputs import run, with_images
+from qzoo.quant.ranges import require_calibrated
+from qzoo.quant.weights import QuantizedWeight, quantized_weights
+from qzoo.results.optimization import Change
+
+NO_PLACE = "no bias, and no batch norm that alone reads it: not corrected"
+
+
+def correct_bias(
+    model: nn.Module,
+    how: Literal["empirical", "analytic"] | bool,
+    batches: Iterable[Any],
+    float_model: nn.Module,
+    *,
+    images: int | None = None,
+    progress: Progress = silent,
+) -> list[Change]:
+    """Shifts biases, or the running means of batch norms, by the mean error of each channel, in place.
+
+    Args:
+        model: quantized, with ranges and the weights it is to have.
+        how: `empirical` (or True): measured on the images; `analytic`: from batch norm;
+            of the images it needs the first batch alone, for its shape.
+        batches: inputs of the model, which can be iterated again.
+        float_model: what it was made of, with parameters of the same names: where the means are to be.
+        images: how many images the batches hold, if known.
+        progress: shown the batches.
+
+    Returns:
+        A change for each product with a quantized weight, in the order of evaluation. The error before is that of the
+        mean: its squared length, relative to that of the float model's mean; after, none of it is left on these images.
+
+    Raises:
+        NotCalibratedError: a quantizer has no range.
+        DataError: there are no images.
+    """
+    require_calibrated(model, "correct its biases")
+    weights = {path: one for path, one in quantized_weights(model).items() if one.key is not None}
+    example = with_images(first_of(batches), 1)
+    reads = reads_of(model, weights, example)
+    places = _places(model, float_model, weights, example)
+    if how == "analytic":
+        return _analytic(model, float_model, weights, reads, places, example)
+    return _empirical(model, float_model, weights, reads, places, progress(batches, images, "correcting biases"))
+
+
+def _places(
+    model: nn.Module, float_model: nn.Module, weights: Mapping[str, QuantizedWeight], example: Any
+) -> dict[tuple[str, Part], BiasPlace]:
+    norms = norms_after(float_model, trace(float_model, example))
+    found: dict[tuple[str, Part], BiasPlace] = {}
+
+    def see(product: Product) -> None:
+        place = bias_place(model, product, weights[product.weight], norms)
+        if place is not None:
+            found[product.read] = place
+
+    with watching(model, weights, see):
+        run(model, example)
+    return found
+
+
+class _Means:
+    """The mean of each output channel of a product, over images and positions, in both models.
+
+    Attributes:
+        shift: by how much the float model's is larger, float64 `(channels,)`, of all images so far.
+    """
+
+    def __init__(self) -> None:
+        self.wanted: list[Tensor] = []
+        self.shift: Tensor | float = 0.0
+        self.float_mean: Tensor | float = 0.0
+        self.places = 0
+
+    def see_float(self, product: Product) -> None:
+        self.wanted.append(_channels(product).mean(1, dtype=torch.float64))
+
+    def corrected(self, product: Product) -> Tensor | None:
+        """Takes note of a product of the quantized model, and returns it shifted."""
+        if not self.wanted:
+            return None
+        channels, wanted = _channels(product), self.wanted.pop(0)
+        self.places += channels.shape[1]
+        share = channels.shape[1] / self.places
+        self.shift = self.shift + share * (wanted - channels.mean(1, dtype=torch.float64) - self.shift)
+        self.float_mean = self.float_mean + share * (wanted - self.float_mean)
+        after = -1 - product.form.channel_axis
+        shift = torch.as_tensor(self.shift).to(product.output)
+        return product.output + shift.reshape(-1, *(1 for _ in range(after)))
+
+
+def _channels(product: Product) -> Tensor:
+    return product.output.float().movedim(product.form.channel_axis, 0).flatten(1)
+
+
+def _empirical(
+    model: nn.Module,
+    float_model: nn.Module,
+    weights: Mapping[str, QuantizedWeight],
+    reads: list[Read],
+    places: Mapping[tuple[str, Part], BiasPlace],
+    batches: Iterable[Any],
+) -> list[Change]:
+    """Corrects all biases in one pass: products are shifted as they are computed, so that each sees those before it."""
+    means = {read.read: _Means() for read in reads if read.read in places}
+    for batch in batches:
+        with watching(float_model, weights, lambda one: means[one.read].see_float(one) if one.read in means else None):
+            run(float_model, batch)
+        with watching(model, weights, lambda one: means[one.read].corrected(one) if one.read in means else None):
+            run(model, batch)
+    return [_shifted(read, places.get(read.read), means.get(read.read)) for read in reads]
+
+
+def _shifted(read: Read, place: BiasPlace | None, means: _Means | None) -> Change:
+    if place is None or means is None or not means.places:
+        return Change(path=read.weight, note=NO_PLACE)
+    shift, mean = torch.as_tensor(means.shift), torch.as_tensor(means.float_mean)
+    if not bool(shift.isfinite().all()):
+        return Change(path=read.weight, note="what it gives holds NaN or Inf: not corrected")
+    place.add(shift)
+    return Change(path=read.weight, before=_relative(shift, mean))
+
+
+def _relative(shift: Tensor, mean: Tensor) -> float:
+    return float(shift.square().sum() / mean.square().sum().clamp(min=1e-30))
+
+
+def _analytic(
+    model: nn.Module,
+    float_model: nn.Module,
+    weights: Mapping[str, QuantizedWeight],
+    reads: list[Read],
+    places: Mapping[tuple[str, Part], BiasPlace],
+    example: Any,
+) -> list[Change]:
+    means = input_means(float_model, trace(float_model, example))
+    changes = []
+    for read in reads:
+        weight, place = weights[read.weight], places.get(read.read)
+        mean, channels = means.get(weight.key or ""), read.form.groups * _input_channels(read)
+        if place is None or mean is None or len(mean) != channels:
+            note = NO_PLACE if place is None else "no batch norm tells what its inputs are: not corrected"
+            changes.append(Change(path=read.weight, note=note))
+            continue
+        wanted, found = (
+            _mean_of_product(read, whole, mean)
+            for whole in (float_model.get_parameter(weight.key or ""), weight.quantizer(weight.values))
+        )
+        place.add(wanted - found)
+        changes.append(Change(path=read.weight, before=_relative(wanted - found, wanted)))
+    return changes
+
+
+def _input_channels(read: Read) -> int:
+    columns = read.columns[1]
+    return columns // _taps(read)
+
+
+def _taps(read: Read) -> int:
+    return int(torch.Size(read.part.size[2:]).numel()) if read.form.stride else 1
+
+
+def _mean_of_product(read: Read, whole: Tensor, mean: Tensor) -> Tensor:
+    """Returns the mean of a product, without bias, of inputs of a mean, float32 `(channels,)`."""
+    columns = mean.reshape(read.form.groups, -1, 1).repeat_interleave(_taps(read), 1)
+    return (read.matrices(whole.detach()) @ columns).flatten()

@@ -1,0 +1,272 @@
+"""Second moments of the inputs of weights: what rounding and moving weights in closed form is computed from.
+
+Gathered as images pass, for many layers in one pass; no inputs are kept. Where the moments of all layers at once would
+take too much memory, there are several passes, each for some of the layers; the later ones see what was done before.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import chain, repeat
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.errors import DataError
+from qzoo.optimization.closed_form.matrix_form import Form, as_matrices, as_weight, input_columns
+from qzoo.optimization.closed_form.products import Part, Product, watching
+from qzoo.quant.inputs import run, with_images
+from qzoo.quant.weights import QuantizedWeight
+
+MEMORY = 2**29
+"""How many bytes the moments of one pass take at most, unless those of one layer take more."""
+BLOCKS, SMALLEST_BLOCK = 6, 256
+"""Into how many blocks of rows a symmetric matrix is put, of which the upper half is computed; their least size."""
+PLACES_A_COLUMN = 16
+"""How many places of inputs are looked at for each column of a weight; more of them are thinned out evenly."""
+Progress = Callable[[Iterable[Any], int | None, str], Iterable[Any]]
+"""Passes batches on, and shows how far they are: given the batches, how many images they hold, and what is done."""
+
+
+def silent(batches: Iterable[Any], images: int | None, what: str) -> Iterable[Any]:
+    """The progress that shows nothing."""
+    return batches
+
+
+class Read(NamedTuple):
+    """A weight, or a part of one, that operators multiply by, in the order of evaluation.
+
+    Attributes:
+        weight: the path of the weight's quantizer.
+        part: which part of it.
+        form: how it is multiplied.
+        places: how many columns its inputs have, for one image.
+    """
+
+    weight: str
+    part: Part
+    form: Form
+    places: int
+
+    @property
+    def read(self) -> tuple[str, Part]:
+        """What products with it are known by."""
+        return self.weight, self.part
+
+    @property
+    def columns(self) -> tuple[int, int]:
+        """The number of groups, and of the weight's columns in each."""
+        groups, _, columns = as_matrices(self.form, torch.empty(self.part.size, device="meta")).shape
+        return groups, columns
+
+    @property
+    def memory(self) -> int:
+        """The size of its second moments, in bytes."""
+        groups, columns = self.columns
+        return 4 * groups * columns**2
+
+    def matrices(self, whole: Tensor) -> Tensor:
+        """Returns the part of a tensor of the parameter's shape and strides as `(groups, rows, columns)`, float32."""
+        return as_matrices(self.form, self.part.of(whole)).float()
+
+    def write(self, whole: Tensor, matrices: Tensor) -> None:
+        """Writes matrices to the part of a tensor of the parameter's shape and strides."""
+        self.part.of(whole).copy_(as_weight(self.form, matrices, self.part.size))
+
+
+class Moments:
+    """Means over all places of inputs `x`, and of `e`, their error of being quantized.
+
+    Attributes:
+        places: how many places were seen.
+    """
+
+    def __init__(self) -> None:
+        self.places = 0
+        self._found: dict[str, Tensor] = {}
+
+    def add(self, x: Tensor, exact: Tensor | None = None) -> None:
+        """Adds inputs `(groups, columns, places)`, and what they were before they were quantized."""
+        x = x.float()
+        self._add("hessian", x, x)
+        if exact is not None:
+            error = x - exact.float()
+            self._add("error_across", error, x)
+            self._add("error", error, error)
+        self.places += x.shape[2]
+
+    def _add(self, name: str, left: Tensor, right: Tensor) -> None:
+        columns = left.shape[1]
+        if name not in self._found:
+            self._found[name] = left.new_zeros(len(left), columns, columns)
+        size = columns if left is not right else max(SMALLEST_BLOCK, -(-columns // BLOCKS))
+        for start in range(0, columns, size):
+            # Of what is symmetric, what lies right of the diagonal is enough; it is mirrored in the end.
+            first = start if left is right else 0
+            block = self._found[name][:, start : start + size, first:]
+            block.baddbmm_(left[:, start : start + size], right[:, first:].transpose(1, 2))
+
+    def finish(self) -> Moments:
+        """Makes means of sums, after all is added; in place, as they are large."""
+        for name, found in self._found.items():
+            found.div_(self.places)
+            if name != "error_across":
+                found.triu_().add_(found.triu(1).transpose(1, 2))
+        return self
+
+    @property
+    def hessian(self) -> Tensor:
+        """The mean of `x x^T`: half of the Hessian of a row's squared error, `(groups, columns, columns)`.
+
+        Raises:
+            ValueError: nothing was added, or the inputs hold NaN or Inf.
+        """
+        return self._mean("hessian", "the images never reach it")
+
+    @property
+    def error_across(self) -> Tensor:
+        """The mean of `e x^T`; raises like `hessian`."""
+        return self._mean("error_across", "its inputs are not quantized, or changed after that")
+
+    @property
+    def error(self) -> Tensor:
+        """The mean of `e e^T`; raises like `hessian`."""
+        return self._mean("error", "its inputs are not quantized, or changed after that")
+
+    def _mean(self, name: str, missing: str) -> Tensor:
+        if name not in self._found:
+            raise ValueError(missing)
+        if not bool(self._found[name].sum().isfinite()):
+            raise ValueError("its inputs hold NaN or Inf")
+        return self._found[name]
+
+
+def first_of(batches: Iterable[Any]) -> Any:
+    """Returns the first batch.
+
+    Raises:
+        DataError: there is none.
+    """
+    for batch in batches:
+        return batch
+    raise DataError("There are no images to optimize with; expected an iterable of batches that can be iterated again.")
+
+
+def reads_of(model: nn.Module, weights: Mapping[str, QuantizedWeight], inputs: Any) -> list[Read]:
+    """Returns what a model multiplies by, in the order of evaluation.
+
+    Args:
+        model: quantized; it runs once, on the first of the inputs.
+        weights: those to look for.
+        inputs: a batch.
+    """
+    found: dict[tuple[str, Part], Read] = {}
+
+    def see(product: Product) -> None:
+        _, rows, _ = as_matrices(product.form, product.part.of(_like(weights[product.weight]))).shape
+        places = product.output.numel() // (rows * product.form.groups)
+        before = found.get(product.read)
+        places += 0 if before is None else before.places
+        found[product.read] = Read(*product.read, product.form if before is None else before.form, places)
+
+    with watching(model, weights, see):
+        run(model, with_images(inputs, 1))
+    return list(found.values())
+
+
+def _like(weight: QuantizedWeight) -> Tensor:
+    assert weight.values is not None
+    return torch.empty_like(weight.values, device="meta")
+
+
+def by_weight(reads: Iterable[Read]) -> dict[str, list[Read]]:
+    """Returns what is read of each weight, in order."""
+    found: dict[str, list[Read]] = defaultdict(list)
+    for read in reads:
+        found[read.weight].append(read)
+    return found
+
+
+def in_passes(reads: Iterable[Read], matrices: int = 1) -> Iterator[list[Read]]:
+    """Yields what is gathered in one pass each: weight by weight, in order, as many as `MEMORY` holds.
+
+    Args:
+        reads: all.
+        matrices: how many are gathered of each.
+    """
+    taken: list[list[Read]] = []
+    for parts in by_weight(reads).values():
+        if taken and matrices * _memory([*taken, parts]) > MEMORY:
+            yield [*chain(*taken)]
+            taken = []
+        taken.append(parts)
+    if taken:
+        yield [*chain(*taken)]
+
+
+def _memory(weights: list[list[Read]]) -> int:
+    return sum(read.memory for parts in weights for read in parts)
+
+
+def gather(
+    model: nn.Module,
+    weights: Mapping[str, QuantizedWeight],
+    reads: Collection[Read],
+    batches: Iterable[Any],
+    *,
+    errors: bool = False,
+    images: int | None = None,
+) -> dict[Read, Moments]:
+    """Returns the moments of the inputs of some weights, of one pass over the images.
+
+    Activations are quantized in it and weights are not: below eight bits nearest rounding may leave so little of a
+    network that what its later layers are given is no guide.
+
+    Args:
+        model: quantized, with ranges; left as it is.
+        weights: all of its quantized weights that are parameters.
+        reads: what to look at.
+        batches: inputs of the model.
+        errors: whether moments of the error of quantized inputs are wanted too.
+        images: how many images there are, if known: then inputs are thinned out to `PLACES_A_COLUMN`.
+    """
+    found = {read.read: (read, Moments(), _step(read, images)) for read in reads}
+
+    def see(product: Product) -> None:
+        if product.read in found:
+            _add(*found[product.read], product, errors)
+
+    with _in_float(weights):
+        for batch in batches:
+            with watching(model, weights, see):
+                run(model, batch)
+    return {read: moments.finish() for read, moments, _ in found.values()}
+
+
+@contextmanager
+def _in_float(weights: Mapping[str, QuantizedWeight]) -> Iterator[None]:
+    states = {one.quantizer: one.quantizer.state for one in weights.values()}
+    try:
+        for quantizer in states:
+            quantizer.state = "off"
+        yield
+    finally:
+        for quantizer, state in states.items():
+            quantizer.state = state
+
+
+def _add(read: Read, moments: Moments, step: int, product: Product, errors: bool) -> None:
+    pieces = input_columns(product.form, product.input, read.part.size, step)
+    exact: Iterable[Tensor | None] = repeat(None)
+    if errors and product.exact is not None:
+        exact = input_columns(product.form, product.exact, read.part.size, step)
+    for piece, before in zip(pieces, exact, strict=False):
+        moments.add(piece, before)
+
+
+def _step(read: Read, images: int | None) -> int:
+    wanted = PLACES_A_COLUMN * read.columns[1]
+    return 1 if images is None else max(1, read.places * images // wanted)

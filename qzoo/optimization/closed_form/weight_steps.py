@@ -1,0 +1,159 @@
+"""What steps that change weights in closed form have in common: the passes, the weights in matrix form, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.optimization.closed_form.gptq import WeightGrid
+from qzoo.optimization.closed_form.layer_inputs import (
+    Moments,
+    Progress,
+    Read,
+    by_weight,
+    first_of,
+    gather,
+    in_passes,
+    reads_of,
+    silent,
+)
+from qzoo.optimization.closed_form.products import forget
+from qzoo.quant.fake_quant import Grid
+from qzoo.quant.grouped import along_weight
+from qzoo.quant.ranges import require_calibrated
+from qzoo.quant.weights import QuantizedWeight, quantized_weights
+from qzoo.results.optimization import Change
+
+
+class Solved(NamedTuple):
+    """What a step made of a weight in matrix form.
+
+    Attributes:
+        values: float32 `(groups, rows, columns)`.
+        before: the squared error of its products before, a sum over rows.
+        after: the squared error after.
+        product: the squared product that the errors are relative to.
+        note: what a person should know.
+    """
+
+    values: Tensor
+    before: float
+    after: float
+    product: float
+    note: str = ""
+
+
+Solve = Callable[[Tensor, WeightGrid, Moments], Solved]
+"""Computes a weight anew, from its float values in matrix form, its grid, and the moments of its inputs.
+
+It raises a ValueError that says why, where it can't."""
+
+
+def change_weights(
+    model: nn.Module,
+    batches: Iterable[Any],
+    solve: Solve,
+    *,
+    what: str,
+    otherwise: str,
+    errors: bool = False,
+    images: int | None = None,
+    progress: Progress = silent,
+) -> list[Change]:
+    """Computes the weights of a model anew, in place, in the order in which it multiplies by them.
+
+    Args:
+        model: quantized, with ranges.
+        batches: inputs of the model, which can be iterated again.
+        solve: computes a weight.
+        what: a few words for the progress.
+        otherwise: what a note says of a weight that can't be computed: `kept nearest`.
+        errors: whether it needs the moments of the error of quantized inputs.
+        images: how many images the batches hold, if known.
+        progress: shown the batches, once for each pass: of one, unless the moments take too much memory.
+
+    Returns:
+        A change for each quantized weight; those that no operator is known to multiply by come last.
+
+    Raises:
+        NotCalibratedError: a quantizer has no range.
+        DataError: there are no images.
+    """
+    require_calibrated(model, what)
+    weights = quantized_weights(model)
+    stored = {path: one for path, one in weights.items() if one.key is not None}
+    reads = reads_of(model, stored, first_of(batches))
+    refused = _refused(weights, reads)
+    reads = [read for read in reads if read.weight not in refused]
+    changes = []
+    for group in in_passes(reads, 3 if errors else 1):
+        shown = progress(batches, images, what)
+        moments = gather(model, stored, group, shown, errors=errors, images=images)
+        forget(model)  # its weights change now
+        for path, parts in by_weight(group).items():
+            changes.append(_changed(path, stored[path], parts, moments, solve, otherwise))
+    return changes + [Change(path=path, note=f"{why}: {otherwise}") for path, why in refused.items()]
+
+
+def _refused(weights: Mapping[str, QuantizedWeight], reads: list[Read]) -> dict[str, str]:
+    """Returns why weights can't be computed, by path."""
+    parts, why = by_weight(reads), {}
+    for path, weight in weights.items():
+        size = 0 if weight.values is None else weight.values.numel()
+        if weight.key is None:
+            why[path] = "a forward computes it from other parameters"
+        elif path not in parts:
+            why[path] = "no linear layer, convolution or matrix product was seen to multiply by it"
+        elif sum(torch.Size(read.part.size).numel() for read in parts[path]) > size:
+            why[path] = "operators read parts of it that overlap"
+    return why
+
+
+def _changed(
+    path: str, weight: QuantizedWeight, parts: list[Read], moments: dict[Read, Moments], solve: Solve, otherwise: str
+) -> Change:
+    assert weight.values is not None
+    values = weight.values.detach().clone()
+    amax, zero = _spread(weight.quantizer.amax, values), weight.quantizer.zero_point
+    zeros = None if zero is None else _spread(zero, values)
+    solved = []
+    try:
+        for read in parts:
+            grid = _grid_of(read, weight.quantizer.grid, amax, zeros)
+            solved.append(solve(read.matrices(values), grid, moments.pop(read)))
+            read.write(values, solved[-1].values)
+    except ValueError as why:
+        return Change(path=path, note=f"{why}: {otherwise}")
+    with torch.no_grad():
+        weight.values.copy_(values)
+    return _told(path, solved)
+
+
+def _told(path: str, solved: list[Solved]) -> Change:
+    product = sum(one.product for one in solved) or 1.0
+    before, after = (sum(getattr(one, name) for one in solved) / product for name in ("before", "after"))
+    notes = dict.fromkeys(one.note for one in solved if one.note)
+    return Change(path=path, before=before, after=after, note="; ".join(notes))
+
+
+def _spread(ranges: Tensor, like: Tensor) -> Tensor:
+    """Returns a range for each weight, spread over memory as these are, so that parts of it are found there."""
+    return torch.empty_like(like, dtype=torch.float32).copy_(along_weight(ranges, like).expand_as(like))
+
+
+def _grid_of(read: Read, on: Grid, amax: Tensor, zeros: Tensor | None) -> WeightGrid:
+    """Returns the grid of what is read, with one column of ranges where all columns have the same."""
+    ranges = [read.matrices(one) for one in (amax, zeros) if one is not None]
+    if all(bool((one == one[:, :, :1]).all()) for one in ranges):
+        ranges = [one[:, :, :1] for one in ranges]
+    return WeightGrid(ranges[0], on, *ranges[1:])
+
+
+def few_inputs(moments: Moments, columns: int) -> str:
+    """Returns what to say where there are fewer inputs than columns of a weight; nothing where there are enough."""
+    if moments.places >= columns:
+        return ""
+    return f"only {moments.places} inputs for {columns} columns: more images would tell more"

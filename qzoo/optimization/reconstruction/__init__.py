@@ -1,0 +1,1 @@
+"""Learned rounding: units of a model, learned one after the other by the error of their output."""
