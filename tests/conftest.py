@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 from qzoo.schema import yaml_source
@@ -52,6 +53,15 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(yaml_source._CoreLoader, "get_single_node", noted)
         return (yield)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread, as torchrun gives each process: sums of floats depend on how threads share them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def _folder(variable: str, default: Path, what: str) -> Path:

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +19,8 @@ from hypothesis import strategies as st
 from qzoo.data import ArraySplit
 from qzoo.distributed import failing_together, gathered_rows, meet, rank, reduced, world_size
 from qzoo.tasks.images import Images
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SCRIPT = Path(__file__).with_name("in_two_processes.py")
 
@@ -45,15 +46,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     )
     assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"{number}.json").read_text()) for number in (0, 1)]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """As torchrun gives each process: sums of floats depend on how threads share them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def json_of(value: Any) -> Any:

@@ -8,18 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qzoo.commands.keep import keep_calibration
-from qzoo.commands.settings import Settings, usable_device
-from qzoo.commands.shared_calibration import SharedCalibration
-from qzoo.commands.targets import target
+from qzoo.commands.settings import Settings
+from qzoo.commands.shared_calibration import SharedCalibration, shared_calibration
+from qzoo.commands.targets import targets
 from qzoo.distributed import failing_together, meet, rank
-from qzoo.errors import RecipeError, UnsupportedError
-from qzoo.files import require_writable
-from qzoo.models.bases import create_base
+from qzoo.errors import UnsupportedError
 from qzoo.quant.ranges import quantizers
 from qzoo.results.readable import Readable
 from qzoo.tasks.progress import Progress, silent
 from qzoo.weights.kinds import RANGES, ROUNDING
-from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel
 
 
@@ -73,20 +70,9 @@ def calibrate_variants(
         UnsupportedError: the device can't be used.
         PeerError: another process of the same run failed.
     """
-    if variants[0].entry.source.has_own_artifacts and output is None:
-        raise RecipeError(f"{variants[0].address} has ranges of its own. Say where those of this run go: -o FOLDER.")
-    settings = settings or Settings()
-    paths = [target(output, variant.name, RANGES, len(variants)) for variant in variants]
     with failing_together():
-        for variant in variants:
-            check_hub_model(variant)
-        warn_of_unpinned(variants[0])
-        if rank() == 0:
-            require_writable(paths[0].parent)
-        float_model = create_base(variants[0].base, pretrained=True).to(usable_device(settings.device))
-        shared = SharedCalibration(
-            float_model, [variant.resolved for variant in variants], settings, progress, keep_histograms=histograms
-        )
+        paths = targets(variants, RANGES, output)
+        shared = shared_calibration(variants, settings or Settings(), progress, keep_histograms=histograms)
         made = [_calibrate_one(shared, variant, path) for variant, path in zip(variants, paths, strict=True)]
         meet()  # in any process the files are there when this returns
     return [one for one in made if one is not None]

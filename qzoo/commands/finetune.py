@@ -9,13 +9,12 @@ from pydantic import ValidationError
 
 from qzoo import environment
 from qzoo.commands.keep import Kept, keep_trained
-from qzoo.commands.settings import Settings, usable_device
-from qzoo.commands.shared_calibration import SharedCalibration
+from qzoo.commands.settings import Settings
+from qzoo.commands.shared_calibration import shared_calibration
 from qzoo.commands.train_variant import Finetuned, images_to_train_on, run_folder, train_variant
 from qzoo.distributed import failing_together, rank
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
 from qzoo.files import require_writable
-from qzoo.models.bases import create_base
 from qzoo.receipts.make import Receipts
 from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
 from qzoo.schema.recipe import Variant
@@ -24,7 +23,6 @@ from qzoo.tasks.evaluate import evaluate_images
 from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_run import Run
-from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel
 
 TUNED = "tuned"
@@ -102,17 +100,14 @@ def finetune_named(
             if as_said and variant.entry.source.in_catalog:
                 require_writable(environment.artifacts())
         images = images_to_train_on(resolved, settings, train_images)
-        check_hub_model(variant)
-        warn_of_unpinned(variant)
-        float_model = create_base(resolved.base, pretrained=True).to(usable_device(settings.device))
-        shared = SharedCalibration(float_model, [resolved], settings, progress)
+        shared = shared_calibration([variant], settings, progress)
         judged = evaluation_images(
             resolved.base, resolved.dataset, settings.data,
             images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
         )  # fmt: skip
-        baseline = evaluate_images(float_model, judged, progress=progress, what="evaluating float")
+        baseline = evaluate_images(shared.float_model, judged, progress=progress, what="evaluating float")
         made = train_variant(shared, resolved, images, judged, run=run, progress=progress)
-        receipts = Receipts(float_model, judged, baseline, settings.device, progress)
+        receipts = Receipts(shared.float_model, judged, baseline, settings.device, progress)
         return made, keep_trained(variant, made, receipts, by_name=as_said)
 
 

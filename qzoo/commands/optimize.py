@@ -10,13 +10,11 @@ from pathlib import Path
 from torch import nn
 
 from qzoo import environment
-from qzoo.commands.settings import Settings, usable_device
-from qzoo.commands.shared_calibration import SharedCalibration
-from qzoo.commands.targets import target
+from qzoo.commands.settings import Settings
+from qzoo.commands.shared_calibration import SharedCalibration, shared_calibration
+from qzoo.commands.targets import targets
 from qzoo.distributed import failing_together
-from qzoo.errors import RecipeError, UnsupportedError
-from qzoo.files import require_writable
-from qzoo.models.bases import create_base
+from qzoo.errors import UnsupportedError
 from qzoo.results.optimization import Optimization
 from qzoo.results.readable import Readable
 from qzoo.schema.resolve import ResolvedVariant
@@ -24,7 +22,6 @@ from qzoo.tasks.optimize import optimize
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.saving import save
 from qzoo.weights.kinds import ROUNDING
-from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel
 
 
@@ -66,17 +63,9 @@ def optimize_variants(
         CalibrationError: a quantizer saw nothing, NaN or Inf; nothing is written for that variant.
         UnsupportedError: the device can't be used.
     """
-    if variants[0].entry.source.has_own_artifacts and output is None:
-        raise RecipeError(f"{variants[0].address} has artifacts of its own. Say where those of this run go: -o FOLDER.")
-    settings = settings or Settings()
-    paths = [target(output, variant.name, ROUNDING, len(variants)) for variant in variants]
     with failing_together():
-        for variant in variants:
-            check_hub_model(variant)
-        warn_of_unpinned(variants[0])
-        require_writable(paths[0].parent)
-        float_model = create_base(variants[0].base, pretrained=True).to(usable_device(settings.device))
-        shared = SharedCalibration(float_model, [variant.resolved for variant in variants], settings, progress)
+        paths = targets(variants, ROUNDING, output)
+        shared = shared_calibration(variants, settings or Settings(), progress)
         return [_optimize_one(shared, one, path, progress) for one, path in zip(variants, paths, strict=True)]
 
 

@@ -10,11 +10,10 @@ from torch import nn
 from qzoo.commands.evaluate import quantized_model
 from qzoo.commands.optimize import ptq_model
 from qzoo.commands.settings import Settings, usable_device
-from qzoo.commands.shared_calibration import SharedCalibration
+from qzoo.commands.shared_calibration import shared_calibration
 from qzoo.data import ArraySplit
 from qzoo.distributed import world_size
 from qzoo.errors import UnsupportedError
-from qzoo.models.bases import create_base
 from qzoo.results.reproduce import CalibrationReport
 from qzoo.results.sensitivity import SensitivityReport
 from qzoo.schema.resolve import ResolvedVariant, recipe_digest
@@ -22,7 +21,7 @@ from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.machine import environment
 from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.sensitivity import sensitivity
-from qzoo.zoo.pretrained import check_hub_model, create_on_base, create_pretrained, warn_of_unpinned
+from qzoo.zoo.pretrained import create_on_base, create_pretrained
 from qzoo.zoo.zoo_model import ZooModel
 
 LARGE_IMAGES_BATCH = 8
@@ -96,11 +95,7 @@ def _model(
 
 
 def _calibrated(zoo_model: ZooModel, settings: Settings, progress: Progress) -> tuple[nn.Module, CalibrationReport]:
-    check_hub_model(zoo_model)
-    warn_of_unpinned(zoo_model)
-    variant = zoo_model.resolved
-    base = create_base(variant.base, pretrained=True).to(usable_device(settings.device))
-    shared = SharedCalibration(base, [variant], settings, progress)
+    variant, shared = zoo_model.resolved, shared_calibration([zoo_model], settings, progress)
     model, images = ptq_model(shared, variant, progress), shared.images_of(variant)
     leak = variant.calibration.allow_leak
     facts = CalibrationReport(images=len(images), sample_sha256=images.digest(), allow_leak=leak, short=images.short)

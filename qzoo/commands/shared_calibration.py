@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from qzoo.commands.settings import Settings
+from qzoo.commands.settings import Settings, usable_device
+from qzoo.models.bases import create_base
 from qzoo.models.example import runnable_example
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.select_layers import plan_quantizers
@@ -23,6 +24,8 @@ from qzoo.tasks.calibrate import collect_images
 from qzoo.tasks.images import Images, calibration_images
 from qzoo.tasks.progress import Progress
 from qzoo.tasks.shared_collection import collect_once
+from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
+from qzoo.zoo.zoo_model import ZooModel
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,23 @@ class SharedCalibration:
             variant.base, variant.dataset, variant.calibration, settings.data,
             images=settings.calib_images, batch_size=settings.batch_size, workers=settings.workers,
         )  # fmt: skip
+
+
+def shared_calibration(
+    variants: Sequence[ZooModel], settings: Settings, progress: Progress, *, keep_histograms: bool = False
+) -> SharedCalibration:
+    """Returns the shared calibration of variants of one recipe, on its base with the published weights.
+
+    Raises:
+        WeightsError: the base's weights are missing or damaged, or artifacts that came with a recipe do not fit it.
+        UnsupportedError: the device can't be used.
+    """
+    for variant in variants:
+        check_hub_model(variant)
+    warn_of_unpinned(variants[0])
+    float_model = create_base(variants[0].base, pretrained=True).to(usable_device(settings.device))
+    resolved = [variant.resolved for variant in variants]
+    return SharedCalibration(float_model, resolved, settings, progress, keep_histograms=keep_histograms)
 
 
 def _as_said(spec: CalibrationSpec, images: Images) -> bool:

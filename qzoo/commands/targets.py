@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from qzoo import environment
+from qzoo.distributed import rank
 from qzoo.errors import RecipeError
+from qzoo.files import require_writable
 from qzoo.weights.kinds import Kind
+from qzoo.zoo.zoo_model import ZooModel
 
 
-def target(output: Path | None, name: str, kind: Kind, count: int) -> Path:
-    """Returns the path of the file that an artifact is written to.
+def targets(variants: Sequence[ZooModel], kind: Kind, output: Path | None) -> list[Path]:
+    """Returns the paths of the files that an artifact of each variant is written to; their folder takes files.
 
     Args:
-        output: the file, or a folder; default: where `create(..., pretrained=True)` finds it.
-        name: full name of the variant.
+        variants: of one recipe.
         kind: the kind of artifact.
-        count: how many variants there are; a file holds one.
+        output: a file for one variant, or a folder; default: where `create(..., pretrained=True)` finds it.
 
     Raises:
-        RecipeError: the file is of another type, or is to hold several variants.
+        RecipeError: the file is of another type, or is to hold several variants; or they have artifacts of their own.
+        OSError: nothing can be written there.
     """
+    if variants[0].entry.source.has_own_artifacts and output is None:
+        raise RecipeError(
+            f"{variants[0].address} has {kind.name} of its own. Say where those of this run go: -o FOLDER."
+        )
+    paths = [_target(output, variant.name, kind, len(variants)) for variant in variants]
+    if rank() == 0:
+        require_writable(paths[0].parent)
+    return paths
+
+
+def _target(output: Path | None, name: str, kind: Kind, count: int) -> Path:
     folder = output or environment.artifacts()
     if folder.suffix not in ("", ".safetensors") and not folder.is_dir():
         raise RecipeError(

@@ -9,7 +9,7 @@ Source: M. Nagel et al. (arXiv 1906.04721), section 4.2: empirical and analytic 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -58,11 +58,21 @@ def correct_bias(
     require_calibrated(model, "correct its biases")
     weights = {path: one for path, one in quantized_weights(model).items() if one.key is not None}
     example = with_images(first_of(batches), 1)
-    reads = reads_of(model, weights, example)
     places = _places(model, float_model, weights, example)
+    known = _Known(model, float_model, weights, reads_of(model, weights, example), places)
     if how == "analytic":
-        return _analytic(model, float_model, weights, reads, places, example)
-    return _empirical(model, float_model, weights, reads, places, progress(batches, images, "correcting biases"))
+        return _analytic(known, example)
+    return _empirical(known, progress(batches, images, "correcting biases"))
+
+
+class _Known(NamedTuple):
+    """Both models, the weights that they multiply by, and where the bias of each product is."""
+
+    model: nn.Module
+    float_model: nn.Module
+    weights: Mapping[str, QuantizedWeight]
+    reads: list[Read]
+    places: Mapping[tuple[str, Part], BiasPlace]
 
 
 def _places(
@@ -115,22 +125,23 @@ def _channels(product: Product) -> Tensor:
     return product.output.float().movedim(product.form.channel_axis, 0).flatten(1)
 
 
-def _empirical(
-    model: nn.Module,
-    float_model: nn.Module,
-    weights: Mapping[str, QuantizedWeight],
-    reads: list[Read],
-    places: Mapping[tuple[str, Part], BiasPlace],
-    batches: Iterable[Any],
-) -> list[Change]:
+def _empirical(known: _Known, batches: Iterable[Any]) -> list[Change]:
     """Corrects all biases in one pass: products are shifted as they are computed, so that each sees those before it."""
-    means = {read.read: _Means() for read in reads if read.read in places}
+    means = {read.read: _Means() for read in known.reads if read.read in known.places}
+
+    def see_float(one: Product) -> None:
+        if one.read in means:
+            means[one.read].see_float(one)
+
+    def corrected(one: Product) -> Tensor | None:
+        return means[one.read].corrected(one) if one.read in means else None
+
     for batch in batches:
-        with watching(float_model, weights, lambda one: means[one.read].see_float(one) if one.read in means else None):
-            run(float_model, batch)
-        with watching(model, weights, lambda one: means[one.read].corrected(one) if one.read in means else None):
-            run(model, batch)
-    return [_shifted(read, places.get(read.read), means.get(read.read)) for read in reads]
+        with watching(known.float_model, known.weights, see_float):
+            run(known.float_model, batch)
+        with watching(known.model, known.weights, corrected):
+            run(known.model, batch)
+    return [_shifted(read, known.places.get(read.read), means.get(read.read)) for read in known.reads]
 
 
 def _shifted(read: Read, place: BiasPlace | None, means: _Means | None) -> Change:
@@ -147,18 +158,11 @@ def _relative(shift: Tensor, mean: Tensor) -> float:
     return float(shift.square().sum() / mean.square().sum().clamp(min=1e-30))
 
 
-def _analytic(
-    model: nn.Module,
-    float_model: nn.Module,
-    weights: Mapping[str, QuantizedWeight],
-    reads: list[Read],
-    places: Mapping[tuple[str, Part], BiasPlace],
-    example: Any,
-) -> list[Change]:
-    means = input_means(float_model, trace(float_model, example))
+def _analytic(known: _Known, example: Any) -> list[Change]:
+    means = input_means(known.float_model, trace(known.float_model, example))
     changes = []
-    for read in reads:
-        weight, place = weights[read.weight], places.get(read.read)
+    for read in known.reads:
+        weight, place = known.weights[read.weight], known.places.get(read.read)
         mean, channels = means.get(weight.key or ""), read.form.groups * _input_channels(read)
         if place is None or mean is None or len(mean) != channels:
             note = NO_PLACE if place is None else "no batch norm tells what its inputs are: not corrected"
@@ -166,7 +170,7 @@ def _analytic(
             continue
         wanted, found = (
             _mean_of_product(read, whole, mean)
-            for whole in (float_model.get_parameter(weight.key or ""), weight.quantizer(weight.values))
+            for whole in (known.float_model.get_parameter(weight.key or ""), weight.quantizer(weight.values))
         )
         place.add(wanted - found)
         changes.append(Change(path=read.weight, before=_relative(wanted - found, wanted)))

@@ -13,6 +13,7 @@ from qzoo.optimization.closed_form.correct_bias import correct_bias
 from qzoo.optimization.closed_form.rounding import round_weights
 from qzoo.quant.ranges import quantizers
 from qzoo.schema.optimize import Round
+from tests.optimization.closed_form.attention import SelfAttention
 
 
 def images(count: int = 60) -> Tensor:
@@ -98,15 +99,7 @@ def test_without_a_place_nothing_is_corrected_and_that_is_told(calibrated: Any, 
 
 
 def test_attention_of_torch_is_corrected_in_its_own_bias(calibrated: Any) -> None:
-    class Attention(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.attention(x, x, x, need_weights=False)[0]
-
-    x, model = torch.randn(20, 5, 8) + 1, Attention().eval()
+    x, model = torch.randn(20, 5, 8) + 1, SelfAttention().eval()
     quantized = calibrated(copy.deepcopy(model), x, "w4a4")
     assert not any(one.note for one in correct_bias(quantized, True, [x], model))
     torch.testing.assert_close(quantized(x).detach().mean((0, 1)), model(x).detach().mean((0, 1)), atol=1e-5, rtol=1e-5)

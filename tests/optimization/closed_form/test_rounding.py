@@ -20,6 +20,7 @@ from qzoo.quant.derived import copy_model
 from qzoo.quant.weights import quantized_weights
 from qzoo.schema.optimize import Round
 from tests.each import for_each
+from tests.optimization.closed_form.attention import SelfAttention
 
 GPTQ = Round(method="gptq")
 
@@ -126,16 +127,8 @@ def test_the_hessian_is_that_of_what_is_multiplied(mode: str) -> None:
 
 
 def test_attention_of_torch_is_rounded_too(calibrated: Any) -> None:
-    class Attention(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.attention(x, x, x, need_weights=False)[0]
-
     x = tokens(20, 10, 8)
-    model = calibrated(Attention(), x)
+    model = calibrated(SelfAttention(), x)
     changes = round_weights(model, GPTQ, [x])
     assert [one.path for one in changes] == [*quantized_weights(model)]
     assert all(one.after < one.before for one in changes)  # type: ignore[operator]

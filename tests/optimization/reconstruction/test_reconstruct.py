@@ -25,15 +25,9 @@ from qzoo.results.optimization import Change
 from qzoo.schema.optimize import Reconstruct, Round
 from qzoo.training.interrupts import Interrupted
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SPEC = Reconstruct(iterations=30, batch_size=16, lr=0.03, range_lr=1e-3)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def pair() -> tuple[nn.Module, nn.Module]:
