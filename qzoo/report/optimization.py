@@ -22,10 +22,8 @@ def optimization_table(name: str, report: Optimization) -> Iterator[RenderableTy
         name: full name of the variant.
         report: what each step did.
     """
-    table = Table(
-        title=f"{shown(name)}, optimized on {report.images:,} images",
-        title_justify="left", box=None, header_style="bold", pad_edge=False,
-    )  # fmt: skip
+    yield Text(f"{shown(name)}, optimized on {report.images:,} images", "italic")
+    table = Table(box=None, header_style="bold", pad_edge=False)
     for heading, left in (("step", True), ("changes", False), ("error before", False), ("after", False), ("s", False)):
         table.add_column(heading, justify="left" if left else "right")
     for step in report.steps:
