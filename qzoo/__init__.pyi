@@ -28,6 +28,7 @@ from .models.heads import ReplacedHeadWarning
 from .models.image_transform import DefaultTransformWarning
 from .models.own_models import register_model
 from .models.shared_quantizers import LearnedApartWarning
+from .progress import Progress
 from .quant.calibration.collecting import ClippedNegativesWarning, DeadActivationWarning
 from .quant.quantizer import TensorQuantizer, UncalibratedWarning
 from .results.benchmark import BenchmarkReport
@@ -49,7 +50,6 @@ from .tasks.evaluate import Evaluation
 from .tasks.finetune import finetune
 from .tasks.lint import lint
 from .tasks.machine import SaturationWarning
-from .tasks.progress import Progress
 from .tasks.saving import load
 from .tasks.training_run import Run
 from .weights.base_weights import NewHeadWarning

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "qzoo"
 LAYERS = [
     {"redaction"},
     {"errors"},
-    {"arguments", "environment", "files"},
+    {"arguments", "environment", "files", "progress"},
     {"schema"},
     {"results", "quant", "distributed", "data"},
     {"weights", "runtimes"},

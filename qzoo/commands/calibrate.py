@@ -13,9 +13,9 @@ from qzoo.commands.shared_calibration import SharedCalibration, shared_calibrati
 from qzoo.commands.targets import targets
 from qzoo.distributed import failing_together, meet, rank
 from qzoo.errors import UnsupportedError
+from qzoo.progress import Progress, silent
 from qzoo.quant.ranges import quantizers
 from qzoo.results.readable import Readable
-from qzoo.tasks.progress import Progress, silent
 from qzoo.weights.kinds import RANGES, ROUNDING
 from qzoo.zoo.zoo_model import ZooModel
 

@@ -15,13 +15,13 @@ from qzoo.models.bases import create_base
 from qzoo.models.on_base import check_fit
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.survey import survey_of_base
+from qzoo.progress import Progress, silent
 from qzoo.receipts.make import Receipts
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.export import export
 from qzoo.tasks.images import Images, calibration_images, evaluation_images
-from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import RuntimeModel
 from qzoo.tasks.saving import load
 from qzoo.weights.artifact import is_kind

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from qzoo.commands.evaluate import quantized_model
 from qzoo.errors import DataError
+from qzoo.progress import Progress, silent
 from qzoo.results.export import Dynamic, ExportReport, Rest
 from qzoo.runtimes.registry import runtime_named
 from qzoo.tasks.export import export
 from qzoo.tasks.images import Images, calibration_images, evaluation_images
-from qzoo.tasks.progress import Progress, silent
 from qzoo.zoo.pretrained import create_pretrained
 from qzoo.zoo.zoo_model import ZooModel
 

@@ -15,13 +15,13 @@ from qzoo.commands.train_variant import Finetuned, images_to_train_on, run_folde
 from qzoo.distributed import failing_together, rank
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
 from qzoo.files import require_writable
+from qzoo.progress import Progress, silent
 from qzoo.receipts.make import Receipts
 from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
 from qzoo.schema.recipe import Variant
 from qzoo.schema.yaml_source import parse_yaml
 from qzoo.tasks.evaluate import evaluate_images
 from qzoo.tasks.images import evaluation_images
-from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_run import Run
 from qzoo.zoo.zoo_model import ZooModel
 

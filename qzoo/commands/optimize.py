@@ -15,11 +15,11 @@ from qzoo.commands.shared_calibration import SharedCalibration, shared_calibrati
 from qzoo.commands.targets import targets
 from qzoo.distributed import failing_together
 from qzoo.errors import UnsupportedError
+from qzoo.progress import Progress, silent
 from qzoo.results.optimization import Optimization
 from qzoo.results.readable import Readable
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.optimize import optimize
-from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.saving import save
 from qzoo.weights.kinds import ROUNDING
 from qzoo.zoo.zoo_model import ZooModel

@@ -18,6 +18,7 @@ from qzoo.distributed import failing_together, rank, world_size
 from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
 from qzoo.files import require_writable
 from qzoo.models.bases import create_base
+from qzoo.progress import Progress, silent
 from qzoo.receipts.make import Receipts
 from qzoo.results.claim_verdict import judge
 from qzoo.results.reproduce import CalibrationReport, Report, ReportRow
@@ -27,7 +28,6 @@ from qzoo.schema.resolve import recipe_digest
 from qzoo.tasks.evaluate import Evaluation, evaluate_images, flips_between
 from qzoo.tasks.images import evaluation_images, is_complete
 from qzoo.tasks.machine import environment
-from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_run import Run
 from qzoo.weights.kinds import RECEIPT
 from qzoo.weights.receipt import save_receipt

@@ -14,12 +14,12 @@ from qzoo.commands.shared_calibration import shared_calibration
 from qzoo.data import ArraySplit
 from qzoo.distributed import world_size
 from qzoo.errors import UnsupportedError
+from qzoo.progress import Progress, silent
 from qzoo.results.reproduce import CalibrationReport
 from qzoo.results.sensitivity import SensitivityReport
 from qzoo.schema.resolve import ResolvedVariant, recipe_digest
 from qzoo.tasks.images import Images, evaluation_images
 from qzoo.tasks.machine import environment
-from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.sensitivity import sensitivity
 from qzoo.zoo.pretrained import create_on_base, create_pretrained
 from qzoo.zoo.zoo_model import ZooModel

@@ -13,6 +13,7 @@ from qzoo.models.example import runnable_example
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.select_layers import plan_quantizers
 from qzoo.models.survey import survey
+from qzoo.progress import Progress
 from qzoo.quant.calibration.collecting import Collection, activation_quantizers, solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector
 from qzoo.quant.calibration.histogram import Histogram
@@ -22,7 +23,6 @@ from qzoo.schema.recipe import CalibrationSpec
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.calibrate import collect_images
 from qzoo.tasks.images import Images, calibration_images
-from qzoo.tasks.progress import Progress
 from qzoo.tasks.shared_collection import collect_once
 from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel

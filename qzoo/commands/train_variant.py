@@ -12,12 +12,12 @@ from qzoo.commands.optimize import ptq_model
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.distributed import meet, rank
+from qzoo.progress import Progress
 from qzoo.results.training import TrainingReport
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.finetune import finetune
 from qzoo.tasks.images import Images
-from qzoo.tasks.progress import Progress
 from qzoo.tasks.training_images import RecipeImages, recipe_images
 from qzoo.tasks.training_run import Run
 from qzoo.training.optimizer import Precision

@@ -13,6 +13,7 @@ from qzoo.commands.evaluate import quantized_model
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.errors import WeightsError, shown
 from qzoo.models.bases import create_base
+from qzoo.progress import Progress, silent
 from qzoo.receipts.compare import Chosen, Exact, Usual, compare_exact, compare_usual, find_images
 from qzoo.receipts.make import exact_margins
 from qzoo.results.readable import Readable
@@ -20,7 +21,6 @@ from qzoo.schema.datasets import dataset_named
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import evaluate_images
 from qzoo.tasks.images import Images, evaluation_images
-from qzoo.tasks.progress import Progress, silent
 from qzoo.weights.kinds import RECEIPT
 from qzoo.weights.receipt import Receipt, load_receipt
 from qzoo.zoo.name_lookup import find

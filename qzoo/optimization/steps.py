@@ -18,6 +18,7 @@ from qzoo.optimization.closed_form.correct_bias import correct_bias
 from qzoo.optimization.closed_form.ridge import ridge
 from qzoo.optimization.closed_form.rounding import round_weights
 from qzoo.optimization.reconstruction.reconstruct import adaround, reconstruct
+from qzoo.progress import Progress
 from qzoo.quant.channel_factors import ChannelFactors
 from qzoo.quant.weights import quantized_weights
 from qzoo.results.optimization import Change, StepResult
@@ -48,7 +49,7 @@ class Work:
     batches: Iterable[Any]
     images: int
     factors: ChannelFactors
-    progress: Callable[..., Iterable[Any]]
+    progress: Progress
     folder: Path | None = None
     key: str = ""
     unrounded: dict[str, Tensor] = field(default_factory=dict)

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from qzoo.data import Split, sample
 from qzoo.errors import DataError
+from qzoo.progress import Progress, silent
 from qzoo.receipts.make import image_id
 from qzoo.results.readable import Readable
 from qzoo.tasks.images import Images
-from qzoo.tasks.progress import Progress, silent
 from qzoo.weights.receipt import Predictions, Receipt
 
 CHUNK = 100

@@ -15,6 +15,7 @@ from qzoo.errors import UnsupportedError
 from qzoo.models.provenance import provenance
 from qzoo.models.quantize import float_copy, quantize_in_place
 from qzoo.models.shared_quantizers import shared_quantizers
+from qzoo.progress import Progress, silent
 from qzoo.quant.fake_quant import represented
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
@@ -27,7 +28,6 @@ from qzoo.schema.rule import RESIDUAL, ResidualPatch
 from qzoo.tasks.batches import ToInputs
 from qzoo.tasks.calibrate import calibrate
 from qzoo.tasks.machine import warn_of_saturation
-from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import measuring
 
 POOLING = ("AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d")

@@ -16,6 +16,7 @@ from qzoo.errors import UnsupportedError
 from qzoo.models.bases import variant_name
 from qzoo.models.example import runnable_example
 from qzoo.models.quantize import float_copy
+from qzoo.progress import Progress, silent
 from qzoo.quant.inputs import with_images
 from qzoo.results.benchmark import BenchmarkReport, FloatOperator, Timing
 from qzoo.runtimes.registry import runnable_runtime
@@ -24,7 +25,6 @@ from qzoo.tasks.adapt import runnable_model
 from qzoo.tasks.batches import ToInputs
 from qzoo.tasks.export import versions
 from qzoo.tasks.machine import cpu_flags, environment
-from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import measuring
 
 

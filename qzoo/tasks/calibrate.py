@@ -14,13 +14,13 @@ from qzoo.distributed import failing_together, meet, named_by_process, rank, red
 from qzoo.errors import CalibrationError
 from qzoo.models.heads import requantize_replaced
 from qzoo.models.provenance import provenance
+from qzoo.progress import Progress, silent
 from qzoo.quant.calibration.collecting import Collection, collecting, solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.eval_mode import device_of, evaluation_mode
 from qzoo.quant.ranges import require_quantizers
 from qzoo.tasks.batches import ToInputs, as_batches
 from qzoo.tasks.images import Images
-from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import Runner
 
 

@@ -15,6 +15,7 @@ from qzoo.models.example import runnable_example
 from qzoo.models.quantize import carry_out
 from qzoo.models.select_layers import plan_quantizers
 from qzoo.models.survey import survey
+from qzoo.progress import Progress, silent
 from qzoo.quant.calibration.collecting import Collection, solve_ranges
 from qzoo.quant.derived import copy_model
 from qzoo.quant.eval_mode import device_of
@@ -30,7 +31,6 @@ from qzoo.tasks.batches import Batch, ToInputs, as_batches
 from qzoo.tasks.calibrate import collect
 from qzoo.tasks.deviation import Tally
 from qzoo.tasks.images import Images
-from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import Runner, checked_logits, measuring
 from qzoo.tasks.shared_collection import collect_once
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from qzoo.arguments import checked
 from qzoo.distributed import failing_together, gathered_rows, named_by_process, rank, world_size
 from qzoo.errors import DataError
+from qzoo.progress import Progress, silent
 from qzoo.quant.eval_mode import device_of
 from qzoo.quant.outputs import Logits
 from qzoo.quant.ranges import require_calibrated
 from qzoo.results.readable import Readable
 from qzoo.tasks.batches import ToInputs, as_batches
 from qzoo.tasks.images import Images
-from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import Runner, checked_logits, measuring
 from qzoo.weights.receipt import TOP, Predictions
 

@@ -18,6 +18,7 @@ from qzoo.errors import DataError, UnsupportedError
 from qzoo.files import replacing
 from qzoo.models.bases import variant_name
 from qzoo.models.example import runnable_example
+from qzoo.progress import Progress, silent
 from qzoo.quant.derived import copy_model
 from qzoo.quant.inputs import batch_size, run, tensors, to_device, with_images
 from qzoo.quant.outputs import chosen, named_tensors
@@ -28,7 +29,6 @@ from qzoo.runtimes.runtime import EXPORTING, require
 from qzoo.tasks.adapt import runnable_model
 from qzoo.tasks.batches import Batch, ToInputs, as_batches
 from qzoo.tasks.machine import environment
-from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.running import Runner, measuring
 
 

@@ -13,6 +13,7 @@ from qzoo.arguments import checked
 from qzoo.distributed import failing_together
 from qzoo.errors import ArgumentError, TrainingError, did_you_mean
 from qzoo.models.heads import requantize_replaced
+from qzoo.progress import Progress, silent
 from qzoo.quant.outputs import Logits
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.training import TrainingReport
@@ -20,7 +21,6 @@ from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.model import all_described
 from qzoo.tasks.batches import ToInputs
 from qzoo.tasks.evaluate import evaluate
-from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.training_images import GivenImages
 from qzoo.tasks.training_run import Judge, Run, TrainingRun
 from qzoo.training.interrupts import noticing_interrupts

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from qzoo.errors import DataError
+from qzoo.progress import Progress
 from qzoo.quant.inputs import batch_size, to_device
 from qzoo.tasks.batches import ToInputs, as_batches
-from qzoo.tasks.progress import Progress
 
 
 class KeptBatches:

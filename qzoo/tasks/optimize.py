@@ -22,6 +22,7 @@ from qzoo.models.provenance import provenance
 from qzoo.models.quantize import float_copy
 from qzoo.models.rounding import float_state, note_optimized, rounding_of
 from qzoo.optimization.steps import Work, carry_out
+from qzoo.progress import Progress, silent
 from qzoo.quant.calibration.collecting import solve_ranges
 from qzoo.quant.channel_factors import ChannelFactors
 from qzoo.quant.eval_mode import device_of
@@ -32,7 +33,6 @@ from qzoo.schema.optimize import AFTER_RANGES, BEFORE_RANGES, OptimizeSpec
 from qzoo.tasks.batches import ToInputs
 from qzoo.tasks.calibrate import collect
 from qzoo.tasks.kept_batches import KeptBatches, kept_batches
-from qzoo.tasks.progress import Progress, silent
 
 
 @checked

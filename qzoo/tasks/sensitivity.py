@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from qzoo.arguments import checked
 from qzoo.errors import ArgumentError, DataError
 from qzoo.models.provenance import provenance
+from qzoo.progress import Progress, silent
 from qzoo.quant.eval_mode import device_of
 from qzoo.quant.outputs import Logits
 from qzoo.quant.quantizer import State
@@ -19,7 +20,6 @@ from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.sensitivity import Excluded, LayerSensitivity, SensitivityReport
 from qzoo.tasks.batches import Batch, ToInputs, as_batches
 from qzoo.tasks.deviation import Tally, gained, noise_of
-from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.quantizer_groups import QuantizerGroup, quantizer_groups, with_equal_rules
 from qzoo.tasks.replay import Replay
 from qzoo.tasks.running import Runner, checked_logits, measuring

@@ -19,6 +19,7 @@ from qzoo.distributed import rank, world_size
 from qzoo.errors import DataError, TrainingError
 from qzoo.models.bases import identity
 from qzoo.models.shared_quantizers import shared_quantizers
+from qzoo.progress import Progress
 from qzoo.quant.eval_mode import device_of
 from qzoo.quant.inputs import on_batches, to_device, with_images
 from qzoo.quant.outputs import Logits
@@ -27,7 +28,6 @@ from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.tasks.batches import Batch, as_batches
 from qzoo.tasks.machine import environment
-from qzoo.tasks.progress import Progress
 from qzoo.tasks.running import Runner
 from qzoo.tasks.training_images import TrainingImages, require_labels
 from qzoo.training.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint

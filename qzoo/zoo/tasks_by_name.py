@@ -14,6 +14,7 @@ from qzoo.errors import ArgumentError
 from qzoo.models.bases import meta_model
 from qzoo.models.provenance import provenance
 from qzoo.models.quantize import float_copy
+from qzoo.progress import Progress, silent
 from qzoo.quant.outputs import Logits
 from qzoo.quant.ranges import quantizers
 from qzoo.results.comparison import Comparison
@@ -30,7 +31,6 @@ from qzoo.tasks.explain import explain_plan, explain_quantized
 from qzoo.tasks.export import export as export_model
 from qzoo.tasks.images import Images, calibration_images, evaluation_images
 from qzoo.tasks.optimize import optimize as optimize_model
-from qzoo.tasks.progress import Progress, silent
 from qzoo.tasks.saving import save as save_model
 from qzoo.tasks.sensitivity import sensitivity as sensitivity_of_model
 from qzoo.zoo.create import create, rules_of

@@ -19,8 +19,8 @@ from rich.table import Column
 from rich.text import Text
 
 from qzoo.cli.terminal.console import stderr
+from qzoo.progress import Words
 from qzoo.quant.inputs import batch_size
-from qzoo.tasks.progress import Words
 
 T = TypeVar("T")
 PAUSE = 10.0

@@ -31,6 +31,7 @@ from qzoo.hub.released_model import facts_of, require_portable
 from qzoo.models.bases import base_card, identity, input_format
 from qzoo.models.full_checkpoint import save_full_checkpoint
 from qzoo.models.on_base import save_on_base
+from qzoo.progress import Progress, silent
 from qzoo.quant.calibration.collecting import activation_quantizers
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import get_ranges, quantizers
@@ -38,7 +39,6 @@ from qzoo.report.card_facts import CardFacts, Measured
 from qzoo.report.model_card import model_card
 from qzoo.results.training import TrainingReport, read_training_report
 from qzoo.schema.loading import dump_yaml
-from qzoo.tasks.progress import Progress, silent
 from qzoo.weights.artifact import versions
 from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, ROUNDING, TRAINING, Kind
 from qzoo.weights.receipt import Receipt, load_receipt

@@ -15,9 +15,9 @@ from qzoo.commands.settings import Settings
 from qzoo.errors import WeightsError
 from qzoo.models.on_base import info_of
 from qzoo.models.rounding import beyond_base
+from qzoo.progress import Progress
 from qzoo.results.training import read_training_report
 from qzoo.schema.datasets import dataset_named
-from qzoo.tasks.progress import Progress
 from qzoo.weights.artifact import ArtifactInfo, content_digest
 from qzoo.weights.histograms import load_histograms
 from qzoo.weights.kinds import HISTOGRAMS, MODEL, RECEIPT, ROUNDING, TRAINING, Kind

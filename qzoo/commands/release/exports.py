@@ -11,12 +11,12 @@ from qzoo.commands.export import images_to_compare
 from qzoo.errors import RecipeError
 from qzoo.files import write_text
 from qzoo.hub.manifest import EXPORTS
+from qzoo.progress import Progress
 from qzoo.results.export import ExportReport, Exports
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.runtimes.runtime import require
 from qzoo.tasks.export import export
 from qzoo.tasks.images import Images
-from qzoo.tasks.progress import Progress
 from qzoo.zoo.zoo_model import ZooModel
 
 

@@ -16,8 +16,8 @@ from qzoo.files import write_text
 from qzoo.hub.client import HubAddress, parse_address, release, require_online
 from qzoo.hub.index import HubIndex, read_index
 from qzoo.hub.manifest import Manifest
+from qzoo.progress import Progress, silent
 from qzoo.results.readable import Readable
-from qzoo.tasks.progress import Progress, silent
 from qzoo.zoo.name_lookup import find
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qzoo.errors import CalibrationError, UnsupportedError
+from qzoo.errors import UnsupportedError
 from qzoo.models.example import runnable_example
 from qzoo.models.operators import traced
 from qzoo.models.quantize import float_copy
 from qzoo.models.tracing import OperatorCall
+from qzoo.optimization.batches import first_of
 from qzoo.quant.eval_mode import device_of, evaluation_mode
 from qzoo.quant.inputs import run, tensors, to_device, with_images
 from qzoo.quant.operators.composite import OperatorMode
@@ -43,7 +44,7 @@ class Network:
 
     Raises:
         UnsupportedError: the model can't be run on the example.
-        CalibrationError: the batches are empty.
+        DataError: the batches are empty.
     """
 
     def __init__(self, model: nn.Module, batches: Iterable[Any] | None = None, example: Any = None) -> None:
@@ -124,19 +125,6 @@ class Network:
 def named_operands(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, tuple[Operand, Tensor]]:
     """Returns the operands of an operator by name: where each stands, and its value."""
     return {one.name: (one, value) for one, value in operands(func, operator_name(func), args, kwargs)}
-
-
-def first_of(batches: Iterable[Any]) -> Any:
-    """Returns the first batch.
-
-    Raises:
-        CalibrationError: there is none.
-    """
-    for batch in batches:
-        return batch
-    raise CalibrationError(
-        "Optimizing got no images: `batches` is empty, or was used up before. Give a list of batches."
-    )
 
 
 class _Observer(OperatorMode):

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.models.tracing import trace
+from qzoo.optimization.batches import first_of
 from qzoo.optimization.closed_form.bias_places import BiasPlace, bias_place, norms_after
 from qzoo.optimization.closed_form.clipped_normal import input_means
-from qzoo.optimization.closed_form.layer_inputs import Progress, Read, first_of, reads_of, silent
+from qzoo.optimization.closed_form.layer_inputs import Read, reads_of
 from qzoo.optimization.closed_form.products import Part, Product, watching
+from qzoo.progress import Progress, silent
 from qzoo.quant.inputs import run, with_images
 from qzoo.quant.ranges import require_calibrated
 from qzoo.quant.weights import QuantizedWeight, quantized_weights

@@ -7,7 +7,7 @@ take too much memory, there are several passes, each for some of the layers; the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, repeat
 from typing import Any, NamedTuple
@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from qzoo.errors import DataError
 from qzoo.optimization.closed_form.matrix_form import Form, as_matrices, as_weight, input_columns
 from qzoo.optimization.closed_form.products import Part, Product, watching
 from qzoo.quant.inputs import run, with_images
@@ -27,13 +26,6 @@ BLOCKS, SMALLEST_BLOCK = 6, 256
 """Into how many blocks of rows a symmetric matrix is put, of which the upper half is computed; their least size."""
 PLACES_A_COLUMN = 16
 """How many places of inputs are looked at for each column of a weight; more of them are thinned out evenly."""
-Progress = Callable[[Iterable[Any], int | None, str], Iterable[Any]]
-"""Passes batches on, and shows how far they are: given the batches, how many images they hold, and what is done."""
-
-
-def silent(batches: Iterable[Any], images: int | None, what: str) -> Iterable[Any]:
-    """The progress that shows nothing."""
-    return batches
 
 
 class Read(NamedTuple):
@@ -142,17 +134,6 @@ class Moments:
         if not bool(self._found[name].sum().isfinite()):
             raise ValueError("its inputs hold NaN or Inf")
         return self._found[name]
-
-
-def first_of(batches: Iterable[Any]) -> Any:
-    """Returns the first batch.
-
-    Raises:
-        DataError: there is none.
-    """
-    for batch in batches:
-        return batch
-    raise DataError("There are no images to optimize with; expected an iterable of batches that can be iterated again.")
 
 
 def reads_of(model: nn.Module, weights: Mapping[str, QuantizedWeight], inputs: Any) -> list[Read]:

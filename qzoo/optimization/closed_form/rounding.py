@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.optimization.closed_form.gptq import WeightGrid, gptq, squared_product
-from qzoo.optimization.closed_form.layer_inputs import Moments, Progress, silent
+from qzoo.optimization.closed_form.layer_inputs import Moments
 from qzoo.optimization.closed_form.weight_steps import Solve, Solved, change_weights, few_inputs
+from qzoo.progress import Progress, silent
 from qzoo.quant.ranges import require_calibrated
 from qzoo.quant.weights import quantized_weights
 from qzoo.results.optimization import Change

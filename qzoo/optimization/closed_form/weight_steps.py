@@ -8,19 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from qzoo.optimization.batches import first_of
 from qzoo.optimization.closed_form.gptq import WeightGrid
-from qzoo.optimization.closed_form.layer_inputs import (
-    Moments,
-    Progress,
-    Read,
-    by_weight,
-    first_of,
-    gather,
-    in_passes,
-    reads_of,
-    silent,
-)
+from qzoo.optimization.closed_form.layer_inputs import Moments, Read, by_weight, gather, in_passes, reads_of
 from qzoo.optimization.closed_form.products import forget
+from qzoo.progress import Progress, silent
 from qzoo.quant.fake_quant import Grid
 from qzoo.quant.grouped import along_weight
 from qzoo.quant.ranges import require_calibrated

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -23,6 +23,7 @@ from qzoo.optimization.reconstruction.learn_unit import How, learn_unit, output_
 from qzoo.optimization.reconstruction.unit_inputs import UnitInputs, unit_inputs
 from qzoo.optimization.reconstruction.unit_results import UnitFiles, UnitResult, digest_of, held, put
 from qzoo.optimization.reconstruction.units import Kind, Unit, find_units
+from qzoo.progress import Progress, silent
 from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.inputs import batch_size, with_images
 from qzoo.quant.ranges import require_calibrated
@@ -30,17 +31,10 @@ from qzoo.results.optimization import Change
 from qzoo.schema.optimize import Reconstruct, Round
 from qzoo.training.interrupts import Interrupted, Interrupts, noticing_interrupts
 
-Progress = Callable[[Iterable[Any], int | None, Any], Iterable[Any]]
-"""`tasks.progress.Progress`, which this room does not know."""
-
-
-def _pass_on(items: Iterable[Any], images: int | None, what: Any) -> Iterable[Any]:
-    return items
-
 
 def reconstruct(
     model: nn.Module, float_model: nn.Module, spec: Reconstruct, batches: Iterable[Any], *, seed: int = 0,
-    folder: Path | None = None, key: str = "", progress: Progress = _pass_on,
+    folder: Path | None = None, key: str = "", progress: Progress = silent,
     unrounded: Mapping[str, Tensor] | None = None,
 ) -> list[Change]:  # fmt: skip
     """Learns the rounding of weights and the ranges of activations, unit by unit, in place.
@@ -79,7 +73,7 @@ def reconstruct(
 
 def adaround(
     model: nn.Module, float_model: nn.Module, spec: Round, batches: Iterable[Any], *, seed: int = 0,
-    folder: Path | None = None, key: str = "", progress: Progress = _pass_on,
+    folder: Path | None = None, key: str = "", progress: Progress = silent,
 ) -> list[Change]:  # fmt: skip
     """Learns the rounding of weights layer by layer, in place; ranges stay as they are.
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import qzoo
-from qzoo.errors import CalibrationError
+from qzoo.errors import DataError
 from qzoo.optimization.channels.norm_outputs import equalize_norm_outputs
 from qzoo.optimization.channels.smooth import smooth, smoothing_factors
 from qzoo.quant.channel_factors import ChannelFactors
@@ -184,5 +184,5 @@ def test_factors_are_those_of_numpy_and_one_where_nothing_is(pairs: list[tuple[f
 
 def test_no_images_are_told_of() -> None:
     model, x = tokens()
-    with pytest.raises(CalibrationError, match="Optimizing got no images: `batches` is empty"):
+    with pytest.raises(DataError, match="There are no images to optimize with: the batches are empty"):
         smooth(quantized(model, x), Smooth(), [], ChannelFactors())
