@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -46,11 +47,12 @@ def run(
 
     check_target(json_file)
     settings = Settings(data=data, calib_images=calib_images, batch_size=batch_size, device=device, workers=workers)
-    for made in optimize_variants(optimizable(find(name)), settings, output=output, progress=bar):
-        if json_file:
-            write_json(made.report.model_dump_json(indent=1), json_file)
-        if json_file != "-":
-            for part in optimization_table(made.name, made.report):
-                stdout.print(part)
-            size = made.path.stat().st_size / 1000
-            stdout.print(f"{size:,.0f} kB, {made.seconds:.1f} s in all: {made.path}", highlight=False, soft_wrap=True)
+    made = optimize_variants(optimizable(find(name)), settings, output=output, progress=bar)
+    if json_file:
+        reports = {one.name: one.report.model_dump(mode="json") for one in made}
+        write_json(json.dumps(reports, indent=1), json_file)
+    for one in made if json_file != "-" else ():
+        for part in optimization_table(one.name, one.report):
+            stdout.print(part)
+        size = one.path.stat().st_size / 1000
+        stdout.print(f"{size:,.0f} kB, {one.seconds:.1f} s in all: {one.path}", highlight=False, soft_wrap=True)

@@ -111,7 +111,7 @@ def optimized_variant(
     # Where steps move weights from layer to layer, ranges are found after that.
     model = shared.quantized(variant) if spec.moves_ranges else shared.calibrated(variant)[0]
     folder = environment.runs() / variant.name
-    report = optimize(model, images, spec, folder=folder, key=images.digest(), count=len(images), progress=progress)
+    report = optimize(model, images, spec, folder=folder, count=len(images), progress=progress)
     return model, report
 
 

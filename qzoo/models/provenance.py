@@ -23,17 +23,19 @@ class Optimized:
 
     Attributes:
         base_sha256: the digest of the base's weights.
-        sha256: the digest of the model's own; they were changed again where it differs.
         tensors: what a rounding file holds of them, see `weights.rounding`.
         formats: how to read the codes of each weight.
         output_axis: of each weight that has factors, the axis of its output channels.
+        sha256: the digest of the model's own weights; they were changed again where it differs.
+        grids_sha256: the digest of the ranges of its weights.
     """
 
     base_sha256: str
-    sha256: str
     tensors: dict[str, Tensor]
     formats: dict[str, CodeFormat]
     output_axis: dict[str, int]
+    sha256: str = ""
+    grids_sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from qzoo.quant.channel_factors import ChannelFactors, Factors, scaled
 from qzoo.quant.fake_quant import dequantize, quantize
 from qzoo.quant.packing import packable
 from qzoo.quant.quantizer import TensorQuantizer
-from qzoo.quant.ranges import get_ranges, set_ranges
+from qzoo.quant.ranges import get_ranges, is_of_weight, set_ranges
 from qzoo.quant.rounding import Codes, rounded_values, rounding_codes
+from qzoo.weights.artifact import content_digest
 from qzoo.weights.kinds import ROUNDING
 from qzoo.weights.rounding import CODES, COLUMNS, ROWS, VALUES, CodeFormat, RoundingInfo
 
@@ -58,7 +59,7 @@ def note_optimized(model: nn.Module, base_sha256: str, before: Mapping[str, Tens
             if vector is not None:
                 tensors[f"{prefix}{key}"], axes[key] = vector, known.axis
     tensors = {key: tensor.cpu() for key, tensor in tensors.items()}
-    _remember(model, Optimized(base_sha256, "", tensors, formats, axes))
+    _remember(model, Optimized(base_sha256, tensors, formats, axes))
 
 
 def _codes(quantizer: TensorQuantizer, weight: Tensor, start: Tensor) -> Codes | None:
@@ -83,17 +84,30 @@ def rounding_of(model: nn.Module) -> Optimized | None:
     """Returns what makes an optimized model of its float base; None for a model that no step changed.
 
     Raises:
-        WeightsError: its weights were changed since.
+        WeightsError: its weights or their ranges were changed since.
     """
     made = provenance(model)
     if made is None or made.optimized is None:
         return None
-    if base_digest(model) != made.optimized.base_sha256:
+    if not is_optimized(model):
         raise WeightsError(
-            "The weights of this model were changed since they were optimized, so ranges and rounding are not all "
-            "that makes it of its float base. Save it with its weights: qzoo.save(model, path, whole=True)."
+            "The weights of this model, or their ranges, were changed since they were optimized, so ranges and "
+            "rounding are not all that makes it of its float base. Save it with its weights: qzoo.save(model, path, "
+            "whole=True)."
         )
     return made.optimized
+
+
+def is_optimized(model: nn.Module) -> bool:
+    """Whether the weights of a model lie on their grids as steps put them there, and nobody changed either since."""
+    made = provenance(model)
+    if made is None or made.optimized is None or base_digest(model) != made.optimized.base_sha256:
+        return False
+    return _grids_digest(model) == made.optimized.grids_sha256
+
+
+def _grids_digest(model: nn.Module) -> str:
+    return content_digest({key: value for key, value in get_ranges(model).items() if is_of_weight(_owner(key))})
 
 
 def beyond_base(model: nn.Module) -> dict[str, Tensor]:
@@ -119,7 +133,7 @@ def apply_rounding(model: nn.Module, tensors: Mapping[str, Tensor], info: Roundi
     tensors = {key: value for key, value in tensors.items() if _owner(key.partition("/")[2]) not in heads}
     formats = {key: one for key, one in info.weights.items() if _owner(key) not in heads}
     mine = {key: value for key, value in tensors.items() if "/" in key}
-    made = Optimized(base_sha256, "", mine, formats, info.output_axis)
+    made = Optimized(base_sha256, mine, formats, info.output_axis)
     _check_keys(model, path, before, made)
     ranges, kept = (
         fit_to_new_head(model, {key: tensors[key] for key in tensors.keys() - mine.keys()}),
@@ -167,7 +181,8 @@ def _check_keys(model: nn.Module, path: Path, before: Mapping[str, Tensor], made
 def _remember(model: nn.Module, optimized: Optimized) -> None:
     made = replace(provenance(model) or Provenance(), optimized=None)
     remember(model, made)
-    remember(model, replace(made, optimized=replace(optimized, sha256=base_digest(model))))
+    digested = replace(optimized, sha256=base_digest(model), grids_sha256=_grids_digest(model))
+    remember(model, replace(made, optimized=digested))
 
 
 def _heads(model: nn.Module) -> set[str]:

@@ -84,7 +84,7 @@ def _shown(work: Work) -> dict[str, Any]:
 
 
 STEPS: dict[str, Callable[[Work, Any], list[Change]]] = {
-    "fold": lambda work, _: fold_batch_norm(work.model, work.factors),
+    "fold": lambda work, _: fold_batch_norm(work.model, work.factors, work.batches),
     "equalize": lambda work, said: equalize(work.model, said, work.factors, work.batches),
     "smooth": lambda work, said: smooth(work.model, said, work.batches, work.factors),
     "norm_outputs": lambda work, _: equalize_norm_outputs(work.model, work.batches, work.factors),

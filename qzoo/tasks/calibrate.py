@@ -14,6 +14,7 @@ from qzoo.distributed import failing_together, meet, named_by_process, rank, red
 from qzoo.errors import CalibrationError
 from qzoo.models.heads import requantize_replaced
 from qzoo.models.provenance import provenance
+from qzoo.models.rounding import is_optimized
 from qzoo.progress import Progress, silent
 from qzoo.quant.calibration.collecting import Collection, collecting, solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
@@ -118,7 +119,7 @@ def calibrate(
 
     Args:
         model: made by `qzoo.create` or `qzoo.quantize`. `qzoo.calibrate` takes the name of a variant too, and then,
-            without images, those that the recipe calibrates on.
+            without images, those that the recipe calibrates on. Of an optimized model the ranges of weights stay.
         images: batches, transformed: `x`, `(x, y)`, `((x, x2), y)` or a dict, see docs/batches.md; or one such
             batch. What the model gives does not matter.
         to_inputs: a function that makes such a batch of an item of `images`, whatever it is.
@@ -146,9 +147,9 @@ def calibrate(
         made = provenance(model)
         binning = binning or (made.variant.calibration.binning if made and made.variant else "aligned")
         require_quantizers(model)
-        solve_ranges(
-            model, collect(model, images, to_inputs=to_inputs, binning=binning, progress=progress, count=count)
-        )
+        seen = collect(model, images, to_inputs=to_inputs, binning=binning, progress=progress, count=count)
+        # Weights that were optimized lie on their grids: other ranges would round them anew.
+        solve_ranges(model, seen, weights=not is_optimized(model))
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from qzoo.errors import DataError
 from qzoo.progress import Progress
 from qzoo.quant.inputs import batch_size, to_device
 from qzoo.tasks.batches import ToInputs, as_batches
+from qzoo.weights.artifact import content_digest
 
 
 class KeptBatches:
@@ -32,13 +34,21 @@ class KeptBatches:
     def __init__(self, folder: Path, device: torch.device) -> None:
         self._folder, self._device = folder, device
         self._kept: list[tuple[list[Any], TreeSpec]] = []
-        self.images = 0
+        self.images, self._digest = 0, hashlib.sha256()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all tensors, batch by batch."""
+        return self._digest.hexdigest()
 
     def add(self, inputs: Any) -> None:
         """Keeps one batch: a tensor, a tuple of arguments, or a dict of them by name."""
         leaves, tree = tree_flatten(inputs)
-        tensors = {str(n): leaf for n, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
-        save_file({n: leaf.detach().cpu().contiguous() for n, leaf in tensors.items()}, self._file(len(self._kept)))
+        # A tensor that is given twice is two in the file.
+        tensors = {str(n): leaf.detach().cpu().clone() for n, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
+        tensors = {n: leaf.contiguous() for n, leaf in tensors.items()}
+        save_file(tensors, self._file(len(self._kept)))
+        self._digest.update(content_digest(tensors).encode())
         rest = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         self._kept.append((rest, tree))
         self.images += batch_size(inputs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -21,6 +20,7 @@ from qzoo.models.heads import requantize_replaced
 from qzoo.models.provenance import provenance
 from qzoo.models.quantize import float_copy
 from qzoo.models.rounding import float_state, note_optimized, rounding_of
+from qzoo.optimization.reconstruction.unit_results import UNIT_FILES
 from qzoo.optimization.steps import Work, carry_out
 from qzoo.progress import Progress, silent
 from qzoo.quant.calibration.collecting import solve_ranges
@@ -43,7 +43,6 @@ def optimize(
     *,
     to_inputs: ToInputs = None,
     folder: str | Path | None = None,
-    key: str = "",
     progress: Progress = silent,
     count: int | None = None,
 ) -> Optimization:
@@ -59,9 +58,8 @@ def optimize(
         steps: what an `optimize` block of a recipe says, such as `{"round": "gptq", "correct_bias": True}`; default:
             what the model's own recipe says.
         to_inputs: a function that makes a batch of an item of `images`, whatever it is.
-        folder: keeps each unit that is reconstructed, so that a run that was interrupted goes on where it was; emptied
-            when all is done. Default: nothing is kept.
-        key: says which images these are: what was kept of others is not gone on with.
+        folder: keeps each unit that is reconstructed, in files `unit-*.safetensors`, so that a run that was interrupted
+            goes on where it was; they are gone when all is done. Default: nothing is kept.
         progress: shown the batches.
         count: how many images there are, for the progress.
 
@@ -85,18 +83,17 @@ def optimize(
     require_quantizers(model)
     _check(model)
     base_sha256, before, factors = base_digest(model), float_state(model), ChannelFactors()
-    units = Path(folder) / "units" if folder is not None else None
+    units = None if folder is None else Path(folder)
     with _undone_by_errors(model), kept_batches(images, device_of(model), to_inputs, progress, count) as batches:
-        work = Work(
-            model, model, spec, batches, batches.images, factors, progress, folder=units, key=f"{key} {base_sha256}"
-        )
+        key = f"{batches.digest} {base_sha256}"
+        work = Work(model, model, spec, batches, batches.images, factors, progress, folder=units, key=key)
         results = carry_out(work, BEFORE_RANGES)
         if spec.moves_ranges or uncalibrated(model):
             results.append(_calibrated(model, batches, progress))
         results += carry_out(replace(work, float_model=float_copy(model)), AFTER_RANGES)
         note_optimized(model, base_sha256, before, factors)
-    if units is not None:
-        shutil.rmtree(units, ignore_errors=True)
+    for file in units.glob(UNIT_FILES) if units is not None else ():
+        file.unlink()
     return Optimization(steps=results, images=batches.images)
 
 
@@ -142,5 +139,9 @@ def _undone_by_errors(model: nn.Module) -> Iterator[None]:
 def _calibrated(model: nn.Module, batches: KeptBatches, progress: Progress) -> StepResult:
     start, made = time.perf_counter(), provenance(model)
     binning = made.variant.calibration.binning if made and made.variant else "aligned"
-    solve_ranges(model, collect(model, batches, binning=binning, progress=progress, count=batches.images))
+    # What is kept are inputs alone, also where they look like images and labels.
+    seen = collect(
+        model, batches, to_inputs=lambda inputs: (inputs,), binning=binning, progress=progress, count=batches.images
+    )
+    solve_ranges(model, seen)
     return StepResult(step="calibrate", seconds=time.perf_counter() - start)

@@ -61,8 +61,11 @@ def load_rounding(path: Path) -> tuple[dict[str, Tensor], RoundingInfo]:
     tensors, info = read_artifact(path, ROUNDING, RoundingInfo, _fault)
     check_ranges(path, tensors)
     for key, tensor in tensors.items():
-        if key.startswith((ROWS, COLUMNS)) and not bool((tensor.isfinite() & (tensor > 0)).all()):
-            raise WeightsError(f"{path}: {key} holds what no weight is multiplied by: a factor is above 0.")
+        # A batch norm that is folded may turn a channel round, or take it away.
+        fits = tensor.isfinite() & (tensor > 0) if key.startswith(COLUMNS) else tensor.isfinite()
+        if key.startswith((ROWS, COLUMNS)) and not bool(fits.all()):
+            kind = "above 0" if key.startswith(COLUMNS) else "a finite number"
+            raise WeightsError(f"{path}: {key} holds what no weight is multiplied by: such a factor is {kind}.")
     return tensors, info
 
 

@@ -90,7 +90,5 @@ def test_the_command_says_what_each_step_did(recipe: Path, tmp_path: Path) -> No
     lines = done.output.splitlines()
     assert any(line.startswith("mine_opt, optimized on 64 images") for line in lines)
     assert any(line.split()[0] == "round" for line in lines if line)
-    assert [step["step"] for step in json.loads((tmp_path / "x.json").read_text())["steps"]] == [
-        "round",
-        "correct_bias",
-    ]
+    steps = json.loads((tmp_path / "x.json").read_text())["mine_opt"]["steps"]
+    assert [step["step"] for step in steps] == ["round", "correct_bias"]

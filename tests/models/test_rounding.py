@@ -102,7 +102,8 @@ def test_a_file_of_impossible_content_is_refused(saved: tuple[nn.Module, Path], 
     faults: dict[str, tuple[dict[str, Tensor], str]] = {
         "lost": ({"codes/conv1.weight": torch.zeros(0)}, r"codes/conv1.weight \(F32 \[0\]\) can't be"),
         "strange": ({"values/nobody": torch.zeros(2)}, r"rounds nobody, which is no quantized weight"),
-        "factor": ({"rows/linear.weight": torch.zeros(10)}, r"a factor is above 0"),
+        "factor": ({"columns/linear.weight": torch.zeros(64)}, r"such a factor is above 0"),
+        "infinite": ({"rows/linear.weight": torch.full((10,), torch.inf)}, r"such a factor is a finite number"),
         "range": ({"conv1.input_quantizer.amax": torch.tensor(-1.0)}, r"negative or not finite"),
         "long": ({"rows/linear.weight": torch.ones(7)}, r"7 factors do not fit"),
     }

@@ -10,6 +10,7 @@ last place or two of float32 (2e-7): `gamma / sqrt(var + eps)` is computed anew 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -22,7 +23,9 @@ from qzoo.quant.channel_factors import ChannelFactors
 from qzoo.results.optimization import Change
 
 
-def fold_batch_norm(model: nn.Module, record: ChannelFactors, example: Any = None) -> list[Change]:
+def fold_batch_norm(
+    model: nn.Module, record: ChannelFactors, batches: Iterable[Any] | None = None, example: Any = None
+) -> list[Change]:
     """Folds each batch norm that a convolution or linear layer alone is read by, in place.
 
     The float function stays as it is. One without a layer of its own before it, as in a DenseNet, stays too.
@@ -30,7 +33,8 @@ def fold_batch_norm(model: nn.Module, record: ChannelFactors, example: Any = Non
     Args:
         model: quantized or float; its ranges are void afterwards.
         record: notes what weights were multiplied by.
-        example: an input; default: one of the likely size.
+        batches: inputs of the model, for an example; only the first is looked at.
+        example: an input; default: of `batches`, else one of the likely size.
 
     Returns:
         A change for each batch norm; of one that stays, with the reason.
@@ -45,7 +49,7 @@ def fold_batch_norm(model: nn.Module, record: ChannelFactors, example: Any = Non
         >>> fold_batch_norm(net, record)[0].path, record.weights["0.weight"].rows
         ('0 -> 1', tensor([3.0000]))
     """
-    network = Network(model, example=example)
+    network = Network(model, batches, example)
     norms = [one for one in network.evaluations if one.op == "batch_norm" and one.is_activation]
     return [_folded(network, norm, record) for norm in norms]
 

@@ -27,6 +27,7 @@ from qzoo.quant.weights import QuantizedWeight, quantized_weights
 from qzoo.results.optimization import Change
 
 NO_PLACE = "no bias, and no batch norm that alone reads it: not corrected"
+SHARED = "several layers have this weight, or its bias: not corrected"
 
 
 def correct_bias(
@@ -61,20 +62,27 @@ def correct_bias(
     weights = {path: one for path, one in quantized_weights(model).items() if one.key is not None}
     example = with_images(first_of(batches), 1)
     places = _places(model, float_model, weights, example)
-    known = _Known(model, float_model, weights, reads_of(model, weights, example), places)
+    shared = _shared(weights, places)
+    places = {read: place for read, place in places.items() if read[0] not in shared}
+    known = _Known(model, float_model, weights, reads_of(model, weights, example), places, shared)
     if how == "analytic":
         return _analytic(known, example)
     return _empirical(known, progress(batches, images, "correcting biases"))
 
 
 class _Known(NamedTuple):
-    """Both models, the weights that they multiply by, and where the bias of each product is."""
+    """Both models, the weights that they multiply by, where the bias of each product is, and which are not alone."""
 
     model: nn.Module
     float_model: nn.Module
     weights: Mapping[str, QuantizedWeight]
     reads: list[Read]
     places: Mapping[tuple[str, Part], BiasPlace]
+    shared: set[str]
+
+    def left(self, read: Read) -> Change:
+        """Returns the change of a product whose bias stays as it is."""
+        return Change(path=read.weight, note=SHARED if read.weight in self.shared else NO_PLACE)
 
 
 def _places(
@@ -91,6 +99,16 @@ def _places(
     with watching(model, weights, see):
         run(model, example)
     return found
+
+
+def _shared(weights: Mapping[str, QuantizedWeight], places: Mapping[tuple[str, Part], BiasPlace]) -> set[str]:
+    """Returns the weights that several quantizers have, or whose bias several do: each would want another shift."""
+    layers: dict[Any, set[str]] = {}
+    for path, weight in weights.items():
+        layers.setdefault(weight.key, set()).add(path)
+    for (path, _), place in places.items():
+        layers.setdefault((place.values.data_ptr(), place.values.shape), set()).add(path)
+    return {path for paths in layers.values() if len(paths) > 1 for path in paths}
 
 
 class _Means:
@@ -143,12 +161,13 @@ def _empirical(known: _Known, batches: Iterable[Any]) -> list[Change]:
             run(known.float_model, batch)
         with watching(known.model, known.weights, corrected):
             run(known.model, batch)
-    return [_shifted(read, known.places.get(read.read), means.get(read.read)) for read in known.reads]
+    return [
+        _shifted(read, known.places[read.read], means[read.read]) if read.read in means else known.left(read)
+        for read in known.reads
+    ]
 
 
-def _shifted(read: Read, place: BiasPlace | None, means: _Means | None) -> Change:
-    if place is None or means is None or not means.places:
-        return Change(path=read.weight, note=NO_PLACE)
+def _shifted(read: Read, place: BiasPlace, means: _Means) -> Change:
     shift, mean = torch.as_tensor(means.shift), torch.as_tensor(means.float_mean)
     if not bool(shift.isfinite().all()):
         return Change(path=read.weight, note="what it gives holds NaN or Inf: not corrected")
@@ -167,8 +186,8 @@ def _analytic(known: _Known, example: Any) -> list[Change]:
         weight, place = known.weights[read.weight], known.places.get(read.read)
         mean, channels = means.get(weight.key or ""), read.form.groups * _input_channels(read)
         if place is None or mean is None or len(mean) != channels:
-            note = NO_PLACE if place is None else "no batch norm tells what its inputs are: not corrected"
-            changes.append(Change(path=read.weight, note=note))
+            untold = Change(path=read.weight, note="no batch norm tells what its inputs are: not corrected")
+            changes.append(known.left(read) if place is None else untold)
             continue
         wanted, found = (
             _mean_of_product(read, whole, mean)

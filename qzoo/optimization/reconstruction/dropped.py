@@ -46,7 +46,7 @@ class Drop:
         self.probability, self._generator = probability, generator
         # On the CPU, so that no step waits for an accelerator to say where it reads.
         self._places = torch.Generator().manual_seed(generator.initial_seed())
-        self._pool = torch.empty(0)
+        self._pools: dict[torch.dtype, Tensor] = {}
 
     def mixed(self, x: Tensor, other: Tensor) -> Tensor:
         """Returns `x`, with elements of `other` where those of `x` are left out; written into `x`."""
@@ -55,11 +55,11 @@ class Drop:
 
     def drawn(self, like: Tensor) -> Tensor:
         """Returns 1 for what is left out of a tensor, else 0, in its shape and dtype."""
-        size = like.numel()
-        if len(self._pool) < 2 * size or self._pool.dtype != like.dtype:
-            self._pool = self._draw(max(4 * size, POOL), like.device).to(like.dtype)
-        start = int(torch.randint(len(self._pool) - size, (), generator=self._places))
-        return self._pool[start : start + size].view(like.shape)
+        size, pool = like.numel(), self._pools.get(like.dtype)
+        if pool is None or len(pool) < 2 * size:
+            pool = self._pools[like.dtype] = self._draw(max(4 * size, POOL), like.device).to(like.dtype)
+        start = int(torch.randint(len(pool) - size, (), generator=self._places))
+        return pool[start : start + size].view(like.shape)
 
     def _draw(self, size: int, device: torch.device) -> Tensor:
         bits = torch.empty(size // 4, dtype=torch.int64, device=device)

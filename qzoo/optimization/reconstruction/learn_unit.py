@@ -139,10 +139,11 @@ def _set_schedules(
 
 
 def _minibatches(inputs: UnitInputs, images: int, seed: int) -> Iterator[Tensor]:
-    """Yields rows, drawn anew each time; without end."""
-    generator = torch.Generator().manual_seed(seed)
+    """Yields the rows of images, drawn anew each time; without end."""
+    generator, rows = torch.Generator().manual_seed(seed), torch.arange(inputs.rows)
     while True:
-        yield torch.randperm(len(inputs.floats), generator=generator)[: images * inputs.rows]
+        drawn = torch.randperm(len(inputs.floats) // inputs.rows, generator=generator)[:images]
+        yield (drawn.unsqueeze(1) * inputs.rows + rows).flatten()
 
 
 def _minibatch(inputs: UnitInputs, rows: Tensor, drop: Drop, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -216,7 +216,7 @@ def _unchanged(unit: Unit, nearest: float, after: float) -> Change:
     finite = math.isfinite(nearest) and math.isfinite(after)
     why = "what was learned is no better" if finite else "its error is not finite"
     error = nearest if math.isfinite(nearest) else None
-    note = "; ".join(filter(None, [unit.note, f"keeps nearest rounding and its ranges: {why}"]))
+    note = "; ".join(filter(None, [unit.note, f"keeps its rounding and its ranges: {why}"]))
     return Change(path=unit.path, before=error, after=error, note=note)
 
 

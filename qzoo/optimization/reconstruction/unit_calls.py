@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
 from qzoo.quant.eval_mode import evaluation_mode
-from qzoo.quant.inputs import batch_size, run
+from qzoo.quant.inputs import run, with_images
 from qzoo.quant.quantizer import TensorQuantizer
 
 
@@ -21,20 +21,26 @@ from qzoo.quant.quantizer import TensorQuantizer
 class _Call:
     inputs: list[Tensor]
     outputs: list[Tensor]
+    numbers: list[Any]
+
+
+_Found = dict[str, list[_Call]]
+FEW, MORE = 2, 3
+"""Images of the two passes: what has as many rows in both, or has rows for no image, is told by it."""
 
 
 class Calls:
-    """All calls of one pass.
+    """All calls of two passes, one of `FEW` images and one of `MORE`.
 
     Args:
         model: whose they are.
-        found: by path, in the order in which they began.
-        images: how many images the pass had.
+        few: of the first, by path, in the order in which they began.
+        more: of the second.
     """
 
-    def __init__(self, model: nn.Module, found: dict[str, list[_Call]], images: int) -> None:
-        self._model, self._found, self._images = model, found, images
-        self._order = {path: place for place, path in enumerate(found)}
+    def __init__(self, model: nn.Module, few: _Found, more: _Found) -> None:
+        self._model, self._found, self._more = model, few, more
+        self._order = {path: place for place, path in enumerate(few)}
 
     def order(self, path: str) -> int:
         """Returns its place in the order of evaluation; last where it is not called."""
@@ -45,12 +51,13 @@ class Calls:
         calls = self._found.get(path, [])
         if len(calls) != 1:
             return f"it is called {len(calls)} times" if calls else "it is not called"
-        (call,) = calls
+        (call,), more = calls, self._more.get(path, [])
         if len(call.inputs) != 1 or len(call.outputs) != 1:
             return f"it has {len(call.inputs)} tensors in and {len(call.outputs)} out"
-        if self._rows(call.inputs[0]) != self._rows(call.outputs[0]) or not self._rows(call.inputs[0]):
-            return "its first axis runs over no images"
-        return ""
+        if len(more) != 1 or more[0].numbers != call.numbers:
+            return "it is called in another way with more images"
+        rows = {_rows(one, other) for one, other in zip(_tensors(call), _tensors(more[0]), strict=True)}
+        return "its first axis runs over no images" if len(rows) > 1 or 0 in rows else ""
 
     def behind(self, path: str) -> Iterator[str]:
         """Yields the norm and activation modules that read what a module gives, one after the other."""
@@ -69,9 +76,17 @@ class Calls:
     def _module(self, path: str) -> nn.Module:
         return self._model.get_submodule(path)
 
-    def _rows(self, tensor: Tensor) -> int:
-        """Returns how many rows an image has; 0 where the first axis does not run over images."""
-        return 0 if not tensor.dim() or len(tensor) % self._images else len(tensor) // self._images
+
+def _tensors(call: _Call) -> list[Tensor]:
+    return [*call.inputs, *call.outputs]
+
+
+def _rows(few: Tensor, more: Tensor) -> int:
+    """Returns how many rows an image has; 0 where the first axis does not run over images."""
+    if not few.dim() or few.shape[1:] != more.shape[1:]:
+        return 0
+    rows = len(few) // FEW
+    return rows if (len(few), len(more)) == (FEW * rows, MORE * rows) else 0
 
 
 def _is_elementwise(module: nn.Module) -> bool:
@@ -80,15 +95,16 @@ def _is_elementwise(module: nn.Module) -> bool:
 
 
 def record_calls(model: nn.Module, example: Any) -> Calls:
-    """Returns how the modules of a model are called; it runs once, in evaluation mode.
+    """Returns how the modules of a model are called; it runs twice, in evaluation mode, on images of the example."""
+    return Calls(model, *(_recorded(model, with_images(example, images)) for images in (FEW, MORE)))
 
-    All that it computes is kept until then: an example should have few images, but two, to tell their axis from others.
-    """
-    found: dict[str, list[_Call]] = {}
+
+def _recorded(model: nn.Module, example: Any) -> _Found:
+    found: _Found = {}
     paths = {module: path for path, module in model.named_modules() if not isinstance(module, TensorQuantizer)}
 
     def began(module: nn.Module, args: Any, kwargs: Any) -> None:
-        found.setdefault(paths[module], []).append(_Call(_different((args, kwargs)), []))
+        found.setdefault(paths[module], []).append(_Call(_different((args, kwargs)), [], _numbers((args, kwargs))))
 
     def ended(module: nn.Module, args: Any, output: Any) -> None:
         found[paths[module]][-1].outputs = _different(output)
@@ -101,7 +117,12 @@ def record_calls(model: nn.Module, example: Any) -> Calls:
     finally:
         for hook in hooks:
             hook.remove()
-    return Calls(model, found, batch_size(example))
+    return found
+
+
+def _numbers(value: Any) -> list[Any]:
+    """Returns what may follow from the number of images."""
+    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, (int, float, torch.Size))]
 
 
 def _different(value: Any) -> list[Tensor]:

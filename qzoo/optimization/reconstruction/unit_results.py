@@ -14,9 +14,13 @@ from torch import Tensor, nn
 
 from qzoo.files import replacing
 from qzoo.optimization.reconstruction.units import Unit
+from qzoo.quant.ranges import quantizers
 from qzoo.results.optimization import Change
 from qzoo.schema.optimize import LearnedRounding
 from qzoo.weights.artifact import content_digest
+
+UNIT_FILES = "unit-*.safetensors"
+"""What the files of units are called."""
 
 
 class UnitResult(NamedTuple):
@@ -57,8 +61,9 @@ def put(unit: Unit, result: UnitResult) -> None:
 
 def digest_of(model: nn.Module, float_model: nn.Module, spec: LearnedRounding, seed: int, key: str) -> str:
     """Returns a SHA-256 of all that the results of units depend on."""
+    specs = {path: str(quantizer.spec) for path, quantizer in quantizers(model).items()}
     said = {
-        "spec": spec.model_dump(mode="json"), "seed": seed, "key": key,
+        "spec": spec.model_dump(mode="json"), "seed": seed, "key": key, "quantizers": specs,
         "model": content_digest(model.state_dict()), "float": content_digest(float_model.state_dict()),
     }  # fmt: skip
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

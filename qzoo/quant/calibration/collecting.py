@@ -163,10 +163,17 @@ def require_collected(model: nn.Module, paths: Container[str]) -> dict[str, Tens
     return watched
 
 
-def solve_ranges(model: nn.Module, collection: Mapping[str, MaxCollector | HistogramCollector]) -> None:
+def solve_ranges(
+    model: nn.Module, collection: Mapping[str, MaxCollector | HistogramCollector], *, weights: bool = True
+) -> None:
     """Gives every quantizer of the model its range, in place: activations from the collection, weights from themselves.
 
     Nothing changes unless every range can be solved.
+
+    Args:
+        model: quantized.
+        collection: what each activation quantizer saw.
+        weights: solve the ranges of weights too; those of weights that lie on their grids already stay as they are.
 
     Raises:
         CalibrationError: a quantizer is not in the collection, saw nothing usable, or a weight holds NaN or Inf.
@@ -174,9 +181,10 @@ def solve_ranges(model: nn.Module, collection: Mapping[str, MaxCollector | Histo
     watched = require_collected(model, collection)
     check_collection({path: collection[path] for path in watched})
     _warn_of_clipped({path: collection[path] for path, quantizer in watched.items() if quantizer.spec.unsigned is True})
-    solved = _solve_activations(watched, collection) | _solve_weights(model)
-    for path, quantizer in quantizers(model).items():
-        quantizer.set_amax(*solved[path])
+    solved = _solve_activations(watched, collection) | (_solve_weights(model) if weights else {})
+    found = quantizers(model)
+    for path, own in solved.items():
+        found[path].set_amax(*own)
 
 
 def calibrate_weights(model: nn.Module) -> None:

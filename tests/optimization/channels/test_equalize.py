@@ -32,7 +32,7 @@ def equalized(
 ) -> tuple[nn.Module, ChannelFactors, list[Change]]:
     made, record = quantized(model, x), ChannelFactors()
     if fold:
-        fold_batch_norm(made, record, x)
+        fold_batch_norm(made, record, [x])
     return made, record, equalize(made, spec, record, [x[:2], x[2:]] if seen else None, example=x)
 
 

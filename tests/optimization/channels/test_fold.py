@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::qzoo.quant.quantizer.Uncalibrat
 
 def folded(model: nn.Module, x: Tensor) -> tuple[nn.Module, ChannelFactors]:
     made, record = quantized(model, x), ChannelFactors()
-    fold_batch_norm(made, record, x)
+    fold_batch_norm(made, record, [x])
     return made, record
 
 
@@ -106,7 +106,7 @@ class Shared(nn.Module):
 def test_what_others_read_keeps_its_batch_norm(way: str) -> None:
     model = Shared(way).eval()
     record = ChannelFactors()
-    [change] = fold_batch_norm(quantized(model, images()), record, images())
+    [change] = fold_batch_norm(quantized(model, images()), record, [images()])
     assert change.path == "bn"
     assert change.note.startswith("stays: no convolution or linear layer has it as its only reader")
     assert not record.weights
@@ -126,7 +126,7 @@ def test_one_scale_for_a_weight_stays_one_in_an_exported_graph() -> None:
 
     x, rules = images(), [{"match": {"type": "weighted"}, "weight": {"bits": 8, "per": "tensor"}}]
     made = qzoo.quantize(chain(nn.ReLU()), "int8", rules=rules, example=x)
-    fold_batch_norm(made, ChannelFactors(), x)
+    fold_batch_norm(made, ChannelFactors(), [x])
     graph = to_onnx(qzoo.calibrate(made, [x]), x[:1], runtime_named("onnxruntime")).graph
     assert not list(nodes(graph, "BatchNormalization"))
     stored = [producer(layer.inputs[1], DEQUANTIZE) for layer in nodes(graph, "Conv")]

@@ -27,7 +27,7 @@ def test_the_function_stays(
     model = qzoo.create(name, pretrained=True)
     x = torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
     made, record = quantized(model, x[:1]), ChannelFactors()
-    folded = fold_batch_norm(made, record, x[:1])
+    folded = fold_batch_norm(made, record, [x[:1]])
     assert not [one.note for one in folded if one.note]
     assert_same_function(model, made, x)
     changes = equalize(made, Equalize(), record, [x[:2], x[2:]])

@@ -156,7 +156,7 @@ def test_a_unit_that_is_not_finite_keeps_nearest_rounding() -> None:
         net.get_submodule("1.1.bn2").weight[0] = torch.inf
     before = state(model)
     changes = {one.path: one for one in reconstruct(model, net, SPEC, images())}
-    assert "keeps nearest rounding" in changes["1.1"].note
+    assert "keeps its rounding and its ranges" in changes["1.1"].note
     assert changes["1.1"].after is None
     assert not changes["1.0"].note
     assert torch.equal(state(model)["1.1.conv1.weight"], before["1.1.conv1.weight"])
