@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import qzoo
-from qzoo.errors import ArgumentError, CalibrationError, DataError, UnsupportedError
+from qzoo.errors import ArgumentError, CalibrationError, DataError, UnsupportedError, WeightsError
 from qzoo.models.bases import base_digest
+from qzoo.progress import silent
 from qzoo.quant.weights import quantized_weights
 from qzoo.schema.optimize import OptimizeSpec
 from tests.each import for_each
@@ -97,6 +99,20 @@ def test_what_is_saved_makes_the_same_of_the_base(tmp_path: Path, recipe: Path) 
         with torch.no_grad():
             assert torch.equal(model(x), again(x))
         assert all(torch.equal(value, again.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+def test_a_batch_norm_that_turns_channels_round_or_ends_them_is_in_the_file(tmp_path: Path) -> None:
+    def base() -> nn.Module:
+        net = qzoo.create("resnet8_digits", pretrained=True)
+        with torch.no_grad():
+            net.bn1.weight[0], net.bn1.weight[1] = -net.bn1.weight[0], 0
+        return qzoo.quantize(net, "int8")
+
+    model, again, x = base(), base(), batches(1, seed=1)[0]
+    qzoo.optimize(model, batches(), {"fold": True, "correct_bias": True})
+    qzoo.load(again, qzoo.save(model, tmp_path / "x.safetensors"))
+    with torch.no_grad():
+        assert torch.equal(model(x), again(x))
 
 
 def test_batches_of_any_form_serve() -> None:
@@ -203,3 +219,81 @@ def test_nothing_that_a_quantizer_sees_is_told_as_in_calibration() -> None:
     model = qzoo.quantize(TwoWays(), "int8", example=torch.full((1, 4), 1e6))
     with pytest.raises(CalibrationError):
         qzoo.optimize(model, [torch.rand(8, 4)], {"reconstruct": FAST})
+
+
+class TwoTensors(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Linear(4, 8), nn.Linear(4, 8)
+        self.last = nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.last(torch.relu(self.one(x) + self.other(y)))  # type: ignore[no-any-return]
+
+
+def test_two_inputs_of_one_length_are_no_images_and_labels() -> None:
+    net = TwoTensors().eval()
+    pairs = [(torch.rand(16, 4), torch.rand(16, 4)) for _ in range(3)]
+    model = qzoo.quantize(net, "int8", example=pairs[0])
+    qzoo.optimize(model, [(pair,) for pair in pairs], {"round": "gptq"})
+    wanted = max(float(y.abs().max()) for _, y in pairs)
+    assert float(model.other.input_quantizer.amax) == pytest.approx(wanted)
+
+
+def test_the_same_tensor_twice_is_kept_twice() -> None:
+    net, x = TwoTensors().eval(), torch.rand(16, 4)
+    model = qzoo.quantize(net, "int8", example=(x, x))
+    assert qzoo.optimize(model, [((x, x),)], {"round": "gptq"}).images == 16
+
+
+def test_calibrating_an_optimized_model_leaves_its_weights_on_their_grids(tmp_path: Path) -> None:
+    model = quantized()
+    qzoo.optimize(model, batches(), {"reconstruct": FAST})
+    weights = {path: one.quantizer.amax.clone() for path, one in quantized_weights(model).items()}
+    inputs = model.conv1.input_quantizer.amax.clone()
+    qzoo.calibrate(model, [2 * x for x in batches()])
+    assert all(torch.equal(one.quantizer.amax, weights[path]) for path, one in quantized_weights(model).items())
+    assert not torch.equal(model.conv1.input_quantizer.amax, inputs)
+    assert on_grid(model)
+    again = quantized()
+    qzoo.load(again, qzoo.save(model, tmp_path / "x.safetensors"))
+    x = batches(1, seed=1)[0]
+    with torch.no_grad():
+        assert torch.equal(model(x), again(x))
+
+
+def test_other_ranges_of_optimized_weights_are_not_saved_as_rounding(tmp_path: Path) -> None:
+    model = quantized()
+    qzoo.optimize(model, batches(), {"reconstruct": FAST})
+    model.conv1.weight_quantizer.set_amax(2 * model.conv1.weight_quantizer.amax)
+    with pytest.raises(WeightsError, match=r"or their ranges, were changed since they were optimized.*whole=True"):
+        qzoo.save(model, tmp_path / "x.safetensors")
+
+
+@for_each("other", ["images", "scheme", "base"])
+def test_units_of_something_else_are_not_gone_on_with(tmp_path: Path, other: str) -> None:
+    def made(folder: Path | None, other: str = "") -> nn.Module:
+        net = qzoo.create("resnet8_digits", pretrained=True)
+        if other == "base":
+            torch.nn.init.zeros_(net.linear.bias)
+        model = qzoo.calibrate(qzoo.quantize(net, "w4a8" if other == "scheme" else "w4a4"), batches())
+        images = batches(seed=1 if other == "images" else 0)
+        progress = silent if other else stopping_after(99)  # in the last of five units
+        with contextlib.suppress(KeyboardInterrupt):
+            qzoo.optimize(model, images, {"reconstruct": FAST}, folder=folder, progress=progress)
+        return model
+
+    folder = tmp_path / "units"
+    made(folder)
+    assert list(folder.iterdir())
+    resumed, wanted = made(folder, other), made(None, other)
+    assert all(torch.equal(value, wanted.state_dict()[key]) for key, value in resumed.state_dict().items())
+
+
+def test_files_of_others_in_the_folder_stay(tmp_path: Path) -> None:
+    (tmp_path / "units").mkdir()
+    mine = [tmp_path / "mine.safetensors", tmp_path / "units" / "unit-notes.txt"]
+    for file in mine:
+        file.write_text("mine")
+    qzoo.optimize(quantized(), batches(), {"reconstruct": FAST}, folder=tmp_path)
+    assert sorted(file for file in tmp_path.rglob("*") if file.is_file()) == sorted(mine)

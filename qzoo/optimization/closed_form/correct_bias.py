@@ -103,11 +103,11 @@ def _places(
 
 def _shared(weights: Mapping[str, QuantizedWeight], places: Mapping[tuple[str, Part], BiasPlace]) -> set[str]:
     """Returns the weights that several quantizers have, or whose bias several do: each would want another shift."""
-    layers: dict[Any, set[str]] = {}
-    for path, weight in weights.items():
-        layers.setdefault(weight.key, set()).add(path)
-    for (path, _), place in places.items():
-        layers.setdefault((place.values.data_ptr(), place.values.shape), set()).add(path)
+    had = [(path, weight.values) for path, weight in weights.items() if weight.values is not None]
+    had += [(path, place.values) for (path, _), place in places.items()]
+    layers: dict[tuple[int, torch.Size], set[str]] = {}
+    for path, values in had:
+        layers.setdefault((values.data_ptr(), values.shape), set()).add(path)
     return {path for paths in layers.values() if len(paths) > 1 for path in paths}
 
 
@@ -161,8 +161,9 @@ def _empirical(known: _Known, batches: Iterable[Any]) -> list[Change]:
             run(known.float_model, batch)
         with watching(known.model, known.weights, corrected):
             run(known.model, batch)
+    seen = {read: one for read, one in means.items() if one.places}
     return [
-        _shifted(read, known.places[read.read], means[read.read]) if read.read in means else known.left(read)
+        _shifted(read, known.places[read.read], seen[read.read]) if read.read in seen else known.left(read)
         for read in known.reads
     ]
 

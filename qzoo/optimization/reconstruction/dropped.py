@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from qzoo.quant.backward import pass_between
 from qzoo.quant.fake_quant import Grid, fake_quantize, grid_ends
+from qzoo.quant.pieces import in_memory_order
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.zero_point import on_grid
 
@@ -59,7 +60,7 @@ class Drop:
         if pool is None or len(pool) < 2 * size:
             pool = self._pools[like.dtype] = self._draw(max(4 * size, POOL), like.device).to(like.dtype)
         start = int(torch.randint(len(pool) - size, (), generator=self._places))
-        return pool[start : start + size].view(like.shape)
+        return pool[start : start + size].as_strided(like.shape, like.stride())
 
     def _draw(self, size: int, device: torch.device) -> Tensor:
         bits = torch.empty(size // 4, dtype=torch.int64, device=device)
@@ -113,4 +114,6 @@ class _Dropped(torch.autograd.Function):
 
 
 def _dot(one: Tensor, other: Tensor) -> Tensor:
+    if one.stride() == other.stride():
+        one, other = in_memory_order(one), in_memory_order(other)
     return torch.dot(one.flatten().float(), other.flatten().float())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from qzoo.optimization.reconstruction.unit_inputs import UnitInputs, run_unit
 from qzoo.optimization.reconstruction.units import Unit
 from qzoo.quant.eval_mode import device_of
 from qzoo.quant.learned_scale import keep_positive
+from qzoo.quant.pieces import in_memory_order
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.optimize import LearnedRounding
 
@@ -61,7 +62,7 @@ def learn_unit(
         if one.values is not None
     }
     generator = torch.Generator(device_of(model)).manual_seed(seed)
-    drop = Drop(how.drop, generator)
+    drop, laid_out = Drop(how.drop, generator), _layout(model, unit)
     mixing = {path: DroppedQuantizer(one, drop) for path, one in unit.activations.items()}
     with ExitStack() as stack:
         stack.enter_context(standing_in(model, {**fixed_norms(model, unit.paths), **mixing, **soft}))
@@ -70,7 +71,7 @@ def learn_unit(
         minibatches = _minibatches(inputs, how.spec.batch_size, seed)
         for step, (_, rows) in enumerate(zip(steps, minibatches, strict=False)):
             _set_schedules(step, how.spec, soft.values(), optimizer)
-            x, target = _minibatch(inputs, rows, drop, generator.device)
+            x, target = (laid_out(one) for one in _minibatch(inputs, rows, drop, generator.device))
             with torch.enable_grad():
                 loss = _loss(run_unit(model, unit.paths, inputs.given, x), target, unit.channels)
                 loss.backward()
@@ -153,6 +154,16 @@ def _minibatch(inputs: UnitInputs, rows: Tensor, drop: Drop, device: torch.devic
     return x.to(inputs.dtype), target
 
 
+def _layout(model: nn.Module, unit: Unit) -> Callable[[Tensor], Tensor]:
+    """Returns what lays out images so that the unit is fastest: on CPUs, channels last where convolutions are grouped.
+
+    PyTorch's gradients of depthwise convolutions take two thirds of the time then, and those of others more.
+    """
+    modules = [module for path in unit.paths for module in model.get_submodule(path).modules()]
+    grouped = any(getattr(module, "groups", 1) > 1 for module in modules) and device_of(model).type == "cpu"
+    return lambda x: x.contiguous(memory_format=torch.channels_last) if grouped and x.dim() == 4 else x
+
+
 def _loss(y: Tensor, target: Tensor, channels: int) -> Tensor:
     """Returns the squared error, summed over channels, its mean over everything else."""
     return _SquaredError.apply(y, target, channels / target.numel())  # type: ignore[no-any-return]
@@ -166,7 +177,8 @@ class _SquaredError(torch.autograd.Function):
         error = y.float() - target
         ctx.save_for_backward(error)
         ctx.factor, ctx.dtype = factor, y.dtype
-        return torch.dot(error.flatten(), error.flatten()) * factor
+        flat = in_memory_order(error).flatten()
+        return torch.dot(flat, flat) * factor
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:

@@ -131,3 +131,12 @@ def test_one_scale_for_a_weight_stays_one_in_an_exported_graph() -> None:
     assert not list(nodes(graph, "BatchNormalization"))
     stored = [producer(layer.inputs[1], DEQUANTIZE) for layer in nodes(graph, "Conv")]
     assert [constant(one.inputs[1]).size for one in stored if one is not None] == [1, 1]
+
+
+def test_the_first_batch_is_the_example() -> None:
+    # No likely size: this model takes two channels of sequences.
+    model = nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4), nn.ReLU()).eval()
+    x = torch.randn(3, 2, 9)
+    made = qzoo.calibrate(qzoo.quantize(model, "int8", example=x), [x])
+    (change,) = fold_batch_norm(made, ChannelFactors(), [x])
+    assert change.path == "0 -> 1"

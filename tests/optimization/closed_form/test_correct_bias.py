@@ -129,3 +129,16 @@ def test_images_that_are_not_finite_leave_biases_as_they_are(calibrated: Any) ->
     assert {one.note for one in changes} == {"what it gives holds NaN or Inf: not corrected"}
     assert torch.equal(quantized[0].bias, model[0].bias)
     assert all(one.calibrated for one in quantizers(quantized).values())
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+@pytest.mark.parametrize("how", ["empirical", "analytic"])
+def test_what_several_layers_have_is_not_corrected_and_told(calibrated: Any, part: str, how: Any) -> None:
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    setattr(model[3], part, getattr(model[1], part))
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0)) + 2
+    quantized = calibrated(copy.deepcopy(model), x, "w4a4")
+    before = quantized[1].bias.detach().clone()
+    changes = correct_bias(quantized, how, [x], model.eval())
+    assert [("several layers have" in one.note) for one in changes] == [True, True, False]
+    assert torch.equal(quantized[1].bias, before)

@@ -78,3 +78,17 @@ def test_gradients_are_those_of_lsq_where_it_is_quantized(kept: bool) -> None:
     assert amax.grad is not None
     np.testing.assert_array_equal(x.grad.numpy(), np.where(inside | left_out, grad.numpy(), 0))
     assert float(amax.grad) == pytest.approx(float((of_step * grad.double().numpy()).sum() / 3), rel=1e-4)
+
+
+def test_a_pool_for_each_dtype() -> None:
+    one, other = drop(0.5), drop(0.5)
+    x = torch.zeros(1000)
+    mixed = [one.drawn(x), one.drawn(x.half()).float(), one.drawn(x)]
+    alone = [other.drawn(x) for _ in range(3)]
+    assert torch.equal(mixed[0], alone[0])
+    assert torch.equal(mixed[2], alone[2])  # the pool of another dtype between them took nothing from it
+
+
+def test_what_is_dropped_lies_as_the_values_lie() -> None:
+    x = torch.zeros(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    assert drop(0.5).drawn(x).stride() == x.stride()

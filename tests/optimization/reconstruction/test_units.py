@@ -164,3 +164,58 @@ def test_a_weight_of_two_layers_keeps_nearest_rounding() -> None:
     found = find_units(model, net, x, "layer")
     assert [unit.learnable for unit in found] == [False, False]
     assert "several layers have it" in found[0].note
+
+
+class SequenceFirst(nn.Module):
+    """A block whose first axis runs over places, as many as there are images in a batch of two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear1, self.linear2 = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.linear2(torch.relu(self.linear1(x)))
+
+
+class Transposing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = SequenceFirst()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x.transpose(0, 1)).transpose(0, 1)
+
+
+class Told(nn.Module):
+    """A block that is told how many images there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear1, self.linear2 = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, images: int) -> Tensor:
+        return (self.linear2(self.linear1(x)) + x).reshape(images, -1, 4)
+
+
+class Telling(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = Told()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.block(x, len(x))
+
+
+@pytest.mark.parametrize(
+    ("net", "note"),
+    [
+        (Transposing(), "its first axis runs over no images"),
+        (Telling(), "it is called in another way with more images"),
+    ],
+)
+def test_two_images_do_not_tell_all_of_a_block(net: nn.Module, note: str) -> None:
+    x = torch.randn(2, 6, 4)
+    model = qzoo.calibrate(qzoo.quantize(net.eval(), "int8", example=x), [x])
+    found = find_units(model, net, x, "block")
+    assert [unit.path for unit in found] == ["block.linear1", "block.linear2"]
+    assert note in found[0].note
