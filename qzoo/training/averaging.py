@@ -109,11 +109,13 @@ class Average:
         return self.averaged.module
 
     def update(self, model: nn.Module) -> None:
-        """Takes a step's model into the average."""
+        """Takes a step's model into the average; whole numbers, such as zero points, are those of the model."""
         with warnings.catch_warnings():
-            # Batch norm's counter of batches is a whole number, of which no average is taken.
             warnings.simplefilter("ignore")
             self.averaged.update_parameters(model)
+        for own, now in zip(self.module.buffers(), model.buffers(), strict=True):
+            if not own.is_floating_point():
+                own.copy_(now)
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns what has to be kept to go on."""

@@ -62,6 +62,16 @@ def test_learned_ranges_are_averaged_and_what_stands_still_stays() -> None:
     assert torch.equal(average.module.conv1.weight, model.conv1.weight)
 
 
+def test_zero_points_that_stand_still_are_no_average() -> None:
+    model = qzoo.calibrate(qzoo.quantize(qzoo.create("resnet8_digits", pretrained=True), "int8_asym"), digits()[0][:16])
+    zero_point = model.conv1.input_quantizer.zero_point
+    average = Average(model, 0.9)
+    for value in range(-128, 128):
+        zero_point.fill_(value)
+        average.update(model)
+        assert int(average.module.conv1.input_quantizer.zero_point) == value
+
+
 def test_the_average_is_a_model_of_its_own() -> None:
     model = learned()
     average = Average(model, 0.5)

@@ -161,12 +161,13 @@ def _learning_once(units: list[Unit], shared: list[list[str]]) -> list[Unit]:
 
 
 def _share(model: nn.Module, unit: Unit, shared: list[list[str]]) -> None:
-    """Gives a range that a unit learned to all quantizers of that tensor, in place."""
+    """Gives a range that a unit learned, and its zero point, to all quantizers of that tensor, in place."""
     learned = {path for paths in unit.ranges for path in paths}
     for paths in shared:
         if source := next((path for path in paths if path in learned), None):
             for path in paths:
-                model.get_buffer(f"{path}.amax").copy_(unit.activations[source].amax)
+                for name, buffer in unit.activations[source].named_buffers():
+                    model.get_buffer(f"{path}.{name}").copy_(buffer)
 
 
 def _steps(job: _Job, units: list[Unit], progress: Progress, interrupts: Interrupts) -> Generator[Any, None, None]:

@@ -217,16 +217,22 @@ def test_weights_that_operators_of_a_block_read_are_learned_as_well() -> None:
     assert torch.equal(fake_quantize(one.values, one.quantizer.amax, one.quantizer.grid), one.values)
 
 
-def test_quantizers_of_one_tensor_keep_one_range() -> None:
+@pytest.mark.parametrize("unit", ["block", "layer"])
+def test_quantizers_of_one_tensor_keep_one_range(unit: Any) -> None:
     _, net = pair()
-    model = qzoo.calibrate(
-        qzoo.quantize(net, "w4a4", residual={"placement": "both", "bits": 4}, example=images()[0][:1]), images()
-    )
+    residual = {"placement": "both", "bits": 4, "symmetric": False}
+    rules = [{"match": {"type": "weighted"}, "input": {"symmetric": False}}]
+    model = qzoo.quantize(net, "w4a4", residual=residual, rules=rules, example=images()[0][:1])
+    qzoo.calibrate(model, images())
     groups = shared_quantizers(model, images()[0][:1])
-    reconstruct(model, net, SPEC, images())
-    ranges = get_ranges(model)
     assert groups
-    assert all(len({float(ranges[f"{path}.amax"]) for path in group}) == 1 for group in groups)
+    for _, *others in groups:
+        for path in others:  # as of another calibrator
+            model.get_submodule(path).zero_point.fill_(1)
+    reconstruct(model, net, SPEC.model_copy(update={"unit": unit}), images())
+    ranges = get_ranges(model)
+    for name in ("amax", "zero_point"):
+        assert all(len({float(ranges[f"{path}.{name}"]) for path in group}) == 1 for group in groups), name
 
 
 def test_a_float_model_of_other_modules_is_refused() -> None:
