@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from qzoo.optimization.reconstruction.dropped import Drop, DroppedQuantizer
 from qzoo.optimization.reconstruction.learned_rounding import Sides, beta_at, sides
 from qzoo.optimization.reconstruction.stand_ins import SoftRounding, fixed_norms, standing_in
-from qzoo.optimization.reconstruction.unit_inputs import UnitInputs, run_unit
-from qzoo.optimization.reconstruction.units import Unit
+from qzoo.optimization.units.find import Unit
+from qzoo.optimization.units.inputs import UnitInputs, run_unit
 from qzoo.quant.eval_mode import device_of
 from qzoo.quant.learned_scale import keep_positive
 from qzoo.quant.pieces import in_memory_order

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from qzoo.errors import ArgumentError, CalibrationError
 from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.optimization.reconstruction.learn_unit import How, learn_unit, output_error
-from qzoo.optimization.reconstruction.unit_inputs import UnitInputs, unit_inputs
 from qzoo.optimization.reconstruction.unit_results import UnitFiles, UnitResult, digest_of, held, put
-from qzoo.optimization.reconstruction.units import Kind, Unit, find_units
+from qzoo.optimization.units.find import Kind, Unit, find_units
+from qzoo.optimization.units.inputs import UnitInputs, UnitWalk
 from qzoo.progress import Progress, silent
 from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.inputs import batch_size, with_images
@@ -127,10 +127,11 @@ def _learned(job: _Job, kind: Kind, progress: Progress) -> list[Change]:
         evaluation_mode(job.model), evaluation_mode(job.float_model), _frozen(job.model),
         noticing_interrupts() as interrupts,
         closing(_steps(job, units, progress, interrupts)) as steps,
+        closing(UnitWalk(job.model, job.float_model, job.batches, images, own_targets=job.own_targets)) as walk,
     ):  # fmt: skip
         changes = []
         for index, unit in enumerate(_learning_once(units, shared)):
-            changes.append(_done(job, index, unit, images, steps))
+            changes.append(_done(job, index, unit, walk, steps))
             _share(job.model, unit, shared)
         next(steps, None)  # so that whoever shows the progress ends it
     return changes
@@ -181,16 +182,15 @@ def _steps(job: _Job, units: list[Unit], progress: Progress, interrupts: Interru
         yield item
 
 
-def _done(job: _Job, index: int, unit: Unit, images: int, steps: Iterator[Any]) -> Change:
+def _done(job: _Job, index: int, unit: Unit, walk: UnitWalk, steps: Iterator[Any]) -> Change:
     """Returns what became of a unit, which is in the model."""
     if not unit.learnable:
         return Change(path=unit.path, note=unit.note)
+    # Also of units that are done: those behind them are then given the same bits as if nobody had interrupted.
+    inputs = walk.at(unit)
     result = job.files.load(index, unit)
     if result is None:
-        with unit_inputs(
-            job.model, job.float_model, unit.paths, job.batches, images, own_targets=job.own_targets
-        ) as inputs:
-            result = _learn(job, index, unit, inputs, steps)
+        result = _learn(job, index, unit, inputs, steps)
         job.files.save(index, result)
     put(unit, result)
     return result.change

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from qzoo.files import replacing
-from qzoo.optimization.reconstruction.units import Unit
+from qzoo.optimization.units.find import Unit
 from qzoo.quant.ranges import quantizers
 from qzoo.results.optimization import Change
 from qzoo.schema.optimize import LearnedRounding

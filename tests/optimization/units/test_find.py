@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import qzoo
 from qzoo.models.architectures.resnet_cifar import BasicBlock, CifarResNet
-from qzoo.optimization.reconstruction.units import Unit, find_units
+from qzoo.optimization.units.find import Unit, find_units
 from qzoo.quant.weights import quantized_weights
 
 
@@ -219,3 +219,23 @@ def test_two_images_do_not_tell_all_of_a_block(net: nn.Module, note: str) -> Non
     found = find_units(model, net, x, "block")
     assert [unit.path for unit in found] == ["block.linear1", "block.linear2"]
     assert note in found[0].note
+
+
+class Between(nn.Module):
+    """Three blocks: the second is given what the first gives, the third what somebody wrote to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.three = (BasicBlock(3, 3, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.three(self.two(self.one(x)).mul_(2))
+
+
+def test_a_unit_follows_another_where_nothing_is_between() -> None:
+    assert [(unit.path, unit.follows) for unit in units(Between(), "block")] == [
+        ("one", False), ("two", True), ("three", False)
+    ]  # fmt: skip
+    net = timm.create_model("tf_efficientnet_lite0", num_classes=10)
+    follow = [unit.follows for unit in units(net, "block", 64)]
+    assert follow == [False, *(True for _ in follow[1:-1]), False]  # pooling is in front of the classifier

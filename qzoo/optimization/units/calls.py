@@ -17,11 +17,39 @@ from qzoo.quant.inputs import run, with_images
 from qzoo.quant.quantizer import TensorQuantizer
 
 
+class Given(NamedTuple):
+    """What a module was called with, so that it can be called with another tensor in the place of its only one."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def call(self, module: nn.Module, x: Tensor) -> Tensor:
+        """Returns the only tensor that the module makes of `x`."""
+        args, kwargs = tree_map(lambda leaf: x if leaf is PLACE else leaf, (self.args, self.kwargs))
+        return only_tensor(module(*args, **kwargs))
+
+
+class _Place:
+    """Stands where the tensor was."""
+
+
+PLACE = _Place()
+"""Where the tensor of a call was."""
+
+
 @dataclass
 class _Call:
-    inputs: list[Tensor]
-    outputs: list[Tensor]
+    given: Given
+    inputs: list[_Seen]
+    outputs: list[_Seen]
     numbers: list[Any]
+
+
+class _Seen(NamedTuple):
+    """A tensor at a moment: whoever writes to it makes another version."""
+
+    tensor: Tensor
+    version: int
 
 
 _Found = dict[str, list[_Call]]
@@ -59,6 +87,18 @@ class Calls:
         rows = {_rows(one, other) for one, other in zip(_tensors(call), _tensors(more[0]), strict=True)}
         return "its first axis runs over no images" if len(rows) > 1 or 0 in rows else ""
 
+    def given(self, path: str) -> Given:
+        """Returns how a module is called that can be run by itself."""
+        return self._found[path][0].given
+
+    def follows(self, path: str, before: str) -> bool:
+        """Whether a module is given just what another gives, both being modules that can be run by themselves."""
+        if self.reason(path) or self.reason(before):
+            return False
+        # Who wrote to it between the two made another version.
+        one, other = self._found[path][0].inputs[0], self._found[before][0].outputs[0]
+        return one.tensor is other.tensor and one.version == other.version
+
     def behind(self, path: str) -> Iterator[str]:
         """Yields the norm and activation modules that read what a module gives, one after the other."""
         while (path := self._next(path)) != "":
@@ -70,15 +110,15 @@ class Calls:
         later = (one for one in self._found if self.order(one) > self.order(path) and not one.startswith(inside))
         return next((one for one in later if self._reads(one, output) and _is_elementwise(self._module(one))), "")
 
-    def _reads(self, path: str, tensor: Tensor) -> bool:
-        return not self.reason(path) and self._found[path][0].inputs[0] is tensor
+    def _reads(self, path: str, output: _Seen) -> bool:
+        return not self.reason(path) and self._found[path][0].inputs[0].tensor is output.tensor
 
     def _module(self, path: str) -> nn.Module:
         return self._model.get_submodule(path)
 
 
 def _tensors(call: _Call) -> list[Tensor]:
-    return [*call.inputs, *call.outputs]
+    return [one.tensor for one in (*call.inputs, *call.outputs)]
 
 
 def _rows(few: Tensor, more: Tensor) -> int:
@@ -104,10 +144,11 @@ def _recorded(model: nn.Module, example: Any) -> _Found:
     paths = {module: path for path, module in model.named_modules() if not isinstance(module, TensorQuantizer)}
 
     def began(module: nn.Module, args: Any, kwargs: Any) -> None:
-        found.setdefault(paths[module], []).append(_Call(_different((args, kwargs)), [], _numbers((args, kwargs))))
+        call = _Call(given(args, kwargs), _seen((args, kwargs)), [], _numbers((args, kwargs)))
+        found.setdefault(paths[module], []).append(call)
 
     def ended(module: nn.Module, args: Any, output: Any) -> None:
-        found[paths[module]][-1].outputs = _different(output)
+        found[paths[module]][-1].outputs = _seen(output)
 
     hooks = [module.register_forward_pre_hook(began, with_kwargs=True) for module in paths]
     hooks += [module.register_forward_hook(ended) for module in paths]
@@ -120,6 +161,10 @@ def _recorded(model: nn.Module, example: Any) -> _Found:
     return found
 
 
+def _seen(value: Any) -> list[_Seen]:
+    return [_Seen(tensor, tensor._version) for tensor in _different(value)]
+
+
 def _numbers(value: Any) -> list[Any]:
     """Returns what may follow from the number of images."""
     return [leaf for leaf in tree_leaves(value) if isinstance(leaf, (int, float, torch.Size))]
@@ -130,28 +175,9 @@ def _different(value: Any) -> list[Tensor]:
     return list(leaves.values())
 
 
-class Given(NamedTuple):
-    """What a module was called with, so that it can be called with another tensor in the place of its only one."""
-
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def call(self, module: nn.Module, x: Tensor) -> Tensor:
-        """Returns the only tensor that the module makes of `x`."""
-        args, kwargs = tree_map(lambda leaf: x if leaf is _PLACE else leaf, (self.args, self.kwargs))
-        return only_tensor(module(*args, **kwargs))
-
-
-class _Place:
-    """Stands where the tensor was."""
-
-
-_PLACE = _Place()
-
-
 def given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Given:
     """Returns a call without its tensor, which is not kept."""
-    return Given(*tree_map(lambda leaf: _PLACE if isinstance(leaf, Tensor) else leaf, (args, kwargs)))
+    return Given(*tree_map(lambda leaf: PLACE if isinstance(leaf, Tensor) else leaf, (args, kwargs)))
 
 
 def only_tensor(value: Any) -> Tensor:
@@ -164,44 +190,28 @@ class _ReachedError(Exception):
     """A pass came as far as somebody wanted it to."""
 
 
-class Seen(NamedTuple):
-    """What was seen of a unit in one pass: the call, its tensor, and what came out; the latter None if not run."""
-
-    given: Given
-    x: Tensor
-    y: Tensor | None
-
-
-def passes(model: nn.Module, paths: tuple[str, ...], batches: Iterable[Any], *, through: bool) -> Iterator[Seen]:
-    """Runs a model on batches, each time no further than a unit, and yields what the unit was given and gave.
+def passes(model: nn.Module, paths: tuple[str, ...], batches: Iterable[Any]) -> Iterator[Tensor]:
+    """Runs a model on batches, each time no further than a unit, and yields what the unit is given.
 
     Args:
         model: in evaluation mode.
         paths: the modules of the unit, one after the other.
         batches: inputs of the model.
-        through: run the unit too.
     """
-    first, last = model.get_submodule(paths[0]), model.get_submodule(paths[-1])
+    first = model.get_submodule(paths[0])
     for batch in batches:
-        seen: dict[str, Any] = {}
+        seen: list[Tensor] = []
 
-        def began(_: nn.Module, args: Any, kwargs: Any, seen: dict[str, Any] = seen) -> None:
-            # The unit may write to its own input.
-            seen["given"], seen["x"] = given(args, kwargs), only_tensor((args, kwargs)).detach().clone()
-            if not through:
-                raise _ReachedError
-
-        def ended(_: nn.Module, args: Any, output: Any, seen: dict[str, Any] = seen) -> None:
-            seen["y"] = only_tensor(output).detach()
+        def began(_: nn.Module, args: Any, kwargs: Any, seen: list[Tensor] = seen) -> None:
+            seen.append(only_tensor((args, kwargs)).detach())
             raise _ReachedError
 
-        hooks = [first.register_forward_pre_hook(began, with_kwargs=True), last.register_forward_hook(ended)]
+        hook = first.register_forward_pre_hook(began, with_kwargs=True)
         try:
             with torch.no_grad():
                 run(model, batch)
         except _ReachedError:
             pass
         finally:
-            for hook in hooks:
-                hook.remove()
-        yield Seen(seen["given"], seen["x"], seen.get("y"))
+            hook.remove()
+        yield seen[0]

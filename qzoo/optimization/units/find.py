@@ -12,13 +12,14 @@ once: so its inputs can be kept, and the module be run on some of them by itself
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from torch import nn
 
 from qzoo.models.residual import skip_operand
 from qzoo.models.tracing import trace
-from qzoo.optimization.reconstruction.unit_calls import Calls, record_calls
+from qzoo.optimization.units.calls import Calls, Given, record_calls
 from qzoo.quant.derived import float_name
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import is_of_weight, quantizers
@@ -40,6 +41,8 @@ class Unit:
         note: why it is no larger unit, if somebody wanted one; or why it can't be learned at all.
         learnable: whether it can.
         ranges: of the activations, those whose range it learns: paths, together where they share one.
+        given: how it is called; None where it can't be run by itself.
+        follows: whether it is given, in both models, just what the unit before it gives.
     """
 
     paths: tuple[str, ...]
@@ -49,6 +52,8 @@ class Unit:
     note: str = ""
     learnable: bool = True
     ranges: tuple[tuple[str, ...], ...] = ()
+    given: Given | None = None
+    follows: bool = False
 
     @property
     def path(self) -> str:
@@ -78,7 +83,15 @@ def find_units(model: nn.Module, float_model: nn.Module, example: Any, kind: Kin
     paths = _outermost({next((one for one in larger if _holds(one, owner)), owner) for owner in owners})
     units = [_unit(model, path, weights, calls, path in larger) for path in paths]
     units = [replace(one, note=one.note or _of_larger(one.path, notes)) for one in units]
-    return sorted(units, key=lambda one: (not one.learnable, calls.order(one.path), one.path))
+    units.sort(key=lambda one: (not one.learnable, calls.order(one.path), one.path))
+    both = calls, record_calls(float_model, example)
+    return units[:1] + [replace(one, follows=_follows(one, before, both)) for before, one in pairwise(units)]
+
+
+def _follows(unit: Unit, before: Unit, both: tuple[Calls, Calls]) -> bool:
+    if unit.given is None or before.given is None:
+        return False
+    return all(calls.follows(unit.paths[0], before.paths[-1]) for calls in both)
 
 
 def _blocks(model: nn.Module, float_model: nn.Module, example: Any, owners: list[str]) -> set[str]:
@@ -119,7 +132,8 @@ def _unit(model: nn.Module, path: str, weights: dict[str, QuantizedWeight], call
     note = "; ".join(f"{one.rpartition('.')[0]} keeps nearest rounding: {why}" for one, why in kept.items())
     learned = {one: weight for one, weight in own.items() if one not in kept}
     paths = (path,) if is_larger else (path, *calls.behind(path))
-    return Unit(paths, learned, inside, _channels(list(own.values())[-1]), note, bool(learned))
+    channels = _channels(list(own.values())[-1])
+    return Unit(paths, learned, inside, channels, note, bool(learned), given=calls.given(path))
 
 
 def _unlearnable(one: QuantizedWeight, all_of_them: dict[str, QuantizedWeight]) -> str:
