@@ -71,10 +71,12 @@ class Round(LearnedRounding):
     """For `gptq`: how many columns are rounded before the rest is corrected."""
     order: Literal["diagonal", "given"] = "diagonal"
     """For `gptq`: columns of large Hessian diagonal first, or as they lie."""
+    targets: Literal["own", "float"] = "own"
+    """For `gptq`: each weight for itself; or in turn, so that products are the float model's (arXiv 2504.02692)."""
 
     @model_validator(mode="after")
     def _fields_are_of_the_method(self) -> Round:
-        of = {"gptq": {"damping", "block", "order"}, "adaround": set(LearnedRounding.model_fields)}
+        of = {"gptq": {"damping", "block", "order", "targets"}, "adaround": set(LearnedRounding.model_fields)}
         known = of.get(self.method, set()) | {"method"}
         if odd := sorted(self.model_fields_set - known):
             raise ValueError(f"`{odd[0]}` says nothing of `{self.method}`: leave it out, or choose another method")

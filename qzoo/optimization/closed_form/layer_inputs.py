@@ -16,14 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.optimization.closed_form.matrix_form import Form, as_matrices, as_weight, input_columns
+from qzoo.optimization.closed_form.moments import Moments
 from qzoo.optimization.closed_form.products import Part, Product, watching
 from qzoo.quant.inputs import run, with_images
 from qzoo.quant.weights import QuantizedWeight
 
 MEMORY = 2**29
 """How many bytes the moments of one pass take at most, unless those of one layer take more."""
-BLOCKS, SMALLEST_BLOCK = 6, 256
-"""Into how many blocks of rows a symmetric matrix is put, of which the upper half is computed; their least size."""
 PLACES_A_COLUMN = 16
 """How many places of inputs are looked at for each column of a weight; more of them are thinned out evenly."""
 
@@ -67,73 +66,6 @@ class Read(NamedTuple):
     def write(self, whole: Tensor, matrices: Tensor) -> None:
         """Writes matrices to the part of a tensor of the parameter's shape and strides."""
         self.part.of(whole).copy_(as_weight(self.form, matrices, self.part.size))
-
-
-class Moments:
-    """Means over all places of inputs `x`, and of `e`, their error of being quantized.
-
-    Attributes:
-        places: how many places were seen.
-    """
-
-    def __init__(self) -> None:
-        self.places = 0
-        self._found: dict[str, Tensor] = {}
-
-    def add(self, x: Tensor, exact: Tensor | None = None) -> None:
-        """Adds inputs `(groups, columns, places)`, and what they were before they were quantized."""
-        x = x.float()
-        self._add("hessian", x, x)
-        if exact is not None:
-            error = x - exact.float()
-            self._add("error_across", error, x)
-            self._add("error", error, error)
-        self.places += x.shape[2]
-
-    def _add(self, name: str, left: Tensor, right: Tensor) -> None:
-        columns = left.shape[1]
-        if name not in self._found:
-            self._found[name] = left.new_zeros(len(left), columns, columns)
-        size = columns if left is not right else max(SMALLEST_BLOCK, -(-columns // BLOCKS))
-        for start in range(0, columns, size):
-            # Of what is symmetric, what lies right of the diagonal is enough; it is mirrored in the end.
-            first = start if left is right else 0
-            block = self._found[name][:, start : start + size, first:]
-            block.baddbmm_(left[:, start : start + size], right[:, first:].transpose(1, 2))
-
-    def finish(self) -> Moments:
-        """Makes means of sums, after all is added; in place, as they are large."""
-        for name, found in self._found.items():
-            found.div_(self.places)
-            if name != "error_across":
-                found.triu_().add_(found.triu(1).transpose(1, 2))
-        return self
-
-    @property
-    def hessian(self) -> Tensor:
-        """The mean of `x x^T`: half of the Hessian of a row's squared error, `(groups, columns, columns)`.
-
-        Raises:
-            ValueError: nothing was added, or the inputs hold NaN or Inf.
-        """
-        return self._mean("hessian", "the images never reach it")
-
-    @property
-    def error_across(self) -> Tensor:
-        """The mean of `e x^T`; raises like `hessian`."""
-        return self._mean("error_across", "its inputs are not quantized, or changed after that")
-
-    @property
-    def error(self) -> Tensor:
-        """The mean of `e e^T`; raises like `hessian`."""
-        return self._mean("error", "its inputs are not quantized, or changed after that")
-
-    def _mean(self, name: str, missing: str) -> Tensor:
-        if name not in self._found:
-            raise ValueError(missing)
-        if not bool(self._found[name].sum().isfinite()):
-            raise ValueError("its inputs hold NaN or Inf")
-        return self._found[name]
 
 
 def reads_of(model: nn.Module, weights: Mapping[str, QuantizedWeight], inputs: Any) -> list[Read]:
@@ -214,7 +146,7 @@ def gather(
         errors: whether moments of the error of quantized inputs are wanted too.
         images: how many images there are, if known: then inputs are thinned out to `PLACES_A_COLUMN`.
     """
-    found = {read.read: (read, Moments(), _step(read, images)) for read in reads}
+    found = {read.read: (read, Moments(), thinning(read, images)) for read in reads}
 
     def see(product: Product) -> None:
         if product.read in found:
@@ -248,6 +180,7 @@ def _add(read: Read, moments: Moments, step: int, product: Product, errors: bool
         moments.add(piece, before)
 
 
-def _step(read: Read, images: int | None) -> int:
-    wanted = PLACES_A_COLUMN * read.columns[1]
+def thinning(read: Read, images: int | None, places_a_column: int = PLACES_A_COLUMN) -> int:
+    """Returns which places of its inputs are looked at: one of so many; all, where nobody knows how many there are."""
+    wanted = places_a_column * read.columns[1]
     return 1 if images is None else max(1, read.places * images // wanted)

@@ -138,6 +138,21 @@ def input_columns(form: Form, x: Tensor, weight: tuple[int, ...], step: int = 1)
         yield _patches(form, piece, weight[2:], step)
 
 
+def mean_column(form: Form, x: Tensor, weight: tuple[int, ...]) -> Tensor:
+    """Returns the mean of the columns of `input_columns`, all of them, `(groups, columns of the weight, 1)`, float32.
+
+    Example:
+        >>> import torch
+        >>> mean_column(Form("conv1d", "weight", 1, (1,), (0,), (1,)), torch.tensor([[[1.0, 2.0, 3.0]]]), (1, 1, 2))
+        tensor([[[1.5000],
+                 [2.5000]]])
+    """
+    if form.stride and x.dim() == len(form.stride) + 2:
+        x = x.float().mean(0, keepdim=True)  # a patch of the mean image is the mean of patches
+    pieces = [(piece.float().sum(2, keepdim=True), piece.shape[2]) for piece in input_columns(form, x, weight)]
+    return sum(total for total, _ in pieces) / sum(count for _, count in pieces)  # type: ignore[return-value]
+
+
 def _start(step: int, places: int) -> int:
     return min(step // 2, max(places - 1, 0))  # in the middle: the first place of an image lies at its border
 

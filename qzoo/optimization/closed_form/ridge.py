@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from qzoo.optimization.closed_form.gptq import WeightGrid, damped_, squared_product
-from qzoo.optimization.closed_form.layer_inputs import Moments
+from qzoo.optimization.closed_form.moments import Moments
 from qzoo.optimization.closed_form.weight_steps import Solved, change_weights, few_inputs
 from qzoo.progress import Progress, silent
 from qzoo.results.optimization import Change

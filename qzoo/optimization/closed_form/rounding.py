@@ -6,14 +6,14 @@ whatever evaluates, exports or packs the model finds the rounding there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qzoo.optimization.closed_form.gptq import WeightGrid, gptq, squared_product
-from qzoo.optimization.closed_form.layer_inputs import Moments
+from qzoo.optimization.closed_form.moments import Moments
 from qzoo.optimization.closed_form.weight_steps import Solve, Solved, change_weights, few_inputs
 from qzoo.progress import Progress, silent
 from qzoo.quant.ranges import require_calibrated
@@ -27,6 +27,7 @@ def round_weights(
     spec: Round,
     batches: Iterable[Any] = (),
     *,
+    only: Collection[str] | None = None,
     images: int | None = None,
     progress: Progress = silent,
 ) -> list[Change]:
@@ -36,6 +37,7 @@ def round_weights(
         model: quantized, with ranges.
         spec: `nearest`, or `gptq` with its fields.
         batches: inputs of the model, which can be iterated again; `nearest` needs none.
+        only: the paths of the quantizers whose weights are rounded; default: all.
         images: how many images the batches hold, if known.
         progress: shown the batches.
 
@@ -58,18 +60,21 @@ def round_weights(
     """
     require_calibrated(model, "round its weights")
     if spec.method != "gptq":
-        return _to_nearest(model)
+        return to_nearest(model, only)
     changes = change_weights(
         model, batches, _gptq(spec), what="rounding weights", otherwise="rounded to nearest",
-        images=images, progress=progress,
+        only=only, images=images, progress=progress,
     )  # fmt: skip
-    _to_nearest(model)  # what could not be rounded otherwise; of all others nothing changes
+    to_nearest(model, only)  # what could not be rounded otherwise; of all others nothing changes
     return changes
 
 
-def _to_nearest(model: nn.Module) -> list[Change]:
+def to_nearest(model: nn.Module, only: Collection[str] | None = None) -> list[Change]:
+    """Rounds weights to the nearest values of their grids, in place; all, or those with quantizers at some paths."""
     changes = []
     for path, weight in quantized_weights(model).items():
+        if only is not None and path not in only:
+            continue
         if weight.key is None or weight.values is None:
             changes.append(Change(path=path, note="a forward computes it from other parameters: left to its quantizer"))
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from qzoo.optimization.batches import first_of
 from qzoo.optimization.closed_form.gptq import WeightGrid
-from qzoo.optimization.closed_form.layer_inputs import Moments, Read, by_weight, gather, in_passes, reads_of
+from qzoo.optimization.closed_form.layer_inputs import Read, by_weight, gather, in_passes, reads_of
+from qzoo.optimization.closed_form.moments import Moments
 from qzoo.optimization.closed_form.products import forget
 from qzoo.progress import Progress, silent
-from qzoo.quant.fake_quant import Grid
 from qzoo.quant.grouped import along_weight
+from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import require_calibrated
 from qzoo.quant.weights import QuantizedWeight, quantized_weights
 from qzoo.results.optimization import Change
@@ -52,6 +53,7 @@ def change_weights(
     what: str,
     otherwise: str,
     errors: bool = False,
+    only: Collection[str] | None = None,
     images: int | None = None,
     progress: Progress = silent,
 ) -> list[Change]:
@@ -64,6 +66,7 @@ def change_weights(
         what: a few words for the progress.
         otherwise: what a note says of a weight that can't be computed: `kept nearest`.
         errors: whether it needs the moments of the error of quantized inputs.
+        only: the paths of the quantizers whose weights are; default: all.
         images: how many images the batches hold, if known.
         progress: shown the batches, once for each pass: of one, unless the moments take too much memory.
 
@@ -75,7 +78,7 @@ def change_weights(
         DataError: there are no images.
     """
     require_calibrated(model, what)
-    weights = quantized_weights(model)
+    weights = {path: one for path, one in quantized_weights(model).items() if only is None or path in only}
     stored = {path: one for path, one in weights.items() if one.key is not None}
     reads = reads_of(model, stored, first_of(batches))
     refused = _refused(weights, reads)
@@ -109,12 +112,10 @@ def _changed(
 ) -> Change:
     assert weight.values is not None
     values = weight.values.detach().clone()
-    amax, zero = _spread(weight.quantizer.amax, values), weight.quantizer.zero_point
-    zeros = None if zero is None else _spread(zero, values)
     solved = []
     try:
         for read in parts:
-            grid = _grid_of(read, weight.quantizer.grid, amax, zeros)
+            grid = grid_of(read, weight.quantizer, values)
             solved.append(solve(read.matrices(values), grid, moments.pop(read)))
             read.write(values, solved[-1].values)
     except ValueError as why:
@@ -131,17 +132,20 @@ def _told(path: str, solved: list[Solved]) -> Change:
     return Change(path=path, before=before, after=after, note="; ".join(notes))
 
 
-def _spread(ranges: Tensor, like: Tensor) -> Tensor:
-    """Returns a range for each weight, spread over memory as these are, so that parts of it are found there."""
-    return torch.empty_like(like, dtype=torch.float32).copy_(along_weight(ranges, like).expand_as(like))
+def grid_of(read: Read, quantizer: TensorQuantizer, values: Tensor) -> WeightGrid:
+    """Returns the grid of what is read of a weight, with one column of ranges where all columns have the same.
 
-
-def _grid_of(read: Read, on: Grid, amax: Tensor, zeros: Tensor | None) -> WeightGrid:
-    """Returns the grid of what is read, with one column of ranges where all columns have the same."""
-    ranges = [read.matrices(one) for one in (amax, zeros) if one is not None]
+    Args:
+        read: a part of the weight, or all of it.
+        quantizer: has the ranges of all.
+        values: of the whole weight: the ranges are spread over memory as these are, so that parts are found there.
+    """
+    given = [one for one in (quantizer.amax, quantizer.zero_point) if one is not None]
+    whole = [torch.empty_like(values, dtype=torch.float32).copy_(along_weight(one, values)) for one in given]
+    ranges = [read.matrices(one) for one in whole]
     if all(bool((one == one[:, :, :1]).all()) for one in ranges):
         ranges = [one[:, :, :1] for one in ranges]
-    return WeightGrid(ranges[0], on, *ranges[1:])
+    return WeightGrid(ranges[0], quantizer.grid, *ranges[1:])
 
 
 def few_inputs(moments: Moments, columns: int) -> str:

@@ -1,0 +1,233 @@
+"""GPTQ against the float model: weights one after the other, each making up for what those before it have done.
+
+`round_weights` rounds every weight for itself: inputs are those of a model whose weights are float. In a deep network
+of few bits the errors add up. Here a weight is given what the model gives it whose earlier weights are rounded; it is
+moved so that its products are nearest to those of the float model, rounded by GPTQ, and what is left of the mean error
+goes into its bias. See `float_targets` for the arithmetic and its source.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.models.tracing import trace
+from qzoo.optimization.batches import first_of
+from qzoo.optimization.closed_form.bias_places import BiasPlace, bias_place, norms_after
+from qzoo.optimization.closed_form.float_targets import Fit, best_strength, fit, move
+from qzoo.optimization.closed_form.gptq import WeightGrid, gptq, squared_product
+from qzoo.optimization.closed_form.layer_inputs import Read, by_weight, reads_of, thinning
+from qzoo.optimization.closed_form.matrix_form import input_columns, mean_column
+from qzoo.optimization.closed_form.moments import Moments
+from qzoo.optimization.closed_form.products import Product, forget, watching
+from qzoo.optimization.closed_form.rounding import round_weights
+from qzoo.optimization.closed_form.weight_steps import few_inputs, grid_of
+from qzoo.optimization.units.find import Unit, find_units
+from qzoo.optimization.units.inputs import UnitInputs, UnitWalk, run_unit
+from qzoo.progress import Progress, silent
+from qzoo.quant.calibration.weight_ranges import quantized_weight_range
+from qzoo.quant.eval_mode import device_of, evaluation_mode
+from qzoo.quant.inputs import batch_size, with_images
+from qzoo.quant.ranges import require_calibrated
+from qzoo.quant.weights import QuantizedWeight, quantized_weights
+from qzoo.results.optimization import Change
+from qzoo.schema.optimize import Round
+
+PLACES_A_COLUMN = 64
+"""How many places of inputs are looked at for each column of a weight: so many that two halves of them do."""
+
+
+class Rounded(NamedTuple):
+    """What rounding in turn did.
+
+    Attributes:
+        changes: of each weight.
+        moved: weights as they were moved and not rounded yet, by the path of their quantizer.
+    """
+
+    changes: list[Change]
+    moved: dict[str, Tensor]
+
+
+def round_in_turn(
+    model: nn.Module, float_model: nn.Module, spec: Round, batches: Iterable[Any], *, progress: Progress = silent
+) -> Rounded:
+    """Rounds all quantized weights of a model in the order of evaluation, in place, and moves biases.
+
+    Weights of units that can't be run by themselves are rounded first, each for itself.
+
+    Args:
+        model: quantized, with ranges; those of weights are found anew for weights that were moved.
+        float_model: what it was made of, with modules of the same names.
+        spec: `gptq` with its fields.
+        batches: inputs of the models, which can be iterated again.
+        progress: shown the images, once for each weight.
+
+    Raises:
+        NotCalibratedError: a quantizer has no range.
+        DataError: there are no images.
+    """
+    require_calibrated(model, "round its weights")
+    example = with_images(first_of(batches), 2)
+    weights = {path: one for path, one in quantized_weights(model).items() if one.key is not None}
+    reads = by_weight(reads_of(model, weights, example))
+    units = [unit for unit in find_units(model, float_model, example, "block") if unit.learnable]
+    in_units = {path for unit in units for path in unit.weights}
+    rest = quantized_weights(model).keys() - (in_units & reads.keys())
+    changes = round_weights(model, spec, batches, only=rest, progress=progress) if rest else []
+    job = _Job(model, float_model, spec, weights, reads, norms_after(float_model, trace(float_model, example)))
+    images, order = sum(batch_size(batch) for batch in batches), [path for path in reads if path not in rest]
+    shown = (range(images) for _ in order)
+    with (
+        evaluation_mode(model), evaluation_mode(float_model), torch.no_grad(),
+        closing(UnitWalk(model, float_model, batches, images)) as walk,
+    ):  # fmt: skip
+        steps = iter(progress(shown, images * len(order), "rounding weights in turn"))
+        for unit in units:
+            inputs = walk.at(unit)
+            for path in (path for path in order if path in unit.weights):
+                next(steps)
+                changes.append(_done(job, path, unit, inputs))
+        next(steps, None)
+    place = {path: number for number, path in enumerate(reads)}
+    return Rounded(sorted(changes, key=lambda one: place.get(one.path, len(place))), job.moved)
+
+
+@dataclass
+class _Job:
+    model: nn.Module
+    float_model: nn.Module
+    spec: Round
+    weights: Mapping[str, QuantizedWeight]
+    reads: Mapping[str, list[Read]]
+    norms: dict[str, str]
+    moved: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class _Seen:
+    """What is known of one product, and where its mean error can go.
+
+    Attributes:
+        place: of the bias.
+        halves: the moments of two halves of the images.
+        mean: of inputs; of all places, where moments are of some.
+        float_mean: the same, of the float model.
+        outputs: how many there were.
+    """
+
+    place: BiasPlace | None
+    halves: tuple[Moments, Moments] = field(default_factory=lambda: (Moments(), Moments()))
+    mean: Tensor | float = 0.0
+    float_mean: Tensor | float = 0.0
+    outputs: int = 0
+
+    def add(self, product: Product, exact: Tensor, half: int, step: int) -> None:
+        form, size = product.form, product.part.size
+        both = (input_columns(form, x, size, step) for x in (product.input, exact))
+        for x, before in zip(*both, strict=True):
+            self.halves[half].add(x, before)
+        self.outputs += product.output.numel()
+        share = product.output.numel() / self.outputs
+        self.mean = self.mean + share * (mean_column(form, product.input, size) - self.mean)
+        self.float_mean = self.float_mean + share * (mean_column(form, exact, size) - self.float_mean)
+
+    def fit(self, half: int) -> Fit:
+        return fit(self.halves[half], self.place is not None)
+
+    def correct(self, exact: Tensor, rounded: Tensor) -> None:
+        """Takes what is left of the mean error of the product into its bias, in place."""
+        if self.place is not None:
+            self.place.add((exact @ torch.as_tensor(self.float_mean) - rounded @ torch.as_tensor(self.mean)).flatten())
+
+
+def _done(job: _Job, path: str, unit: Unit, inputs: UnitInputs) -> Change:
+    """Rounds one weight, which is in the model then, and its bias."""
+    weight = job.weights[path]
+    assert weight.values is not None
+    values = weight.values.detach().clone()
+    try:
+        change = _solved(job, path, _products(job, path, unit, inputs), values)
+    except ValueError as why:
+        values, change = weight.quantizer(weight.values), Change(path=path, note=f"{why}: rounded to nearest")
+    weight.values.copy_(values)
+    forget(job.model)
+    return change
+
+
+def _products(job: _Job, path: str, unit: Unit, inputs: UnitInputs) -> dict[Read, _Seen]:
+    """Returns what both models multiply by a weight, in one go over the inputs of its unit."""
+    known, images = {read.read: read for read in job.reads[path]}, len(inputs.floats) // inputs.rows
+    weights, exact = {path: job.weights[path]}, defaultdict[Any, list[Tensor]](list)
+    found: dict[Read, _Seen] = {}
+    half = 0
+
+    def see_float(product: Product) -> None:
+        exact[product.read].append(product.input)
+
+    def see(product: Product) -> None:
+        read = known[product.read]
+        if read not in found:
+            found[read] = _Seen(bias_place(job.model, product, weights[path], job.norms))
+        found[read].add(product, exact[product.read].pop(0), half, thinning(read, images, PLACES_A_COLUMN))
+
+    with watching(job.float_model, weights, see_float), watching(job.model, weights, see):
+        for number, (floats, quantized) in enumerate(_batches(inputs, job.model)):
+            half = number % 2
+            run_unit(job.float_model, unit.paths, inputs.given, floats)
+            run_unit(job.model, unit.paths, inputs.given, quantized)
+    for one in found.values():
+        for moments in one.halves:
+            moments.finish()
+    return found
+
+
+def _batches(inputs: UnitInputs, model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields batches of what a unit is given, float and quantized; at least two, if there are two images."""
+    half = -(-len(inputs.floats) // inputs.rows // 2)
+    rows = inputs.rows * max(1, min(half, max(inputs.sizes) // inputs.rows))
+    for both in zip(inputs.floats.split(rows), inputs.quantized.split(rows), strict=True):
+        floats, quantized = (x.to(device_of(model), inputs.dtype, copy=True) for x in both)
+        yield floats, quantized
+
+
+def _solved(job: _Job, path: str, seen: Mapping[Read, _Seen], values: Tensor) -> Change:
+    """Writes to `values` what a weight is rounded to, and moves biases; the weight in the model stays as it is."""
+    if not seen:
+        raise ValueError("the images never reach it")
+    weight, before = job.weights[path], values.clone()
+    nearest, fits = weight.quantizer(before), {}
+    for read, one in seen.items():
+        exact, strength = read.matrices(before), best_strength(read.matrices(before), (one.fit(0), one.fit(1)))
+        one.halves[0].join(one.halves[1])
+        fits[read] = one.fit(0)
+        read.write(values, exact + move(exact, fits[read], strength))
+    job.moved[path] = values.clone()
+    weight.quantizer.set_amax(*quantized_weight_range(weight._replace(values=values)))
+    errors, product = torch.zeros(2), 0.0
+    for read, found in fits.items():
+        exact, target = read.matrices(before), read.matrices(job.moved[path])
+        rounded = _rounded(job.spec, grid_of(read, weight.quantizer, values), target, found.hessian)
+        seen[read].correct(exact, rounded)
+        errors += torch.tensor(
+            [float(found.of_move(exact, to - exact).sum()) for to in (read.matrices(nearest), rounded)]
+        )
+        product += found.of_product(exact)
+        read.write(values, rounded)
+    notes = dict.fromkeys(few_inputs(one.halves[0], read.columns[1]) for read, one in seen.items())
+    relative = (errors / (product or 1.0)).tolist()
+    return Change(path=path, before=relative[0], after=relative[1], note="; ".join(filter(None, notes)))
+
+
+def _rounded(spec: Round, grid: WeightGrid, target: Tensor, hessian: Tensor) -> Tensor:
+    nearest = grid.rounded(target)
+    made = gptq(target, hessian, grid, damping=spec.damping, block=spec.block, order=spec.order).values
+    # Of few inputs, or of a hard grid, a row may come out worse: it is greedy.
+    better = squared_product(target - made, hessian) < squared_product(target - nearest, hessian)
+    return torch.where(better.unsqueeze(2), made, nearest)
