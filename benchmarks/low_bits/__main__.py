@@ -31,7 +31,8 @@ PARTS: dict[str, dict[str | Path, list[str]]] = {
     "lite": {f"tf_efficientnet_lite{size}": LITE for size in (0, 1, 2)},
     "ablation": {
         ABLATION: [
-            "ranges", "bias", "gptq", "gptq_bias", "adaround", "layers", "rounding_alone", "without_drop", "blocks",
+            "ranges", "bias", "gptq", "gptq_bias", "in_turn", "adaround", "layers", "rounding_alone", "without_drop",
+            "blocks", "in_turn_blocks",
         ]
     },
     "long": {ABLATION: ["blocks", "blocks_20000"]},
