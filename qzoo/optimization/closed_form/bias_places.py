@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from qzoo.models.tracing import OperatorCall, Trace
-from qzoo.optimization.closed_form.products import Product
+from qzoo.models.tracing import OperatorCall, Trace, trace
+from qzoo.optimization.closed_form.products import Part, Product, watching
+from qzoo.quant.inputs import run
 from qzoo.quant.weights import QuantizedWeight
 
 
@@ -30,21 +32,60 @@ class BiasPlace(NamedTuple):
             self.values.add_((self.sign * shift).reshape(self.values.shape).to(self.values))
 
 
-def bias_place(model: nn.Module, product: Product, weight: QuantizedWeight, norms: dict[str, str]) -> BiasPlace | None:
-    """Returns where a product can be shifted; None where it can't.
+class BiasPlaces(NamedTuple):
+    """Where the products of a model can be shifted.
+
+    Attributes:
+        places: by product; none of those that can't be shifted alone.
+        shared: the quantizers of weights that several layers have, or whose bias several do: each would want another
+            shift.
+    """
+
+    places: dict[tuple[str, Part], BiasPlace]
+    shared: set[str]
+
+
+def bias_places(
+    model: nn.Module, float_model: nn.Module, weights: Mapping[str, QuantizedWeight], example: Any
+) -> BiasPlaces:
+    """Returns where the products of a model can be shifted.
 
     Args:
-        model: what the product was seen in.
-        product: one that was seen.
-        weight: its weight.
-        norms: what `norms_after` returns.
+        model: quantized; run once.
+        float_model: what it was made of; run once.
+        weights: those of the model that are parameters, by the path of their quantizer.
+        example: an input that both take.
     """
+    norms = norms_after(float_model, trace(float_model, example))
+    found: dict[tuple[str, Part], BiasPlace] = {}
+
+    def see(product: Product) -> None:
+        place = _place(model, product, norms.get(weights[product.weight].key or ""))
+        if place is not None:
+            found[product.read] = place
+
+    with watching(model, weights, see):
+        run(model, example)
+    shared = _shared(weights, found)
+    return BiasPlaces({read: place for read, place in found.items() if read[0] not in shared}, shared)
+
+
+def _place(model: nn.Module, product: Product, norm: str | None) -> BiasPlace | None:
     bias = product.bias
     if bias is not None:
         parameters = {id(one) for one in model.parameters()}
         return BiasPlace(bias) if {id(bias), id(bias._base)} & parameters else None
-    mean = getattr(model.get_submodule(norms[weight.key]), "running_mean", None) if weight.key in norms else None
+    mean = None if norm is None else getattr(model.get_submodule(norm), "running_mean", None)
     return None if mean is None else BiasPlace(mean, -1)
+
+
+def _shared(weights: Mapping[str, QuantizedWeight], places: Mapping[tuple[str, Part], BiasPlace]) -> set[str]:
+    had = [(path, weight.values) for path, weight in weights.items() if weight.values is not None]
+    had += [(path, place.values) for (path, _), place in places.items()]
+    layers: dict[tuple[int, torch.Size], set[str]] = {}
+    for path, values in had:
+        layers.setdefault((values.data_ptr(), values.shape), set()).add(path)
+    return {path for paths in layers.values() if len(paths) > 1 for path in paths}
 
 
 def norms_after(model: nn.Module, traced: Trace) -> dict[str, str]:

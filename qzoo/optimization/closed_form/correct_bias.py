@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from qzoo.models.tracing import trace
 from qzoo.optimization.batches import first_of
-from qzoo.optimization.closed_form.bias_places import BiasPlace, bias_place, norms_after
+from qzoo.optimization.closed_form.bias_places import BiasPlace, bias_places
 from qzoo.optimization.closed_form.clipped_normal import input_means
 from qzoo.optimization.closed_form.layer_inputs import Read, reads_of
 from qzoo.optimization.closed_form.products import Part, Product, watching
@@ -61,9 +61,7 @@ def correct_bias(
     require_calibrated(model, "correct its biases")
     weights = {path: one for path, one in quantized_weights(model).items() if one.key is not None}
     example = with_images(first_of(batches), 1)
-    places = _places(model, float_model, weights, example)
-    shared = _shared(weights, places)
-    places = {read: place for read, place in places.items() if read[0] not in shared}
+    places, shared = bias_places(model, float_model, weights, example)
     known = _Known(model, float_model, weights, reads_of(model, weights, example), places, shared)
     if how == "analytic":
         return _analytic(known, example)
@@ -83,32 +81,6 @@ class _Known(NamedTuple):
     def left(self, read: Read) -> Change:
         """Returns the change of a product whose bias stays as it is."""
         return Change(path=read.weight, note=SHARED if read.weight in self.shared else NO_PLACE)
-
-
-def _places(
-    model: nn.Module, float_model: nn.Module, weights: Mapping[str, QuantizedWeight], example: Any
-) -> dict[tuple[str, Part], BiasPlace]:
-    norms = norms_after(float_model, trace(float_model, example))
-    found: dict[tuple[str, Part], BiasPlace] = {}
-
-    def see(product: Product) -> None:
-        place = bias_place(model, product, weights[product.weight], norms)
-        if place is not None:
-            found[product.read] = place
-
-    with watching(model, weights, see):
-        run(model, example)
-    return found
-
-
-def _shared(weights: Mapping[str, QuantizedWeight], places: Mapping[tuple[str, Part], BiasPlace]) -> set[str]:
-    """Returns the weights that several quantizers have, or whose bias several do: each would want another shift."""
-    had = [(path, weight.values) for path, weight in weights.items() if weight.values is not None]
-    had += [(path, place.values) for (path, _), place in places.items()]
-    layers: dict[tuple[int, torch.Size], set[str]] = {}
-    for path, values in had:
-        layers.setdefault((values.data_ptr(), values.shape), set()).add(path)
-    return {path for paths in layers.values() if len(paths) > 1 for path in paths}
 
 
 class _Means:

@@ -8,6 +8,7 @@ goes into its bias. See `float_targets` for the arithmetic and its source.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -17,15 +18,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from qzoo.models.tracing import trace
 from qzoo.optimization.batches import first_of
-from qzoo.optimization.closed_form.bias_places import BiasPlace, bias_place, norms_after
+from qzoo.optimization.closed_form.bias_places import BiasPlace, bias_places
 from qzoo.optimization.closed_form.float_targets import Fit, best_strength, fit, move
 from qzoo.optimization.closed_form.gptq import WeightGrid, gptq, squared_product
 from qzoo.optimization.closed_form.layer_inputs import Read, by_weight, reads_of, thinning
 from qzoo.optimization.closed_form.matrix_form import input_columns, mean_column
 from qzoo.optimization.closed_form.moments import Moments
-from qzoo.optimization.closed_form.products import Product, forget, watching
+from qzoo.optimization.closed_form.products import Part, Product, forget, watching
 from qzoo.optimization.closed_form.rounding import round_weights
 from qzoo.optimization.closed_form.weight_steps import few_inputs, grid_of
 from qzoo.optimization.units.find import Unit, find_units
@@ -81,7 +81,8 @@ def round_in_turn(
     in_units = {path for unit in units for path in unit.weights}
     rest = quantized_weights(model).keys() - (in_units & reads.keys())
     changes = round_weights(model, spec, batches, only=rest, progress=progress) if rest else []
-    job = _Job(model, float_model, spec, weights, reads, norms_after(float_model, trace(float_model, example)))
+    places = bias_places(model, float_model, weights, example).places
+    job = _Job(model, float_model, spec, weights, reads, places)
     images, order = sum(batch_size(batch) for batch in batches), [path for path in reads if path not in rest]
     shown = (range(images) for _ in order)
     with (
@@ -106,7 +107,7 @@ class _Job:
     spec: Round
     weights: Mapping[str, QuantizedWeight]
     reads: Mapping[str, list[Read]]
-    norms: dict[str, str]
+    places: Mapping[tuple[str, Part], BiasPlace]
     moved: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -138,7 +139,15 @@ class _Seen:
         self.mean = self.mean + share * (mean_column(form, product.input, size) - self.mean)
         self.float_mean = self.float_mean + share * (mean_column(form, exact, size) - self.float_mean)
 
-    def fit(self, half: int) -> Fit:
+    def moved(self, exact: Tensor) -> Tensor:
+        """Returns the weight that is to be rounded; afterwards the first half is all."""
+        strength = math.inf
+        if self.halves[1].places:
+            strength = best_strength(exact, (self.fit(0), self.fit(1)))
+            self.halves[0].join(self.halves[1])
+        return exact + move(exact, self.fit(0), strength)
+
+    def fit(self, half: int = 0) -> Fit:
         return fit(self.halves[half], self.place is not None)
 
     def correct(self, exact: Tensor, rounded: Tensor) -> None:
@@ -174,7 +183,7 @@ def _products(job: _Job, path: str, unit: Unit, inputs: UnitInputs) -> dict[Read
     def see(product: Product) -> None:
         read = known[product.read]
         if read not in found:
-            found[read] = _Seen(bias_place(job.model, product, weights[path], job.norms))
+            found[read] = _Seen(job.places.get(read.read))
         found[read].add(product, exact[product.read].pop(0), half, thinning(read, images, PLACES_A_COLUMN))
 
     with watching(job.float_model, weights, see_float), watching(job.model, weights, see):
@@ -182,9 +191,8 @@ def _products(job: _Job, path: str, unit: Unit, inputs: UnitInputs) -> dict[Read
             half = number % 2
             run_unit(job.float_model, unit.paths, inputs.given, floats)
             run_unit(job.model, unit.paths, inputs.given, quantized)
-    for one in found.values():
-        for moments in one.halves:
-            moments.finish()
+    for moments in (half for one in found.values() for half in one.halves if half.places):
+        moments.finish()
     return found
 
 
@@ -202,22 +210,18 @@ def _solved(job: _Job, path: str, seen: Mapping[Read, _Seen], values: Tensor) ->
     if not seen:
         raise ValueError("the images never reach it")
     weight, before = job.weights[path], values.clone()
-    nearest, fits = weight.quantizer(before), {}
+    nearest = weight.quantizer(before)
     for read, one in seen.items():
-        exact, strength = read.matrices(before), best_strength(read.matrices(before), (one.fit(0), one.fit(1)))
-        one.halves[0].join(one.halves[1])
-        fits[read] = one.fit(0)
-        read.write(values, exact + move(exact, fits[read], strength))
+        read.write(values, one.moved(read.matrices(before)))
     job.moved[path] = values.clone()
     weight.quantizer.set_amax(*quantized_weight_range(weight._replace(values=values)))
     errors, product = torch.zeros(2), 0.0
-    for read, found in fits.items():
-        exact, target = read.matrices(before), read.matrices(job.moved[path])
+    for read, one in seen.items():
+        exact, target, found = read.matrices(before), read.matrices(job.moved[path]), one.fit()
         rounded = _rounded(job.spec, grid_of(read, weight.quantizer, values), target, found.hessian)
-        seen[read].correct(exact, rounded)
-        errors += torch.tensor(
-            [float(found.of_move(exact, to - exact).sum()) for to in (read.matrices(nearest), rounded)]
-        )
+        one.correct(exact, rounded)
+        both = (read.matrices(nearest), rounded)
+        errors += torch.tensor([float(found.of_move(exact, to - exact).sum()) for to in both])
         product += found.of_product(exact)
         read.write(values, rounded)
     notes = dict.fromkeys(few_inputs(one.halves[0], read.columns[1]) for read, one in seen.items())

@@ -104,6 +104,23 @@ def test_one_batch_serves() -> None:
     assert error(model, net, fresh()) < before
 
 
+def test_one_image_moves_nothing_and_is_told() -> None:
+    model, net = pair(deep())
+    rounded = round_in_turn(model, net, IN_TURN, [images(1)])
+    assert torch.equal(rounded.moved["3.conv1.weight_quantizer"], net[3].conv1.weight)
+    assert rounded.changes[1].note == "only 36 inputs for 72 columns: more images would tell more"
+
+
+def test_a_bias_that_two_layers_have_stays() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 3), nn.Flatten(), nn.Linear(48, 4))
+    net[2].bias = net[0].bias
+    model, _ = pair(net)
+    round_in_turn(model, net, IN_TURN, images().split(32))
+    assert torch.equal(model[0].bias, net[0].bias)
+    assert not torch.equal(model[4].bias, net[4].bias)
+
+
 class Twice(nn.Module):
     """Whose first layer is called twice, so that it can't be run by itself."""
 
