@@ -32,10 +32,10 @@ PARTS: dict[str, dict[str | Path, list[str]]] = {
     "ablation": {
         ABLATION: [
             "ranges", "bias", "gptq", "gptq_bias", "in_turn", "adaround", "layers", "rounding_alone", "without_drop",
-            "blocks", "in_turn_blocks",
+            "blocks", "stages", "in_turn_blocks",
         ]
     },
-    "long": {ABLATION: ["blocks", "blocks_20000"]},
+    "long": {ABLATION: ["blocks_2000", "blocks_20000"]},
 }  # fmt: skip
 """By part of the page: the bases, and their variants."""
 HEADINGS = ["base", "variant", ">top-1", ">95 %", ">drop", ">lost, gained", ">same as float, %", ">s"]
