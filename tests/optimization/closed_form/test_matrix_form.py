@@ -8,7 +8,15 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from qzoo.optimization.closed_form.matrix_form import PIECE, Form, as_matrices, as_weight, form_of, input_columns
+from qzoo.optimization.closed_form.matrix_form import (
+    PIECE,
+    Form,
+    as_matrices,
+    as_weight,
+    form_of,
+    input_columns,
+    mean_column,
+)
 from tests.each import for_each
 
 CONVOLUTIONS = [
@@ -79,6 +87,8 @@ def test_columns_of_a_convolution_are_its_patches(dims: int, options: dict[str, 
     np.testing.assert_array_equal(columns, patches(x.numpy(), tuple(weight.shape[2:]), options).astype(np.float32))
     y = getattr(F, f"conv{dims}d")(x, weight, **options).numpy()
     np.testing.assert_allclose(as_matrices(form, weight).numpy() @ columns, as_rows(y, form.groups), atol=1e-5)
+    mean = mean_column(form, x, tuple(weight.shape)).numpy()
+    np.testing.assert_allclose(mean, columns.mean(2, keepdims=True), atol=1e-6)
 
 
 @for_each("dims, options", TRANSPOSED)
@@ -113,6 +123,8 @@ def test_a_matrix_product_has_its_weight_on_either_side(operand: str, shape: tup
     (columns,) = input_columns(form, x, shape)
     y = (weight @ x).transpose(1, 2) if operand == "left" else x @ weight
     torch.testing.assert_close((as_matrices(form, weight) @ columns)[0].t(), y.reshape(-1, 3))
+    wanted = x.mean((0, 2 if operand == "left" else 1))
+    torch.testing.assert_close(mean_column(form, x, shape)[0, :, 0], wanted)
 
 
 def test_a_weight_comes_back_from_its_matrices() -> None:
