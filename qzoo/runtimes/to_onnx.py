@@ -71,7 +71,7 @@ def to_onnx(
     einsums_to_products(graph)
     store_as_read(graph)
     if runtime.folds:
-        fold_batch_norms(graph)
+        fold_batch_norms(graph, unsigned=runtime.weight_zero_points)
     share_quantizers(graph)
     make_scales_usable(graph)
     remove_unread(graph)

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from qzoo.results.export import Finding
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, input_of, nodes, producer
+from qzoo.runtimes.passes.fold_batch_norm import turns_the_lowest
 from qzoo.runtimes.passes.stored_weight import dequantizer
 from qzoo.runtimes.rules import error, note
 from qzoo.runtimes.runtime import Runtime
@@ -60,6 +61,8 @@ def batch_norm(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
     for node in nodes(graph, "BatchNormalization") if runtime.folds else ():
         layer = producer(node.inputs[0], *LAYERS)
         if layer is not None and len(consumers(layer.outputs[0])) == 1:
+            if not runtime.weight_zero_points and turns_the_lowest(layer, node):
+                continue  # folding would change the weight, and the runtime folds it itself
             yield error(
                 "batch-norm", node, f"it follows {layer.name}; {runtime.title} needs it folded into the weights"
             )
