@@ -31,8 +31,8 @@ def test_weights_that_lose_their_rounding_are_told_of(runtime: str) -> None:
     assert [str(one.message) for one in told] == [
         "6 of 6 weights (0.weight, 3.conv1.weight, 3.conv2.weight, 4.conv1.weight, 4.conv2.weight and 1 more) lie on a "
         f"grid, as optimizing or training left them, and get another for {title}, on which they are rounded to the "
-        "nearest: the model may lose accuracy. Let the recipe, or a rule, say `weight: {symmetric: true}`, and optimize "
-        "or train that variant instead."
+        "nearest: the model may lose accuracy. Let the recipe, or a rule, say `weight: {symmetric: true}`, and "
+        "optimize or train that variant instead."
     ]
 
 
