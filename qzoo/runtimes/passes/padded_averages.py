@@ -30,7 +30,9 @@ SHARED = ("kernel_shape", "strides", "pads", "dilations", "auto_pad")
 def pad_before_overhanging(graph: ir.Graph) -> int:
     """Puts an explicit Pad before each average whose windows may reach beyond its padding, in place; tells how many."""
     changed = [
-        node for node in nodes(graph, "AveragePool") if _counts_padding(node) and _attribute(node, "ceil_mode", 0)
+        node
+        for node in nodes(graph, "AveragePool")
+        if _counts_padding(node) and _attribute(node, "ceil_mode", 0) and "pads" in node.attributes
     ]
     for node in changed:
         pads = tuple(_attribute(node, "pads", ()))
@@ -66,7 +68,8 @@ def pads_zero_points(node: ir.Node) -> bool:
 
 
 def _counts_padding(node: ir.Node) -> bool:
-    return bool(_attribute(node, "count_include_pad", 0)) and any(_attribute(node, "pads", ()))
+    padded = any(_attribute(node, "pads", ())) or _attribute(node, "auto_pad", "NOTSET").startswith("SAME")
+    return padded and bool(_attribute(node, "count_include_pad", 0))
 
 
 def _is_behind_dequantization(node: ir.Node) -> bool:
