@@ -31,7 +31,14 @@ from qzoo.runtimes.graph import (
     remove_unread,
     replace_node,
 )
-from qzoo.runtimes.passes.stored_weight import StoredWeight, along_channels, dequantized, steps, stored_weight
+from qzoo.runtimes.passes.stored_weight import (
+    StoredWeight,
+    along_channels,
+    dequantized,
+    dequantizer,
+    steps,
+    stored_weight,
+)
 
 Array = np.ndarray[Any, Any]
 ROUNDING = 2.0**-22
@@ -53,9 +60,12 @@ def fold_batch_norms(graph: ir.Graph, *, unsigned: bool = True) -> int:
 
 
 def turns_the_lowest(layer: ir.Node, norm: ir.Node) -> bool:
-    """Whether a batch norm turns the sign of a signed weight's lowest integer, which has no counterpart."""
-    stored = stored_weight(layer)
-    return stored is not None and _outgrows(_turned_steps(layer, stored, _factor_and_shift(norm)[0]), stored)
+    """Whether a batch norm may turn the sign of a signed weight's lowest integer, which has no counterpart."""
+    node, gamma = dequantizer(input_of(layer, 1)), constant(input_of(norm, 1))
+    values = None if node is None else constant(node.inputs[0])
+    if values is None or gamma is None or values.dtype.kind != "i":
+        return False
+    return bool(values.min(initial=0) == np.iinfo(values.dtype).min) and bool((gamma < 0).any())
 
 
 def _fold(graph: ir.Graph, norm: ir.Node, unsigned: bool) -> bool:

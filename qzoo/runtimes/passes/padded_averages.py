@@ -63,7 +63,7 @@ def pads_zero_points(node: ir.Node) -> bool:
         return False
     if (direct := producer(node.inputs[0], DEQUANTIZE)) is not None:
         zero = constant(input_of(direct, 2))
-        return zero is not None and bool(zero.any())
+        return zero is not None and bool(zero.astype(np.float32).any())
     return _is_behind_dequantization(node)
 
 
