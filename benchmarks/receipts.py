@@ -24,6 +24,7 @@ from qzoo.quant.calibration.collecting import activation_quantizers
 from qzoo.receipts.compare import EXACTLY_SAME, SAME
 from qzoo.tasks.images import evaluation_images
 from qzoo.tasks.machine import cpu_name
+from qzoo.training.optimizer import in_memory_format
 from qzoo.zoo.name_lookup import find
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "receipts.md"
@@ -53,7 +54,7 @@ def compiled(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def channels_last(model: nn.Module, x: Tensor) -> Tensor:
-    model = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    model = in_memory_format(copy.deepcopy(model), channels_last=True)
     return margins(model, x.to(memory_format=torch.channels_last))
 
 

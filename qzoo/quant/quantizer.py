@@ -224,13 +224,20 @@ class TensorQuantizer(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if exact["amax"].is_meta and not self.amax.is_meta:
             # Memory that was given to a meta model holds anything; it is no range.
-            self.amax.fill_(torch.nan)
+            self._forget()
             return self
         for name, before in exact.items():
             now = getattr(self, name)
             if now.dtype != before.dtype:
                 now.data = before.to(now.device)
         return self
+
+    @torch.no_grad()
+    def _forget(self) -> None:
+        self.amax.fill_(torch.nan)
+        for found in (self.unsigned, self.zero_point):
+            if found is not None:
+                found.zero_()
 
     def extra_repr(self) -> str:
         """One line: format, granularity, range, calibrator, state."""

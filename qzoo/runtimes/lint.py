@@ -22,9 +22,9 @@ Rule = Callable[[ir.Graph, Runtime], Iterable[Finding]]
 RULES: tuple[Rule, ...] = (
     pairs.unpaired, pairs.other_scale, pairs.bad_scale, pairs.half_scale, pairs.per_channel_activation,
     pairs.zero_point, pairs.weight_zero_point, layers.half_float, layers.without_kernel, layers.between,
-    layers.batch_norm, layers.weight_axis, layers.stored_as_float, layers.padding, layers.mixed_types,
-    tensors.several_quantizers, tensors.signed_after_activation, tensors.requantized, tensors.residual,
-    processors.saturation,
+    layers.batch_norm, layers.weight_axis, layers.stored_as_float, layers.padding, layers.padded_average,
+    layers.mixed_types, tensors.several_quantizers, tensors.signed_after_activation, tensors.requantized,
+    tensors.residual, processors.saturation,
 )  # fmt: skip
 
 

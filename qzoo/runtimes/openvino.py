@@ -73,5 +73,6 @@ RUNTIME = Runtime(
     scheme="int8_ort",
     package="openvino",
     session=session,
+    pads_zero_points=False,
     kernels=kernels,
 )

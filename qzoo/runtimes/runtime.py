@@ -64,6 +64,7 @@ class Runtime:
         residual: which inputs of a residual addition have to be quantized for it to run on integers.
         scheme: that fits it.
         package: that runs it, as pip calls it.
+        pads_zero_points: an average pooling pads a tensor with what 0 is stored as.
         in_extra: the package comes with `qzoo[export]`.
         on_gpu: it runs on a GPU; if not, on the CPU.
         timer: what times a file, where qzoo can't tell by which kernels it is run.
@@ -84,6 +85,7 @@ class Runtime:
     scheme: str
     package: str
     session: Callable[[Path, int | None, bool], Session]
+    pads_zero_points: bool = True
     in_extra: bool = True
     on_gpu: bool = False
     timer: str = ""

@@ -27,6 +27,7 @@ from qzoo.runtimes.passes.einsum_products import einsums_to_products
 from qzoo.runtimes.passes.float16_rest import to_half
 from qzoo.runtimes.passes.fold_batch_norm import fold_batch_norms
 from qzoo.runtimes.passes.moved_weight import store_as_read
+from qzoo.runtimes.passes.padded_averages import averages_to_convolutions, pad_before_overhanging
 from qzoo.runtimes.passes.usable_scales import make_scales_usable, share_quantizers
 from qzoo.runtimes.quant_ops import exportable, stored_grid, translation
 from qzoo.runtimes.runtime import Runtime, require
@@ -70,8 +71,11 @@ def to_onnx(
     graph = graph_model.graph
     einsums_to_products(graph)
     store_as_read(graph)
+    pad_before_overhanging(graph)
+    if not runtime.pads_zero_points:
+        averages_to_convolutions(graph)
     if runtime.folds:
-        fold_batch_norms(graph)
+        fold_batch_norms(graph, unsigned=runtime.weight_zero_points)
     share_quantizers(graph)
     make_scales_usable(graph)
     remove_unread(graph)

@@ -19,6 +19,7 @@ from qzoo.progress import Progress, silent
 from qzoo.quant.fake_quant import represented
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
+from qzoo.quant.weights import quantized_weights
 from qzoo.quant.zero_point import asymmetric_range
 from qzoo.runtimes.runtime import Runtime
 from qzoo.schema.precedence import BoundRule, Origin, Patches, Precedence, ordered
@@ -27,6 +28,7 @@ from qzoo.schema.resolve import ResolvedVariant
 from qzoo.schema.rule import RESIDUAL, ResidualPatch
 from qzoo.tasks.batches import ToInputs
 from qzoo.tasks.calibrate import calibrate
+from qzoo.tasks.lost_rounding import warn_of_lost_rounding
 from qzoo.tasks.machine import warn_of_saturation
 from qzoo.tasks.running import measuring
 
@@ -137,6 +139,9 @@ def adapt(
         NotCalibratedError: a quantizer has no range, or there are none.
         UnsupportedError: the model is of FP8, or was made by no scheme or recipe.
 
+    Warns:
+        LostRoundingWarning: weights lie on their grids, as optimizing leaves them, and get other grids.
+
     Example:
         >>> model = qzoo.create("resnet8_digits_int8", pretrained=True)
         >>> from qzoo.runtimes.registry import runtime_named
@@ -150,6 +155,7 @@ def adapt(
         quantize_in_place(found, rules, example)
         calibrate(found, images, to_inputs=to_inputs, progress=progress)
         _keep_ranges(quantizers(model), found, example)
+        warn_of_lost_rounding(quantized_weights(model), quantized_weights(found), runtime)
         return found
 
 

@@ -75,8 +75,14 @@ class Precision:
 
 
 def in_memory_format(model: nn.Module, channels_last: bool) -> nn.Module:
-    """Returns the model, its convolutions' weights with channels last in memory where that is asked for."""
-    return model.to(memory_format=torch.channels_last) if channels_last else model
+    """Returns the model, its parameters and buffers of four dimensions channels last in memory if that is asked for.
+
+    `model.to(memory_format=...)` fails for a model that has one of five, as Conv3d's weights and ranges by group are.
+    """
+    for tensor in (*model.parameters(), *model.buffers()) if channels_last else ():
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return model
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -115,6 +115,19 @@ def test_memory_given_to_a_meta_model_is_no_range() -> None:
     assert quantizer.state == "off"
 
 
+@pytest.mark.parametrize("learned", [False, True])
+def test_memory_given_to_a_meta_model_is_no_zero_point_nor_sign(learned: bool) -> None:
+    for spec in (QuantizerSpec(symmetric=False), QuantizerSpec(unsigned="auto")):
+        quantizer = TensorQuantizer(spec)
+        quantizer.set_amax(torch.tensor(1.0), True, torch.tensor(85) if spec.has_zero_point else None)
+        if learned:
+            quantizer.learn("activation")
+        # What `to_empty` finds in its memory, said here: anything.
+        quantizer.to("meta")._apply(lambda empty: torch.ones_like(empty, device="cpu"))
+        assert not quantizer.calibrated
+        assert not any(found for found in (quantizer.unsigned, quantizer.zero_point) if found is not None)
+
+
 def test_a_state_dict_without_its_range_leaves_the_state() -> None:
     quantizer = calibrated()
     quantizer.state = "off"

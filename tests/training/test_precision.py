@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -149,3 +150,15 @@ def test_the_memory_format_changes_no_value(channels_last: bool) -> None:
     assert in_memory_format(conv, channels_last) is conv
     assert torch.equal(conv.weight, before)
     assert conv.weight.is_contiguous(memory_format=torch.channels_last) is channels_last
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"), [(nn.ConvTranspose2d(4, 4, 2, groups=2), (2, 4, 3, 3)), (nn.Conv3d(2, 2, 2), (2, 2, 3, 3, 3))]
+)
+def test_tensors_of_five_dimensions_keep_their_layout(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    x = torch.linspace(-1, 1, 2 * math.prod(shape[1:])).reshape(shape)
+    model = qzoo.quantize(nn.Sequential(layer, nn.Flatten()), "int8", example=x)
+    qzoo.calibrate(model, [x])
+    made = Trainer(model, FinetuneSpec(epochs=1, lr=0.01), 1)
+    assert 5 in {tensor.dim() for tensor in made.model.state_dict().values()}
+    assert math.isfinite(made.step(x, torch.tensor([0, 1]))[1])

@@ -6,7 +6,7 @@ All layers that read them share it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -71,21 +71,28 @@ def _is_quantized(quantized: dict[str, ReadWeight], reader: Reader) -> bool:
     return reader.key in quantized and quantized[reader.key].input is not None
 
 
-def channel_reach(network: Network, groups: Sequence[Group], batches: Iterable[Any]) -> list[Tensor]:
-    """Returns the largest absolute value of each channel that the readers of each group saw, float32 `(channels,)`."""
-    found: dict[int, Tensor] = {}
+def channel_ends(network: Network, groups: Sequence[Group], batches: Iterable[Any]) -> dict[int, tuple[Tensor, Tensor]]:
+    """Returns the smallest and the largest value of each input of each reader, float32 `(inputs,)`, by its index."""
+    found: dict[int, tuple[Tensor, Tensor]] = {}
 
     def noting(reader: Reader) -> Any:
         def note(func: Any, args: Any, kwargs: Any, result: Tensor) -> None:
             _, x = named_operands(func, args, kwargs)[reader.given]
-            channels = x.detach().abs().movedim(reader.channel_axis, 0).flatten(1).amax(1).float()
-            found[reader.index] = torch.maximum(found[reader.index], channels) if reader.index in found else channels
+            low, high = (end.float() for end in x.detach().movedim(reader.channel_axis, 0).flatten(1).aminmax(dim=1))
+            before = found.get(reader.index, (low, high))
+            found[reader.index] = torch.minimum(before[0], low), torch.maximum(before[1], high)
 
         return note
 
     network.observe(batches, {reader.index: noting(reader) for group in groups for reader in group.readers})
+    return found
+
+
+def channel_reach(groups: Sequence[Group], ends: Mapping[int, tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """Returns the largest absolute value of each channel that the readers of each group saw, float32 `(channels,)`."""
+    largest = {index: torch.maximum(low.abs(), high.abs()) for index, (low, high) in ends.items()}
     return [
-        torch.stack([by_channel(one, found[one.index], group.channels) for one in group.readers]).amax(0)
+        torch.stack([by_channel(one, largest[one.index], group.channels) for one in group.readers]).amax(0)
         for group in groups
     ]
 

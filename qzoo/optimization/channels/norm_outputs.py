@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from qzoo.optimization.channels.migrating import channel_reach, migratable, migrate, read_weights
+from qzoo.optimization.channels.migrating import channel_ends, channel_reach, migratable, migrate, read_weights
 from qzoo.optimization.channels.network import Network
 from qzoo.quant.channel_factors import ChannelFactors
 from qzoo.results.optimization import Change
@@ -46,7 +46,7 @@ def equalize_norm_outputs(model: nn.Module, batches: Iterable[Any], record: Chan
     """
     network = Network(model, batches)
     groups = migratable(network, read_weights(model), norms_alone=True)
-    reaches = channel_reach(network, groups, batches)
+    reaches = channel_reach(groups, channel_ends(network, groups, batches))
     return [
         migrate(network, group, reach, reach / reach[reach > 0].mean(), None, record)
         for group, reach in zip(groups, reaches, strict=True)

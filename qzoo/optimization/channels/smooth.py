@@ -9,12 +9,13 @@ the activation takes the factor: a norm, or the layer before a homogeneous activ
 
     sum over readers of |Q(X / s) Q(W s) - X W|^2 / |X W|^2
 
-with ranges by max. Activations are looked at a second time for it; none is kept.
+with ranges that clip nothing, and zero points where quantizers have them. Activations are looked at a second time for
+it; none is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from qzoo.optimization.channels.equalize import read_ranges
 from qzoo.optimization.channels.limits import Limits
 from qzoo.optimization.channels.migrating import (
     ReadWeight,
+    channel_ends,
     channel_reach,
     clipping_limits,
     migratable,
@@ -33,11 +35,11 @@ from qzoo.optimization.channels.migrating import (
 from qzoo.optimization.channels.network import Network, named_operands
 from qzoo.optimization.channels.pairs import Group, Reader
 from qzoo.optimization.channels.scaling import by_input
+from qzoo.quant.calibration.choosing import range_of_extremes
 from qzoo.quant.calibration.weight_ranges import quantized_weight_range
 from qzoo.quant.channel_factors import ChannelFactors, magnitudes_of, scaled
 from qzoo.quant.operators.operands import with_operand
 from qzoo.quant.quantizer import TensorQuantizer
-from qzoo.quant.zero_point import symmetric_as_asymmetric
 from qzoo.results.optimization import Change
 from qzoo.schema.optimize import Smooth
 
@@ -74,9 +76,10 @@ def smooth(model: nn.Module, spec: Smooth, batches: Iterable[Any], record: Chann
     network = Network(model, batches)
     quantized = read_weights(model)
     groups = migratable(network, quantized, norms_alone=False)
-    reaches, allowed = channel_reach(network, groups, batches), clipping_limits(network, groups, batches)
+    ends, allowed = channel_ends(network, groups, batches), clipping_limits(network, groups, batches)
+    reaches = channel_reach(groups, ends)
     if spec.alpha == "search":
-        search = _Search(network, quantized, groups, reaches, allowed)
+        search = _Search(network, quantized, groups, ends, allowed)
         chosen = search.run(batches)
     else:
         chosen = [(float(spec.alpha), "")] * len(groups)
@@ -107,10 +110,11 @@ class _Search:
     """Sums the errors of all alphas of all groups, batch by batch."""
 
     def __init__(
-        self, network: Network, quantized: dict[str, ReadWeight], groups: Sequence[Group], reaches: Sequence[Tensor],
-        allowed: Sequence[Limits | None],
+        self, network: Network, quantized: dict[str, ReadWeight], groups: Sequence[Group],
+        ends: Mapping[int, tuple[Tensor, Tensor]], allowed: Sequence[Limits | None],
     ) -> None:  # fmt: skip
-        self.network, self.quantized, self.groups, self.reaches = network, quantized, groups, reaches
+        self.network, self.quantized, self.groups, self.ends = network, quantized, groups, ends
+        reaches = channel_reach(groups, ends)
         self.factors = [
             [torch.ones_like(reach), *(self._allowed(group, reach, limit, alpha) for alpha in ALPHAS)]
             for group, reach, limit in zip(groups, reaches, allowed, strict=True)
@@ -144,14 +148,14 @@ class _Search:
         def note(func: Any, args: Any, kwargs: Any, result: Tensor) -> None:
             signal = result.detach().float().square().sum().clamp(min=torch.finfo(torch.float32).tiny)
             for choice, factors in enumerate(self.factors[place]):
-                changed_args, changed_kwargs = self._quantized(place, reader, factors, func, (args, kwargs))
+                changed_args, changed_kwargs = self._quantized(reader, factors, func, (args, kwargs))
                 changed = func(*changed_args, **changed_kwargs)
                 self.errors[place][choice] += ((changed - result).float().square().sum() / signal).double()
 
         return note
 
     def _quantized(
-        self, place: int, reader: Reader, factors: Tensor, func: Any, given: tuple[tuple[Any, ...], dict[str, Any]]
+        self, reader: Reader, factors: Tensor, func: Any, given: tuple[tuple[Any, ...], dict[str, Any]]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Returns the arguments of a reader with its input and its weight scaled and quantized."""
         own, columns = self.quantized[reader.key], by_input(reader, factors)
@@ -159,15 +163,15 @@ class _Search:
         found = named_operands(func, *given)
         (input_at, x), (weight_at, weight) = found[reader.given], found[reader.operand]
         along = columns.reshape(-1, *[1] * (-1 - reader.channel_axis)).to(x.dtype)
-        x = _ranged(own.input, (self.reaches[place] / factors).amax(), bool((x >= 0).all()))(x / along)
+        low, high = (end / columns for end in self.ends[reader.index])
+        x = _ranged(own.input, low.amin(), high.amax())(x / along)
         moved = scaled(weight, None, columns, reader.axis)
         quantizer = TensorQuantizer(own.weight.quantizer.spec, tuple(own.weight.quantizer.amax.shape)).to(x.device)
         quantizer.set_amax(*quantized_weight_range(own.weight._replace(values=moved)))
         return with_operand(*with_operand(*given, input_at, x), weight_at, quantizer(moved))
 
 
-def _ranged(like: TensorQuantizer, amax: Tensor, unsigned: bool) -> TensorQuantizer:
-    quantizer = TensorQuantizer(like.spec).to(amax.device)
-    has_zero_point = like.spec.has_zero_point
-    quantizer.set_amax(*(symmetric_as_asymmetric(amax, quantizer.grid) if has_zero_point else (amax, unsigned)))
+def _ranged(like: TensorQuantizer, smallest: Tensor, largest: Tensor) -> TensorQuantizer:
+    quantizer = TensorQuantizer(like.spec).to(smallest.device)
+    quantizer.set_amax(*range_of_extremes(smallest, largest, like.spec))
     return quantizer

@@ -5,8 +5,10 @@
 
 With `w = (values - zero) * scale` per output channel, `w * f = ((values - zero) * sign f) * (scale * |f|)`: the
 integers stay, and only the scales change, so that nothing is rounded anew. Where `f < 0`, unsigned integers and their
-zero points are counted from the other end of their grid: `(top - values) - (top - zero)`. Left in between, batch norm
-keeps ONNX Runtime and OpenVINO from fusing an integer convolution; TensorRT folds it itself.
+zero points are counted from the other end of their grid: `(top - values) - (top - zero)`. The lowest signed integer
+has no counterpart: a weight that holds it there is stored unsigned, with zero points, for a runtime that computes with
+those on integers; for another its batch norm stays. Left in between, batch norm keeps ONNX Runtime from fusing an
+integer convolution; TensorRT folds it itself, and so does OpenVINO, as far as the kernels of release 2026.4 tell.
 
 One scale for a whole weight becomes one for each channel, unless `f` is 1 in all of them: so `optimize: {fold: true}`
 leaves batch norm, to the rounding of its float32 parameters.
@@ -29,26 +31,48 @@ from qzoo.runtimes.graph import (
     remove_unread,
     replace_node,
 )
-from qzoo.runtimes.passes.stored_weight import along_channels, dequantized, steps, stored_weight
+from qzoo.runtimes.passes.stored_weight import (
+    StoredWeight,
+    along_channels,
+    dequantized,
+    dequantizer,
+    steps,
+    stored_weight,
+)
 
 Array = np.ndarray[Any, Any]
 ROUNDING = 2.0**-22
 """By how much `f` may be off 1 where batch norm was folded by value."""
 
 
-def fold_batch_norms(graph: ir.Graph) -> int:
+def fold_batch_norms(graph: ir.Graph, *, unsigned: bool = True) -> int:
     """Folds each batch norm whose input is the output of one layer and of nobody else's, in place; returns how many.
 
     A batch norm that stays is one without a layer before it, as in a DenseNet.
+
+    Args:
+        graph: as it was exported.
+        unsigned: a signed weight may become unsigned; otherwise batch norms stay that turn its lowest integer round.
     """
-    folded = sum(_fold(graph, norm) for norm in nodes(graph, "BatchNormalization"))
+    folded = sum(_fold(graph, norm, unsigned) for norm in nodes(graph, "BatchNormalization"))
     remove_unread(graph)
     return folded
 
 
-def _fold(graph: ir.Graph, norm: ir.Node) -> bool:
+def turns_the_lowest(layer: ir.Node, norm: ir.Node) -> bool:
+    """Whether a batch norm may turn the sign of a signed weight's lowest integer, which has no counterpart."""
+    node, gamma = dequantizer(input_of(layer, 1)), constant(input_of(norm, 1))
+    values = None if node is None else constant(node.inputs[0])
+    if values is None or gamma is None or values.dtype.kind != "i":
+        return False
+    return bool(values.min(initial=0) == np.iinfo(values.dtype).min) and bool((gamma < 0).any())
+
+
+def _fold(graph: ir.Graph, norm: ir.Node, unsigned: bool) -> bool:
     layer = producer(norm.inputs[0], "Conv", "ConvTranspose", "Gemm")
     if layer is None or len(consumers(layer.outputs[0])) != 1 or layer.outputs[0].is_graph_output():
+        return False
+    if not unsigned and turns_the_lowest(layer, norm):
         return False
     factor, shift = _factor_and_shift(norm)
     weight = _folded_weight(graph, layer, factor)
@@ -86,25 +110,33 @@ def _folded_weight(graph: ir.Graph, layer: ir.Node, factor: Array) -> ir.Value |
             return None
         folded = values * along_channels(layer, factor, values.shape)
         return add_constant(graph, f"{weight.name}.folded", folded.astype(values.dtype))
-    zero = _turned_zero_point(np.broadcast_to(stored.zero_point, factor.shape), factor, stored.values)
+    turned = _turned_steps(layer, stored, factor)
+    zero = _turned_zero_point(stored, factor, outgrown=_outgrows(turned, stored))
+    turned = (turned + along_channels(layer, zero.astype(float), turned.shape)).astype(zero.dtype)
     # A channel that batch norm takes away, as one that starts at zero, gives exactly 0 and not the smallest scale.
-    sign, shift = (along_channels(layer, one, stored.values.shape) for one in (np.sign(factor), zero.astype(float)))
-    turned = _stored(steps(layer, stored) * sign + shift, stored.values.dtype)
     scale = np.maximum(np.abs(factor) * stored.scale.astype(np.float64), np.finfo(stored.scale.dtype).tiny)
     return dequantized(graph, layer, stored, turned, scale, zero, "folded")
 
 
-def _turned_zero_point(zero: Array, factor: Array, values: Array) -> Array:
+def _turned_steps(layer: ir.Node, stored: StoredWeight, factor: Array) -> Array:
+    """Returns the weight in steps, less its zero points, times the sign of the factor; float64."""
+    turned: Array = steps(layer, stored) * along_channels(layer, np.sign(factor), stored.values.shape)
+    return turned
+
+
+def _outgrows(turned: Array, stored: StoredWeight) -> bool:
+    dtype = stored.values.dtype
+    return dtype.kind == "i" and bool(turned.max(initial=0) > np.iinfo(dtype).max)
+
+
+def _turned_zero_point(stored: StoredWeight, factor: Array, *, outgrown: bool) -> Array:
     """Returns the zero points of the channels once their values are turned by the sign of the factor."""
-    if values.dtype.kind != "u":
+    zero = np.broadcast_to(stored.zero_point, factor.shape)
+    if outgrown:
+        # From the middle of the unsigned grid -128 .. 127 are counted, and from one below it -127 .. 128.
+        middle = np.iinfo(stored.values.dtype).max + 1
+        return np.where(factor < 0, middle - 1, middle).astype(f"u{stored.values.dtype.itemsize}")
+    if stored.values.dtype.kind != "u":
         return zero
-    bits = int(max(values.max(initial=0), zero.max(initial=0))).bit_length()
+    bits = int(max(stored.values.max(initial=0), zero.max(initial=0))).bit_length()
     return np.where(factor < 0, 2**bits - 1 - zero, zero).astype(zero.dtype)
-
-
-def _stored(values: Array, dtype: Any) -> Array:
-    if dtype.kind not in "iu":
-        return values.astype(dtype)
-    ends = np.iinfo(dtype)
-    # The lowest value of a signed grid has no counterpart: it comes a step closer.
-    return np.clip(values, ends.min, ends.max).astype(dtype)

@@ -8,6 +8,8 @@ import onnx_ir as ir
 
 from qzoo.results.export import Finding
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, consumers, input_of, nodes, producer
+from qzoo.runtimes.passes.fold_batch_norm import turns_the_lowest
+from qzoo.runtimes.passes.padded_averages import pads_zero_points
 from qzoo.runtimes.passes.stored_weight import dequantizer
 from qzoo.runtimes.rules import error, note
 from qzoo.runtimes.runtime import Runtime
@@ -60,6 +62,8 @@ def batch_norm(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
     for node in nodes(graph, "BatchNormalization") if runtime.folds else ():
         layer = producer(node.inputs[0], *LAYERS)
         if layer is not None and len(consumers(layer.outputs[0])) == 1:
+            if not runtime.weight_zero_points and turns_the_lowest(layer, node):
+                continue  # folding would change the weight, and the runtime folds it itself
             yield error(
                 "batch-norm", node, f"it follows {layer.name}; {runtime.title} needs it folded into the weights"
             )
@@ -114,6 +118,16 @@ def padding(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
         layer = next((one for one in consumers(node.outputs[0]) if one.op_type in LAYERS), None)
         if layer is not None and producer(node.inputs[0], DEQUANTIZE) is not None:
             yield error("padding", node, f"it stands between a quantizer and {layer.name}; make it the layer's `pads`")
+
+
+def padded_average(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:
+    """An average that counts padding, which the runtime pads with another value than 0."""
+    for node in nodes(graph, "AveragePool") if not runtime.pads_zero_points else ():
+        if pads_zero_points(node):
+            fault = (
+                f"it counts padding, and {runtime.title} pads what has zero points, or was added to, with other values"
+            )
+            yield error("padded-average", node, f"{fault} than 0; make it a convolution, or count_include_pad=False")
 
 
 def mixed_types(graph: ir.Graph, runtime: Runtime) -> Iterator[Finding]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 import timm
@@ -30,6 +33,7 @@ from tests.optimization.channels.networks import (
 
 pytestmark = pytest.mark.filterwarnings("ignore::qzoo.quant.quantizer.UncalibratedWarning")
 WIDTH = 6
+Array = np.ndarray[Any, Any]
 
 
 class Tokens(nn.Module):
@@ -134,6 +138,40 @@ def test_a_search_finds_less_error_in_what_readers_give() -> None:
     with torch.no_grad():
         plain, better = (error(qzoo.calibrate(one, [x])) for one in (quantized(model, x), made))
     assert better < 0.8 * plain
+
+
+def error_of_rounding(inputs: Array, weight: Array, parts: int, *, zero_point: bool) -> float:
+    """|Q(X) Q(W) - X W|^2 / |X W|^2, the mean over parts: inputs of 5 bits, by the extremes of all, weights of 8."""
+    low, high = min(inputs.min(), 0.0), max(inputs.max(), 0.0)
+    step, lowest = (high - low) / 31, np.rint(31 * low / (high - low))
+    if not zero_point:
+        step, lowest = np.abs(inputs).max() / 15, -16
+    rounded = np.clip(np.rint(inputs / step), lowest, lowest + 31) * step
+    steps = np.abs(weight).max(1, keepdims=True) / 127
+    made, right = rounded @ (np.rint(weight / steps) * steps).T, inputs @ weight.T
+    pairs = zip(np.split((made - right) ** 2, parts), np.split(right**2, parts), strict=True)
+    return float(np.mean([error.sum() / signal.sum() for error, signal in pairs]))
+
+
+@pytest.mark.parametrize("zero_point", [True, False])
+def test_a_search_scores_with_the_range_that_inputs_get(zero_point: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 8, bias=False)).eval()
+    model[0].weight.data, model[0].bias.data[:] = torch.rand(16) + 0.1, 1.2
+    # The first batch is normalized to 1 and -1, so that nothing negative is in it.
+    batches = [torch.randn(64, 16).argsort(1).sub(7.5).sign(), torch.randn(64, 16)]
+    kind = {"symmetric": False} if zero_point else {"symmetric": True, "unsigned": "auto"}
+    rules = [{"match": {"type": "weighted"}, "input": {"bits": 5, **kind}}]
+    made = qzoo.quantize(model, "int8_asym", rules=rules, example=batches[0])
+    [change] = smooth(made, Smooth(alpha="search"), batches, ChannelFactors())
+    expected = []
+    for net in (model, made):
+        with torch.no_grad():
+            inputs, weight = net[0](torch.cat(batches)).double().numpy(), net[1].weight.double().numpy()
+        assert inputs[:64].min() > 0 > inputs.min()
+        expected.append(error_of_rounding(inputs, weight, 2, zero_point=zero_point))
+    [said] = re.findall(r"error (\S+) to (\S+)", change.note)
+    assert [float(text) for text in said] == pytest.approx(expected, rel=0.01)
 
 
 def test_a_search_leaves_alone_what_it_can_not_better() -> None:

@@ -16,6 +16,7 @@ import qzoo
 from qzoo.quant.calibration.collecting import DeadActivationWarning
 from qzoo.runtimes import onnxruntime
 from qzoo.runtimes.graph import DEQUANTIZE, constant, name_by_module, nodes, producer
+from qzoo.runtimes.lint import lint
 from qzoo.runtimes.passes.fold_batch_norm import fold_batch_norms
 from qzoo.runtimes.registry import runtime_named
 from qzoo.runtimes.to_onnx import to_onnx
@@ -130,20 +131,59 @@ def test_a_float_layer_folds_too(tmp_path: Path) -> None:
     np.testing.assert_allclose(run(made, tmp_path), before, rtol=1e-3, atol=0.02 * np.abs(before).max())
 
 
-def test_the_lowest_integer_of_a_turned_channel_comes_a_step_closer() -> None:
-    torch.manual_seed(0)
-    model = normed(nn.Conv2d(1, 6, 3), 6)
-    made = unfolded(model)
+def with_the_lowest(bits: int, **weight: Any) -> nn.Module:
+    """Two channels of the integers from the lowest to the highest, the second turned by its batch norm.
+
+    The range of symmetric weights is clipped, as percentiles and training clip it.
+    """
+    conv, half = nn.Conv2d(1, 2, 3, bias=False), 2 ** (bits - 1)
+    with torch.no_grad():
+        conv.weight[:] = torch.tensor([-half, -2.0, -1, 0, 1, 2, 3, 4, half - 1]).view(3, 3) / half
+    net = nn.Sequential(conv, nn.BatchNorm2d(2)).eval()
+    net[1].weight.data[:] = torch.tensor([0.5, -0.5])
+    rules = [{"match": {"type": "weighted"}, "weight": {"bits": bits, **weight}, "input": {"bits": bits}}]
+    model = qzoo.calibrate(qzoo.quantize(net, "int8", rules=rules), [digits()])
+    quantizer = model[0].weight_quantizer
+    if quantizer.zero_point is None:
+        quantizer.set_amax(torch.full_like(quantizer.amax, (half - 1) / half))
+    return model.eval()
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [4, 8, 16])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_the_lowest_integer_of_a_turned_channel_is_kept(
+    runtime: str, bits: int, symmetric: bool, tmp_path: Path
+) -> None:
+    model = with_the_lowest(bits, symmetric=symmetric)
+    with torch.no_grad():
+        right = model(digits()).numpy()
+    found = run(to_onnx(model, digits(1), runtime_named(runtime)), tmp_path)
+    # A step of the weight, times 0.5 and the images, would be far more.
+    np.testing.assert_allclose(found, right, atol=2.0 ** -(bits + 6))
+
+
+def test_one_that_turns_becomes_unsigned_where_the_runtime_computes_with_zero_points() -> None:
+    made = unfolded(with_the_lowest(8))
+    assert fold_batch_norms(made.graph) == 1
     stored = producer(next(nodes(made.graph, "Conv")).inputs[1], DEQUANTIZE)
     assert stored is not None
-    lowest = np.full_like(constant(stored.inputs[0]), -128)
-    value = ir.Value(name="lowest", const_value=ir.tensor(lowest, name="lowest"))
-    made.graph.register_initializer(value)
-    stored.replace_input_with(0, value)
-    fold_batch_norms(made.graph)
-    stored = producer(next(nodes(made.graph, "Conv")).inputs[1], DEQUANTIZE)
-    assert stored is not None
-    assert set(np.unique(constant(stored.inputs[0]))) == {-128, 127}
+    values, zeros = (constant(stored.inputs[place]) for place in (0, 2))
+    integers = [-128, -2, -1, 0, 1, 2, 3, 4, 127]
+    assert zeros.tolist() == [128, 127]
+    assert values.dtype == np.uint8
+    for row, sign in enumerate((1, -1)):
+        assert (values[row].astype(int).ravel() - int(zeros[row])).tolist() == [sign * one for one in integers]
+
+
+def test_elsewhere_its_batch_norm_stays_and_the_layer_runs_on_integers(tmp_path: Path) -> None:
+    runtime = runtime_named("openvino")
+    made = to_onnx(with_the_lowest(8), digits(1), runtime)
+    assert len(list(nodes(made.graph, "BatchNormalization"))) == 1
+    assert not lint(made, runtime).errors
+    ir.save(made, tmp_path / "a.onnx")
+    assert runtime.kernels is not None
+    assert runtime.kernels(tmp_path / "a.onnx")["logits"].integer, "batch norm is part of the convolution's kernel"
 
 
 def test_a_channel_that_batch_norm_takes_away_is_exactly_zero(tmp_path: Path) -> None:
