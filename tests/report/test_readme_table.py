@@ -85,7 +85,7 @@ def test_measured_figures_come_from_the_receipt(folder: Path) -> None:
         "`resnet20_cifar10`": [
             "CIFAR-10", "91.73; published 91.73 ±0.05", "91.60", "+0.13", "10,000",
             "int8 (max, p999, mse, entropy, asym, per_tensor, per_tensor_eq, qat), w8a4, w4a8 (gptq, opt), "
-            "w4a4 (opt, lsq), fp8, w3a3_opt, w2a4_opt, w3a3_lsq, w2a2_lsq",
+            "w4a4 (opt, lsq, qat), fp8, w3a3_opt, w2a4_opt, w3a3_lsq, w2a2_lsq, w3a3_qat, w2a2_opt, w2a2_qat",
         ],
         "2 more bases; `resnet50` with the variants of NVIDIA's tutorial": [
             "ImageNet-1k", "in [docs/zoo.md](docs/zoo.md)", "", "", "rerun with `--data`",

@@ -17,7 +17,9 @@ CIFAR = [
     "int8", "int8_max", "int8_p999", "int8_mse", "int8_entropy", "int8_asym", "w8a4", "w4a8", "w4a4", "fp8",
     "w4a8_gptq", "w4a8_opt", "w4a4_opt", "w3a3_opt", "w2a4_opt", "int8_per_tensor", "int8_per_tensor_eq",
 ]  # fmt: skip
-TRAINED_CIFAR = ["int8_qat", "w4a4_lsq", "w3a3_lsq", "w2a2_lsq"]
+TRAINED_CIFAR = [
+    "int8_qat", "w4a4_lsq", "w3a3_lsq", "w2a2_lsq", "w4a4_qat", "w3a3_qat", "w2a2_opt", "w2a2_qat",
+]  # fmt: skip
 DIGITS = ["int8", "int8_max", "int8_mse", "int8_entropy", "w4a8", "w4a4", "fp8", "w2a2_opt", "w4a4_qat", "w2a2_qat"]
 RESNET50 = [
     "int8", "int8_p999", "int8_mse", "int8_entropy", "int8_residual", "int8_qat", "int8_qat15", "w4a4_lsq", "w4a8",
