@@ -20,6 +20,7 @@ from qzoo.quant.outputs import named_tensors
 from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
 from qzoo.quant.weights import show_computed_weights
 from qzoo.results.export import Dynamic, Rest
+from qzoo.runtimes import pooling_ops
 from qzoo.runtimes.graph import make_names_unique, name_by_module, remove_unread
 from qzoo.runtimes.named_inputs import bound, dynamic_axes, name_inputs, named_inputs, require_dynamic
 from qzoo.runtimes.named_outputs import name_outputs, names_of_outputs
@@ -128,7 +129,8 @@ def _traced(model: nn.Module, example: Any, dynamic: Dynamic) -> tuple[ir.Model,
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 _Flat(model, inputs), tuple(named.values()), dynamo=True, opset_version=OPSET,
-                custom_translation_table=translation(), dynamic_shapes=shapes, verbose=False,
+                custom_translation_table=translation() | pooling_ops.translation(), dynamic_shapes=shapes,
+                verbose=False,
             )  # fmt: skip
     except UnsupportedError:
         raise
