@@ -15,7 +15,7 @@ from qzoo.optimization.channels.fold import fold_batch_norm
 from qzoo.optimization.channels.norm_outputs import equalize_norm_outputs
 from qzoo.optimization.channels.smooth import smooth
 from qzoo.optimization.closed_form.correct_bias import correct_bias
-from qzoo.optimization.closed_form.in_turn import round_in_turn
+from qzoo.optimization.closed_form.gptaq import gptaq
 from qzoo.optimization.closed_form.ridge import ridge
 from qzoo.optimization.closed_form.rounding import round_weights
 from qzoo.optimization.reconstruction.reconstruct import adaround, reconstruct
@@ -73,8 +73,8 @@ def _round(work: Work, said: Round) -> list[Change]:
         work.unrounded |= {path: one.values.detach().clone() for path, one in weights if one.values is not None}
     if said.method == "adaround":
         return adaround(work.model, work.float_model, said, work.batches, **_learning(work))
-    if said.targets == "float":
-        rounded = round_in_turn(work.model, work.float_model, said, work.batches, progress=work.progress)
+    if said.method == "gptaq":
+        rounded = gptaq(work.model, work.float_model, said, work.batches, progress=work.progress)
         work.unrounded |= rounded.moved
         return rounded.changes
     return round_weights(work.model, said, work.batches, images=work.images, progress=work.progress)

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_serializer, model_validator
 from qzoo.schema.model import StrictModel, checked_fields
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Method = Literal["nearest", "gptq", "adaround"]
+Method = Literal["nearest", "gptq", "gptaq", "adaround"]
 Unit = Literal["layer", "block", "stage"]
 
 
@@ -65,18 +65,18 @@ class Round(LearnedRounding):
     """How the weights of each layer are rounded."""
 
     method: Method = "nearest"
+    """Each layer for itself by `gptq` or `adaround`; by `gptaq` in turn, so that products are the float model's."""
     damping: float = Field(default=0.01, gt=0)
-    """For `gptq`: what is added to the diagonal of the Hessian, relative to its mean."""
+    """For `gptq` and `gptaq`: what is added to the diagonal of the Hessian, relative to its mean."""
     block: int = Field(default=128, ge=1)
-    """For `gptq`: how many columns are rounded before the rest is corrected."""
+    """For both: how many columns are rounded before the rest is corrected."""
     order: Literal["diagonal", "given"] = "diagonal"
-    """For `gptq`: columns of large Hessian diagonal first, or as they lie."""
-    targets: Literal["own", "float"] = "own"
-    """For `gptq`: each weight for itself; or in turn, so that products are the float model's (arXiv 2504.02692)."""
+    """For both: columns of large Hessian diagonal first, or as they lie."""
 
     @model_validator(mode="after")
     def _fields_are_of_the_method(self) -> Round:
-        of = {"gptq": {"damping", "block", "order", "targets"}, "adaround": set(LearnedRounding.model_fields)}
+        closed = {"damping", "block", "order"}
+        of = {"gptq": closed, "gptaq": closed, "adaround": set(LearnedRounding.model_fields)}
         known = of.get(self.method, set()) | {"method"}
         if odd := sorted(self.model_fields_set - known):
             raise ValueError(f"`{odd[0]}` says nothing of `{self.method}`: leave it out, or choose another method")
@@ -133,7 +133,7 @@ class _Steps(StrictModel):
     ridge: Annotated[Ridge | None, _in_a_word("strength", bool | float | Ridge)] = None
     """`true`, a strength, or fields."""
     round: Annotated[Round | None, _in_a_word("method", bool | Method | Round)] = None
-    """`nearest`, `gptq`, `adaround`, or fields such as {method: gptq, damping: 0.1}."""
+    """`nearest`, `gptq`, `gptaq`, `adaround`, or fields such as {method: gptq, damping: 0.1}."""
     reconstruct: Annotated[Reconstruct | None, _in_a_word("unit", bool | Unit | Reconstruct)] = None
     """`true`, a unit, or fields."""
     correct_bias: Literal["empirical", "analytic"] | bool | None = None

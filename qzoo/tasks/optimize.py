@@ -55,7 +55,7 @@ def optimize(
     Args:
         model: made by `qzoo.create(..., pretrained="float")` or `qzoo.quantize`, calibrated or not.
         images: batches, transformed, as for `qzoo.calibrate`; iterated over once, and kept in files meanwhile.
-        steps: what an `optimize` block of a recipe says, such as `{"round": "gptq", "correct_bias": True}`; default:
+        steps: what an `optimize` block of a recipe says, such as `{"round": "gptaq"}`; default:
             what the model's own recipe says.
         to_inputs: a function that makes a batch of an item of `images`, whatever it is.
         folder: keeps each unit that is reconstructed, in files `unit-*.safetensors`, so that a run that was interrupted

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 import qzoo
 from qzoo.models.architectures.resnet_cifar import BasicBlock
-from qzoo.optimization.closed_form.in_turn import round_in_turn
+from qzoo.optimization.closed_form.gptaq import gptaq
 from qzoo.optimization.closed_form.rounding import round_weights
 from qzoo.quant.weights import quantized_weights
 from qzoo.schema.optimize import Round
 
-IN_TURN = Round(method="gptq", targets="float")
+IN_TURN = Round(method="gptaq")
 
 
 def images(count: int = 96, channels: int = 3) -> Tensor:
@@ -55,7 +55,7 @@ def test_a_deep_net_is_nearer_to_the_float_model() -> None:
     model, net = pair(deep())
     each = copy.deepcopy(model)
     round_weights(each, Round(method="gptq"), images().split(32))
-    changes = round_in_turn(model, net, IN_TURN, images().split(32)).changes
+    changes = gptaq(model, net, IN_TURN, images().split(32)).changes
     assert [one.path for one in changes] == list(quantized_weights(model))
     assert all((one.after or 9) < (one.before or 0) for one in changes[1:])
     assert error(model, net, fresh()) < 0.8 * error(each, net, fresh())
@@ -64,7 +64,7 @@ def test_a_deep_net_is_nearer_to_the_float_model() -> None:
 def test_weights_lie_on_their_grids_and_what_they_were_before_is_known() -> None:
     model, net = pair(deep())
     before = {path: one.values.clone() for path, one in quantized_weights(model).items() if one.values is not None}
-    moved = round_in_turn(model, net, IN_TURN, images().split(32)).moved
+    moved = gptaq(model, net, IN_TURN, images().split(32)).moved
     for path, one in quantized_weights(model).items():
         assert one.values is not None
         assert torch.equal(one.quantizer(one.values), one.values)
@@ -82,7 +82,7 @@ def test_each_product_has_the_mean_of_the_float_model(bias: bool) -> None:
         nn.Conv2d(3, 6, 3, bias=bias), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 5, 3, bias=bias), nn.BatchNorm2d(5)
     )
     model, _ = pair(net)
-    round_in_turn(model, net, IN_TURN, images().split(32))
+    gptaq(model, net, IN_TURN, images().split(32))
     for end in (2, 5):
         with torch.no_grad():
             wanted, found = (one[:end](images()).mean((0, 2, 3)) for one in (net, model))
@@ -92,7 +92,7 @@ def test_each_product_has_the_mean_of_the_float_model(bias: bool) -> None:
 def test_it_is_the_same_each_time() -> None:
     first, second = pair(deep()), pair(deep())
     for model, net in (first, second):
-        round_in_turn(model, net, IN_TURN, images().split(32))
+        gptaq(model, net, IN_TURN, images().split(32))
     state = second[0].state_dict()
     assert all(torch.equal(value, state[key]) for key, value in first[0].state_dict().items())
 
@@ -100,13 +100,13 @@ def test_it_is_the_same_each_time() -> None:
 def test_one_batch_serves() -> None:
     model, net = pair(deep())
     before = error(model, net, fresh())
-    round_in_turn(model, net, IN_TURN, [images()])
+    gptaq(model, net, IN_TURN, [images()])
     assert error(model, net, fresh()) < before
 
 
 def test_one_image_moves_nothing_and_is_told() -> None:
     model, net = pair(deep())
-    rounded = round_in_turn(model, net, IN_TURN, [images(1)])
+    rounded = gptaq(model, net, IN_TURN, [images(1)])
     assert torch.equal(rounded.moved["3.conv1.weight_quantizer"], net[3].conv1.weight)
     assert rounded.changes[1].note == "only 36 inputs for 72 columns: more images would tell more"
 
@@ -116,7 +116,7 @@ def test_a_bias_that_two_layers_have_stays() -> None:
     net = nn.Sequential(nn.Conv2d(3, 3, 3), nn.ReLU(), nn.Conv2d(3, 3, 3), nn.Flatten(), nn.Linear(48, 4))
     net[2].bias = net[0].bias
     model, _ = pair(net)
-    round_in_turn(model, net, IN_TURN, images().split(32))
+    gptaq(model, net, IN_TURN, images().split(32))
     assert torch.equal(model[0].bias, net[0].bias)
     assert not torch.equal(model[4].bias, net[4].bias)
 
@@ -136,7 +136,7 @@ def test_what_can_not_be_run_by_itself_is_rounded_for_itself() -> None:
     torch.manual_seed(0)
     model, net = pair(Twice())
     before = error(model, net, fresh())
-    changes = round_in_turn(model, net, IN_TURN, images().split(32)).changes
+    changes = gptaq(model, net, IN_TURN, images().split(32)).changes
     assert [one.path for one in changes] == ["again.weight_quantizer", "last.weight_quantizer"]
     assert error(model, net, fresh()) < before
 
@@ -147,7 +147,7 @@ def test_weights_that_operators_read_in_parts() -> None:
     nn.init.normal_(net.heads.head.weight)
     model = qzoo.calibrate(qzoo.quantize(net.eval(), "w4a4_vit", example=images()), images())
     before = error(model, net, fresh())
-    changes = round_in_turn(model, net, IN_TURN, images().split(32)).changes
+    changes = gptaq(model, net, IN_TURN, images().split(32)).changes
     assert not [one.note for one in changes if one.after is None]
     assert error(model, net, fresh()) < before
 
@@ -156,7 +156,7 @@ def test_inputs_that_are_not_finite_leave_a_weight_at_nearest(recwarn: Any) -> N
     model, net = pair(deep())
     with torch.no_grad():
         net[4].conv2.weight[0, 0] = torch.inf
-    change = round_in_turn(model, net, IN_TURN, images().split(32)).changes[-1]
+    change = gptaq(model, net, IN_TURN, images().split(32)).changes[-1]
     assert change.note.endswith("rounded to nearest")
     one = quantized_weights(model)["5.conv2.weight_quantizer"]
     assert one.values is not None
@@ -165,7 +165,7 @@ def test_inputs_that_are_not_finite_leave_a_weight_at_nearest(recwarn: Any) -> N
 
 def test_it_is_a_field_of_the_recipe() -> None:
     model, net = pair(deep())
-    qzoo.optimize(model, images().split(32), {"round": {"method": "gptq", "targets": "float"}})
+    qzoo.optimize(model, images().split(32), {"round": "gptaq"})
     again, _ = pair(deep())
-    round_in_turn(again, net, IN_TURN, images().split(32))
+    gptaq(again, net, IN_TURN, images().split(32))
     assert torch.equal(model[3].conv1.weight, again[3].conv1.weight)

@@ -1,4 +1,4 @@
-"""GPTQ against the float model: weights one after the other, each making up for what those before it have done.
+"""GPTAQ, that is GPTQ against the float model: weights in turn, each making up for what those before it have done.
 
 `round_weights` rounds every weight for itself: inputs are those of a model whose weights are float. In a deep network
 of few bits the errors add up. Here a weight is given what the model gives it whose earlier weights are rounded; it is
@@ -55,7 +55,7 @@ class Rounded(NamedTuple):
     moved: dict[str, Tensor]
 
 
-def round_in_turn(
+def gptaq(
     model: nn.Module, float_model: nn.Module, spec: Round, batches: Iterable[Any], *, progress: Progress = silent
 ) -> Rounded:
     """Rounds all quantized weights of a model in the order of evaluation, in place, and moves biases.
@@ -65,7 +65,7 @@ def round_in_turn(
     Args:
         model: quantized, with ranges; those of weights are found anew for weights that were moved.
         float_model: what it was made of, with modules of the same names.
-        spec: `gptq` with its fields.
+        spec: `gptaq` with its fields.
         batches: inputs of the models, which can be iterated again.
         progress: shown the images, once for each weight.
 
@@ -80,7 +80,8 @@ def round_in_turn(
     units = [unit for unit in find_units(model, float_model, example, "block") if unit.learnable]
     in_units = {path for unit in units for path in unit.weights}
     rest = quantized_weights(model).keys() - (in_units & reads.keys())
-    changes = round_weights(model, spec, batches, only=rest, progress=progress) if rest else []
+    alone = spec.model_copy(update={"method": "gptq"})
+    changes = round_weights(model, alone, batches, only=rest, progress=progress) if rest else []
     places = bias_places(model, float_model, weights, example).places
     job = _Job(model, float_model, spec, weights, reads, places)
     images, order = sum(batch_size(batch) for batch in batches), [path for path in reads if path not in rest]
