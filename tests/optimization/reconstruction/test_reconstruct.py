@@ -235,6 +235,34 @@ def test_quantizers_of_one_tensor_keep_one_range(unit: Any) -> None:
         assert all(len({float(ranges[f"{path}.{name}"]) for path in group}) == 1 for group in groups), name
 
 
+class Inverted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand, self.depthwise, self.project = (
+            nn.Conv2d(4, 8, 1), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 4, 1)
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.project(torch.relu(self.depthwise(torch.relu(self.expand(x)))))
+
+
+def test_a_block_with_a_depthwise_convolution_is_learned_channels_last() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), Inverted()).eval()
+    model = qzoo.calibrate(qzoo.quantize(net, "w4a4", example=images()[0][:1]), images())
+    seen: dict[str, set[bool]] = {"0": set(), "1.depthwise": set()}
+    for path, laid_out in seen.items():
+
+        def see(_: nn.Module, given: tuple[Tensor], y: Tensor, laid_out: set[bool] = laid_out) -> None:
+            if y.requires_grad:
+                laid_out.add(given[0].is_contiguous(memory_format=torch.channels_last))
+
+        model.get_submodule(path).register_forward_hook(see)
+    changes = reconstruct(model, net, SPEC, images())
+    assert seen == {"0": {False}, "1.depthwise": {True}}
+    assert all((one.after or 9) < (one.before or 0) for one in changes)
+
+
 def test_a_float_model_of_other_modules_is_refused() -> None:
     model, net = pair()
     renamed = nn.Sequential(OrderedDict([("first", net[0]), ("rest", net[1:])]))  # type: ignore[index]
