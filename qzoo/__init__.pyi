@@ -49,6 +49,7 @@ from .schema.rule import Rule
 from .tasks.evaluate import Evaluation
 from .tasks.finetune import finetune
 from .tasks.lint import lint
+from .tasks.lost_rounding import LostRoundingWarning
 from .tasks.machine import SaturationWarning
 from .tasks.saving import load
 from .tasks.training_run import Run
@@ -79,6 +80,7 @@ __all__ = [
     "FloatWeightsWarning",
     "LearnedApartWarning",
     "LintReport",
+    "LostRoundingWarning",
     "NewHeadWarning",
     "NotCalibratedError",
     "Optimization",

@@ -63,7 +63,7 @@ def test_nobody_else_writes_files() -> None:
     )
     found = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if own.search(path.read_text())}
     opens_streams = {"cli/terminal/console.py", "cli/terminal/streams.py"}
-    maps_memory = {"optimization/reconstruction/unit_inputs.py"}  # a file that nobody else reads, gone with the unit
+    maps_memory = {"optimization/units/inputs.py"}  # a file that nobody else reads, gone with the unit
     assert found == {"files.py", *opens_streams, *maps_memory}
 
 
