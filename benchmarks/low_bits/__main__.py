@@ -19,14 +19,14 @@ from qzoo.report.markdown import table
 
 PAGE = "low-bits.md"
 ABLATION = Path(__file__).with_name("ablation.yaml")
-GPTQ = ["w4a8", "w4a8_gptq"]
+CLOSED = ["w4a8", "w4a8_gptq", "w4a8_opt"]
 LITE = ["w4a8_gptq", "w4a8_opt", "int8_per_tensor", "int8_per_tensor_eq"]
 PARTS: dict[str, dict[str | Path, list[str]]] = {
     "cifar": {
-        "resnet20_cifar10": [*GPTQ, "w4a4_opt", "w3a3_opt", "w2a4_opt"],
-        "resnet32_cifar10": GPTQ,
-        "resnet44_cifar10": GPTQ,
-        "resnet56_cifar10": [*GPTQ, "w4a4_opt"],
+        "resnet20_cifar10": [*CLOSED, "w4a4_opt", "w3a3_opt", "w2a4_opt"],
+        "resnet32_cifar10": CLOSED,
+        "resnet44_cifar10": CLOSED,
+        "resnet56_cifar10": [*CLOSED, "w4a4_opt"],
     },
     "lite": {f"tf_efficientnet_lite{size}": LITE for size in (0, 1, 2)},
     "ablation": {
