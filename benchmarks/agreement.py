@@ -26,7 +26,7 @@ from qzoo.report.markdown import table
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.runtimes.runtime import Session
 from qzoo.runtimes.to_onnx import to_onnx
-from qzoo.tasks.images import evaluation_images
+from qzoo.tasks.inputs.images import evaluation_images
 from qzoo.zoo.name_lookup import find
 
 THREADS = 2

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from qzoo.tasks.export import versions
-from qzoo.tasks.machine import cpu_name
+from qzoo.tasks.measuring.machine import cpu_name
 
 DOCUMENTS = Path(__file__).resolve().parent.parent / "docs"
 

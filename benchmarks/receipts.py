@@ -22,8 +22,8 @@ from torch import Tensor, nn
 import qzoo
 from qzoo.quant.calibration.collecting import activation_quantizers
 from qzoo.receipts.compare import EXACTLY_SAME, SAME
-from qzoo.tasks.images import evaluation_images
-from qzoo.tasks.machine import cpu_name
+from qzoo.tasks.inputs.images import evaluation_images
+from qzoo.tasks.measuring.machine import cpu_name
 from qzoo.training.optimizer import in_memory_format
 from qzoo.zoo.name_lookup import find
 

@@ -29,7 +29,7 @@ from qzoo.runtimes.registry import RUNTIMES
 from qzoo.runtimes.runtime import Runtime, Session
 from qzoo.runtimes.timing import latency, side_by_side
 from qzoo.runtimes.to_onnx import float_to_onnx, to_onnx
-from qzoo.tasks.machine import cpu_flags
+from qzoo.tasks.measuring.machine import cpu_flags
 
 THREADS, BATCHES = 2, (1, 8)
 HEADINGS = [

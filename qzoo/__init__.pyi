@@ -50,7 +50,7 @@ from .tasks.evaluate import Evaluation
 from .tasks.finetune import finetune
 from .tasks.lint import lint
 from .tasks.lost_rounding import LostRoundingWarning
-from .tasks.machine import SaturationWarning
+from .tasks.measuring.machine import SaturationWarning
 from .tasks.saving import load
 from .tasks.training_run import Run
 from .weights.base_weights import NewHeadWarning

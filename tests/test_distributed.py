@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from qzoo.data import ArraySplit
 from qzoo.distributed import failing_together, gathered_rows, meet, rank, reduced, world_size
-from qzoo.tasks.images import Images
+from qzoo.tasks.inputs.images import Images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -26,7 +26,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setattr(own_models, "_registered", {})
     # Batches are the same, and starting processes for 300 pictures takes longer than all else.
-    monkeypatch.setattr("qzoo.tasks.images.default_workers", lambda _: 0)
+    monkeypatch.setattr("qzoo.tasks.inputs.images.default_workers", lambda _: 0)
     yield
     sys.modules.pop("digit_net", None)
 

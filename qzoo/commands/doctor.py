@@ -9,7 +9,7 @@ import torch
 
 from qzoo.runtimes.registry import RUNTIMES
 from qzoo.runtimes.runtime import EXPORTING, EXTRA
-from qzoo.tasks.machine import cpu_flags, cpu_name, has_dot_products
+from qzoo.tasks.measuring.machine import cpu_flags, cpu_name, has_dot_products
 
 FP8_CAPABILITY = (8, 9)
 """From Ada on; NVIDIA's CUDA programming guide, compute capabilities."""

@@ -10,7 +10,7 @@ from qzoo.progress import Progress, silent
 from qzoo.results.export import Dynamic, ExportReport, Rest
 from qzoo.runtimes.registry import runtime_named
 from qzoo.tasks.export import export
-from qzoo.tasks.images import Images, calibration_images, evaluation_images
+from qzoo.tasks.inputs.images import Images, calibration_images, evaluation_images
 from qzoo.zoo.pretrained import create_pretrained
 from qzoo.zoo.zoo_model import ZooModel
 

@@ -21,7 +21,7 @@ from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
 from qzoo.schema.recipe import Variant
 from qzoo.schema.yaml_source import parse_yaml
 from qzoo.tasks.evaluate import evaluate_images
-from qzoo.tasks.images import evaluation_images
+from qzoo.tasks.inputs.images import evaluation_images
 from qzoo.tasks.training_run import Run
 from qzoo.zoo.zoo_model import ZooModel
 

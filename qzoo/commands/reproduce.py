@@ -26,8 +26,8 @@ from qzoo.results.training import TrainingReport
 from qzoo.schema.recipe import Claim
 from qzoo.schema.resolve import recipe_digest
 from qzoo.tasks.evaluate import Evaluation, evaluate_images, flips_between
-from qzoo.tasks.images import evaluation_images, is_complete
-from qzoo.tasks.machine import environment
+from qzoo.tasks.inputs.images import evaluation_images, is_complete
+from qzoo.tasks.measuring.machine import environment
 from qzoo.tasks.training_run import Run
 from qzoo.weights.kinds import RECEIPT
 from qzoo.weights.receipt import save_receipt

@@ -18,8 +18,8 @@ from qzoo.progress import Progress, silent
 from qzoo.results.reproduce import CalibrationReport
 from qzoo.results.sensitivity import SensitivityReport
 from qzoo.schema.resolve import ResolvedVariant, recipe_digest
-from qzoo.tasks.images import Images, evaluation_images
-from qzoo.tasks.machine import environment
+from qzoo.tasks.inputs.images import Images, evaluation_images
+from qzoo.tasks.measuring.machine import environment
 from qzoo.tasks.sensitivity import sensitivity
 from qzoo.zoo.pretrained import create_on_base, create_pretrained
 from qzoo.zoo.zoo_model import ZooModel

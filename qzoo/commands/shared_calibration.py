@@ -22,7 +22,7 @@ from qzoo.quant.weights import show_computed_weights
 from qzoo.schema.recipe import CalibrationSpec
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.calibrate import collect_images
-from qzoo.tasks.images import Images, calibration_images
+from qzoo.tasks.inputs.images import Images, calibration_images
 from qzoo.tasks.shared_collection import collect_once
 from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel

@@ -17,8 +17,8 @@ from qzoo.results.training import TrainingReport
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.finetune import finetune
-from qzoo.tasks.images import Images
-from qzoo.tasks.training_images import RecipeImages, recipe_images
+from qzoo.tasks.inputs.images import Images
+from qzoo.tasks.inputs.training_images import RecipeImages, recipe_images
 from qzoo.tasks.training_run import Run
 from qzoo.training.optimizer import Precision
 

@@ -20,7 +20,7 @@ from qzoo.results.readable import Readable
 from qzoo.schema.datasets import dataset_named
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import evaluate_images
-from qzoo.tasks.images import Images, evaluation_images
+from qzoo.tasks.inputs.images import Images, evaluation_images
 from qzoo.weights.kinds import RECEIPT
 from qzoo.weights.receipt import Receipt, load_receipt
 from qzoo.zoo.name_lookup import find

@@ -20,7 +20,7 @@ from qzoo.errors import DataError
 from qzoo.progress import Progress, silent
 from qzoo.receipts.make import image_id
 from qzoo.results.readable import Readable
-from qzoo.tasks.images import Images
+from qzoo.tasks.inputs.images import Images
 from qzoo.weights.receipt import Predictions, Receipt
 
 CHUNK = 100

@@ -20,11 +20,11 @@ from qzoo.models.rounding import beyond_base
 from qzoo.progress import Progress, silent
 from qzoo.quant.derived import copy_model
 from qzoo.quant.eval_mode import device_of, evaluation_mode
-from qzoo.tasks.batches import as_batches
 from qzoo.tasks.evaluate import Evaluation
-from qzoo.tasks.images import Images, is_complete
-from qzoo.tasks.machine import environment
-from qzoo.tasks.running import checked_logits
+from qzoo.tasks.inputs.batches import as_batches
+from qzoo.tasks.inputs.images import Images, is_complete
+from qzoo.tasks.measuring.machine import environment
+from qzoo.tasks.measuring.running import checked_logits
 from qzoo.weights.artifact import content_digest
 from qzoo.weights.receipt import ID_BYTES, ExactMargins, Measured, Receipt, ReceiptInfo
 

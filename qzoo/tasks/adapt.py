@@ -26,11 +26,11 @@ from qzoo.schema.precedence import BoundRule, Origin, Patches, Precedence, order
 from qzoo.schema.quantizer import ActivationPatch, Calibrator, QuantizerPatch
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.schema.rule import RESIDUAL, ResidualPatch
-from qzoo.tasks.batches import ToInputs
 from qzoo.tasks.calibrate import calibrate
+from qzoo.tasks.inputs.batches import ToInputs
 from qzoo.tasks.lost_rounding import warn_of_lost_rounding
-from qzoo.tasks.machine import warn_of_saturation
-from qzoo.tasks.running import measuring
+from qzoo.tasks.measuring.machine import warn_of_saturation
+from qzoo.tasks.measuring.running import measuring
 
 POOLING = ("AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d")
 REDUCED_BITS = 7

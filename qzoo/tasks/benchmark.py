@@ -22,10 +22,10 @@ from qzoo.results.benchmark import BenchmarkReport, FloatOperator, Timing
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.runtimes.runtime import Kernel, Runtime, require
 from qzoo.tasks.adapt import runnable_model
-from qzoo.tasks.batches import ToInputs
 from qzoo.tasks.export import versions
-from qzoo.tasks.machine import cpu_flags, environment
-from qzoo.tasks.running import measuring
+from qzoo.tasks.inputs.batches import ToInputs
+from qzoo.tasks.measuring.machine import cpu_flags, environment
+from qzoo.tasks.measuring.running import measuring
 
 
 @checked

@@ -20,9 +20,9 @@ from qzoo.quant.calibration.collecting import Collection, collecting, solve_rang
 from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.eval_mode import device_of, evaluation_mode
 from qzoo.quant.ranges import require_quantizers
-from qzoo.tasks.batches import ToInputs, as_batches
-from qzoo.tasks.images import Images
-from qzoo.tasks.running import Runner
+from qzoo.tasks.inputs.batches import ToInputs, as_batches
+from qzoo.tasks.inputs.images import Images
+from qzoo.tasks.measuring.running import Runner
 
 
 def require_mergeable(collection: Collection) -> None:

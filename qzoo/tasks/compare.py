@@ -27,11 +27,11 @@ from qzoo.schema.call import Calibration, calibrator_of, with_call
 from qzoo.schema.plan import Plan
 from qzoo.schema.quantizer import Calibrator
 from qzoo.schema.resolve import ResolvedVariant
-from qzoo.tasks.batches import Batch, ToInputs, as_batches
 from qzoo.tasks.calibrate import collect
-from qzoo.tasks.deviation import Tally
-from qzoo.tasks.images import Images
-from qzoo.tasks.running import Runner, checked_logits, measuring
+from qzoo.tasks.inputs.batches import Batch, ToInputs, as_batches
+from qzoo.tasks.inputs.images import Images
+from qzoo.tasks.measuring.deviation import Tally
+from qzoo.tasks.measuring.running import Runner, checked_logits, measuring
 from qzoo.tasks.shared_collection import collect_once
 
 USUAL: tuple[Calibration, ...] = ("max", {"percentile": 99.9}, {"percentile": 99.99}, "mse", "entropy")

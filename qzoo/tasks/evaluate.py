@@ -21,9 +21,9 @@ from qzoo.quant.eval_mode import device_of
 from qzoo.quant.outputs import Logits
 from qzoo.quant.ranges import require_calibrated
 from qzoo.results.readable import Readable
-from qzoo.tasks.batches import ToInputs, as_batches
-from qzoo.tasks.images import Images
-from qzoo.tasks.running import Runner, checked_logits, measuring
+from qzoo.tasks.inputs.batches import ToInputs, as_batches
+from qzoo.tasks.inputs.images import Images
+from qzoo.tasks.measuring.running import Runner, checked_logits, measuring
 from qzoo.weights.receipt import TOP, Predictions
 
 LARGEST = torch.finfo(torch.float32).max

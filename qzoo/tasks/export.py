@@ -27,9 +27,9 @@ from qzoo.results.export import LEAST_AGREEMENT, Dynamic, ExportReport, Parity, 
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.runtimes.runtime import EXPORTING, require
 from qzoo.tasks.adapt import runnable_model
-from qzoo.tasks.batches import Batch, ToInputs, as_batches
-from qzoo.tasks.machine import environment
-from qzoo.tasks.running import Runner, measuring
+from qzoo.tasks.inputs.batches import Batch, ToInputs, as_batches
+from qzoo.tasks.measuring.machine import environment
+from qzoo.tasks.measuring.running import Runner, measuring
 
 
 def fault_of(parity: Parity, title: str) -> str | None:

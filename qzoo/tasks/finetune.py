@@ -19,9 +19,9 @@ from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.model import all_described
-from qzoo.tasks.batches import ToInputs
 from qzoo.tasks.evaluate import evaluate
-from qzoo.tasks.training_images import GivenImages
+from qzoo.tasks.inputs.batches import ToInputs
+from qzoo.tasks.inputs.training_images import GivenImages
 from qzoo.tasks.training_run import Judge, Run, TrainingRun
 from qzoo.training.interrupts import noticing_interrupts
 from qzoo.training.scales import settle_scales

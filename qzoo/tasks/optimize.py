@@ -30,9 +30,9 @@ from qzoo.quant.ranges import require_quantizers, uncalibrated
 from qzoo.results.optimization import Optimization, StepResult
 from qzoo.schema.model import all_described
 from qzoo.schema.optimize import AFTER_RANGES, BEFORE_RANGES, OptimizeSpec
-from qzoo.tasks.batches import ToInputs
 from qzoo.tasks.calibrate import collect
-from qzoo.tasks.kept_batches import KeptBatches, kept_batches
+from qzoo.tasks.inputs.batches import ToInputs
+from qzoo.tasks.inputs.kept_batches import KeptBatches, kept_batches
 
 
 @checked

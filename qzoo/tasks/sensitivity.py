@@ -18,11 +18,11 @@ from qzoo.quant.outputs import Logits
 from qzoo.quant.quantizer import State
 from qzoo.quant.ranges import require_calibrated, require_quantizers
 from qzoo.results.sensitivity import Excluded, LayerSensitivity, SensitivityReport
-from qzoo.tasks.batches import Batch, ToInputs, as_batches
-from qzoo.tasks.deviation import Tally, gained, noise_of
-from qzoo.tasks.quantizer_groups import QuantizerGroup, quantizer_groups, with_equal_rules
-from qzoo.tasks.replay import Replay
-from qzoo.tasks.running import Runner, checked_logits, measuring
+from qzoo.tasks.inputs.batches import Batch, ToInputs, as_batches
+from qzoo.tasks.measuring.deviation import Tally, gained, noise_of
+from qzoo.tasks.measuring.quantizer_groups import QuantizerGroup, quantizer_groups, with_equal_rules
+from qzoo.tasks.measuring.replay import Replay
+from qzoo.tasks.measuring.running import Runner, checked_logits, measuring
 
 Way = tuple[str, str]
 """Which way of quantizing: `("float", "")`, `("quantized", "")`, `("alone", layer)`, `("left out", layer)`."""

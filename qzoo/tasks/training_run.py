@@ -26,10 +26,10 @@ from qzoo.quant.outputs import Logits
 from qzoo.report.training import training_chart
 from qzoo.results.training import TrainingReport
 from qzoo.schema.finetune import FinetuneSpec
-from qzoo.tasks.batches import Batch, as_batches
-from qzoo.tasks.machine import environment
-from qzoo.tasks.running import Runner
-from qzoo.tasks.training_images import TrainingImages, require_labels
+from qzoo.tasks.inputs.batches import Batch, as_batches
+from qzoo.tasks.inputs.training_images import TrainingImages, require_labels
+from qzoo.tasks.measuring.machine import environment
+from qzoo.tasks.measuring.running import Runner
 from qzoo.training.checkpoint import CheckpointInfo, load_checkpoint, save_checkpoint
 from qzoo.training.curve import Curve
 from qzoo.training.interrupts import Interrupted, Interrupts

@@ -22,14 +22,14 @@ from qzoo.results.explanation import Explanation
 from qzoo.schema.call import Calibration, with_call
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.schema.rule import Rule
-from qzoo.tasks.batches import ToInputs
 from qzoo.tasks.benchmark import benchmark as benchmark_model
 from qzoo.tasks.calibrate import calibrate as calibrate_model
 from qzoo.tasks.compare import USUAL, compare_calibrators
 from qzoo.tasks.evaluate import evaluate as evaluate_model
 from qzoo.tasks.explain import explain_plan, explain_quantized
 from qzoo.tasks.export import export as export_model
-from qzoo.tasks.images import Images, calibration_images, evaluation_images
+from qzoo.tasks.inputs.batches import ToInputs
+from qzoo.tasks.inputs.images import Images, calibration_images, evaluation_images
 from qzoo.tasks.optimize import optimize as optimize_model
 from qzoo.tasks.saving import save as save_model
 from qzoo.tasks.sensitivity import sensitivity as sensitivity_of_model

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
 from qzoo.cli.main import app
-from qzoo.tasks.machine import cpu_flags, has_dot_products
+from qzoo.tasks.measuring.machine import cpu_flags, has_dot_products
 
 pytestmark = pytest.mark.runtimes
 

@@ -37,7 +37,7 @@ net.transform = v2.Compose([v2.ToImage(), v2.Resize(8), v2.ToDtype(torch.float32
 def _own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr("qzoo.tasks.images.default_workers", lambda _: 0)
+    monkeypatch.setattr("qzoo.tasks.inputs.images.default_workers", lambda _: 0)
     Path("own_nets.py").write_text(FILE)
     yield
     sys.modules.pop("own_nets", None)

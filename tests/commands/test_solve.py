@@ -78,7 +78,7 @@ def test_solving_is_calibrating(
     binning: str, name: str, bits: int, weight_bits: int, calibrated: dict[str, Path], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("qzoo.tasks.images.open_split", lambda *_: pytest.fail("images were opened"))
+    monkeypatch.setattr("qzoo.tasks.inputs.images.open_split", lambda *_: pytest.fail("images were opened"))
     histograms = calibrated[binning] / "resnet8_digits_int8.histograms.safetensors"
     made = solve(histograms, **METHODS[name], bits=bits, weight_bits=weight_bits, output=tmp_path)
     expected, _ = load_ranges(

@@ -112,7 +112,7 @@ def test_other_images_than_the_receipt_s_differ_in_float_too(receipt: Path, monk
         own = transform(base)  # type: ignore[arg-type]
         return lambda image: own(image) + 0.01
 
-    monkeypatch.setattr("qzoo.tasks.images.base_transform", brighter)
+    monkeypatch.setattr("qzoo.tasks.inputs.images.base_transform", brighter)
     result = verify(DIGITS, receipt=receipt)
     assert not result.reproduced
     assert result.cause is not None

@@ -16,7 +16,7 @@ from qzoo.quant.inputs import run
 from qzoo.runtimes import onnxruntime
 from qzoo.runtimes.named_inputs import dynamic_axes, named_inputs
 from qzoo.runtimes.registry import runtime_named
-from qzoo.tasks.running import RuntimeModel
+from qzoo.tasks.measuring.running import RuntimeModel
 from tests.each import for_each
 
 pytestmark = pytest.mark.runtimes

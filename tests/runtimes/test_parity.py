@@ -26,7 +26,7 @@ from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.runtimes.runtime import Array, Feeds, Runtime, Session
 from qzoo.runtimes.to_onnx import to_onnx
 from qzoo.tasks.adapt import adapt
-from qzoo.tasks.machine import cpu_flags, has_dot_products
+from qzoo.tasks.measuring.machine import cpu_flags, has_dot_products
 from tests.runtimes.conftest import digits, shipped
 
 pytestmark = pytest.mark.runtimes

@@ -20,9 +20,9 @@ from qzoo.quant.ranges import quantizers
 from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.loading import parse_recipe
 from qzoo.schema.resolve import resolve
-from qzoo.tasks.deviation import sqnr_db
-from qzoo.tasks.images import evaluation_images
-from qzoo.tasks.quantizer_groups import quantizer_groups, with_equal_rules
+from qzoo.tasks.inputs.images import evaluation_images
+from qzoo.tasks.measuring.deviation import sqnr_db
+from qzoo.tasks.measuring.quantizer_groups import quantizer_groups, with_equal_rules
 from qzoo.zoo.name_lookup import find
 
 Batches = list[tuple[Tensor, Tensor]]

@@ -20,8 +20,8 @@ from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.recipe import Base
 from qzoo.tasks.evaluate import evaluate_images
 from qzoo.tasks.finetune import finetune
-from qzoo.tasks.images import evaluation_images
-from qzoo.tasks.training_images import RecipeImages, recipe_images
+from qzoo.tasks.inputs.images import evaluation_images
+from qzoo.tasks.inputs.training_images import RecipeImages, recipe_images
 from qzoo.training.trainer import Trainer
 
 BASE = Base(source="qzoo", architecture="resnet8_digits")

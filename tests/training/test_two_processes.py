@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from qzoo.tasks.evaluate import evaluate_images
-from qzoo.tasks.images import evaluation_images
+from qzoo.tasks.inputs.images import evaluation_images
 from tests.training import in_two_processes as script
 
 

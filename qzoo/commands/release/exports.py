@@ -16,7 +16,7 @@ from qzoo.results.export import ExportReport, Exports
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
 from qzoo.runtimes.runtime import require
 from qzoo.tasks.export import export
-from qzoo.tasks.images import Images
+from qzoo.tasks.inputs.images import Images
 from qzoo.zoo.zoo_model import ZooModel
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from qzoo.cli.main import main
 from qzoo.errors import DataError
-from qzoo.tasks.images import Images
+from qzoo.tasks.inputs.images import Images
 
 ERRORS = {"data": DataError("b.png is damaged. Replace it."), "bug": ZeroDivisionError("a slip")}
 

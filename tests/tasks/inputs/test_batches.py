@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import qzoo
 from qzoo.errors import DataError
-from qzoo.tasks.batches import as_batches
+from qzoo.tasks.inputs.batches import as_batches
 from tests.each import for_each
 
 CPU = torch.device("cpu")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import qzoo
 from qzoo.quant.ranges import quantizers
-from qzoo.tasks.quantizer_groups import QuantizerGroup, quantizer_groups
-from qzoo.tasks.replay import Replay
+from qzoo.tasks.measuring.quantizer_groups import QuantizerGroup, quantizer_groups
+from qzoo.tasks.measuring.replay import Replay
 
 
 def images(size: int, channels: int = 3) -> Tensor:

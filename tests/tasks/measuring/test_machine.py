@@ -13,7 +13,7 @@ from qzoo.errors import CalibrationError
 from qzoo.runtimes.registry import runtime_named
 from qzoo.tasks import machine as saturation
 from qzoo.tasks.benchmark import benchmark
-from qzoo.tasks.machine import SaturationWarning, cpu_flags, has_dot_products, warn_of_saturation
+from qzoo.tasks.measuring.machine import SaturationWarning, cpu_flags, has_dot_products, warn_of_saturation
 from tests.each import for_each
 
 WITHOUT, WITH, UNKNOWN = ["avx2"], ["avx2", "avx_vnni"], []

@@ -12,7 +12,7 @@ from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.loading import parse_recipe
 from qzoo.schema.resolve import resolve
 from qzoo.schema.yaml_source import yaml_line
-from qzoo.tasks.quantizer_groups import QuantizerGroup, quantizer_groups, with_equal_rules
+from qzoo.tasks.measuring.quantizer_groups import QuantizerGroup, quantizer_groups, with_equal_rules
 
 RECIPE = """
 base: {{source: timm, architecture: {architecture}}}

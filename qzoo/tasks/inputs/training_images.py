@@ -19,7 +19,7 @@ from qzoo.errors import DataError
 from qzoo.models.bases import base_train_transform, base_transform
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.recipe import Base
-from qzoo.tasks.batches import Batch, ToInputs, as_batches, converted, described
+from qzoo.tasks.inputs.batches import Batch, ToInputs, as_batches, converted, described
 
 SEEDS_APART = 1_000_003
 """Between the augmentation seeds of two epochs."""

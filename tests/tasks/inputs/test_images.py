@@ -9,7 +9,7 @@ import torch
 from qzoo.commands.settings import usable_device, usable_devices
 from qzoo.errors import DataError, UnsupportedError
 from qzoo.schema.recipe import Base, CalibrationSpec
-from qzoo.tasks.images import calibration_images, evaluation_images
+from qzoo.tasks.inputs.images import calibration_images, evaluation_images
 
 DIGITS = Base(source="qzoo", architecture="resnet8_digits")
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import qzoo
 from qzoo.errors import DataError
 from tests.each import for_each
-from tests.tasks.test_batches import TASKS, X, Y
+from tests.tasks.inputs.test_batches import TASKS, X, Y
 
 Mutation = Callable[[random.Random], Any]
 CLASSES = 10

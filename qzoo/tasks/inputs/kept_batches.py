@@ -18,7 +18,7 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 from qzoo.errors import DataError
 from qzoo.progress import Progress
 from qzoo.quant.inputs import batch_size, to_device
-from qzoo.tasks.batches import ToInputs, as_batches
+from qzoo.tasks.inputs.batches import ToInputs, as_batches
 from qzoo.weights.artifact import content_digest
 
 

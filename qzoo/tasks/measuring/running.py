@@ -18,7 +18,7 @@ from qzoo.quant.layers import WEIGHTED
 from qzoo.quant.outputs import Logits, logits_of
 from qzoo.quant.ranges import quantizers
 from qzoo.runtimes.runtime import Session
-from qzoo.tasks.batches import FORMS, Batch, described
+from qzoo.tasks.inputs.batches import FORMS, Batch, described
 from qzoo.training.loss import LabelError, check_classes
 
 
