@@ -172,8 +172,7 @@ def _analytic(known: _Known, example: Any) -> list[Change]:
 
 
 def _input_channels(read: Read) -> int:
-    columns = read.columns[1]
-    return columns // _taps(read)
+    return read.columns // _taps(read)
 
 
 def _taps(read: Read) -> int:

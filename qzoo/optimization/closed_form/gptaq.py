@@ -18,13 +18,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from qzoo.models.tracing import trace
 from qzoo.optimization.batches import first_of
 from qzoo.optimization.closed_form.bias_places import BiasPlace, bias_places
-from qzoo.optimization.closed_form.float_targets import Fit, best_strength, fit, move
+from qzoo.optimization.closed_form.float_targets import best_strength, move, skip_shares
 from qzoo.optimization.closed_form.gptq import WeightGrid, gptq, squared_product
 from qzoo.optimization.closed_form.layer_inputs import Read, by_weight, reads_of, thinning
-from qzoo.optimization.closed_form.matrix_form import input_columns, mean_column
-from qzoo.optimization.closed_form.moments import Moments
+from qzoo.optimization.closed_form.least_squares import Fit
+from qzoo.optimization.closed_form.matrix_form import input_columns, mean_column, output_columns
+from qzoo.optimization.closed_form.moments import Products
 from qzoo.optimization.closed_form.products import Part, Product, forget, watching
 from qzoo.optimization.closed_form.rounding import round_weights
 from qzoo.optimization.closed_form.weight_steps import few_inputs, grid_of
@@ -83,7 +85,8 @@ def gptaq(
     alone = spec.model_copy(update={"method": "gptq"})
     changes = round_weights(model, alone, batches, only=rest, progress=progress) if rest else []
     places = bias_places(model, float_model, weights, example).places
-    job = _Job(model, float_model, spec, weights, reads, places)
+    shares = skip_shares(float_model, trace(float_model, example), [unit.path for unit in units])
+    job = _Job(model, float_model, spec, weights, reads, places, shares)
     images, order = sum(batch_size(batch) for batch in batches), [path for path in reads if path not in rest]
     shown = (range(images) for _ in order)
     with (
@@ -109,52 +112,51 @@ class _Job:
     weights: Mapping[str, QuantizedWeight]
     reads: Mapping[str, list[Read]]
     places: Mapping[tuple[str, Part], BiasPlace]
+    shares: Mapping[str, Tensor]
     moved: dict[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass
 class _Seen:
-    """What is known of one product, and where its mean error can go.
+    """What is known of one product: how far two halves of the images are off, and the means of all places.
 
     Attributes:
-        place: of the bias.
-        halves: the moments of two halves of the images.
-        mean: of inputs; of all places, where moments are of some.
-        float_mean: the same, of the float model.
-        outputs: how many there were.
+        place: where its mean error can go.
+        exact: the float weight.
+        halves: of the images; after `moved` the first is all.
     """
 
-    place: BiasPlace | None
-    halves: tuple[Moments, Moments] = field(default_factory=lambda: (Moments(), Moments()))
-    mean: Tensor | float = 0.0
-    float_mean: Tensor | float = 0.0
-    outputs: int = 0
+    def __init__(self, exact: Tensor, place: BiasPlace | None) -> None:
+        self.place, self.exact, self.halves = place, exact, (Products(exact), Products(exact))
+        self._mean = self._wanted = torch.zeros(())
+        self._outputs = 0
 
-    def add(self, product: Product, exact: Tensor, half: int, step: int) -> None:
-        form, size = product.form, product.part.size
-        both = (input_columns(form, x, size, step) for x in (product.input, exact))
-        for x, before in zip(*both, strict=True):
-            self.halves[half].add(x, before)
-        self.outputs += product.output.numel()
-        share = product.output.numel() / self.outputs
-        self.mean = self.mean + share * (mean_column(form, product.input, size) - self.mean)
-        self.float_mean = self.float_mean + share * (mean_column(form, exact, size) - self.float_mean)
+    def add(self, product: Product, wanted: Tensor, half: int, step: int) -> None:
+        form, size, start = product.form, product.part.size, 0
+        columns = output_columns(form, wanted, step)
+        for x in input_columns(form, product.input, size, step):
+            self.halves[half].add_products(x, columns[:, :, start : (start := start + x.shape[2])])
+        self._outputs += wanted.numel()
+        share = wanted.numel() / self._outputs
+        means = mean_column(form, product.input, size), output_columns(form, wanted).mean(2, keepdim=True)
+        self._mean, self._wanted = (
+            before + share * (now - before) for before, now in zip((self._mean, self._wanted), means, strict=True)
+        )
 
-    def moved(self, exact: Tensor) -> Tensor:
-        """Returns the weight that is to be rounded; afterwards the first half is all."""
+    def moved(self) -> Tensor:
+        """Returns the weight that is to be rounded."""
         strength = math.inf
         if self.halves[1].places:
-            strength = best_strength(exact, (self.fit(0), self.fit(1)))
+            strength = best_strength((self.fit(0), self.fit(1)))
             self.halves[0].join(self.halves[1])
-        return exact + move(exact, self.fit(0), strength)
+        return self.exact + move(self.fit(), strength)
 
     def fit(self, half: int = 0) -> Fit:
-        return fit(self.halves[half], self.place is not None)
+        return self.halves[half].fit(about_mean=self.place is not None)
 
-    def correct(self, exact: Tensor, rounded: Tensor) -> None:
+    def correct(self, rounded: Tensor) -> None:
         """Takes what is left of the mean error of the product into its bias, in place."""
         if self.place is not None:
-            self.place.add((exact @ torch.as_tensor(self.float_mean) - rounded @ torch.as_tensor(self.mean)).flatten())
+            self.place.add((self._wanted - rounded @ self._mean).flatten())
 
 
 def _done(job: _Job, path: str, unit: Unit, inputs: UnitInputs) -> Change:
@@ -173,28 +175,39 @@ def _done(job: _Job, path: str, unit: Unit, inputs: UnitInputs) -> Change:
 
 def _products(job: _Job, path: str, unit: Unit, inputs: UnitInputs) -> dict[Read, _Seen]:
     """Returns what both models multiply by a weight, in one go over the inputs of its unit."""
-    known, images = {read.read: read for read in job.reads[path]}, len(inputs.floats) // inputs.rows
-    weights, exact = {path: job.weights[path]}, defaultdict[Any, list[Tensor]](list)
-    found: dict[Read, _Seen] = {}
-    half = 0
+    weight, images = job.weights[path], len(inputs.floats) // inputs.rows
+    values = weight.values
+    assert values is not None
+    known = {read.read: read for read in job.reads[path]}
+    share = job.shares.get(weight.key or "")
+    wanted, found = defaultdict[Any, list[Tensor]](list), dict[Read, _Seen]()
+    half, skip = 0, torch.zeros(())
 
     def see_float(product: Product) -> None:
-        exact[product.read].append(product.input)
+        wanted[product.read].append(_wanted(product, share, skip))
 
     def see(product: Product) -> None:
         read = known[product.read]
         if read not in found:
-            found[read] = _Seen(job.places.get(read.read))
-        found[read].add(product, exact[product.read].pop(0), half, thinning(read, images, PLACES_A_COLUMN))
+            found[read] = _Seen(read.matrices(values.detach()), job.places.get(read.read))
+        found[read].add(product, wanted[product.read].pop(0), half, thinning(read, images, PLACES_A_COLUMN))
 
-    with watching(job.float_model, weights, see_float), watching(job.model, weights, see):
+    with watching(job.float_model, {path: weight}, see_float), watching(job.model, {path: weight}, see):
         for number, (floats, quantized) in enumerate(_batches(inputs, job.model)):
-            half = number % 2
+            half, skip = number % 2, floats - quantized
             run_unit(job.float_model, unit.paths, inputs.given, floats)
             run_unit(job.model, unit.paths, inputs.given, quantized)
-    for moments in (half for one in found.values() for half in one.halves if half.places):
-        moments.finish()
     return found
+
+
+def _wanted(product: Product, share: Tensor | None, skip: Tensor) -> Tensor:
+    """Returns what a product is to be, without its bias: that of the float model, and its share of the skip's error."""
+    wanted, after = product.output.float().clone(), [1] * (-1 - product.form.channel_axis)
+    if product.bias is not None:
+        wanted -= product.bias.float().reshape(-1, *after)
+    if share is not None and skip.shape == wanted.shape:
+        wanted += share.to(wanted).reshape(-1, *after) * skip
+    return wanted
 
 
 def _batches(inputs: UnitInputs, model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
@@ -210,24 +223,23 @@ def _solved(job: _Job, path: str, seen: Mapping[Read, _Seen], values: Tensor) ->
     """Writes to `values` what a weight is rounded to, and moves biases; the weight in the model stays as it is."""
     if not seen:
         raise ValueError("the images never reach it")
-    weight, before = job.weights[path], values.clone()
-    nearest = weight.quantizer(before)
+    weight, nearest = job.weights[path], job.weights[path].quantizer(values)
     for read, one in seen.items():
-        read.write(values, one.moved(read.matrices(before)))
+        read.write(values, one.moved())
     job.moved[path] = values.clone()
     weight.quantizer.set_amax(*quantized_weight_range(weight._replace(values=values)))
-    errors, product = torch.zeros(2), 0.0
+    before = after = product = 0.0
     for read, one in seen.items():
-        exact, target, found = read.matrices(before), read.matrices(job.moved[path]), one.fit()
-        rounded = _rounded(job.spec, grid_of(read, weight.quantizer, values), target, found.hessian)
-        one.correct(exact, rounded)
-        both = (read.matrices(nearest), rounded)
-        errors += torch.tensor([float(found.of_move(exact, to - exact).sum()) for to in both])
-        product += found.of_product(exact)
+        target, fit = read.matrices(job.moved[path]), one.fit()
+        rounded = _rounded(job.spec, grid_of(read, weight.quantizer, values), target, fit.hessian)
+        one.correct(rounded)
+        before += float(fit.of_move(read.matrices(nearest) - one.exact).sum())
+        after += float(fit.of_move(rounded - one.exact).sum())
+        product += float(fit.product.sum())
         read.write(values, rounded)
-    notes = dict.fromkeys(few_inputs(one.halves[0], read.columns[1]) for read, one in seen.items())
-    relative = (errors / (product or 1.0)).tolist()
-    return Change(path=path, before=relative[0], after=relative[1], note="; ".join(filter(None, notes)))
+    notes = dict.fromkeys(few_inputs(one.halves[0], read.columns) for read, one in seen.items())
+    relative = (error / (product or 1.0) for error in (before, after))
+    return Change(path=path, before=next(relative), after=next(relative), note="; ".join(filter(None, notes)))
 
 
 def _rounded(spec: Round, grid: WeightGrid, target: Tensor, hessian: Tensor) -> Tensor:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain, repeat
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from qzoo.optimization.closed_form.matrix_form import Form, as_matrices, as_weight, input_columns
-from qzoo.optimization.closed_form.moments import Moments
+from qzoo.optimization.closed_form.moments import Moments, Products
 from qzoo.optimization.closed_form.products import Part, Product, watching
 from qzoo.quant.inputs import run, with_images
 from qzoo.quant.weights import QuantizedWeight
@@ -48,16 +48,20 @@ class Read(NamedTuple):
         return self.weight, self.part
 
     @property
-    def columns(self) -> tuple[int, int]:
-        """The number of groups, and of the weight's columns in each."""
-        groups, _, columns = as_matrices(self.form, torch.empty(self.part.size, device="meta")).shape
-        return groups, columns
+    def shape(self) -> tuple[int, int, int]:
+        """The number of groups, and of the weight's rows and columns in each."""
+        groups, rows, columns = as_matrices(self.form, torch.empty(self.part.size, device="meta")).shape
+        return groups, rows, columns
 
     @property
-    def memory(self) -> int:
-        """The size of its second moments, in bytes."""
-        groups, columns = self.columns
-        return 4 * groups * columns**2
+    def columns(self) -> int:
+        """The number of the weight's columns in each group."""
+        return self.shape[2]
+
+    def memory(self, *, products: bool) -> int:
+        """Returns the size of its moments in bytes, without or with those of its products."""
+        groups, rows, columns = self.shape
+        return 4 * groups * columns * (columns + rows * products)
 
     def matrices(self, whole: Tensor) -> Tensor:
         """Returns the part of a tensor of the parameter's shape and strides as `(groups, rows, columns)`, float32."""
@@ -103,25 +107,21 @@ def by_weight(reads: Iterable[Read]) -> dict[str, list[Read]]:
     return found
 
 
-def in_passes(reads: Iterable[Read], matrices: int = 1) -> Iterator[list[Read]]:
+def in_passes(reads: Iterable[Read], *, products: bool = False) -> Iterator[list[Read]]:
     """Yields what is gathered in one pass each: weight by weight, in order, as many as `MEMORY` holds.
 
     Args:
         reads: all.
-        matrices: how many are gathered of each.
+        products: whether moments of products are gathered too.
     """
     taken: list[list[Read]] = []
     for parts in by_weight(reads).values():
-        if taken and matrices * _memory([*taken, parts]) > MEMORY:
+        if taken and sum(read.memory(products=products) for read in chain(*taken, parts)) > MEMORY:
             yield [*chain(*taken)]
             taken = []
         taken.append(parts)
     if taken:
         yield [*chain(*taken)]
-
-
-def _memory(weights: list[list[Read]]) -> int:
-    return sum(read.memory for parts in weights for read in parts)
 
 
 def gather(
@@ -130,7 +130,7 @@ def gather(
     reads: Collection[Read],
     batches: Iterable[Any],
     *,
-    errors: bool = False,
+    products: bool = False,
     images: int | None = None,
 ) -> dict[Read, Moments]:
     """Returns the moments of the inputs of some weights, of one pass over the images.
@@ -143,20 +143,28 @@ def gather(
         weights: all of its quantized weights that are parameters.
         reads: what to look at.
         batches: inputs of the model.
-        errors: whether moments of the error of quantized inputs are wanted too.
+        products: whether `Products` are wanted, by which the weights' products with quantized inputs are off those with
+            what the inputs were before.
         images: how many images there are, if known: then inputs are thinned out to `PLACES_A_COLUMN`.
     """
-    found = {read.read: (read, Moments(), thinning(read, images)) for read in reads}
+    found = {read.read: (read, _moments(read, weights[read.weight], products)) for read in reads}
 
     def see(product: Product) -> None:
         if product.read in found:
-            _add(*found[product.read], product, errors)
+            _add(*found[product.read], product, thinning(found[product.read][0], images))
 
     with _in_float(weights):
         for batch in batches:
             with watching(model, weights, see):
                 run(model, batch)
-    return {read: moments.finish() for read, moments, _ in found.values()}
+    return dict(found.values())
+
+
+def _moments(read: Read, weight: QuantizedWeight, products: bool) -> Moments:
+    assert weight.values is not None
+    if not products:
+        return Moments()
+    return Products(read.matrices(weight.values.detach()), "its inputs are not quantized, or changed after that")
 
 
 @contextmanager
@@ -171,16 +179,17 @@ def _in_float(weights: Mapping[str, QuantizedWeight]) -> Iterator[None]:
             quantizer.state = state
 
 
-def _add(read: Read, moments: Moments, step: int, product: Product, errors: bool) -> None:
-    pieces = input_columns(product.form, product.input, read.part.size, step)
-    exact: Iterable[Tensor | None] = repeat(None)
-    if errors and product.exact is not None:
-        exact = input_columns(product.form, product.exact, read.part.size, step)
-    for piece, before in zip(pieces, exact, strict=False):
-        moments.add(piece, before)
+def _add(read: Read, moments: Moments, product: Product, step: int) -> None:
+    inputs = input_columns(product.form, product.input, read.part.size, step)
+    if not isinstance(moments, Products):
+        for x in inputs:
+            moments.add(x)
+    elif product.exact is not None:
+        for x, exact in zip(inputs, input_columns(product.form, product.exact, read.part.size, step), strict=True):
+            moments.add_products(x, moments.weight @ exact.float())
 
 
 def thinning(read: Read, images: int | None, places_a_column: int = PLACES_A_COLUMN) -> int:
     """Returns which places of its inputs are looked at: one of so many; all, where nobody knows how many there are."""
-    wanted = places_a_column * read.columns[1]
+    wanted = places_a_column * read.columns
     return 1 if images is None else max(1, read.places * images // wanted)

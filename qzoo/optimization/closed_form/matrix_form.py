@@ -138,6 +138,24 @@ def input_columns(form: Form, x: Tensor, weight: tuple[int, ...], step: int = 1)
         yield _patches(form, piece, weight[2:], step)
 
 
+def output_columns(form: Form, y: Tensor, step: int = 1) -> Tensor:
+    """Returns a product, or what has its shape, as `(groups, rows of the weight, places)`: the places of all inputs.
+
+    Example:
+        >>> import torch
+        >>> output_columns(Form("linear", "weight"), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+        tensor([[[1., 3.],
+                 [2., 4.]]])
+    """
+    if not form.stride:
+        rows = y.movedim(form.channel_axis, -1).flatten(0, -2)
+        return rows[_start(step, len(rows)) :: step].t().unsqueeze(0)
+    images = y if y.dim() == len(form.stride) + 2 else y.unsqueeze(0)
+    kept = images[_every(_spread_over(step, list(images.shape[2:])), middle=True)]
+    apart: Tensor = kept.unflatten(1, (form.groups, -1)).movedim(0, 2)
+    return apart.flatten(2)
+
+
 def mean_column(form: Form, x: Tensor, weight: tuple[int, ...]) -> Tensor:
     """Returns the mean of the columns of `input_columns`, all of them, `(groups, columns of the weight, 1)`, float32.
 

@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from qzoo.optimization.closed_form.gptq import WeightGrid, damped_, squared_product
-from qzoo.optimization.closed_form.moments import Moments
+from qzoo.optimization.closed_form.gptq import WeightGrid
+from qzoo.optimization.closed_form.least_squares import ridge_step
+from qzoo.optimization.closed_form.moments import Moments, Products
 from qzoo.optimization.closed_form.weight_steps import Solved, change_weights, few_inputs
 from qzoo.progress import Progress, silent
 from qzoo.results.optimization import Change
@@ -54,44 +54,13 @@ def ridge(
     """
 
     def solve(weight: Tensor, grid: WeightGrid, moments: Moments) -> Solved:
-        moved = weight + ridge_step(weight, moments.hessian, moments.error_across, spec.strength)
-        before, after = (_error(one - weight, weight, moments) for one in (weight, moved))
-        exact = moments.hessian - moments.error_across - moments.error_across.transpose(1, 2) + moments.error
-        return Solved(
-            moved, before, after, float(squared_product(weight, exact).sum()), few_inputs(moments, weight.shape[2])
-        )
+        assert isinstance(moments, Products)
+        fit = moments.fit()
+        step = ridge_step(fit, spec.strength)
+        before, after, product = (float(one.sum()) for one in (fit.error, fit.of_move(step), fit.product))
+        return Solved(weight + step, before, after, product, few_inputs(moments, weight.shape[2]))
 
     return change_weights(
-        model, batches, solve, what="moving weights", otherwise="not moved", errors=True, images=images,
+        model, batches, solve, what="moving weights", otherwise="not moved", products=True, images=images,
         progress=progress,
     )  # fmt: skip
-
-
-def ridge_step(weight: Tensor, hessian: Tensor, error_across: Tensor, strength: float) -> Tensor:
-    """Returns by how much weights move.
-
-    Args:
-        weight: float32 `(groups, rows, columns)`.
-        hessian: float32 `(groups, columns, columns)`, the mean of `x x^T`.
-        error_across: float32 `(groups, columns, columns)`, the mean of `e x^T`.
-        strength: the weight of the ridge, relative to the mean of the Hessian's diagonal.
-
-    Raises:
-        ValueError: the Hessian is singular even so.
-
-    Example:
-        >>> one = torch.ones(1, 1, 1)
-        >>> ridge_step(one, 2 * one, one, 1.0)
-        tensor([[[-0.2500]]])
-    """
-    lower, failed = torch.linalg.cholesky_ex(damped_(hessian.clone(), strength))
-    if bool(failed.any()):
-        raise ValueError(f"{strength:g} is too weak a ridge for so few inputs")
-    wanted = -(weight @ error_across).transpose(1, 2)
-    return torch.cholesky_solve(wanted, lower).transpose(1, 2)
-
-
-def _error(move: Tensor, weight: Tensor, moments: Moments) -> float:
-    """Returns the mean of `|(W + D) x - W x0|^2`, which is `|D x + W e|^2`."""
-    across = 2 * ((weight @ moments.error_across) * move).sum()
-    return float(squared_product(move, moments.hessian).sum() + across + squared_product(weight, moments.error).sum())

@@ -86,7 +86,7 @@ def to_nearest(model: nn.Module, only: Collection[str] | None = None) -> list[Ch
 
 def _gptq(spec: Round) -> Solve:
     def solve(weight: Tensor, grid: WeightGrid, moments: Moments) -> Solved:
-        hessian = moments.hessian
+        hessian = moments.hessian()
         nearest = grid.rounded(weight)
         made = gptq(weight, hessian, grid, damping=spec.damping, block=spec.block, order=spec.order)
         before, after = (squared_product(weight - one, hessian) for one in (nearest, made.values))

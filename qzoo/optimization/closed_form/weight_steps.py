@@ -52,7 +52,7 @@ def change_weights(
     *,
     what: str,
     otherwise: str,
-    errors: bool = False,
+    products: bool = False,
     only: Collection[str] | None = None,
     images: int | None = None,
     progress: Progress = silent,
@@ -65,7 +65,7 @@ def change_weights(
         solve: computes a weight.
         what: a few words for the progress.
         otherwise: what a note says of a weight that can't be computed: `kept nearest`.
-        errors: whether it needs the moments of the error of quantized inputs.
+        products: whether it needs to know how far products are off by the error of quantized inputs.
         only: the paths of the quantizers whose weights are; default: all.
         images: how many images the batches hold, if known.
         progress: shown the batches, once for each pass: of one, unless the moments take too much memory.
@@ -84,9 +84,9 @@ def change_weights(
     refused = _refused(weights, reads)
     reads = [read for read in reads if read.weight not in refused]
     changes = []
-    for group in in_passes(reads, 3 if errors else 1):
+    for group in in_passes(reads, products=products):
         shown = progress(batches, images, what)
-        moments = gather(model, stored, group, shown, errors=errors, images=images)
+        moments = gather(model, stored, group, shown, products=products, images=images)
         forget(model)  # its weights change now
         for path, parts in by_weight(group).items():
             changes.append(_changed(path, stored[path], parts, moments, solve, otherwise))

@@ -169,3 +169,16 @@ def test_it_is_a_field_of_the_recipe() -> None:
     again, _ = pair(deep())
     gptaq(again, net, IN_TURN, images().split(32))
     assert torch.equal(model[3].conv1.weight, again[3].conv1.weight)
+
+
+def test_the_last_layer_of_a_block_makes_up_for_the_error_of_its_skip() -> None:
+    model, net = pair(deep())
+    with torch.no_grad():  # somebody shifted what the first block is given, by other amounts in other channels
+        model[0].weight.mul_(torch.linspace(0.8, 1.3, 8).view(-1, 1, 1, 1))
+    gptaq(model, net, IN_TURN, images().split(32))
+    with torch.no_grad():
+        x, start = net[:3](images()), model[:3](images())
+        aimed, given = net[3].bn2(net[3].conv2(torch.relu(net[3].bn1(net[3].conv1(x))))) + x - start, start
+        made = model[3].bn2(model[3].conv2(torch.relu(model[3].bn1(model[3].conv1(given)))))
+        plain = net[3].bn2(net[3].conv2(torch.relu(net[3].bn1(net[3].conv1(x)))))
+    assert float((made - aimed).square().mean()) < float((made - plain).square().mean())

@@ -16,6 +16,7 @@ from qzoo.optimization.closed_form.matrix_form import (
     form_of,
     input_columns,
     mean_column,
+    output_columns,
 )
 from tests.each import for_each
 
@@ -77,6 +78,13 @@ def as_rows(y: np.ndarray, groups: int) -> np.ndarray:
     return np.moveaxis(y, 1, 0).reshape(groups, y.shape[1] // groups, -1)
 
 
+def assert_outputs_go_with_inputs(form: Form, x: torch.Tensor, weight: torch.Tensor, y: torch.Tensor) -> None:
+    """Thinned out or not, what lies at the places of the inputs is their product."""
+    for step in (1, 3, 1000):
+        columns = torch.cat([*input_columns(form, x, tuple(weight.shape), step)], 2)
+        torch.testing.assert_close(as_matrices(form, weight) @ columns, output_columns(form, y, step))
+
+
 @for_each("dims, options", CONVOLUTIONS)
 def test_columns_of_a_convolution_are_its_patches(dims: int, options: dict[str, object]) -> None:
     torch.manual_seed(0)
@@ -87,6 +95,7 @@ def test_columns_of_a_convolution_are_its_patches(dims: int, options: dict[str, 
     np.testing.assert_array_equal(columns, patches(x.numpy(), tuple(weight.shape[2:]), options).astype(np.float32))
     y = getattr(F, f"conv{dims}d")(x, weight, **options).numpy()
     np.testing.assert_allclose(as_matrices(form, weight).numpy() @ columns, as_rows(y, form.groups), atol=1e-5)
+    assert_outputs_go_with_inputs(form, x, weight, torch.from_numpy(y))
     mean = mean_column(form, x, tuple(weight.shape)).numpy()
     np.testing.assert_allclose(mean, columns.mean(2, keepdims=True), atol=1e-6)
 
@@ -104,6 +113,7 @@ def test_columns_of_a_transposed_convolution_are_what_its_output_is_made_of(
     expected = transposed_patches(x.numpy(), tuple(weight.shape[2:]), y.shape[2:], options)
     np.testing.assert_array_equal(columns, expected.astype(np.float32))
     np.testing.assert_allclose(as_matrices(form, weight).numpy() @ columns, as_rows(y, form.groups), atol=1e-5)
+    assert_outputs_go_with_inputs(form, x, weight, torch.from_numpy(y))
 
 
 def test_same_padding_of_an_even_kernel_is_longer_at_the_end() -> None:
@@ -125,6 +135,7 @@ def test_a_matrix_product_has_its_weight_on_either_side(operand: str, shape: tup
     torch.testing.assert_close((as_matrices(form, weight) @ columns)[0].t(), y.reshape(-1, 3))
     wanted = x.mean((0, 2 if operand == "left" else 1))
     torch.testing.assert_close(mean_column(form, x, shape)[0, :, 0], wanted)
+    assert_outputs_go_with_inputs(form, x, weight, weight @ x if operand == "left" else x @ weight)
 
 
 def test_a_weight_comes_back_from_its_matrices() -> None:

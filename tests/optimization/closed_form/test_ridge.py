@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from qzoo.optimization.closed_form.ridge import ridge, ridge_step
+from qzoo.optimization.closed_form.least_squares import Fit, ridge_step
+from qzoo.optimization.closed_form.ridge import ridge
 from qzoo.schema.optimize import Ridge
 
 
@@ -18,9 +19,10 @@ def test_weights_move_to_the_least_squares_of_the_paper() -> None:
     exact, weight = generator.normal(size=(2, 5, 40)), generator.normal(size=(2, 3, 5))
     error = 0.2 * generator.normal(size=(2, 5, 40)) - 0.1 * exact
     x = exact + error
-    across, hessian = (left @ x.transpose(0, 2, 1) / 40 for left in (error, x))
-    tensors = (torch.from_numpy(one).float() for one in (weight, hessian, across))
-    moved = weight + ridge_step(*tensors, strength=0.1).numpy()
+    across, hessian = (left @ x.transpose(0, 2, 1) / 40 for left in (weight @ error, x))
+    square = np.zeros((2, 3))
+    fit = Fit(*(torch.from_numpy(one).float() for one in (hessian, across, square, square)))
+    moved = weight + ridge_step(fit, strength=0.1).numpy()
     for group in range(2):
         # As rows of one regression: the inputs, and below them the ridge, with what either is to give.
         size = np.sqrt(40 * 0.1 * hessian[group].diagonal().mean())

@@ -73,7 +73,7 @@ def error(model: nn.Module, rounded: nn.Module, x: Tensor) -> float:
 def hessian_of(model: nn.Module, x: Tensor) -> Tensor:
     weights = quantized_weights(model)
     (read,) = reads_of(model, weights, x)
-    return gather(model, weights, [read], [x[:25], x[25:]])[read].hessian
+    return gather(model, weights, [read], [x[:25], x[25:]])[read].hessian()
 
 
 def test_nearest_writes_what_the_quantizer_gives_and_changes_no_output(calibrated: Any) -> None:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from qzoo.errors import DataError
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.recipe import Base
-from qzoo.tasks import training_images
+from qzoo.tasks.inputs import training_images
 from qzoo.tasks.inputs.training_images import GivenImages, RecipeImages, recipe_images
 
 BASE = Base(source="qzoo", architecture="resnet8_digits")

@@ -11,8 +11,8 @@ from torch import nn
 import qzoo
 from qzoo.errors import CalibrationError
 from qzoo.runtimes.registry import runtime_named
-from qzoo.tasks import machine as saturation
 from qzoo.tasks.benchmark import benchmark
+from qzoo.tasks.measuring import machine as saturation
 from qzoo.tasks.measuring.machine import SaturationWarning, cpu_flags, has_dot_products, warn_of_saturation
 from tests.each import for_each
 
