@@ -171,14 +171,12 @@ def test_it_is_a_field_of_the_recipe() -> None:
     assert torch.equal(model[3].conv1.weight, again[3].conv1.weight)
 
 
-def test_the_last_layer_of_a_block_makes_up_for_the_error_of_its_skip() -> None:
-    model, net = pair(deep())
-    with torch.no_grad():  # somebody shifted what the first block is given, by other amounts in other channels
-        model[0].weight.mul_(torch.linspace(0.8, 1.3, 8).view(-1, 1, 1, 1))
+def test_the_last_layer_of_a_block_makes_up_for_the_error_of_its_skip(monkeypatch: pytest.MonkeyPatch) -> None:
+    (model, net), (other, _) = pair(deep()), pair(deep())
     gptaq(model, net, IN_TURN, images().split(32))
-    with torch.no_grad():
-        x, start = net[:3](images()), model[:3](images())
-        aimed, given = net[3].bn2(net[3].conv2(torch.relu(net[3].bn1(net[3].conv1(x))))) + x - start, start
-        made = model[3].bn2(model[3].conv2(torch.relu(model[3].bn1(model[3].conv1(given)))))
-        plain = net[3].bn2(net[3].conv2(torch.relu(net[3].bn1(net[3].conv1(x)))))
-    assert float((made - aimed).square().mean()) < float((made - plain).square().mean())
+    monkeypatch.setattr("qzoo.optimization.closed_form.gptaq.skip_shares", lambda *_: {})
+    gptaq(other, net, IN_TURN, images().split(32))
+    # The first block ends in the sum of what it computes and what it is given, which was rounded before.
+    for end in (4, 5, 6):
+        for x in (images(), fresh()):
+            assert error(model[:end], net[:end], x) < error(other[:end], net[:end], x)
