@@ -27,7 +27,7 @@ from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.ranges import get_ranges
 from qzoo.tasks.calibrate import collect_images, reduce_collection
 from qzoo.tasks.evaluate import evaluate
-from qzoo.tasks.inputs.images import calibration_images
+from qzoo.tasks.inputs.calibration_images import calibration_images
 from qzoo.zoo.name_lookup import find
 
 IMAGES = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1

@@ -15,7 +15,7 @@ from benchmarks.document import DOCUMENTS
 from qzoo.models.quantize import float_copy
 from qzoo.quant.fake_quant import quantization_scale
 from qzoo.quant.quantizer import TensorQuantizer
-from qzoo.tasks.inputs.images import calibration_images
+from qzoo.tasks.inputs.calibration_images import calibration_images
 from qzoo.zoo.name_lookup import find
 
 BASE, LAYER, NEXT = "resnet20_cifar10", "layer2.0.conv1", "layer2.0.conv2"

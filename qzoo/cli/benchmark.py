@@ -45,7 +45,7 @@ def run(
     from qzoo.cli.terminal.progress_bar import bar
     from qzoo.runtimes.registry import runnable_runtime
     from qzoo.tasks.benchmark import benchmark
-    from qzoo.tasks.inputs.images import calibration_images
+    from qzoo.tasks.inputs.calibration_images import calibration_images
     from qzoo.zoo.name_lookup import find
     from qzoo.zoo.pretrained import create_pretrained
 

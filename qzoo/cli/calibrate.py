@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from qzoo.cli.terminal.console import stdout
-from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, Workers
+from qzoo.cli.terminal.options import BatchSize, CalibImages, CalibrationData, Device, Workers
 
 
 def run(
     name: Annotated[str, typer.Argument(help="A variant, or a base: then all its variants, in one pass.")],
-    data: Data = None,
+    data: CalibrationData = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A file, or a folder. Default: qzoo's cache.", show_default=False),
@@ -33,6 +33,7 @@ def run(
     Examples:
 
     - `qzoo calibrate resnet8_digits_int8`
+    - `qzoo calibrate resnet8_digits_int8 --data statistics`  (without an image, from what batch norm remembers)
     - `qzoo calibrate resnet50_int8 --data /data/imagenet -o resnet50_int8.ranges.safetensors`
     - `qzoo calibrate my.yaml --data /data -o ranges/`
     """  # noqa: D412

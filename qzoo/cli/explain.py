@@ -13,6 +13,7 @@ from rich.table import Table
 from qzoo.cli.terminal.console import stdout, write_json
 from qzoo.cli.terminal.options import Json
 from qzoo.results.explanation import Explanation
+from qzoo.schema.calibration import MADE_FROM
 
 WIDE = 120
 """Columns from which on whole paths fit."""
@@ -65,6 +66,8 @@ def _summary(found: Explanation) -> Iterator[str]:
     counts = ", ".join(f"{count} {role}" for role, count in roles.items())
     left = len(found.left_float)
     yield f"{found.name}: {counts} quantizers; {left} layer{'' if left == 1 else 's'} in float."
+    if found.ranges_from is not None:
+        yield f"Ranges at hand are made from {MADE_FROM[found.ranges_from]}."
     for layer in found.left_float:
         rule = found.float_rules.get(layer)
         yield f"  float: {layer}{f'  ({_where(rule)})' if rule else ''}"

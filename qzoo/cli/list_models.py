@@ -48,13 +48,23 @@ def run(
         stdout.print(f"Nothing matches '{pattern}'. `qzoo list` shows everything.")
 
 
+def _at_hand(base: str, variants: list[str]) -> Iterator[str]:
+    """Yields the variants that have ranges, with what these were made from if not from images."""
+    from qzoo.zoo.data_free import origin
+    from qzoo.zoo.name_lookup import is_at_hand
+
+    for variant in variants:
+        name = f"{base}_{variant}"
+        source = origin(name)
+        if is_at_hand(name) or source is not None:
+            yield variant if source in (None, "images") else f"{variant} ({source})"
+
+
 def _rows(pattern: str, pretrained: bool) -> Iterator[tuple[RecipeSummary, list[str]]]:
     """Yields the bases that match, with their variants that do."""
     for base in summaries():
         variants = [variant for variant in base.variants if fnmatch(f"{base.name}_{variant}", pattern)]
         if pretrained:
-            from qzoo.zoo.name_lookup import is_at_hand
-
-            variants = [variant for variant in variants if is_at_hand(f"{base.name}_{variant}")]
+            variants = list(_at_hand(base.name, variants))
         if variants or (fnmatch(base.name, pattern) and not pretrained):
             yield base, variants

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from qzoo.cli.terminal.console import check_target, stdout, write_json
-from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, Json, Workers
+from qzoo.cli.terminal.options import BatchSize, CalibImages, CalibrationData, Device, Json, Workers
 
 
 def run(
     name: Annotated[str, typer.Argument(help="A variant with an `optimize` block, or a base: then all such.")],
-    data: Data = None,
+    data: CalibrationData = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="A file, or a folder. Default: qzoo's cache.", show_default=False),

@@ -49,10 +49,7 @@ def run(
     stdout.print(f"base         {base.source}/{shown(base.architecture)} {shown(base.weights or '')}", soft_wrap=True)
     stdout.print(f"dataset      {shown(resolved.dataset)}", soft_wrap=True)
     calibration = resolved.calibration
-    stdout.print(
-        f"calibration  {calibration.images:,} images of {shown(calibration.split)}, seed {calibration.seed}, "
-        f"{calibration.binning} binning"
-    )
+    stdout.print(f"calibration  {calibration.images:,} {shown(calibration.sampled)}, {calibration.binning} binning")
     for rule in resolved.rules:
         stdout.print(f"rule         {shown(rule, LONGEST_RULE)}", soft_wrap=True)
     for step, words in step_rows(resolved.optimize) if resolved.optimize else ():

@@ -71,8 +71,9 @@ def calibrate_variants(
         PeerError: another process of the same run failed.
     """
     with failing_together():
-        paths = targets(variants, RANGES, output)
-        shared = shared_calibration(variants, settings or Settings(), progress, keep_histograms=histograms)
+        settings = settings or Settings()
+        paths = targets(variants, RANGES, output, settings)
+        shared = shared_calibration(variants, settings, progress, keep_histograms=histograms)
         made = [_calibrate_one(shared, variant, path) for variant, path in zip(variants, paths, strict=True)]
         meet()  # in any process the files are there when this returns
     return [one for one in made if one is not None]

@@ -21,7 +21,8 @@ from qzoo.runtimes.registry import runnable_runtime
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.export import export
-from qzoo.tasks.inputs.images import Images, calibration_images, evaluation_images
+from qzoo.tasks.inputs.calibration_images import calibration_images
+from qzoo.tasks.inputs.images import Images, evaluation_images
 from qzoo.tasks.measuring.running import RuntimeModel
 from qzoo.tasks.saving import load
 from qzoo.weights.artifact import is_kind

@@ -10,7 +10,8 @@ from qzoo.progress import Progress, silent
 from qzoo.results.export import Dynamic, ExportReport, Rest
 from qzoo.runtimes.registry import runtime_named
 from qzoo.tasks.export import export
-from qzoo.tasks.inputs.images import Images, calibration_images, evaluation_images
+from qzoo.tasks.inputs.calibration_images import calibration_images
+from qzoo.tasks.inputs.images import Images, evaluation_images
 from qzoo.zoo.pretrained import create_pretrained
 from qzoo.zoo.zoo_model import ZooModel
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from qzoo import environment
+from qzoo.commands.images_picture import keep_picture
 from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.commands.train_variant import Finetuned
 from qzoo.distributed import rank
@@ -50,6 +51,7 @@ def keep_calibration(path: Path, shared: SharedCalibration, zoo_model: ZooModel,
     images = shared.images_of(variant)
     sha256 = images.digest()
     save(model, path, images=len(images), sample_sha256=sha256)
+    keep_picture(path, images)
     # Ranges that were optimized come of more than a histogram.
     if not shared.keep_histograms or variant.optimize is not None:
         return None

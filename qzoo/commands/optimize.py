@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from qzoo import environment
+from qzoo.commands.images_picture import keep_picture
 from qzoo.commands.settings import Settings
 from qzoo.commands.shared_calibration import SharedCalibration, shared_calibration
 from qzoo.commands.targets import targets
@@ -64,8 +65,9 @@ def optimize_variants(
         UnsupportedError: the device can't be used.
     """
     with failing_together():
-        paths = targets(variants, ROUNDING, output)
-        shared = shared_calibration(variants, settings or Settings(), progress)
+        settings = settings or Settings()
+        paths = targets(variants, ROUNDING, output, settings)
+        shared = shared_calibration(variants, settings, progress)
         return [_optimize_one(shared, one, path, progress) for one, path in zip(variants, paths, strict=True)]
 
 
@@ -119,4 +121,5 @@ def _optimize_one(shared: SharedCalibration, variant: ZooModel, path: Path, prog
     start, images = time.perf_counter(), shared.images_of(variant.resolved)
     model, report = optimized_variant(shared, variant.resolved, progress)
     save(model, path, images=len(images), sample_sha256=images.digest())
+    keep_picture(path, images)
     return Optimized(variant.name, path, report, time.perf_counter() - start)

@@ -18,11 +18,13 @@ from qzoo.distributed import failing_together, rank, world_size
 from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
 from qzoo.files import require_writable
 from qzoo.models.bases import create_base
+from qzoo.models.provenance import ranges_from
 from qzoo.progress import Progress, silent
 from qzoo.receipts.make import Receipts
 from qzoo.results.claim_verdict import judge
 from qzoo.results.reproduce import CalibrationReport, Report, ReportRow
 from qzoo.results.training import TrainingReport
+from qzoo.schema.calibration import Source
 from qzoo.schema.recipe import Claim
 from qzoo.schema.resolve import recipe_digest
 from qzoo.tasks.evaluate import Evaluation, evaluate_images, flips_between
@@ -137,6 +139,7 @@ class _Measured:
     result: Evaluation
     claims: Sequence[Claim]
     seconds: float
+    source: Source | None = None
 
 
 class _Run:
@@ -197,7 +200,8 @@ class _Run:
             file = self.artifacts / f"{variant.name}{zoo_model.made_by.suffix}"
             keep_calibration(file, self.shared, zoo_model, model)
             save_receipt(self.artifacts / f"{variant.name}{RECEIPT.suffix}", receipts.of(model, result))
-        return _Measured(variant.variant, "ptq", variant.method, result, variant.published, seconds)
+        source = ranges_from(model)
+        return _Measured(variant.variant, "ptq", variant.method, result, variant.published, seconds, source)
 
     def _measure_trained(self, zoo_model: ZooModel, receipts: Receipts) -> _Measured:
         variant = zoo_model.resolved
@@ -208,7 +212,8 @@ class _Run:
         self.trainings[variant.variant] = made.report
         seconds = time.perf_counter() - start
         keep_trained(zoo_model, made, receipts, by_name=self.settings.calib_images is None)
-        return _Measured(variant.variant, "qat", variant.method, made.evaluation, variant.published, seconds)
+        source = self.shared.images_of(variant).source
+        return _Measured(variant.variant, "qat", variant.method, made.evaluation, variant.published, seconds, source)
 
     def _evaluate(self, model: Any, what: str) -> Evaluation:
         return evaluate_images(model, self.images, progress=self.progress, what=f"evaluating {what}")
@@ -224,6 +229,7 @@ class _Run:
                 variant=one.variant,
                 stage=one.stage,
                 method=one.method,
+                source=one.source,
                 top1=top1[one.variant],
                 top5=one.result.top5 or 0.0,
                 ci95=one.result.ci95 or (0.0, 100.0),
@@ -245,7 +251,10 @@ class _Run:
     def _calibration_report(self) -> CalibrationReport | None:
         if not self.shared.images:
             return None
-        images = self.shared.images[0]
+        # Figures of the dataset's images are what a reader takes them for.
+        images = min(self.shared.images, key=lambda one: one.source != "images")
         leak = any(variant.resolved.calibration.allow_leak for variant in self.variants)
         short = any(one.short for one in self.shared.images)
-        return CalibrationReport(images=len(images), sample_sha256=images.digest(), allow_leak=leak, short=short)
+        return CalibrationReport(
+            images=len(images), sample_sha256=images.digest(), allow_leak=leak, short=short, source=images.source
+        )

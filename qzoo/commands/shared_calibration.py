@@ -10,6 +10,7 @@ from torch import nn
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.models.bases import create_base
 from qzoo.models.example import runnable_example
+from qzoo.models.provenance import note_ranges_from
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.select_layers import plan_quantizers
 from qzoo.models.survey import survey
@@ -19,10 +20,11 @@ from qzoo.quant.calibration.collectors import HistogramCollector
 from qzoo.quant.calibration.histogram import Histogram
 from qzoo.quant.derived import copy_model
 from qzoo.quant.weights import show_computed_weights
-from qzoo.schema.recipe import CalibrationSpec
+from qzoo.schema.calibration import CalibrationSpec
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.calibrate import collect_images
-from qzoo.tasks.inputs.images import Images, calibration_images
+from qzoo.tasks.inputs.calibration_images import calibration_images
+from qzoo.tasks.inputs.images import Images
 from qzoo.tasks.shared_collection import collect_once
 from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel
@@ -84,6 +86,7 @@ class SharedCalibration:
         made = self._pass_for(model, variant)
         show_computed_weights(model, lambda: runnable_example(model))
         solve_ranges(model, made.collection)
+        note_ranges_from(model, made.images.source)
         return model, made.images
 
     def quantized(self, variant: ResolvedVariant) -> nn.Module:
@@ -128,6 +131,7 @@ class SharedCalibration:
         return calibration_images(
             variant.base, variant.dataset, variant.calibration, settings.data,
             images=settings.calib_images, batch_size=settings.batch_size, workers=settings.workers,
+            progress=self.progress,
         )  # fmt: skip
 
 
@@ -151,4 +155,5 @@ def shared_calibration(
 def _as_said(spec: CalibrationSpec, images: Images) -> bool:
     # The edges of reference binning depend on the first batch, so its size can move a number.
     batches = spec.binning == "aligned" or images.batch_size == spec.batch_size
-    return batches and len(images) == spec.images and images.split.complete
+    as_many = len(images) == spec.images and images.split.complete
+    return batches and as_many and images.source == spec.source

@@ -14,6 +14,7 @@ from qzoo.errors import RecipeError, WeightsError, did_you_mean
 from qzoo.models.bases import base_digest, create_base
 from qzoo.models.example import runnable_example
 from qzoo.models.full_checkpoint import check_histograms_fit
+from qzoo.models.provenance import note_ranges_from
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.survey import survey_of_base
 from qzoo.quant.calibration.collecting import solve_ranges
@@ -103,6 +104,7 @@ def solve(
     check_base(path, info, base_digest(model))
     show_computed_weights(model, lambda: runnable_example(model))
     solve_ranges(model, {place: HistogramCollector.recorded(one) for place, one in collected.items()})
+    note_ranges_from(model, info.calibration_source)
     save(model, target, images=info.calibration_images, sample_sha256=info.calibration_sha256)
     return Solved(model, variant, written, target)
 

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from qzoo.data import Augmentation, train_transform
 from qzoo.errors import ArgumentError, QzooError, shown
 from qzoo.models.base_model import BaseCard, BaseModel, InputFormat, WeightsFacts
-from qzoo.models.provenance import Provenance, provenance, remember
+from qzoo.models.provenance import Provenance, provenance, ranges_from, remember
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.recipe import Base
 from qzoo.weights.artifact import combined_digest, entry_digests, versions
@@ -145,7 +145,7 @@ def variant_name(model: nn.Module) -> str:
 def identity(model: nn.Module) -> dict[str, Any]:
     """Returns the fields of `ArtifactInfo`: variant, version and digest of the recipe, digest of the float weights.
 
-    A model that no recipe describes has empty ones.
+    Also what its ranges were made from. A model that no recipe describes has empty ones.
 
     Args:
         model: float or quantized.
@@ -157,5 +157,6 @@ def identity(model: nn.Module) -> dict[str, Any]:
         "version": variant.version if variant else 0,
         "recipe_sha256": variant.digest if variant else "",
         "base_sha256": base_digest(model),
+        "calibration_source": ranges_from(model),
         **versions(),
     }

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from qzoo.errors import WeightsError, shown
 from qzoo.models.bases import identity, meta_model
-from qzoo.models.provenance import provenance
+from qzoo.models.provenance import note_ranges_from, provenance
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.survey import survey_of_base
 from qzoo.quant.calibration.collecting import require_collected
@@ -103,6 +103,7 @@ def load_full_checkpoint(model: nn.Module, path: Path) -> ModelInfo:
     _check_values(model, state, path)
     set_ranges(model, {key: state[key] for key in get_ranges(model)})
     model.load_state_dict(state, strict=False)  # all but the counters are there: the header was compared
+    note_ranges_from(model, info.calibration_source)
     return info
 
 

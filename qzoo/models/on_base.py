@@ -10,7 +10,7 @@ from qzoo.errors import WeightsError
 from qzoo.models.bases import base_digest, identity
 from qzoo.models.full_checkpoint import outline
 from qzoo.models.heads import fit_to_new_head
-from qzoo.models.provenance import provenance
+from qzoo.models.provenance import note_ranges_from, provenance
 from qzoo.models.rounding import apply_rounding, rounding_of
 from qzoo.quant.ranges import get_ranges, quantizers, set_ranges
 from qzoo.schema.resolve import ResolvedVariant
@@ -57,10 +57,12 @@ def load_on_base(model: nn.Module, path: Path) -> RangesInfo:
         tensors, info = load_rounding(path)
         _check_identity(model, path, info)
         apply_rounding(model, tensors, info, path)
+        note_ranges_from(model, info.calibration_source)
         return info
     ranges, about = load_ranges(path)
     _check_identity(model, path, about)
     set_ranges(model, fit_to_new_head(model, ranges))
+    note_ranges_from(model, about.calibration_source)
     return about
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
 from qzoo.quant.layers import QuantizedLayer
 from qzoo.quant.quantizer import TensorQuantizer
+from qzoo.schema.calibration import Source
 from qzoo.schema.plan import PlannedQuantizer
 from qzoo.schema.recipe import Base
 from qzoo.schema.resolve import ResolvedVariant
@@ -52,6 +53,7 @@ class Provenance:
         left_float: paths of the layers with weights that the plan left in float.
         planned: each quantizer of the plan, by its path.
         optimized: what makes its weights of those of the base, where steps changed them.
+        ranges_from: what the ranges of its activations were made from.
     """
 
     base: Base | None = None
@@ -63,6 +65,7 @@ class Provenance:
     left_float: frozenset[str] = frozenset()
     planned: dict[str, PlannedQuantizer] = field(default_factory=dict)
     optimized: Optimized | None = None
+    ranges_from: Source = "images"
 
 
 def provenance(model: nn.Module) -> Provenance | None:
@@ -73,6 +76,18 @@ def provenance(model: nn.Module) -> Provenance | None:
 def remember(model: nn.Module, made: Provenance) -> None:
     """Notes in the model how it was made, in place."""
     model.__dict__[_ATTRIBUTE] = made
+
+
+def ranges_from(model: nn.Module) -> Source:
+    """Returns what the ranges of a model's activations were made from."""
+    made = provenance(model)
+    return made.ranges_from if made else "images"
+
+
+def note_ranges_from(model: nn.Module, source: Source) -> None:
+    """Notes in the model what the ranges of its activations were made from, in place."""
+    if ranges_from(model) != source:
+        remember(model, replace(provenance(model) or Provenance(), ranges_from=source))
 
 
 def planned_quantizers(model: nn.Module) -> dict[str, PlannedQuantizer]:

@@ -12,10 +12,11 @@ from qzoo.hub.manifest import Manifest, ModelConfig
 from qzoo.report.markdown import plain
 from qzoo.results.export import ExportReport
 from qzoo.results.training import TrainingReport
+from qzoo.schema.calibration import CalibrationSpec, Source
 from qzoo.schema.catalog import Catalog
 from qzoo.schema.datasets import dataset_named
 from qzoo.schema.optimize import OptimizeSpec
-from qzoo.schema.recipe import CalibrationSpec, Claim
+from qzoo.schema.recipe import Claim
 from qzoo.schema.resolve import resolve
 
 
@@ -62,6 +63,7 @@ class CardFacts:
         method: how input ranges were found, `percentile 99.99`.
         calibration: which images the recipe calibrates on.
         calibration_images: how many were seen.
+        calibration_source: what they were.
         weights: how many weights have which quantizer: `{"8bit per-channel max": 54}`.
         activations: how many activations have which quantizer: `{"8bit per-tensor percentile 99.99": 54}`.
         float_bytes: the bytes of the float model's parameters and buffers.
@@ -95,6 +97,7 @@ class CardFacts:
     training: TrainingReport | None = None
     exports: tuple[ExportReport, ...] = ()
     optimize: OptimizeSpec | None = None
+    calibration_source: Source = "images"
 
 
 def address(facts: CardFacts) -> str:

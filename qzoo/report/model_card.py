@@ -9,6 +9,7 @@ from qzoo.report.card_facts import CardFacts, address, formats
 from qzoo.report.card_front_matter import HUB, front_matter, known_license
 from qzoo.report.card_sections import exports, figures, training
 from qzoo.report.markdown import code, fenced, listed, plain, table
+from qzoo.schema.calibration import MADE_FROM
 from qzoo.schema.datasets import dataset_named
 from qzoo.schema.optimize import step_rows
 from qzoo.schema.sources import OWN_CODE
@@ -117,12 +118,15 @@ def _quantization(facts: CardFacts) -> Iterator[str]:
 
 def _calibration(facts: CardFacts) -> str:
     spec, seen = facts.calibration, facts.calibration_images
+    method = f" by {facts.method}" if facts.method else ""
+    before = "Before training, ranges" if facts.training else "Ranges"
+    if facts.calibration_source != "images":
+        made = f"{seen:,} {MADE_FROM[facts.calibration_source]}" if seen else MADE_FROM[facts.calibration_source]
+        return f"{before} of activations{method}, from {made}: **no image of the dataset was seen.**"
     known = seen or (spec.images if facts.training else 0)
     images = f"{known:,} images" if known else "images whose number is not known"
     fewer = f" (the recipe asks for {spec.images:,})" if seen and seen != spec.images else ""
     augmented = ", augmented as for training" if spec.transform == "train" else ""
-    method = f" by {facts.method}" if facts.method else ""
-    before = "Before training, ranges" if facts.training else "Ranges"
     text = (
         f"{before} of activations{method}, from {images}{fewer} of the {spec.split} split of "
         f"{dataset_named(facts.config.dataset).title}, drawn with seed {spec.seed}{augmented}."

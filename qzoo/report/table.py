@@ -11,6 +11,7 @@ from rich.text import Text
 
 from qzoo.errors import shown
 from qzoo.results.reproduce import Report, ReportRow
+from qzoo.schema.calibration import MADE_FROM
 
 STYLES = {"pass": "green", "own": "green", "fail": "bold red", "partial": "yellow", "unpublished": "dim"}
 LEAK = "allow_leak: calibrated on images of the evaluation split; the figures are too good."
@@ -57,6 +58,11 @@ def _published_drop(report: Report, row: ReportRow) -> str:
     return "" if drop is None else f"{drop:+.2f}"
 
 
+def _method(row: ReportRow) -> str:
+    # What was calibrated without data is never to be taken for what was calibrated on images.
+    return f"{row.method or ''}{'' if row.source in (None, 'images') else f', {row.source}'}"
+
+
 def _flips(_: Report, row: ReportRow) -> str:
     return "" if row.mcnemar_p is None else f"-{row.lost} +{row.gained} p={_rounded(row.mcnemar_p)}"
 
@@ -67,7 +73,7 @@ def _rounded(p: float) -> str:
 
 
 VARIANT = _Column("variant", lambda _, row: row.variant, left=True)
-METHOD = _Column("method", lambda _, row: row.method or "", left=True)
+METHOD = _Column("method", lambda _, row: _method(row), left=True)
 TOP1 = _Column("top-1", lambda _, row: f"{row.top1:.2f}")
 INTERVAL = _Column("95%", lambda _, row: f"{row.ci95[0]:.1f}–{row.ci95[1]:.1f}")
 TOP5 = _Column("top-5", lambda _, row: f"{row.top5:.2f}")
@@ -102,4 +108,5 @@ def _remarks(report: Report) -> Iterator[str | Text]:
     if report.calibration is not None:
         short = " (all there are; the recipe wants more)" if report.calibration.short else ""
         seconds = sum(row.seconds for row in report.rows)
-        yield Text(f"calibrated on {report.calibration.images:,} images{short}; {seconds:,.1f} s in all", "dim")
+        made = MADE_FROM[report.calibration.source]
+        yield Text(f"calibrated on {report.calibration.images:,} {made}{short}; {seconds:,.1f} s in all", "dim")

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from qzoo.results.readable import Readable
+from qzoo.schema.calibration import Source
 from qzoo.schema.model import StrictModel
 from qzoo.schema.quantizer import QuantizerSpec
 
@@ -77,6 +78,8 @@ class Explanation(Readable, StrictModel):
     float_operators: list[FloatOperator] | None
     """Operators that compute in float, but for those that only move values; None where the model runs on no image of a
     usual size, so that they are not known."""
+    ranges_from: Source | None = None
+    """What the ranges of a calibrated model, or those at hand for a name, were made from; null where there are none."""
 
     def to_json(self) -> str:
         """Returns the JSON."""

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from qzoo.results.readable import Readable
 from qzoo.results.training import TrainingReport
+from qzoo.schema.calibration import Source
 from qzoo.schema.model import StrictModel
 from qzoo.schema.recipe import Claim
 
@@ -20,6 +21,8 @@ class ReportRow(Readable, StrictModel):
     variant: str
     stage: Literal["float", "ptq", "qat"]
     method: str | None
+    source: Source | None = None
+    """What the ranges of its activations were made from; null for the float model."""
     top1: float
     top5: float
     ci95: tuple[float, float]
@@ -48,6 +51,8 @@ class CalibrationReport(Readable, StrictModel):
     """Some of them are of the evaluation split."""
     short: bool = False
     """The recipe wants more images than the split holds."""
+    source: Source = "images"
+    """Made without data, where no variant was calibrated on images of the dataset."""
 
 
 def _figures(claims: list[Claim]) -> dict[str, float]:

@@ -7,11 +7,12 @@ import json
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from qzoo.schema.calibration import CalibrationSpec
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.optimize import OptimizeSpec
 from qzoo.schema.precedence import BoundRule, Precedence
 from qzoo.schema.quantizer import QuantizerPatch, plain_fields
-from qzoo.schema.recipe import SHORTEST_SHA256, Base, CalibrationSpec
+from qzoo.schema.recipe import SHORTEST_SHA256, Base
 
 
 class Numbers(Protocol):
@@ -58,8 +59,7 @@ def variant_content(variant: Numbers) -> dict[str, Any]:
     return {
         "base": _base(variant.base),
         "dataset": variant.dataset,
-        # allow_leak permits a split; which one it is stands beside it.
-        "calibration": variant.calibration.model_dump(mode="json", exclude={"allow_leak"}),
+        "calibration": _calibration(variant.calibration),
         "rules": _rules(variant.rules),
         "residual": _residual(variant.rules),
         # Without defaults, so that a field that a later version adds changes no older recipe.
@@ -67,6 +67,12 @@ def variant_content(variant: Numbers) -> dict[str, Any]:
         # A recipe of before there were such steps keeps its digest.
         **({} if optimize is None else {"optimize": optimize.model_dump(mode="json", exclude_defaults=True)}),
     }
+
+
+def _calibration(spec: CalibrationSpec) -> dict[str, Any]:
+    # allow_leak permits a split; which one it is stands beside it. Images were all there was once.
+    known = {"allow_leak"} | (set() if spec.is_data_free else {"source"})
+    return spec.model_dump(mode="json", exclude=known)
 
 
 def _base(base: Base) -> dict[str, Any]:

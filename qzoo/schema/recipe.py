@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
+from qzoo.schema.calibration import CalibrationPatch, CalibrationSpec
 from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
 from qzoo.schema.including import LONGEST_SOURCE, with_sources
 from qzoo.schema.limits import oversized
@@ -72,9 +73,6 @@ Name = Annotated[str, Field(pattern=rf"^[a-z0-9][{NAME_SIGNS}]{{0,99}}$")]
 SHORTEST_SHA256 = 8
 """Digits of a SHA-256 that pin a file."""
 
-LARGEST_BATCH = 4096
-"""Images at a time: a recipe from elsewhere must not fill the memory. `--batch-size` may say more."""
-
 SHA256 = rf"^[0-9a-f]{{{SHORTEST_SHA256},64}}$"
 
 
@@ -116,33 +114,6 @@ class Base(StrictModel):
         if self.package is not None and self.source != "timm":
             raise ValueError(f"`package` goes with `source: timm` only, not with {self.source}: leave it out")
         return self
-
-
-class CalibrationSpec(StrictModel):
-    """Which images a variant is calibrated on."""
-
-    split: str = "train"
-    images: int = Field(default=1024, ge=1)
-    batch_size: int = Field(default=128, ge=1, le=LARGEST_BATCH)
-    seed: int = Field(default=0, ge=0)
-    transform: Literal["eval", "train"] = "eval"
-    """`train`: augmented, seeded per image."""
-    binning: Literal["aligned", "reference"] = "aligned"
-    """The edges of histograms; `reference`: those of NVIDIA's toolkit, with its faults, for parity."""
-    allow_leak: bool = False
-    """Permits calibrating on the evaluation split; every report then shows it."""
-
-
-class CalibrationPatch(StrictModel):
-    """What a variant changes of the recipe's calibration."""
-
-    split: str | None = None
-    images: int | None = Field(default=None, ge=1)
-    batch_size: int | None = Field(default=None, ge=1, le=LARGEST_BATCH)
-    seed: int | None = Field(default=None, ge=0)
-    transform: Literal["eval", "train"] | None = None
-    binning: Literal["aligned", "reference"] | None = None
-    allow_leak: bool | None = None
 
 
 def _as_list(value: Any) -> Any:

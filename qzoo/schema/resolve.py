@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from typing import Any
 
 from qzoo.errors import RecipeError, RuleError, UnknownNameError, did_you_mean, shown
+from qzoo.schema.calibration import CalibrationSpec
 from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
 from qzoo.schema.digest import digest, variant_content
 from qzoo.schema.finetune import FinetuneSpec, merged
@@ -26,7 +27,7 @@ from qzoo.schema.precedence import (
     origin_of,
 )
 from qzoo.schema.quantizer import QuantizerPatch, contradiction
-from qzoo.schema.recipe import Base, CalibrationSpec, Claim, Variant
+from qzoo.schema.recipe import Base, Claim, Variant
 from qzoo.schema.rule import RESIDUAL, ROLES
 
 

@@ -13,14 +13,16 @@ from qzoo.arguments import checked
 from qzoo.distributed import failing_together, meet, named_by_process, rank, reduced, world_size
 from qzoo.errors import CalibrationError
 from qzoo.models.heads import requantize_replaced
-from qzoo.models.provenance import provenance
+from qzoo.models.provenance import note_ranges_from, provenance
 from qzoo.models.rounding import is_optimized
 from qzoo.progress import Progress, silent
 from qzoo.quant.calibration.collecting import Collection, collecting, solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector, MaxCollector
 from qzoo.quant.eval_mode import device_of, evaluation_mode
 from qzoo.quant.ranges import require_quantizers
+from qzoo.schema.calibration import Source
 from qzoo.tasks.inputs.batches import ToInputs, as_batches
+from qzoo.tasks.inputs.data_free import as_remembered, data_free_images_for, source_of
 from qzoo.tasks.inputs.images import Images
 from qzoo.tasks.measuring.running import Runner
 
@@ -121,7 +123,8 @@ def calibrate(
         model: made by `qzoo.create` or `qzoo.quantize`. `qzoo.calibrate` takes the name of a variant too, and then,
             without images, those that the recipe calibrates on. Of an optimized model the ranges of weights stay.
         images: batches, transformed: `x`, `(x, y)`, `((x, x2), y)` or a dict, see docs/batches.md; or one such
-            batch. What the model gives does not matter.
+            batch. What the model gives does not matter. Or `synthetic`, `distilled` or `statistics`: images that are
+            made, see docs/no-images.md.
         to_inputs: a function that makes such a batch of an item of `images`, whatever it is.
         binning: the binning of histograms, `aligned` or `reference`; default: what the recipe says, else `aligned`.
         progress: shown the batches.
@@ -147,9 +150,15 @@ def calibrate(
         made = provenance(model)
         binning = binning or (made.variant.calibration.binning if made and made.variant else "aligned")
         require_quantizers(model)
-        seen = collect(model, images, to_inputs=to_inputs, binning=binning, progress=progress, count=count)
+        if isinstance(images, str):
+            images = data_free_images_for(model, images)
+        source = source_of(images)
+        seen = collect(
+            model, images, to_inputs=to_inputs, binning=binning, source=source, progress=progress, count=count
+        )
         # Weights that were optimized lie on their grids: other ranges would round them anew.
         solve_ranges(model, seen, weights=not is_optimized(model))
+        note_ranges_from(model, source)
     return model
 
 
@@ -161,6 +170,7 @@ def collect(
     binning: str = "aligned",
     histograms: Iterable[str] = (),
     two_sided: Iterable[str] = (),
+    source: Source = "images",
     progress: Progress = silent,
     count: int | None = None,
 ) -> Collection:
@@ -175,10 +185,12 @@ def collect(
         binning: the binning of histograms.
         histograms: paths of quantizers that get a histogram although their own calibrator needs only a maximum.
         two_sided: paths of quantizers that get one of both signs although their own calibrator needs none.
+        source: of the images; with `statistics` batch norms see what they remember.
         progress: shown the batches.
         count: how many images there are, for the progress.
     """
-    with failing_together(), collecting(model, binning, histograms, two_sided) as collection:
+    remembering = as_remembered(model, images, source, to_inputs)
+    with failing_together(), remembering, collecting(model, binning, histograms, two_sided) as collection:
         require_mergeable(collection)
         _show(model, images, progress, count, to_inputs)
         reduce_collection(collection)
@@ -194,13 +206,15 @@ def collect_images(
     With `reference` binning, whose bins depend on the order of all batches, each process sees all of them instead.
     """
     if binning == "reference":
-        with failing_together(), collecting(model, binning, histograms, two_sided) as collection:
+        remembering = as_remembered(model, images, images.source)
+        with failing_together(), remembering, collecting(model, binning, histograms, two_sided) as collection:
             _show(model, images, progress, len(images))
         return collection
     share = images.shard(rank(), world_size())
     return collect(
-        model, share, binning=binning, histograms=histograms, two_sided=two_sided, progress=progress, count=len(share)
-    )
+        model, share, binning=binning, histograms=histograms, two_sided=two_sided, source=share.source,
+        progress=progress, count=len(share),
+    )  # fmt: skip
 
 
 def _show(model: nn.Module, images: Any, progress: Progress, count: int | None, to_inputs: ToInputs = None) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from qzoo.errors import UnsupportedError
-from qzoo.models.provenance import provenance
+from qzoo.models.provenance import provenance, ranges_from
 from qzoo.models.quantize import float_copy
 from qzoo.models.select_layers import plan_quantizers
 from qzoo.models.survey import survey
@@ -15,7 +15,7 @@ from qzoo.quant.layers import has_weight
 from qzoo.quant.operators.operands import RECURRENT
 from qzoo.quant.operators.spellings import MOVES
 from qzoo.quant.quantizer import TensorQuantizer
-from qzoo.quant.ranges import quantizers
+from qzoo.quant.ranges import quantizers, uncalibrated
 from qzoo.results.explanation import ExplainedQuantizer, Explanation, FloatOperator, FloatShare
 from qzoo.schema.plan import Plan, PlannedQuantizer
 from qzoo.schema.resolve import ResolvedVariant
@@ -60,6 +60,7 @@ def explain_quantized(model: nn.Module, example: Any = None) -> Explanation:
         quantizers=[_standing(path, quantizer, planned.get(path)) for path, quantizer in found.items()],
         left_float=[path for path, one in model.named_modules() if has_weight(one) and path not in owners],
         float_weights=_shares(whole[0]) if whole else [],
+        ranges_from=None if uncalibrated(model) else ranges_from(model),
         float_operators=_computing(whole[0]) if whole and whole[1] else None,
     )
 

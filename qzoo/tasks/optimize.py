@@ -17,7 +17,7 @@ from qzoo.distributed import world_size
 from qzoo.errors import ArgumentError, UnsupportedError
 from qzoo.models.bases import base_digest
 from qzoo.models.heads import requantize_replaced
-from qzoo.models.provenance import provenance
+from qzoo.models.provenance import note_ranges_from, provenance
 from qzoo.models.quantize import float_copy
 from qzoo.models.rounding import float_state, note_optimized, rounding_of
 from qzoo.optimization.reconstruction.unit_results import UNIT_FILES
@@ -28,10 +28,12 @@ from qzoo.quant.channel_factors import ChannelFactors
 from qzoo.quant.eval_mode import device_of
 from qzoo.quant.ranges import require_quantizers, uncalibrated
 from qzoo.results.optimization import Optimization, StepResult
+from qzoo.schema.calibration import Source
 from qzoo.schema.model import all_described
 from qzoo.schema.optimize import AFTER_RANGES, BEFORE_RANGES, OptimizeSpec
 from qzoo.tasks.calibrate import collect
 from qzoo.tasks.inputs.batches import ToInputs
+from qzoo.tasks.inputs.data_free import source_of
 from qzoo.tasks.inputs.kept_batches import KeptBatches, kept_batches
 
 
@@ -89,7 +91,7 @@ def optimize(
         work = Work(model, model, spec, batches, batches.images, factors, progress, folder=units, key=key)
         results = carry_out(work, BEFORE_RANGES)
         if spec.moves_ranges or uncalibrated(model):
-            results.append(_calibrated(model, batches, progress))
+            results.append(_calibrated(model, batches, source_of(images), progress))
         results += carry_out(replace(work, float_model=float_copy(model)), AFTER_RANGES)
         note_optimized(model, base_sha256, before, factors)
     for file in units.glob(UNIT_FILES) if units is not None else ():
@@ -136,12 +138,14 @@ def _undone_by_errors(model: nn.Module) -> Iterator[None]:
         raise
 
 
-def _calibrated(model: nn.Module, batches: KeptBatches, progress: Progress) -> StepResult:
+def _calibrated(model: nn.Module, batches: KeptBatches, source: Source, progress: Progress) -> StepResult:
     start, made = time.perf_counter(), provenance(model)
     binning = made.variant.calibration.binning if made and made.variant else "aligned"
     # What is kept are inputs alone, also where they look like images and labels.
     seen = collect(
-        model, batches, to_inputs=lambda inputs: (inputs,), binning=binning, progress=progress, count=batches.images
-    )
+        model, batches, to_inputs=lambda inputs: (inputs,), binning=binning, source=source, progress=progress,
+        count=batches.images,
+    )  # fmt: skip
     solve_ranges(model, seen)
+    note_ranges_from(model, source)
     return StepResult(step="calibrate", seconds=time.perf_counter() - start)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from qzoo.errors import WeightsError, shown
 from qzoo.files import replacing
+from qzoo.schema.calibration import Source
 from qzoo.schema.model import ModelName, StrictModel
 from qzoo.weights.kinds import Kind
 from qzoo.weights.values import bool_fault
@@ -73,6 +74,8 @@ class ArtifactInfo(StrictModel):
     """The digest of the resolved variant."""
     base_sha256: Digest
     """Content digest of the base's float state dict."""
+    calibration_source: Source = "images"
+    """What the ranges of activations were made from: images of a dataset or of the user's own, or none at all."""
     qzoo: str = Field(max_length=50)
     """The version of qzoo that wrote the file."""
     torch: str = Field(max_length=50)

@@ -22,6 +22,7 @@ from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolve import ResolvedVariant, resolve_scheme
 from qzoo.schema.rule import Rule
 from qzoo.schema.sources import LIBRARIES, RESIDUAL_VARIANT, LibraryModel, is_library_name
+from qzoo.zoo.data_free import create_with_ranges, refuse_data_free
 from qzoo.zoo.name_lookup import find, is_at_hand, placing
 from qzoo.zoo.pretrained import check_hub_model, create_pretrained, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel
@@ -38,8 +39,9 @@ def create(
         name: a variant (`resnet50_int8`), a base (`resnet50`: the float model), a recipe file (`my.yaml`,
             `my.yaml:int8`), any model of a library (`timm/resnet18`, `torchvision/resnet18`), a hub model
             (`hf-hub:owner/repo`, `hf-hub:owner/repo@revision`, or a folder that `qzoo pull` filled), or a `Recipe`.
-        pretrained: True for weights and ranges; `"float"` for the base's weights alone, to calibrate oneself; False
-            for random weights.
+        pretrained: True for weights and ranges; where nobody calibrated the variant, ranges are made once, without an
+            image, see docs/no-images.md. `"exact"` refuses such ranges; `"float"` is the base's weights alone, to
+            calibrate oneself; False random weights.
         variant: the variant of the recipe, where the name is a base, a file or a `Recipe`.
         scheme: for a library's model: how to quantize it, `int8`, `int8_ort`, `fp8` ...
         residual: `skip`, `both`, `none` or fields: quantizers on residual additions, if not as the variant says.
@@ -54,13 +56,16 @@ def create(
         RecipeError: the recipe is faulty, or a rule does not fit the model.
         WeightsError: weights or ranges are missing, corrupt, or do not belong together.
 
+    Warns:
+        DataFreeRangesWarning: ranges were made without images; what from, and how to make better ones.
+
     Example:
         >>> model = create("resnet8_digits_int8", pretrained=True)
         >>> type(model).__name__
         'DigitsResNet'
     """
-    if not isinstance(pretrained, bool | str) or pretrained not in (True, False, "float"):
-        raise UnknownNameError(f"pretrained={pretrained!r} means nothing here. Known: True, 'float', False.")
+    if not isinstance(pretrained, bool | str) or pretrained not in (True, False, "float", "exact"):
+        raise UnknownNameError(f"pretrained={pretrained!r} means nothing here. Known: True, 'exact', 'float', False.")
     with placing(name):
         return _created(_find(name, variant, scheme, quantize), pretrained, residual, keywords)
 
@@ -68,12 +73,16 @@ def create(
 def _created(
     zoo_model: ZooModel, pretrained: bool | str, residual: str | dict[str, Any] | None, keywords: dict[str, Any]
 ) -> nn.Module:
-    if residual is not None and (zoo_model.variant is None or pretrained is True):
+    if residual is not None and (zoo_model.variant is None or pretrained in (True, "exact")):
         raise UnknownNameError(_misplaced_residual(zoo_model, residual))
     if zoo_model.variant is None:
         return create_base(zoo_model.base, bool(pretrained), **keywords)
     if pretrained is True:
-        return create_pretrained(zoo_model, **keywords)
+        return create_with_ranges(zoo_model, keywords)
+    if pretrained == "exact":
+        model = create_pretrained(zoo_model, **keywords)
+        refuse_data_free(zoo_model, model)
+        return model
     resolved = with_call(zoo_model.resolved, residual=residual)
     check_hub_model(zoo_model)
     if pretrained:

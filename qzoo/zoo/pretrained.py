@@ -39,16 +39,23 @@ def create_pretrained(zoo_model: ZooModel, **keywords: Any) -> nn.Module:
         WeightsError: there are no artifacts for it, or they are damaged, or of another base or state of the recipe.
     """
     file = _checkpoint_file(zoo_model, keywords)
-    return create_on_base(zoo_model, **keywords) if file is None else model_of_checkpoint(zoo_model.resolved, file)
+    if file is not None:
+        return model_of_checkpoint(zoo_model.resolved, file)
+    return create_on_base(zoo_model, **keywords)
 
 
-def create_on_base(zoo_model: ZooModel, **keywords: Any) -> nn.Module:
+def create_on_base(zoo_model: ZooModel, file: Path | None = None, /, **keywords: Any) -> nn.Module:
     """Returns a model of base weights and of the ranges that were calibrated for it, or of how they were optimized.
+
+    Args:
+        zoo_model: a variant.
+        file: a ranges or rounding file; default: the variant's own.
+        keywords: keyword arguments of the base's constructor.
 
     Raises:
         WeightsError: there is no such file, it is damaged, or of another base or state of the recipe.
     """
-    resolved, file = zoo_model.resolved, _file_on_base(zoo_model)
+    resolved, file = zoo_model.resolved, file or _file_on_base(zoo_model)
     if not zoo_model.entry.source.is_shipped:  # whose models are of known sizes
         check_fit(resolved, file)
     warn_of_unpinned(zoo_model)
@@ -121,7 +128,7 @@ def _load_on_base(model: nn.Module, zoo_model: ZooModel, file: Path) -> None:
     resolved, command = zoo_model.resolved, zoo_model.making_command
     info = info_of(file)
     wanted = resolved.calibration.images
-    if info.calibration_images != wanted:
+    if info.calibration_images != wanted and info.calibration_source == "images":
         said = (
             f"{file.name} was calibrated on {info.calibration_images:,} images, the recipe says {wanted:,}: figures "
             f"may differ from the published ones. As the recipe says: {command}"

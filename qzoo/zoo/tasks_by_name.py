@@ -29,11 +29,13 @@ from qzoo.tasks.evaluate import evaluate as evaluate_model
 from qzoo.tasks.explain import explain_plan, explain_quantized
 from qzoo.tasks.export import export as export_model
 from qzoo.tasks.inputs.batches import ToInputs
-from qzoo.tasks.inputs.images import Images, calibration_images, evaluation_images
+from qzoo.tasks.inputs.calibration_images import calibration_images
+from qzoo.tasks.inputs.images import Images, evaluation_images
 from qzoo.tasks.optimize import optimize as optimize_model
 from qzoo.tasks.saving import save as save_model
 from qzoo.tasks.sensitivity import sensitivity as sensitivity_of_model
 from qzoo.zoo.create import create, rules_of
+from qzoo.zoo.data_free import origin
 from qzoo.zoo.name_lookup import find, placing
 from qzoo.zoo.zoo_model import ZooModel
 
@@ -129,8 +131,9 @@ def explain(
         raise ArgumentError(f"explain() got {said[0]} for {what}; it goes with a float module alone.")
     if not isinstance(model, nn.Module):
         with placing(model):
-            variant = find(model).resolved
-            return explain_plan(meta_model(variant.base), variant)
+            named = find(model)
+            planned = explain_plan(meta_model(named.base), named.resolved)
+            return planned.model_copy(update={"ranges_from": origin(model)})
     if not is_float:
         return explain_quantized(model, example)
     variant = scheme if isinstance(scheme, ResolvedVariant) else rules_of(scheme or "int8")

@@ -6,8 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from qzoo.errors import RecipeError
+from qzoo.schema.calibration import CalibrationPatch, CalibrationSpec
 from qzoo.schema.loading import parse_recipe
-from qzoo.schema.recipe import CalibrationPatch, CalibrationSpec, Recipe, Scheme, Variant
+from qzoo.schema.recipe import Recipe, Scheme, Variant
 from tests.each import for_each
 
 PACKAGE = {"name": "some-weights", "file": "x.pth", "sha256": "0676ba61"}

@@ -8,10 +8,20 @@ from typing import Annotated
 import typer
 
 from qzoo.runtimes.registry import spelled
+from qzoo.schema.calibration import DATA_FREE
 
 Data = Annotated[
     Path | None,
     typer.Option("--data", help="Folder of the dataset, or of all datasets.", envvar="QZOO_DATA", show_default=False),
+]
+CalibrationData = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help=f"Folder of the dataset, or of all datasets; or, to calibrate without any: {', '.join(DATA_FREE)}.",
+        envvar="QZOO_DATA",
+        show_default=False,
+    ),
 ]
 CalibImages = Annotated[
     int | None,

@@ -31,6 +31,7 @@ from qzoo.hub.released_model import facts_of, require_portable
 from qzoo.models.bases import base_card, identity, input_format
 from qzoo.models.full_checkpoint import save_full_checkpoint
 from qzoo.models.on_base import save_on_base
+from qzoo.models.provenance import ranges_from
 from qzoo.progress import Progress, silent
 from qzoo.quant.calibration.collecting import activation_quantizers
 from qzoo.quant.quantizer import TensorQuantizer
@@ -203,6 +204,7 @@ def _facts(
         method=resolved.method,
         calibration=resolved.calibration,
         calibration_images=evidence.images or 0,
+        calibration_source=ranges_from(model),
         weights=_kinds(quantizers(model, "weight")),
         activations=_kinds(activation_quantizers(model)),
         float_bytes=sum(value.numel() * value.element_size() for value in state.values()),

@@ -17,6 +17,7 @@ from qzoo.models.on_base import info_of
 from qzoo.models.rounding import beyond_base
 from qzoo.progress import Progress
 from qzoo.results.training import read_training_report
+from qzoo.schema.calibration import named_source
 from qzoo.schema.datasets import dataset_named
 from qzoo.weights.artifact import ArtifactInfo, content_digest
 from qzoo.weights.histograms import load_histograms
@@ -111,7 +112,8 @@ def _on_base(zoo_model: ZooModel, settings: Settings, artifacts: Path | None, pr
 
 
 def _can_measure(zoo_model: ZooModel, settings: Settings) -> bool:
-    return settings.data is not None or not dataset_named(zoo_model.dataset).needs_data
+    has_data = settings.data is not None and named_source(settings.data) is None
+    return has_data or not dataset_named(zoo_model.dataset).needs_data
 
 
 def _at_hand(zoo_model: ZooModel, kind: Kind, artifacts: Path | None) -> Path | None:

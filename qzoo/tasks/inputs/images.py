@@ -11,8 +11,9 @@ from torch import Tensor
 
 from qzoo.data import ArraySplit, Split, default_workers, evaluation_split, loader, open_split, sample, sample_digest
 from qzoo.errors import DataError
-from qzoo.models.bases import base_train_transform, base_transform
-from qzoo.schema.recipe import Base, CalibrationSpec
+from qzoo.models.bases import base_transform
+from qzoo.schema.calibration import Source, named_source
+from qzoo.schema.recipe import Base
 
 SMALL_IMAGES_BATCH, LARGE_IMAGES_BATCH = 250, 32
 
@@ -28,6 +29,7 @@ class Images:
         batch_size: how many at a time.
         short: the recipe wanted more images than the split holds.
         workers: processes that decode.
+        source: of a dataset, or made without data.
     """
 
     split: Split
@@ -36,6 +38,7 @@ class Images:
     batch_size: int
     short: bool = False
     workers: int = 0
+    source: Source = "images"
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -62,48 +65,6 @@ class Images:
         return sample_digest(self.split, self.indices)
 
 
-def calibration_images(
-    base: Base, dataset: str, spec: CalibrationSpec, data: Path | None = None, *, images: int | None = None,
-    batch_size: int | None = None, workers: int | None = None,
-) -> Images:  # fmt: skip
-    """Returns the images that a recipe calibrates on, in its order.
-
-    Args:
-        base: its weights say what the transform is.
-        dataset: its name in the recipe.
-        spec: split, number, seed, transform.
-        data: the folder that `--data` names.
-        images: how many, if not as the recipe says.
-        batch_size: images at a time, if not as the recipe says.
-        workers: processes that decode; default: as many as suit the split.
-
-    Raises:
-        DataError: the dataset is missing or of the wrong kind; a flag asks for more images than there are; or the
-            recipe calibrates on the evaluation split without `allow_leak: true`.
-    """
-    split = open_split(dataset, spec.split, data)
-    if split.name == evaluation_split(dataset) and not spec.allow_leak:
-        raise DataError(_leak(spec.split, split.name, data))
-    augmented = spec.transform == "train"
-    transform = base_train_transform(base, dataset, spec.seed) if augmented else base_transform(base)
-    wanted = images if images is not None else min(spec.images, len(split))
-    short = images is None and spec.images > len(split)
-    chosen, batch_size = sample(split, wanted, spec.seed), batch_size or spec.batch_size
-    return Images(split, chosen, transform, batch_size, short, _workers(split, workers))
-
-
-def _leak(wanted: str, found: str, data: Path | None) -> str:
-    too_good = "the split that accuracy is measured on: the figure would be too good."
-    if wanted != found:
-        return (
-            f"{data} has no '{wanted}' split; it is '{found}', {too_good} Give the folder that holds both with --data."
-        )
-    return (
-        f"The recipe calibrates on '{wanted}', {too_good} Calibrate on another split, or say `allow_leak: true` under "
-        "`calibration`: every report shows it."
-    )
-
-
 def evaluation_images(
     base: Base, dataset: str, data: Path | None = None, *, images: int | None = None, batch_size: int | None = None,
     seed: int = 0, workers: int | None = None,
@@ -122,13 +83,19 @@ def evaluation_images(
     Raises:
         DataError: the dataset is missing or of the wrong kind, or a flag asks for more images than there are.
     """
+    if (source := named_source(data)) is not None:
+        raise DataError(
+            f"--data {source} makes images to calibrate on. Accuracy is measured on real ones, with labels: give the "
+            f"folder of {dataset} with --data, or set QZOO_DATA."
+        )
     split = open_split(dataset, evaluation_split(dataset), data)
     chosen = range(len(split)) if images is None else sorted(sample(split, images, seed))
     default = SMALL_IMAGES_BATCH if isinstance(split, ArraySplit) else LARGE_IMAGES_BATCH
-    return Images(split, list(chosen), base_transform(base), batch_size or default, workers=_workers(split, workers))
+    return Images(split, list(chosen), base_transform(base), batch_size or default, workers=workers_for(split, workers))
 
 
-def _workers(split: Split, requested: int | None) -> int:
+def workers_for(split: Split, requested: int | None) -> int:
+    """Returns how many processes decode a split: as many as are requested, else as many as suit it."""
     return default_workers(split) if requested is None else requested
 
 

@@ -8,8 +8,10 @@ import torch
 
 from qzoo.commands.settings import usable_device, usable_devices
 from qzoo.errors import DataError, UnsupportedError
-from qzoo.schema.recipe import Base, CalibrationSpec
-from qzoo.tasks.inputs.images import calibration_images, evaluation_images
+from qzoo.schema.calibration import CalibrationSpec
+from qzoo.schema.recipe import Base
+from qzoo.tasks.inputs.calibration_images import calibration_images
+from qzoo.tasks.inputs.images import evaluation_images
 
 DIGITS = Base(source="qzoo", architecture="resnet8_digits")
 

@@ -1,0 +1,154 @@
+"""Ranges for a variant that nobody calibrated: made once on this machine, of the float weights alone."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from qzoo import environment
+from qzoo.errors import QzooError, UnsupportedError, WeightsError
+from qzoo.models.bases import create_base, input_format
+from qzoo.models.on_base import info_of
+from qzoo.models.provenance import ranges_from
+from qzoo.models.quantize import quantize_in_place
+from qzoo.models.survey import survey_of_base
+from qzoo.schema.calibration import MADE_FROM, Source
+from qzoo.tasks.calibrate import calibrate
+from qzoo.tasks.inputs.data_free import data_free_images
+from qzoo.tasks.saving import save
+from qzoo.weights.kinds import MODEL, RANGES
+from qzoo.zoo.name_lookup import find
+from qzoo.zoo.pretrained import check_hub_model, create_on_base, create_pretrained, warn_of_unpinned
+from qzoo.zoo.zoo_model import ZooModel
+
+FOLDER = "data-free"
+"""In qzoo's folder of artifacts: nothing there is ever taken for what was calibrated on images."""
+
+
+class DataFreeRangesWarning(UserWarning):
+    """The ranges of a model were made without an image of what it is for, since none were calibrated."""
+
+
+def folder() -> Path:
+    """Returns the folder of ranges that were made without data, which may not exist yet."""
+    return environment.artifacts() / FOLDER
+
+
+def create_with_ranges(zoo_model: ZooModel, keywords: dict[str, Any]) -> nn.Module:
+    """Returns a calibrated model: of artifacts, where there are any; else with ranges that are made now, or were once.
+
+    Args:
+        zoo_model: a variant.
+        keywords: keyword arguments of the base's constructor.
+
+    Raises:
+        WeightsError: the float weights are missing; or the variant is more than calibrated, and there are no artifacts.
+
+    Warns:
+        DataFreeRangesWarning: what the ranges were made from, and how to make better ones.
+    """
+    if _has_artifacts(zoo_model):
+        model = create_pretrained(zoo_model, **keywords)
+        _tell(zoo_model, model, "as the file says that is at hand")
+        return model
+    file = _file(zoo_model)
+    with contextlib.suppress(WeightsError):  # there is none, or it is of other weights or another state of the recipe
+        model = create_on_base(zoo_model, file, **keywords)
+        _tell(zoo_model, model, f"made on {_day(file)}, kept as {file}")
+        return model
+    # What is optimized or trained takes long, and has to be asked for.
+    return _made(zoo_model, file, keywords) if zoo_model.made_by is RANGES else create_pretrained(zoo_model, **keywords)
+
+
+def _has_artifacts(zoo_model: ZooModel) -> bool:
+    kinds = (zoo_model.made_by, *((MODEL,) if zoo_model.entry.source.has_own_artifacts else ()))
+    return any(zoo_model.artifact(kind) is not None for kind in kinds)
+
+
+def _file(zoo_model: ZooModel) -> Path:
+    return folder() / f"{zoo_model.name}{zoo_model.made_by.suffix}"
+
+
+def _made(zoo_model: ZooModel, file: Path, keywords: dict[str, Any]) -> nn.Module:
+    start = time.perf_counter()
+    model = _calibrated(zoo_model)
+    seconds = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as temporary:
+        file, kept = _saved(model, file, Path(temporary))
+        if keywords:
+            model = create_on_base(zoo_model, file, **keywords)
+    _tell(zoo_model, model, f"made in {seconds:.0f} s, {kept}")
+    return model
+
+
+def _calibrated(zoo_model: ZooModel) -> nn.Module:
+    resolved = zoo_model.resolved
+    check_hub_model(zoo_model)
+    warn_of_unpinned(zoo_model)
+    model = create_base(resolved.base, pretrained=True)
+    quantize_in_place(model, resolved, seen=survey_of_base(model))
+    form, spec = input_format(resolved.base), resolved.calibration
+    wanted: tuple[Source, ...] = (spec.source,) if spec.is_data_free else ("statistics", "synthetic")
+    for source in wanted:
+        with contextlib.suppress(*([UnsupportedError] if source != wanted[-1] else [])):
+            images = data_free_images(
+                form, source, lambda: create_base(resolved.base, pretrained=True), seed=spec.seed,
+                images=spec.images if spec.is_data_free else None, batch_size=spec.batch_size,
+            )  # fmt: skip
+            return calibrate(model, images)
+    raise AssertionError("the last source is not passed over")
+
+
+def _saved(model: nn.Module, file: Path, temporary: Path) -> tuple[Path, str]:
+    """Returns where ranges were written, and what is said of it: into a folder for now where no other can be."""
+    try:
+        return save(model, file), f"kept as {file}"
+    except OSError as error:
+        return save(model, temporary / file.name), f"and not kept ({error.strerror or error})"
+
+
+def _tell(zoo_model: ZooModel, model: nn.Module, how: str) -> None:
+    source = ranges_from(model)
+    if source == zoo_model.resolved.calibration.source:
+        return  # as the recipe says
+    warnings.warn(
+        f"{zoo_model.name} was calibrated on no image of {zoo_model.dataset}: its ranges are of "
+        f"{MADE_FROM[source]} ({how}). Better ones: {zoo_model.making_command}; how good these are: "
+        f"{zoo_model.command('check')}. To refuse them: pretrained='exact'.",
+        DataFreeRangesWarning,
+        stacklevel=6,
+    )
+
+
+def _day(file: Path) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(file.stat().st_mtime))
+
+
+def refuse_data_free(zoo_model: ZooModel, model: nn.Module) -> None:
+    """Refuses a model whose ranges were made of something else than its recipe says.
+
+    Raises:
+        WeightsError: says of what, and how to calibrate.
+    """
+    source = ranges_from(model)
+    if source != zoo_model.resolved.calibration.source:
+        raise WeightsError(
+            f"The ranges of {zoo_model.name} that are at hand are of {MADE_FROM[source]}, not as the recipe says. "
+            f"Calibrate it: {zoo_model.making_command}"
+        )
+
+
+def origin(name: str | Path) -> Source | None:
+    """Returns what the ranges at hand for a variant were made from; None where none are, or it was trained since."""
+    with contextlib.suppress(QzooError):
+        zoo_model = find(name)
+        for file in (zoo_model.artifact_at_hand(zoo_model.made_by), _file(zoo_model)):
+            if file is not None and file.is_file() and zoo_model.made_by is not MODEL:
+                return info_of(file).calibration_source
+    return None
