@@ -19,6 +19,7 @@ LAYERS = [
     {"weights", "runtimes"},
     {"hub"},
     {"models", "report", "training"},
+    {"data_free"},
     {"optimization"},
     {"tasks"},
     {"zoo"},

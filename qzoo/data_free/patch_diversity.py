@@ -1,0 +1,117 @@
+"""The objective of images for transformers, which have no batch norm: patches that attention tells apart.
+
+What attention gives for the patches of a photograph is alike within an object and unlike between objects; for noise
+all is alike. So the similarities of patches are spread widely, and their distribution has a high entropy:
+
+    S    = cosine similarities of all pairs of patches, of what attention gives in a block
+    f(t) = mean over pairs of N(t; s, BANDWIDTH ** 2)          a kernel density estimate, at POINTS places
+    H    = -integral of f(t) log f(t) dt
+    loss = -mean of H over blocks and images
+
+Source: Z. Li et al. 2022, "Patch Similarity Aware Data-Free Quantization for Vision Transformers" (PSAQ-ViT,
+arXiv 2203.02250), equations 6 to 9.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qzoo.quant.operators.composite import OperatorMode
+from qzoo.quant.operators.spellings import MOVES, operator_name
+
+BANDWIDTH = 0.05
+"""Of the density estimate, in units of similarity."""
+POINTS = 64
+"""Places from -1 to 1 at which a density is estimated."""
+MOST_PATCHES = 64
+"""Patches of an image whose pairs are looked at; of more, evenly spaced ones."""
+
+
+class PatchDiversity:
+    """How diverse the patches of images are to each attention; see `objective.Objective`.
+
+    Args:
+        model: a transformer, in evaluation mode when it is used.
+    """
+
+    name = f"patch diversity, bandwidth {BANDWIDTH}, points {POINTS}, patches {MOST_PATCHES}"
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def statistics(self, x: Tensor) -> list[Tensor]:
+        """Returns the entropy of each attention, the mean over images; a number each, none where there is no attention."""
+        attended = _Attended()
+        with attended:
+            self.model(x)
+        return [similarity_entropy(one).mean() for one in attended.outputs]
+
+    def loss(self, statistics: Sequence[Tensor]) -> Tensor:
+        """Returns the loss: the less, the more diverse patches are."""
+        return -torch.stack(list(statistics)).mean()
+
+
+def similarity_entropy(patches: Tensor) -> Tensor:
+    """Returns the differential entropy of the similarities between patches, in nats.
+
+    Args:
+        patches: `(n, patches, features)`.
+
+    Returns:
+        `(n,)`.
+    """
+    chosen = patches[:, :: math.ceil(patches.shape[1] / MOST_PATCHES)]
+    unit = nn.functional.normalize(chosen, dim=2)
+    one, other = torch.triu_indices(chosen.shape[1], chosen.shape[1], 1, device=patches.device)
+    density = kernel_density((unit @ unit.transpose(1, 2))[:, one, other])
+    return torch.special.entr(density).mean(1) * _ENDS
+
+
+_ENDS = 2 * (1 + 4 * BANDWIDTH)
+"""How wide the places of the estimate lie: a bit beyond -1 and 1, so that no mass of a kernel is lost."""
+
+
+def kernel_density(values: Tensor) -> Tensor:
+    """Returns an estimate of the density of values at `POINTS` places, evenly spaced from below -1 to above 1.
+
+    Args:
+        values: `(n, values)`, from -1 to 1.
+
+    Returns:
+        `(n, POINTS)`, whose mean times the width is about 1.
+    """
+    cells = torch.arange(POINTS, device=values.device, dtype=values.dtype) + 0.5
+    places = (cells / POINTS - 0.5) * _ENDS
+    distance = (places[:, None] - values[:, None]) / BANDWIDTH
+    return (-distance.square() / 2).exp().mean(2) / (BANDWIDTH * math.sqrt(2 * math.pi))
+
+
+class _Attended(OperatorMode):
+    """Notes what each attention gives, `(n, patches, features)`: torch's own, or a softmax that multiplies values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs: list[Tensor] = []
+        # Weights of attention; kept, since a tensor that were freed could lend its id to the next.
+        self.weights: dict[int, Tensor] = {}
+
+    def evaluated(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        result, name = func(*args, **kwargs), operator_name(func)
+        of_weights = bool(args) and id(args[0]) in self.weights
+        if name == "softmax" or (of_weights and name in MOVES):
+            self.weights[id(result)] = result
+        elif name == "sdpa" or (name == "matmul" and of_weights):
+            self.outputs.append(_by_patch(result))
+        return result
+
+
+def _by_patch(attended: Tensor) -> Tensor:
+    """Returns `(n, patches, features)` of what attention gives: `(n, heads, patches, features)`, or a head an image."""
+    if attended.dim() == 4:
+        return attended.transpose(1, 2).flatten(2)
+    return attended
