@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from qzoo.data import ArraySplit
 from qzoo.data_free.picture import write_grid
 from qzoo.tasks.inputs.images import Images
@@ -22,4 +24,4 @@ def picture_path(artifact: Path) -> Path:
 def keep_picture(artifact: Path, images: Images) -> None:
     """Writes what the images look like that an artifact was made from without data; of others nothing is written."""
     if images.source != "images" and isinstance(images.split, ArraySplit):
-        write_grid(picture_path(artifact), images.split.images[images.indices])
+        write_grid(picture_path(artifact), images.split.images[torch.tensor(images.indices)])

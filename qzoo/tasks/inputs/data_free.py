@@ -70,11 +70,12 @@ def data_free_images(
         progress: shown what takes long.
     """
     count = images or usual_count(form, source)
-    pixels = natural_images(count, form.size, len(form.mean), seed)
     if source == "distilled":
         model = float_model()
         folder = environment.runs() / f"distilled-{base_digest(model)[:12]}"
-        pixels = distilled_images(model, pixels, form, seed=seed, folder=folder, progress=progress)
+        pixels = distilled_images(model, count, form, seed=seed, folder=folder, progress=progress)
+    else:
+        pixels = natural_images(count, form.size, len(form.mean), seed)
     # Nobody reads their labels.
     split = ArraySplit(source, source, pixels, torch.zeros(count, dtype=torch.int64))
     return Images(split, list(range(count)), transform_of(form), batch_size, source=source)

@@ -1,3 +1,5 @@
+"""Fixtures for the tests' conftest: a folder served over HTTP on this machine, an empty cache of torch's hub."""
+
 from __future__ import annotations
 
 import functools
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+__all__ = ["hub_cache", "served", "server"]
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
