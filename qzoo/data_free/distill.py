@@ -25,7 +25,7 @@ from qzoo.models.bases import identity
 from qzoo.progress import Progress, silent
 from qzoo.quant.eval_mode import device_of, evaluation_mode
 
-STEPS, LR, SMOOTH = 80, 0.02, 1.0
+STEPS, LR, SMOOTH = 40, 0.02, 1.0
 
 
 def distilled_images(
@@ -54,8 +54,8 @@ def distilled_images(
         smooth: how much total variation counts.
         seed: of the images that it begins with.
         objective: what is aimed at; default: what fits the model, see `objective_of`.
-        folder: where the state is kept, every 10 seconds or after each step that takes longer; if it has one of the same
-            settings and weights, that goes on. None: nowhere.
+        folder: where the state is kept, every 10 seconds or after each step that takes longer; if it has one of the
+            same settings and weights, that goes on. None: nowhere.
         progress: shows images that were changed, each counted at each step.
 
     Returns:
@@ -123,8 +123,8 @@ def _patch_diversity(model: nn.Module, example: Tensor) -> Objective:
     with torch.no_grad():
         if not made.statistics(example):
             raise UnsupportedError(
-                f"{type(model).__name__} has neither batch norm, which remembers images, nor attention between patches, "
-                "so none can be distilled from it. Take natural images as they are: natural_images."
+                f"{type(model).__name__} has neither batch norm, which remembers images, nor attention between "
+                "patches, so none can be distilled from it. Take natural images as they are: natural_images."
             )
     return made
 

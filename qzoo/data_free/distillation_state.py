@@ -66,7 +66,8 @@ class DistillationState:
             gradient: of their pixels.
             lr: how far a pixel moves at most, about.
 
-        Source: D. P. Kingma and J. Ba 2015, "Adam: A Method for Stochastic Optimization" (arXiv 1412.6980), algorithm 1.
+        Source: D. P. Kingma and J. Ba 2015, "Adam: A Method for Stochastic Optimization" (arXiv 1412.6980),
+        algorithm 1.
         """
         made, (short, long) = len(self.losses) + 1, BETAS
         mean = self.gradients[rows].lerp_(gradient, 1 - short) / (1 - short**made)

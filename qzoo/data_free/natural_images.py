@@ -36,9 +36,9 @@ BETWEEN, WITHIN = 0.6, 0.8
 figures that normalize them, of 0.283 in all."""
 CONTRAST = 0.35
 """Deviation of the logarithm of an image's contrast."""
-EXPONENTS = (0.8, 1.3)
+EXPONENTS = (0.9, 1.5)
 """Between these lies the exponent of an image's spectrum."""
-SMALLEST, SMALLEST_PIXELS = (0.015, 0.06), 1.5
+SMALLEST, SMALLEST_PIXELS = (0.02, 0.1), 1.5
 """The radius of an image's smallest leaf: between these, in sides of the image, and no less than in pixels."""
 GREY = np.array([0.299, 0.587, 0.114])
 """What makes grey of red, green and blue, as PIL does (ITU-R BT.601)."""

@@ -45,7 +45,7 @@ class PatchDiversity:
         self.model = model
 
     def statistics(self, x: Tensor) -> list[Tensor]:
-        """Returns the entropy of each attention, the mean over images; a number each, none where there is no attention."""
+        """Returns the entropy at each attention, the mean over images: a number each, none without attention."""
         attended = _Attended()
         with attended:
             self.model(x)
@@ -69,7 +69,8 @@ def similarity_entropy(patches: Tensor) -> Tensor:
     unit = nn.functional.normalize(chosen, dim=2)
     one, other = torch.triu_indices(chosen.shape[1], chosen.shape[1], 1, device=patches.device)
     density = kernel_density((unit @ unit.transpose(1, 2))[:, one, other])
-    return torch.special.entr(density).mean(1) * _ENDS
+    # Where no kernel reaches the density is 0, at which entropy has no gradient.
+    return torch.special.entr(density.clamp(min=torch.finfo(density.dtype).tiny)).mean(1) * _ENDS
 
 
 _ENDS = 2 * (1 + 4 * BANDWIDTH)

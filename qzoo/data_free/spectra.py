@@ -32,8 +32,9 @@ def one_over_f(size: int, exponent: float, fields: int, stream: RandomStream) ->
         ((3, 64, 64), [1.0, 1.0, 1.0])
     """
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size))
-    frequency[0, 0] = np.inf  # no constant
-    white = stream.uniform(fields, size, size) - 0.5
-    made = np.fft.irfft2(np.fft.rfft2(white) * frequency**-exponent, s=(size, size))
+    frequency[0, 0] = 1.0
+    amplitude = frequency**-exponent
+    amplitude[0, 0] = 0.0  # no constant
+    made = np.fft.irfft2(np.fft.rfft2(stream.uniform(fields, size, size)) * amplitude, s=(size, size))
     deviation = made.std((1, 2), keepdims=True)
     return np.asarray(made / np.where(deviation > 0, deviation, 1.0))

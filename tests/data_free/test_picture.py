@@ -31,15 +31,16 @@ def test_each_image_lies_in_its_row_and_column(count: int, columns: int, channel
 def test_a_small_picture_is_kept_as_it_is(tmp_path: Path) -> None:
     images = torch.randint(0, 256, (10, 3, 8, 8), dtype=torch.uint8)
     write_grid(tmp_path / "new" / "grid.png", images)
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "grid.png")), grid(images, 8).numpy())
+    with Image.open(tmp_path / "new" / "grid.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), grid(images, 8).numpy())
 
 
 def test_a_large_picture_is_made_to_fit(tmp_path: Path) -> None:
     images = torch.randint(0, 256, (70, 3, 96, 96), dtype=torch.uint8)
     write_grid(tmp_path / "grid.png", images)
-    picture = Image.open(tmp_path / "grid.png")
     assert MOST_BYTES / 3 < (tmp_path / "grid.png").stat().st_size <= MOST_BYTES
-    assert picture.width == picture.height  # 8 by 8, of 70 the first 64
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert picture.width == picture.height  # 8 by 8, of 70 the first 64
     assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from qzoo.data_free.random_stream import RandomStream
 
 seeds = st.integers(0, 2**40)
+KNOWN = [0.9429375528828794, 0.3163371523854981, 0.7223425886498254]
 
 
 @given(seed=seeds, index=st.integers(0, 2**20))
@@ -38,6 +39,3 @@ def test_streams_of_a_seed_are_independent(seed: int) -> None:
 def test_shapes_are_kept(seed: int, shape: list[int]) -> None:
     stream = RandomStream(seed, 0)
     assert stream.uniform(*shape).shape == stream.normal(*shape).shape == tuple(shape)
-
-
-KNOWN = []
