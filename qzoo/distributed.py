@@ -20,9 +20,23 @@ from torch import Tensor
 
 from qzoo.errors import PeerError, QzooError, UnsupportedError
 
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Lets this process work by itself inside the block, whether or not others do the same: it waits for none."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+
 
 def world_size() -> int:
-    """Returns how many processes work together; 1 without a group."""
+    """Returns how many processes work together; 1 without a group, and for one that works `alone`."""
+    if _ALONE.get():
+        return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import qzoo
 from benchmarks.coverage.architectures import Architecture
 from benchmarks.coverage.other_spellings import other_skip_additions
+from benchmarks.coverage.without_data import Impossible, calibrate_without_data
 from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.operators.spellings import MOVES
 from qzoo.schema.call import with_call
@@ -40,6 +41,7 @@ class Result:
         additions: residual additions that were found.
         other_additions: spellings of skip additions that are not quantized.
         float_operators: how often each operator that computes is left in float.
+        without_data: what its ranges were made from without an image.
         seconds: building, quantizing, calibrating and all runs.
         failure: in a few words; empty if all went well.
     """
@@ -50,6 +52,7 @@ class Result:
     additions: int = 0
     other_additions: Counter[str] = field(default_factory=Counter)
     float_operators: Counter[str] = field(default_factory=Counter)
+    without_data: str = ""
     seconds: float = 0.0
     failure: str = ""
 
@@ -91,6 +94,10 @@ def _check(architecture: Architecture, result: Result) -> None:
         outputs = list(_tensors(model.eval()(images)))
     if not all(bool(output.isfinite().all()) for output in outputs):
         raise Failure("the quantized output is not finite")
+    try:
+        result.without_data = calibrate_without_data(model, result.size)
+    except Impossible as error:
+        raise Failure(str(error)) from error
 
 
 def _expected(model: nn.Module, sizes: list[int]) -> tuple[Tensor, list[Any]]:

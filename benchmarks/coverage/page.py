@@ -15,8 +15,9 @@ from benchmarks.coverage.whole import SCHEME, Whole
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "coverage.md"
 HEAD = (
-    "| module | architecture | size | weight | input | residual additions | operators in float | s | result |",
-    "|---|---|---:|---:|---:|---|---|---:|---|",
+    "| module | architecture | size | weight | input | residual additions | operators in float | without data | s "
+    "| result |",
+    "|---|---|---:|---:|---:|---|---|---|---:|---|",
 )
 SOURCES = ("timm", "torchvision")
 WHOLE = "Attention and own classes"
@@ -35,7 +36,8 @@ the float model's bit for bit, in evaluation and in training, and after calibrat
 Weights are random, images are {images} of random values. `weight` and `input` count the quantizers of layers.
 `residual additions` says how many of those that were found have a quantizer; they include sums of parallel branches, as
 in RepVGG. Sums that are spelled another way, and so are not quantized, are named. The operators in float are the
-{shown} most frequent of those that compute.
+{shown} most frequent of those that compute. `without data` says what ranges were made from without an image: all are finite
+and above 0, and `qzoo check` runs on the images that were made.
 `s` is seconds for everything, on a machine that others may have been using. Written by `make coverage`.
 
 {versions}.
@@ -100,7 +102,7 @@ def line(result: Result) -> str:
     name, counts = result.architecture, result.quantizers
     cells = (
         name.module, name.name, result.size, counts["weight"], counts["input"], residual(result),
-        _most(result.float_operators), f"{result.seconds:.0f}", result.failure.replace("|", "/") or "pass",
+        _most(result.float_operators), result.without_data, f"{result.seconds:.0f}", result.failure.replace("|", "/") or "pass",
     )  # fmt: skip
     return f"| {' | '.join(map(str, cells))} |"
 
@@ -132,7 +134,7 @@ def read() -> dict[Architecture, Row]:
             source = text.removeprefix("## ")
         cells = [cell.strip() for cell in text.strip("|").split(" | ")]
         if source in SOURCES and text.startswith("| ") and cells[0] != "module":
-            module, name, size, weight, given, additions, _, _, result = cells
+            module, name, size, weight, given, additions, *_, result = cells
             architecture = Architecture(source, module, name)
             rows[architecture] = Row(architecture, int(size), int(weight), int(given), additions, result)
     return rows

@@ -12,15 +12,18 @@ from typing import Any
 from torch import nn
 
 from qzoo import environment
+from qzoo.distributed import alone
 from qzoo.errors import QzooError, UnsupportedError, WeightsError
-from qzoo.models.bases import create_base, input_format
+from qzoo.models.bases import create_base
 from qzoo.models.on_base import info_of
 from qzoo.models.provenance import ranges_from
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.survey import survey_of_base
 from qzoo.schema.calibration import MADE_FROM, Source
+from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.calibrate import calibrate
-from qzoo.tasks.inputs.data_free import data_free_images
+from qzoo.tasks.inputs.calibration_images import calibration_images
+from qzoo.tasks.inputs.images import Images
 from qzoo.tasks.saving import save
 from qzoo.weights.kinds import MODEL, RANGES
 from qzoo.zoo.name_lookup import find
@@ -58,10 +61,11 @@ def create_with_ranges(zoo_model: ZooModel, keywords: dict[str, Any]) -> nn.Modu
         _tell(zoo_model, model, "as the file says that is at hand")
         return model
     file = _file(zoo_model)
-    with contextlib.suppress(WeightsError):  # there is none, or it is of other weights or another state of the recipe
-        model = create_on_base(zoo_model, file, **keywords)
-        _tell(zoo_model, model, f"made on {_day(file)}, kept as {file}")
-        return model
+    if file.is_file():
+        with contextlib.suppress(WeightsError):  # it is damaged, of other weights, or of another state of the recipe
+            model = create_on_base(zoo_model, file, **keywords)
+            _tell(zoo_model, model, f"made on {_day(file)}, kept as {file}")
+            return model
     # What is optimized or trained takes long, and has to be asked for.
     return _made(zoo_model, file, keywords) if zoo_model.made_by is RANGES else create_pretrained(zoo_model, **keywords)
 
@@ -77,7 +81,8 @@ def _file(zoo_model: ZooModel) -> Path:
 
 def _made(zoo_model: ZooModel, file: Path, keywords: dict[str, Any]) -> nn.Module:
     start = time.perf_counter()
-    model = _calibrated(zoo_model)
+    with alone():  # in a script of several processes not all of them need to create the model
+        model = _calibrated(zoo_model)
     seconds = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as temporary:
         file, kept = _saved(model, file, Path(temporary))
@@ -93,16 +98,16 @@ def _calibrated(zoo_model: ZooModel) -> nn.Module:
     warn_of_unpinned(zoo_model)
     model = create_base(resolved.base, pretrained=True)
     quantize_in_place(model, resolved, seen=survey_of_base(model))
-    form, spec = input_format(resolved.base), resolved.calibration
-    wanted: tuple[Source, ...] = (spec.source,) if spec.is_data_free else ("statistics", "synthetic")
-    for source in wanted:
-        with contextlib.suppress(*([UnsupportedError] if source != wanted[-1] else [])):
-            images = data_free_images(
-                form, source, lambda: create_base(resolved.base, pretrained=True), seed=spec.seed,
-                images=spec.images if spec.is_data_free else None, batch_size=spec.batch_size,
-            )  # fmt: skip
-            return calibrate(model, images)
-    raise AssertionError("the last source is not passed over")
+    spec = resolved.calibration
+    if spec.is_data_free:
+        return calibrate(model, calibration_images(resolved.base, resolved.dataset, spec))
+    with contextlib.suppress(UnsupportedError):  # it has no batch norm that remembers anything
+        return calibrate(model, _images(resolved, "statistics"))
+    return calibrate(model, _images(resolved, "synthetic"))
+
+
+def _images(resolved: ResolvedVariant, source: Source) -> Images:
+    return calibration_images(resolved.base, resolved.dataset, resolved.calibration, Path(source))
 
 
 def _saved(model: nn.Module, file: Path, temporary: Path) -> tuple[Path, str]:

@@ -15,7 +15,7 @@ from qzoo.data_free.batch_norms import batch_norms
 from qzoo.data_free.distill import distilled_images
 from qzoo.data_free.matched_norms import MatchedBatchNorms
 from qzoo.data_free.natural_images import natural_images
-from qzoo.errors import DataError, did_you_mean
+from qzoo.errors import DataError, UnsupportedError, did_you_mean
 from qzoo.models.base_model import InputFormat
 from qzoo.models.bases import base_digest, input_format
 from qzoo.models.example import runnable_example
@@ -128,7 +128,7 @@ def as_remembered(model: nn.Module, images: Any, source: Source, to_inputs: ToIn
         to_inputs: as for `qzoo.calibrate`.
 
     Raises:
-        UnsupportedError: it has no batch norm to remember anything.
+        UnsupportedError: it has no batch norm that remembers anything.
         CalibrationError: what they remember is impossible.
     """
     first = next(as_batches(images, device_of(model), to_inputs), None) if source == "statistics" else None
@@ -137,5 +137,10 @@ def as_remembered(model: nn.Module, images: Any, source: Source, to_inputs: ToIn
         return
     with collecting(model):  # its quantizers, which may have no range yet, pass on what they are given
         norms = batch_norms(model, with_images(first.inputs, 1))
+    if not norms:
+        raise UnsupportedError(
+            f"No batch norm of {type(model).__name__} remembers the images of a training: each has mean 0 and variance "
+            "1, or sees several inputs. Load trained weights, or calibrate on `synthetic` images."
+        )
     with MatchedBatchNorms(norms):
         yield

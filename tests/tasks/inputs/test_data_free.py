@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import qzoo
+from qzoo.data_free.batch_norms import UntrainedStatisticsWarning
 from qzoo.errors import DataError, UnsupportedError
 from qzoo.models.base_model import InputFormat
 from qzoo.models.provenance import ranges_from
@@ -95,3 +96,12 @@ def test_a_misspelt_source_is_told() -> None:
     model = qzoo.create("resnet8_digits_int8", pretrained="float")
     with pytest.raises(DataError, match=r"'statistic', which is no source that needs no data.*'statistics'.*batches"):
         qzoo.calibrate(model, "statistic")
+
+
+def test_statistics_of_an_untrained_network_are_refused() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3))
+    with (
+        pytest.warns(UntrainedStatisticsWarning, match="1 of 1 batch norms"),
+        pytest.raises(UnsupportedError, match=r"No batch norm of .* remembers the images.*`synthetic` images"),
+    ):
+        qzoo.calibrate(qzoo.quantize(net), "statistics")

@@ -1,0 +1,63 @@
+"""Ranges of a model that are made without an image, of batch norm's statistics where there are any."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import qzoo
+from qzoo.errors import UnsupportedError
+from qzoo.models.base_model import InputFormat
+from qzoo.quant.ranges import get_ranges
+from qzoo.schema.calibration import Source
+from qzoo.tasks.inputs.data_free import data_free_images
+from qzoo.tasks.inputs.images import Images
+
+IMAGES = 8
+
+
+class Impossible(Exception):
+    """A range that is no positive number."""
+
+
+def calibrate_without_data(model: nn.Module, size: int) -> Source:
+    """Gives a quantized model ranges, in place, and checks them as `qzoo check` does; returns what they are made from.
+
+    Args:
+        model: with random weights; what its batch norms remember is moved from 0 and 1, as training would.
+        size: height and width of its images.
+
+    Raises:
+        Impossible: a range is not finite, or not above 0.
+    """
+    _perturb(model)
+    for source in ("statistics", "synthetic"):
+        images = _images(source, size)
+        try:
+            qzoo.calibrate(model, images)
+        except UnsupportedError:  # it has no batch norm
+            continue
+        _require_positive(model)
+        qzoo.check(model, images)
+        return images.source
+    raise AssertionError("synthetic images do for any model")
+
+
+def _images(source: Source, size: int) -> Images:
+    form = InputFormat(size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    return data_free_images(form, source, nn.Identity, images=IMAGES, batch_size=IMAGES)
+
+
+def _perturb(model: nn.Module) -> None:
+    generator = torch.Generator().manual_seed(0)
+    for norm in (one for one in model.modules() if isinstance(one, _BatchNorm)):
+        if norm.running_mean is not None and norm.running_var is not None:
+            norm.running_mean.normal_(0, 0.1, generator=generator)
+            norm.running_var.uniform_(0.5, 2, generator=generator)
+
+
+def _require_positive(model: nn.Module) -> None:
+    for key, value in get_ranges(model).items():
+        if key.endswith("amax") and not bool((value.isfinite() & (value > 0)).all()):
+            raise Impossible(f"{key} is {float(value.min()):g} without data")
