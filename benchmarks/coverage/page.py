@@ -36,8 +36,8 @@ the float model's bit for bit, in evaluation and in training, and after calibrat
 Weights are random, images are {images} of random values. `weight` and `input` count the quantizers of layers.
 `residual additions` says how many of those that were found have a quantizer; they include sums of parallel branches, as
 in RepVGG. Sums that are spelled another way, and so are not quantized, are named. The operators in float are the
-{shown} most frequent of those that compute. `without data` says what ranges were made from without an image: all are finite
-and above 0, and `qzoo check` runs on the images that were made.
+{shown} most frequent of those that compute. `without data` says what ranges were made from without an image: all are
+finite and above 0, and `qzoo check` runs on the images that were made.
 `s` is seconds for everything, on a machine that others may have been using. Written by `make coverage`.
 
 {versions}.
@@ -102,7 +102,8 @@ def line(result: Result) -> str:
     name, counts = result.architecture, result.quantizers
     cells = (
         name.module, name.name, result.size, counts["weight"], counts["input"], residual(result),
-        _most(result.float_operators), result.without_data, f"{result.seconds:.0f}", result.failure.replace("|", "/") or "pass",
+        _most(result.float_operators), result.without_data, f"{result.seconds:.0f}",
+        result.failure.replace("|", "/") or "pass",
     )  # fmt: skip
     return f"| {' | '.join(map(str, cells))} |"
 
