@@ -101,7 +101,8 @@ class _Attended(OperatorMode):
     def evaluated(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result, name = func(*args, **kwargs), operator_name(func)
         of_weights = bool(args) and id(args[0]) in self.weights
-        if name == "softmax" or (of_weights and name in MOVES):
+        # Talking heads mix the weights of attention by a linear layer.
+        if name == "softmax" or (of_weights and (name in MOVES or name == "linear")):
             self.weights[id(result)] = result
         elif (name == "sdpa" or (name == "matmul" and of_weights)) and _has_patches(result):
             self.outputs.append(_by_patch(result))
