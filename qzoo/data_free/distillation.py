@@ -21,11 +21,12 @@ from torch import Tensor
 from qzoo.data_free.distillation_state import DistillationInfo, DistillationState, load_state, save_state
 from qzoo.data_free.objective import Objective, total_variation
 from qzoo.errors import CalibrationError
+from qzoo.files import require_writable
 from qzoo.models.base_model import InputFormat
 
 PIXELS_AT_ONCE = 8 * 224 * 224
 """How many pixels go through the network at a time: ResNet-50 keeps 1.5 GB for the gradient of so many."""
-WINDOW, PLATEAU = 20, 0.002
+WINDOW, PLATEAU = 10, 0.01
 """It ends when the mean loss of so many steps is not less by this share than that of as many before."""
 PAUSE = 10.0
 """Seconds between two times that a state is written."""
@@ -68,7 +69,12 @@ class Distillation:
 
         Args:
             images: uint8 `(N, C, H, W)`, on the device of the model.
+
+        Raises:
+            OSError: nothing can be written into the folder.
         """
+        if self.folder:
+            require_writable(self.folder)
         found = self.folder and load_state(self.folder, self.info, images.device)
         if found:
             self.state = found
@@ -146,13 +152,13 @@ def ended(losses: list[float], steps: int) -> bool:
     """Whether there is nothing left to do: all steps were made, or the loss stays where it is.
 
     Example:
-        >>> ended([1.0] * 40, steps=80), ended([1 / step for step in range(1, 41)], steps=80)
+        >>> ended([1.0] * 20, steps=80), ended([1 / step for step in range(1, 41)], steps=80)
         (True, False)
     """
     if len(losses) >= steps:
         return True
     last, before = losses[-WINDOW:], losses[-2 * WINDOW : -WINDOW]
-    return len(before) == WINDOW and fmean(before) - fmean(last) < PLATEAU * abs(fmean(before))
+    return len(before) == WINDOW and fmean(before) - fmean(last) < PLATEAU * fmean(before)
 
 
 def normalized(pixels: Tensor, form: InputFormat) -> Tensor:

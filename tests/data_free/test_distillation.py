@@ -96,12 +96,12 @@ def test_the_loss_falls_and_pixels_stay_in_0_to_1() -> None:
 
 
 def test_it_ends_on_a_plateau_and_not_before() -> None:
-    assert ended([1.0] * 40, 100)
-    assert not ended([1.0] * 39, 100)
-    assert not ended([1 - 0.001 * step for step in range(60)], 100)
+    assert ended([1.0] * 20, 100)
+    assert not ended([1.0] * 19, 100)
+    assert not ended([0.99**step for step in range(60)], 100)
+    assert ended([0.9999**step for step in range(60)], 100)
+    assert ended([1.0], 1)
     assert ended([], 0)
-    assert ended([-1.0] * 40, 100)
-    assert not ended([-1 - 0.001 * step for step in range(60)], 100)
 
 
 def test_a_loss_that_is_no_number_is_told() -> None:
