@@ -26,6 +26,7 @@ from qzoo.progress import Progress, silent
 from qzoo.quant.eval_mode import device_of, evaluation_mode
 
 STEPS, LR, SMOOTH = 40, 0.02, 1.0
+"""For ResNet-50 and 64 images a step takes half a minute of one CPU core. After 20 steps ranges hardly change."""
 
 
 def distilled_images(
@@ -65,6 +66,7 @@ def distilled_images(
         ArgumentError: `steps`, `lr` or `smooth` is below 0; or as `natural_images`.
         UnsupportedError: as `objective_of`.
         CalibrationError: the loss is no finite number; or as `objective_of`.
+        OSError: nothing can be written into the folder.
 
     Example:
         >>> import qzoo

@@ -1,6 +1,6 @@
 """The loop in which images are distilled.
 
-    loss = objective(statistics over all images) + smooth * total variation
+    loss = objective(statistics over all images) + smooth * mean total variation
 
 All images have one objective. They go through the network some at a time: of the others, the statistics that they had
 last are kept, so that a backward pass has the gradient of the loss over all images with respect to some of them. These
@@ -21,11 +21,12 @@ from torch import Tensor
 from qzoo.data_free.distillation_state import DistillationInfo, DistillationState, load_state, save_state
 from qzoo.data_free.objective import Objective, total_variation
 from qzoo.errors import CalibrationError
+from qzoo.files import require_writable
 from qzoo.models.base_model import InputFormat
 
 PIXELS_AT_ONCE = 8 * 224 * 224
 """How many pixels go through the network at a time: ResNet-50 keeps 1.5 GB for the gradient of so many."""
-WINDOW, PLATEAU = 20, 0.002
+WINDOW, PLATEAU = 10, 0.01
 """It ends when the mean loss of so many steps is not less by this share than that of as many before."""
 PAUSE = 10.0
 """Seconds between two times that a state is written."""
@@ -68,14 +69,19 @@ class Distillation:
 
         Args:
             images: uint8 `(N, C, H, W)`, on the device of the model.
+
+        Raises:
+            OSError: nothing can be written into the folder.
         """
+        if self.folder:
+            require_writable(self.folder)
         found = self.folder and load_state(self.folder, self.info, images.device)
         if found:
             self.state = found
             return
         pixels = images / 255
         with torch.no_grad():
-            seen = [self.objective.statistics(normalized(pixels[rows], self.form)) for rows in self.chunks]
+            seen = [self._statistics(pixels[rows]) for rows in self.chunks]
         statistics = [torch.stack(one) for one in zip(*seen, strict=True)]
         self.state = DistillationState(pixels, torch.zeros_like(pixels), torch.zeros_like(pixels), statistics, [])
 
@@ -103,20 +109,26 @@ class Distillation:
         state, step = self.state, len(self.state.losses)
         pixels = state.pixels[rows].clone().requires_grad_()
         with torch.enable_grad():
-            loss = self._loss(place, rows, pixels)
+            loss = self._loss(place, pixels)
             # Times all images, so that the gradient of one does not depend on how many there are.
             (gradient,) = torch.autograd.grad(loss * len(state.pixels), pixels)
         state.step(rows, gradient, self.info.lr * (1 + math.cos(math.pi * step / self.info.steps)) / 2)
         return float(loss.detach())
 
-    def _loss(self, place: int, rows: slice, pixels: Tensor) -> Tensor:
-        own = self.objective.statistics(normalized(pixels, self.form))
+    def _loss(self, place: int, pixels: Tensor) -> Tensor:
+        """Returns the loss over all images, with a gradient for those of one chunk; notes their statistics."""
         shares = [(one.stop - one.start) / self.info.images for one in self.chunks]
         means = []
-        for kept, new in zip(self.state.statistics, own, strict=True):
+        for kept, new in zip(self.state.statistics, self._statistics(pixels), strict=True):
             kept[place] = new.detach()
+            # What is added is 0, with the gradient.
             means.append(torch.tensordot(kept.new_tensor(shares), kept, 1) + shares[place] * (new - new.detach()))
-        return self.objective.loss(means) + self.info.smooth * shares[place] * total_variation(pixels)
+        variation, *of_network = means
+        loss: Tensor = self.objective.loss(of_network) + self.info.smooth * variation
+        return loss
+
+    def _statistics(self, pixels: Tensor) -> list[Tensor]:
+        return [total_variation(pixels), *self.objective.statistics(normalized(pixels, self.form))]
 
     def _keep(self) -> None:
         done = ended(self.state.losses, self.info.steps)
@@ -140,13 +152,13 @@ def ended(losses: list[float], steps: int) -> bool:
     """Whether there is nothing left to do: all steps were made, or the loss stays where it is.
 
     Example:
-        >>> ended([1.0] * 40, steps=80), ended([1 / step for step in range(1, 41)], steps=80)
+        >>> ended([1.0] * 20, steps=80), ended([1 / step for step in range(1, 41)], steps=80)
         (True, False)
     """
     if len(losses) >= steps:
         return True
     last, before = losses[-WINDOW:], losses[-2 * WINDOW : -WINDOW]
-    return len(before) == WINDOW and fmean(before) - fmean(last) < PLATEAU * abs(fmean(before))
+    return len(before) == WINDOW and fmean(before) - fmean(last) < PLATEAU * fmean(before)
 
 
 def normalized(pixels: Tensor, form: InputFormat) -> Tensor:

@@ -91,5 +91,5 @@ def load_state(folder: Path, info: DistillationInfo, device: torch.device) -> Di
             losses = found.pop("losses").tolist()
             found = {key: tensor.to(device) for key, tensor in found.items()}
             statistics = [found[f"statistics.{place}"] for place in range(len(found) - 3)]
-            return DistillationState(*(found[key] for key in ("pixels", "gradients", "squares")), statistics, losses)
+            return DistillationState(found["pixels"], found["gradients"], found["squares"], statistics, losses)
     return None

@@ -6,7 +6,7 @@ all is alike. So the similarities of patches are spread widely, and their distri
     S    = cosine similarities of all pairs of patches, of what attention gives in a block
     f(t) = mean over pairs of N(t; s, BANDWIDTH ** 2)          a kernel density estimate, at POINTS places
     H    = -integral of f(t) log f(t) dt
-    loss = -mean of H over blocks and images
+    loss = mean of (log(width) - H) over blocks and images    0 where all similarities are equally frequent
 
 Source: Z. Li et al. 2022, "Patch Similarity Aware Data-Free Quantization for Vision Transformers" (PSAQ-ViT,
 arXiv 2203.02250), equations 6 to 9.
@@ -26,8 +26,8 @@ from qzoo.quant.operators.spellings import MOVES, operator_name
 
 BANDWIDTH = 0.05
 """Of the density estimate, in units of similarity."""
-POINTS = 64
-"""Places from -1 to 1 at which a density is estimated."""
+POINTS, WIDTH = 64, 2 * (1 + 4 * BANDWIDTH)
+"""How many places a density is estimated at, and how wide these lie: beyond -1 and 1, so that no kernel is cut off."""
 MOST_PATCHES = 64
 """Patches of an image whose pairs are looked at; of more, evenly spaced ones."""
 
@@ -52,8 +52,8 @@ class PatchDiversity:
         return [similarity_entropy(one).mean() for one in attended.outputs]
 
     def loss(self, statistics: Sequence[Tensor]) -> Tensor:
-        """Returns the loss: the less, the more diverse patches are."""
-        return -torch.stack(list(statistics)).mean()
+        """Returns the loss, at least 0: the less, the more diverse patches are."""
+        return math.log(WIDTH) - torch.stack(list(statistics)).mean()
 
 
 def similarity_entropy(patches: Tensor) -> Tensor:
@@ -70,11 +70,8 @@ def similarity_entropy(patches: Tensor) -> Tensor:
     one, other = torch.triu_indices(chosen.shape[1], chosen.shape[1], 1, device=patches.device)
     density = kernel_density((unit @ unit.transpose(1, 2))[:, one, other])
     # Where no kernel reaches the density is 0, at which entropy has no gradient.
-    return torch.special.entr(density.clamp(min=torch.finfo(density.dtype).tiny)).mean(1) * _ENDS
-
-
-_ENDS = 2 * (1 + 4 * BANDWIDTH)
-"""How wide the places of the estimate lie: a bit beyond -1 and 1, so that no mass of a kernel is lost."""
+    density = density.clamp(min=torch.finfo(density.dtype).tiny)
+    return -(density * density.log()).mean(1) * WIDTH
 
 
 def kernel_density(values: Tensor) -> Tensor:
@@ -87,7 +84,7 @@ def kernel_density(values: Tensor) -> Tensor:
         `(n, POINTS)`, whose mean times the width is about 1.
     """
     cells = torch.arange(POINTS, device=values.device, dtype=values.dtype) + 0.5
-    places = (cells / POINTS - 0.5) * _ENDS
+    places = (cells / POINTS - 0.5) * WIDTH
     distance = (places[:, None] - values[:, None]) / BANDWIDTH
     return (-distance.square() / 2).exp().mean(2) / (BANDWIDTH * math.sqrt(2 * math.pi))
 
@@ -104,15 +101,21 @@ class _Attended(OperatorMode):
     def evaluated(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result, name = func(*args, **kwargs), operator_name(func)
         of_weights = bool(args) and id(args[0]) in self.weights
-        if name == "softmax" or (of_weights and name in MOVES):
+        # Talking heads mix the weights of attention by a linear layer.
+        if name == "softmax" or (of_weights and (name in MOVES or name == "linear")):
             self.weights[id(result)] = result
-        elif name == "sdpa" or (name == "matmul" and of_weights):
+        elif (name == "sdpa" or (name == "matmul" and of_weights)) and _has_patches(result):
             self.outputs.append(_by_patch(result))
         return result
 
 
+def _has_patches(attended: Tensor) -> bool:
+    """Whether attention gives several patches, and not one token that stands for the image."""
+    return attended.dim() >= 3 and attended.shape[-2] > 2
+
+
 def _by_patch(attended: Tensor) -> Tensor:
-    """Returns `(n, patches, features)` of what attention gives: `(n, heads, patches, features)`, or a head an image."""
-    if attended.dim() == 4:
-        return attended.transpose(1, 2).flatten(2)
-    return attended
+    """Returns `(n, patches, features)` of `(..., heads, patches, features)`, or of a head an image."""
+    if attended.dim() == 3:
+        return attended
+    return attended.flatten(0, -4).transpose(1, 2).flatten(2)

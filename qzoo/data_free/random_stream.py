@@ -19,7 +19,7 @@ class RandomStream:
 
     Example:
         >>> RandomStream(0, 0).uniform(2).round(4).tolist()
-        [0.4375, 0.2312]
+        [0.9429, 0.3163]
     """
 
     def __init__(self, seed: int, index: int) -> None:

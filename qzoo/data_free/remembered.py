@@ -3,7 +3,7 @@
     d_c  = mean over images and places of (x_c - mu_c)          mu, var: running mean and variance of a channel
     s_c  = sqrt(mean of (x_c - mu_c) ** 2 - d_c ** 2)
     loss = mean over batch norms and channels of (d_c ** 2 + (s_c - sqrt(var_c)) ** 2) / var_c
-           - DIVERSITY * entropy of the mean prediction / log(classes)
+           + DIVERSITY * (1 - entropy of the mean prediction / log(classes))
 
 Sources: Y. Cai et al. 2020, "ZeroQ: A Novel Zero Shot Quantization Framework" (arXiv 2001.00281), equation 3, here
 relative to the variance, so that no layer counts for more because its values are larger; H. Yin et al. 2020, "Dreaming
@@ -53,14 +53,14 @@ class RememberedStatistics:
         return [*moments, *_mean_prediction(output)]
 
     def loss(self, statistics: Sequence[Tensor]) -> Tensor:
-        """Returns the loss; 0 where every mean and deviation is as remembered, less what diversity brings."""
+        """Returns the loss; 0 where every mean and deviation is as remembered and all classes are predicted alike."""
         losses = [
             moment_loss(first, second, norm.variance)
             for norm, first, second in zip(self.norms.values(), statistics[::2], statistics[1::2], strict=False)
         ]
         loss = torch.stack(losses).mean()
         for prediction in statistics[2 * len(self.norms) :]:
-            loss = loss - DIVERSITY * entropy(prediction) / math.log(max(len(prediction), 2))
+            loss = loss + DIVERSITY * (1 - entropy(prediction) / math.log(len(prediction)))
         return loss
 
 
@@ -88,7 +88,9 @@ def entropy(probabilities: Tensor) -> Tensor:
         >>> entropy(torch.tensor([0.5, 0.5, 0.0]))
         tensor(0.6931)
     """
-    return torch.special.entr(probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny)).sum()
+    # Of 0 it has no gradient.
+    likely = probabilities.clamp(min=torch.finfo(probabilities.dtype).tiny)
+    return -(likely * likely.log()).sum()
 
 
 def _mean_prediction(output: Any) -> list[Tensor]:
@@ -97,7 +99,7 @@ def _mean_prediction(output: Any) -> list[Tensor]:
         logits = logits_of(output)
     except QzooError:  # several outputs, none of which is called logits
         return []
-    return [logits.softmax(1).mean(0)] if logits.dim() == 2 else []
+    return [logits.softmax(1).mean(0)] if logits.dim() == 2 and logits.shape[1] > 1 else []
 
 
 class _Moments(OperatorMode):

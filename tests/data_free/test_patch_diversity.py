@@ -12,6 +12,7 @@ from scipy.stats import gaussian_kde
 from torch import Tensor, nn
 
 from qzoo.data_free.patch_diversity import BANDWIDTH, PatchDiversity, kernel_density, similarity_entropy
+from tests.each import for_each
 
 seeds = st.integers(0, 1000)
 
@@ -67,6 +68,17 @@ def test_every_attention_is_seen_fused_or_not() -> None:
             found.append(torch.stack(PatchDiversity(model).statistics(x)))
     assert found[0].shape == (3,)
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
+
+
+@for_each("name", ["cait_xxs24_224", "swin_tiny_patch4_window7_224"])
+def test_tokens_of_a_whole_image_don_t_count_and_windows_do(name: str) -> None:
+    torch.manual_seed(0)
+    settings = {"img_size": 32, "depth": 2} if "cait" in name else {"img_size": 32, "window_size": 4, "depths": (1, 1)}
+    model = timm.create_model(name, **settings).eval()
+    with torch.no_grad():
+        found = torch.stack(PatchDiversity(model).statistics(torch.randn(2, 3, 32, 32)))
+    assert len(found) == 2
+    assert bool(found.isfinite().all())
 
 
 def test_a_convolutional_network_has_none() -> None:

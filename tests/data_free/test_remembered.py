@@ -49,7 +49,7 @@ def test_loss_is_as_in_the_formula(seed: int) -> None:
             losses.append(np.mean((of_means + of_deviations) / variance))
         prediction = model(x).softmax(1).mean(0).numpy()
         found = objective(model)
-        by_hand = np.mean(losses) + DIVERSITY * np.sum(prediction * np.log(prediction)) / np.log(5)
+        by_hand = np.mean(losses) + DIVERSITY * (1 + np.sum(prediction * np.log(prediction)) / np.log(5))
         assert float(found.loss(found.statistics(x))) == pytest.approx(by_hand, rel=1e-9)
 
 
