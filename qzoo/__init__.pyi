@@ -8,6 +8,7 @@ from .commands.settings import Settings
 from .commands.solve import Solved, solve
 from .commands.verify import Verified, verify
 from .data.own_datasets import register_dataset
+from .data_free.batch_norms import UntrainedStatisticsWarning
 from .errors import (
     ArgumentError,
     CalibrationError,
@@ -55,6 +56,7 @@ from .tasks.saving import load
 from .tasks.training_run import Run
 from .weights.base_weights import NewHeadWarning
 from .zoo.create import create, list_models, quantize, recipe, transform
+from .zoo.data_free import DataFreeRangesWarning
 from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
 from .zoo.tasks_by_name import benchmark, calibrate, compare, evaluate, explain, export, optimize, save, sensitivity
 
@@ -69,6 +71,7 @@ __all__ = [
     "CompareRow",
     "Comparison",
     "DataError",
+    "DataFreeRangesWarning",
     "DeadActivationWarning",
     "DefaultTransformWarning",
     "Evaluation",
@@ -113,6 +116,7 @@ __all__ = [
     "UnlikelyPercentileWarning",
     "UnpinnedWeightsWarning",
     "UnsupportedError",
+    "UntrainedStatisticsWarning",
     "Variant",
     "Verified",
     "WeightsError",

@@ -38,6 +38,8 @@ class MatchedBatchNorms(OperatorMode):
         norms: those that are given what they remember, as `batch_norms` finds them.
 
     Example:
+        >>> from torch import nn
+        >>> from qzoo.data_free.batch_norms import batch_norms
         >>> net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).eval()
         >>> _ = net[1].running_mean.fill_(3.0)
         >>> with MatchedBatchNorms(batch_norms(net, images[:1])):

@@ -235,7 +235,11 @@ def test_a_recipe_may_be_a_file_or_made_in_python(tmp_path: Path) -> None:
     [
         ("resnet8_digits_int9", {}, "Unknown model 'resnet8_digits_int9'. Did you mean 'resnet8_digits_int8'?"),
         ("resnet8_digits", {"variant": "int9"}, "has no variant 'int9'. Did you mean 'int8'?"),
-        ("resnet8_digits", {"pretrained": "yes"}, "pretrained='yes' means nothing here. Known: True, 'float', False."),
+        (
+            "resnet8_digits",
+            {"pretrained": "yes"},
+            "pretrained='yes' means nothing here. Known: True, 'exact', 'float', False.",
+        ),
         ("nothing.yaml", {}, "There is no recipe file nothing.yaml"),
         ("resnet8_digits_int8", {"variant": "w4a4"}, "is a variant already; variant='w4a4' goes with its base"),
         ("resnet8_digits_int8", {"quantize": True}, "is a variant already; quantize=True goes with its base"),

@@ -99,7 +99,15 @@ def test_is_read_in_a_terminal_and_by_programs() -> None:
     assert "conv1.input_quantizer" in lines[3]
     assert "int8.yaml:" in repr(found)
     content = json.loads(found.to_json())
-    assert set(content) == {"name", "quantizers", "float", "float_rules", "float_weights", "float_operators"}
+    assert set(content) == {
+        "name",
+        "quantizers",
+        "float",
+        "float_rules",
+        "float_weights",
+        "float_operators",
+        "ranges_from",
+    }
     assert content["quantizers"][0]["spec"]["bits"] == 8
 
 
