@@ -35,6 +35,8 @@ LEAST, MOST = 64, 1024
 USUAL_PIXELS = LEAST * 224 * 224
 STATISTICS_SHARE = 4
 """Of statistics so many times fewer do: each channel is scaled to what it is to have."""
+MOST_DISTILLED = 256
+"""Each takes some hundred times as long to make."""
 
 
 def usual_count(form: InputFormat, source: Source) -> int:
@@ -45,6 +47,8 @@ def usual_count(form: InputFormat, source: Source) -> int:
         64
     """
     count = min(max(USUAL_PIXELS // form.size**2, LEAST), MOST)
+    if source == "distilled":
+        return min(count, MOST_DISTILLED)
     return count // STATISTICS_SHARE if source == "statistics" else count
 
 
