@@ -9,6 +9,7 @@ import typer
 
 from qzoo.cli.terminal.console import stdout
 from qzoo.cli.terminal.options import BatchSize, CalibImages, CalibrationData, Device, Workers
+from qzoo.schema.calibration import MADE_FROM
 
 
 def run(
@@ -50,7 +51,7 @@ def run(
     for variant, one in zip(variants, made, strict=False):
         short = f" (all there are; the recipe wants {variant.resolved.calibration.images:,})" if one.short else ""
         stdout.print(
-            f"{one.name}: {one.quantizers} ranges from {one.images:,} images{short}, "
+            f"{one.name}: {one.quantizers} ranges from {one.images:,} {MADE_FROM[one.source]}{short}, "
             f"{one.path.stat().st_size / 1000:.0f} kB, {one.seconds:.1f} s: {one.path}",
             highlight=False, soft_wrap=True, markup=False,
         )  # fmt: skip

@@ -11,6 +11,7 @@ import typer
 from qzoo.cli.terminal.console import check_target, stdout, write_json
 from qzoo.cli.terminal.options import BatchSize, Data, Device, EvalImages, Json, Ranges, ReduceRange, Workers
 from qzoo.runtimes.registry import spelled
+from qzoo.schema.calibration import MADE_FROM
 
 if TYPE_CHECKING:
     from qzoo.tasks.evaluate import Evaluation
@@ -72,8 +73,9 @@ def run(
     if json_file != "-":
         low, high = result.ci95 or (0.0, 100.0)
         what = name if runtime is None else f"{name} in {runtime}{' with weights of 7 bits' if reduce_range else ''}"
+        made = f", ranges from {MADE_FROM[result.ranges_from]}" if result.ranges_from not in (None, "images") else ""
         stdout.print(
-            f"{what}: top-1 {result.top1:.2f} ({low:.2f} .. {high:.2f}), top-5 {result.top5:.2f} "
+            f"{what}{made}: top-1 {result.top1:.2f} ({low:.2f} .. {high:.2f}), top-5 {result.top5:.2f} "
             f"on {result.images:,} images in {result.seconds:.1f} s",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
@@ -87,5 +89,6 @@ def _facts(name: str, runtime: str | None, result: Evaluation) -> dict[str, Any]
         "top1": result.top1,
         "top5": result.top5,
         "ci95": result.ci95,
+        "ranges_from": result.ranges_from,
         "seconds": round(result.seconds, 2),
     }

@@ -16,6 +16,7 @@ from qzoo.errors import UnsupportedError
 from qzoo.progress import Progress, silent
 from qzoo.quant.ranges import quantizers
 from qzoo.results.readable import Readable
+from qzoo.schema.calibration import Source
 from qzoo.weights.kinds import RANGES, ROUNDING
 from qzoo.zoo.zoo_model import ZooModel
 
@@ -32,6 +33,7 @@ class Calibrated(Readable):
         quantizers: how many got a range.
         seconds: wall time.
         short: the recipe wanted more images than there are.
+        source: of the dataset, or made without data.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Calibrated(Readable):
     quantizers: int
     seconds: float
     short: bool
+    source: Source = "images"
 
 
 def calibrate_variants(
@@ -108,4 +111,6 @@ def _calibrate_one(shared: SharedCalibration, variant: ZooModel, path: Path) -> 
         return None
     kept = keep_calibration(path, shared, variant, model)
     seconds = time.perf_counter() - start
-    return Calibrated(variant.name, path, kept, len(images), len(quantizers(model)), seconds, images.short)
+    return Calibrated(
+        variant.name, path, kept, len(images), len(quantizers(model)), seconds, images.short, images.source
+    )

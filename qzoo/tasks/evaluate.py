@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from qzoo.arguments import checked
 from qzoo.distributed import failing_together, gathered_rows, named_by_process, rank, world_size
 from qzoo.errors import DataError
+from qzoo.models.provenance import ranges_from
 from qzoo.progress import Progress, silent
 from qzoo.quant.eval_mode import device_of
 from qzoo.quant.outputs import Logits
-from qzoo.quant.ranges import require_calibrated
+from qzoo.quant.ranges import quantizers, require_calibrated
 from qzoo.results.readable import Readable
+from qzoo.schema.calibration import Source
 from qzoo.tasks.inputs.batches import ToInputs, as_batches
 from qzoo.tasks.inputs.images import Images
 from qzoo.tasks.measuring.running import Runner, checked_logits, measuring
@@ -40,6 +42,7 @@ class Evaluation(Readable):
         top5: share whose label is among the first five (or all, if there are fewer classes), in percent.
         predicted: the likeliest classes of each image, and the margin of the first.
         seconds: wall time.
+        ranges_from: what the ranges of a quantized model were made from; None for a float one.
     """
 
     also_shown: ClassVar[tuple[str, ...]] = ("ci95",)
@@ -49,6 +52,7 @@ class Evaluation(Readable):
     top5: float | None
     predicted: Predictions
     seconds: float
+    ranges_from: Source | None = None
 
     @property
     def predictions(self) -> Tensor:
@@ -111,7 +115,8 @@ def evaluate(
         runner = Runner(model)
         parts = [prediction_rows(checked_logits(runner(batch), batch, logits), batch.labels).cpu() for batch in batches]
         rows = gathered_rows(torch.cat([torch.empty(0, 2 + TOP, dtype=torch.float64), *parts]))
-        return _summary(rows, time.perf_counter() - start)
+        found = _summary(rows, time.perf_counter() - start)
+        return replace(found, ranges_from=ranges_from(model) if quantizers(model) else None)
 
 
 def evaluate_images(

@@ -35,6 +35,8 @@ LEAST, MOST = 64, 1024
 USUAL_PIXELS = LEAST * 224 * 224
 STATISTICS_SHARE = 4
 """Of statistics so many times fewer do: each channel is scaled to what it is to have."""
+STATISTICS_BATCH = 16
+"""Images whose means and variances tell something; fewer at a time would not do."""
 MOST_DISTILLED = 256
 """Each takes some hundred times as long to make."""
 
@@ -82,6 +84,7 @@ def data_free_images(
         pixels = natural_images(count, form.size, len(form.mean), seed)
     # Nobody reads their labels.
     split = ArraySplit(source, source, pixels, torch.zeros(count, dtype=torch.int64))
+    batch_size = max(batch_size, STATISTICS_BATCH) if source == "statistics" else batch_size
     return Images(split, list(range(count)), transform_of(form), batch_size, source=source)
 
 
