@@ -66,7 +66,7 @@ class CalibrationSpec(StrictModel):
 MADE_FROM: dict[Source, str] = {
     "images": "images",
     "synthetic": "synthetic images",
-    "distilled": "synthetic images, distilled against batch norm's statistics",
+    "distilled": "synthetic images, distilled out of the network",
     "statistics": "synthetic images, scaled to batch norm's statistics",
 }
 """Each source in words that follow a number."""
