@@ -18,8 +18,8 @@ LARGEST = 0.5
 """The largest radius, in sides of the image."""
 COVERED = 4.0
 """How often a pixel is covered, on average: `exp(-4)` is left to the ground."""
-AT_ONCE = 1 << 17
-"""Pixels of boxes that are looked at together, about: a megabyte for each number that is computed of them."""
+AT_ONCE = 1 << 15
+"""Pixels of boxes that are looked at together, about: so that a processor keeps them near."""
 MARGIN = 0.25
 """How far outside the image centres may lie, in sides of the image."""
 NARROWEST = 0.4
