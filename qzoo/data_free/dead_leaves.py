@@ -18,6 +18,8 @@ LARGEST = 0.5
 """The largest radius, in sides of the image."""
 COVERED = 4.0
 """How often a pixel is covered, on average: `exp(-4)` is left to the ground."""
+AT_ONCE = 1 << 15
+"""Pixels of boxes that are looked at together, about: so that a processor keeps them near."""
 MARGIN = 0.25
 """How far outside the image centres may lie, in sides of the image."""
 NARROWEST = 0.4
@@ -72,8 +74,10 @@ def dead_leaves(size: int, smallest: float, stream: RandomStream) -> tuple[NDArr
     # Leaves of like size at once, each in a box around it that is no more than twice as wide.
     widths = np.exp2(np.ceil(np.log2(leaves.reach + 1))).astype(np.int64)
     for width in np.unique(widths):
-        places, shown = _pixels(leaves, np.flatnonzero(widths == width), int(width), size)
-        np.maximum.at(labels, places, shown)
+        chosen = np.flatnonzero(widths == width)
+        for some in np.array_split(chosen, math.ceil(len(chosen) * min(2 * width, size) ** 2 / AT_ONCE)):
+            places, shown = _pixels(leaves, some, int(width), size)
+            np.maximum.at(labels, places, shown)
     return labels.reshape(size, size), count + 1
 
 
