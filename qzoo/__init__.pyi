@@ -32,6 +32,7 @@ from .progress import Progress
 from .quant.calibration.collecting import ClippedNegativesWarning, DeadActivationWarning
 from .quant.quantizer import TensorQuantizer, UncalibratedWarning
 from .results.benchmark import BenchmarkReport
+from .results.check import CheckedQuantizer, CheckReport
 from .results.comparison import CompareRow, Comparison
 from .results.explanation import Explanation
 from .results.export import ExportReport, Finding, Parity
@@ -56,7 +57,7 @@ from .tasks.training_run import Run
 from .weights.base_weights import NewHeadWarning
 from .zoo.create import create, list_models, quantize, recipe, transform
 from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
-from .zoo.tasks_by_name import benchmark, calibrate, compare, evaluate, explain, export, optimize, save, sensitivity
+from .zoo.tasks_by_name import benchmark, calibrate, check, compare, evaluate, explain, export, optimize, save, sensitivity
 
 __version__: str
 
@@ -65,6 +66,8 @@ __all__ = [
     "BenchmarkReport",
     "Calibrated",
     "CalibrationError",
+    "CheckReport",
+    "CheckedQuantizer",
     "ClippedNegativesWarning",
     "CompareRow",
     "Comparison",
@@ -118,6 +121,7 @@ __all__ = [
     "WeightsError",
     "benchmark",
     "calibrate",
+    "check",
     "compare",
     "compat",
     "create",

@@ -1,0 +1,68 @@
+"""Checking the ranges of a variant on images of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from qzoo.commands.evaluate import quantized_model
+from qzoo.commands.settings import Settings, usable_device
+from qzoo.data import ArraySplit, default_workers, sample
+from qzoo.data.unlabelled import open_unlabelled
+from qzoo.models.bases import base_transform
+from qzoo.progress import Progress, silent
+from qzoo.results.check import CheckReport
+from qzoo.tasks.check import FEW, check
+from qzoo.tasks.inputs.images import LARGE_IMAGES_BATCH, SMALL_IMAGES_BATCH, Images
+from qzoo.zoo.pretrained import create_pretrained, float_reference
+from qzoo.zoo.zoo_model import ZooModel
+
+
+def check_named(
+    zoo_model: ZooModel,
+    settings: Settings | None = None,
+    *,
+    images: int | None = None,
+    seed: int = 0,
+    ranges: Path | None = None,
+    progress: Progress = silent,
+) -> CheckReport:
+    """Returns how well the ranges of a variant fit images of a folder, or of the evaluation split of its dataset.
+
+    Args:
+        zoo_model: a variant.
+        settings: data, device, batch size.
+        images: how many, a seeded sample; default: 64, or all where there are fewer.
+        seed: of the sample.
+        ranges: a file of ranges, of a rounding, or of a full checkpoint; default: what `create(..., pretrained=True)`
+            would take.
+        progress: shown the images.
+
+    Raises:
+        UnknownNameError: it is a float base.
+        WeightsError: weights or ranges are missing, corrupt or of another base.
+        DataError: there are no images, fewer than asked for, or fewer than 8.
+    """
+    settings, resolved = settings or Settings(), zoo_model.resolved
+    shown = _images(zoo_model, settings, images, seed)
+    device = usable_device(settings.device)
+    model = create_pretrained(zoo_model) if ranges is None else quantized_model(resolved, Path(ranges))
+    report = check(
+        model.to(device), shown, float_model=_moved(float_reference(zoo_model), settings), progress=progress,
+        count=len(shown),
+    )  # fmt: skip
+    return report.model_copy(update={"name": resolved.name})
+
+
+def _moved(model: nn.Module | None, settings: Settings) -> nn.Module | None:
+    return None if model is None else model.to(usable_device(settings.device))
+
+
+def _images(zoo_model: ZooModel, settings: Settings, images: int | None, seed: int) -> Images:
+    split = open_unlabelled(zoo_model.dataset, settings.data)
+    chosen = sample(split, min(FEW, len(split)) if images is None else images, seed)
+    default = SMALL_IMAGES_BATCH if isinstance(split, ArraySplit) else LARGE_IMAGES_BATCH
+    workers = default_workers(split) if settings.workers is None else settings.workers
+    transform = base_transform(zoo_model.base)
+    return Images(split, sorted(chosen), transform, settings.batch_size or default, workers=workers)

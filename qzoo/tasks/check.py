@@ -1,0 +1,156 @@
+"""How good are the ranges of a model? Asked of a few images of one's own, without labels."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from qzoo.arguments import checked
+from qzoo.distributed import world_size
+from qzoo.errors import DataError, NotCalibratedError, UnsupportedError
+from qzoo.models.provenance import provenance
+from qzoo.progress import Progress, silent
+from qzoo.quant.calibration.collecting import DeadActivationWarning
+from qzoo.quant.eval_mode import device_of, evaluation_mode
+from qzoo.quant.outputs import Logits
+from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
+from qzoo.quant.weights import quantized_weights
+from qzoo.results.check import CheckedQuantizer, CheckReport
+from qzoo.schema.resolve import ResolvedVariant
+from qzoo.tasks.evaluate import wilson_interval
+from qzoo.tasks.inputs.batches import ToInputs, as_batches
+from qzoo.tasks.measuring.deviation import Tally
+from qzoo.tasks.measuring.quarters import Quarters, pieces
+from qzoo.tasks.measuring.range_faults import check_activation, check_weight
+from qzoo.tasks.measuring.running import Runner, checked_logits, measuring
+
+FEW, FEWEST = 64, 8
+"""Images that do, and those below which nothing can be said."""
+
+
+@checked
+def check(
+    model: nn.Module,
+    images: Any,
+    *,
+    to_inputs: ToInputs = None,
+    logits: Logits = None,
+    float_model: nn.Module | None = None,
+    progress: Progress = silent,
+    count: int | None = None,
+) -> CheckReport:
+    """Returns how well the ranges of a model fit some images: those that it is to see, 64 of them, without labels.
+
+    The range of each quantizer is held against the one that its own calibrator finds, for activations on these images,
+    for weights in their values; the predictions of the model against those of the float model. docs/check.md says what
+    counts as wrong.
+
+    Args:
+        model: calibrated; afterwards it is as it was. `qzoo.check` takes the name of a variant too, and then, without
+            images, 64 of those that its recipe is measured on. Quantizers that are off stay off.
+        images: batches, transformed: `x`, `(x, y)`, `((x, x2), y)` or a dict, see docs/batches.md. Labels are not
+            looked at. At least 8 images.
+        to_inputs: a function that makes such a batch of an item of `images`, whatever it is.
+        logits: which of the model's outputs they are, as for `qzoo.evaluate`.
+        float_model: what the predictions are held against, on the same device; default: the model without its
+            quantizers, or, of the name of a variant whose weights were changed, its base.
+        progress: shown the images.
+        count: how many images there are, for the progress.
+
+    Raises:
+        NotCalibratedError: a quantizer has no range, or there are none that are on.
+        DataError: there are fewer than 8 images, they do not fit the model, or it gives NaN.
+        UnsupportedError: several processes run.
+
+    Example:
+        >>> found = qzoo.check("resnet8_digits_int8")
+        >>> found.verdict, found.images, found.sentence
+        ('fine', 64, 'The ranges fit these images: 21.')
+    """
+    if world_size() > 1:
+        raise UnsupportedError(f"A check runs in one process, not in {world_size()}. Start it without torchrun.")
+    # What dynamo compiled does not tell whose forward runs.
+    model = getattr(model, "_orig_mod", model)
+    require_quantizers(model)
+    start = time.perf_counter()
+    with measuring(model):
+        require_calibrated(model, "check its ranges")
+        if all(one.state == "off" for one in quantizers(model).values()):
+            raise NotCalibratedError("Every quantizer of this model is off: quantizer.state = 'quantizing' puts one on.")
+        batches = pieces(as_batches(images, device_of(model), to_inputs))
+        quarters, tally = Quarters(model), Tally()
+        runner, reference = Runner(model), None if float_model is None else Runner(float_model)
+        for batch in progress(batches, count, "checking"):
+            with quarters.next():
+                output = runner(batch)
+            if reference is not None:
+                with evaluation_mode(reference.model):
+                    output = reference(batch)
+            tally.add(checked_logits(runner(batch), batch, logits), None, checked_logits(output, batch, logits))
+        if tally.images < FEWEST:
+            raise DataError(
+                f"check() got {tally.images} images, of which nothing follows for ranges; expected at least {FEWEST}, "
+                "better 64, of the kind that the model is to see."
+            )
+        rows = checked_quantizers(model, quarters)
+    return _report(model, tally, rows, round(time.perf_counter() - start, 2))
+
+
+def checked_quantizers(model: nn.Module, quarters: Quarters) -> list[CheckedQuantizer]:
+    """Returns what is to be said of each quantizer that is on: faults first, then by how far the ranges differ.
+
+    Args:
+        model: calibrated.
+        quarters: what its quantizers saw; their ranges may have been changed since.
+
+    Raises:
+        CalibrationError: a quantizer saw nothing, NaN or Inf.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeadActivationWarning)  # it is about ranges that are to be made
+        seen = quarters.seen()
+    variant = getattr(provenance(model), "variant", None)
+    judged, found = not _learns_ranges(variant), quarters.smallest_ranges()
+    activations = [
+        check_activation(path, one, found[path], seen[path], judged=judged) for path, one in quarters.quantizers.items()
+    ]
+    untrained = variant is None or variant.finetune is None
+    weights = [
+        check_weight(path, one, judged=untrained)
+        for path, one in quantized_weights(model).items()
+        if one.values is not None and one.quantizer.state == "quantizing"
+    ]
+    return sorted(activations + weights, key=_rank)
+
+
+def _learns_ranges(variant: ResolvedVariant | None) -> bool:
+    """Whether training, or the reconstruction of units, moves the ranges of activations away from calibrated ones."""
+    if variant is None:
+        return False
+    trained = variant.finetune is not None and variant.finetune.scales.learn
+    steps = variant.optimize.reconstruct if variant.optimize is not None else None
+    return trained or (steps is not None and steps.learn_ranges)
+
+
+def _rank(row: CheckedQuantizer) -> tuple[bool, float]:
+    times = row.ratio if row.ratio is not None else 1.0
+    return row.fault is None, -abs(math.log2(times)) if times else -math.inf
+
+
+def _report(model: nn.Module, tally: Tally, rows: list[CheckedQuantizer], seconds: float) -> CheckReport:
+    deviation, made = tally.deviation(), provenance(model)
+    agreeing = tally.images - deviation.flips
+    return CheckReport(
+        name=made.variant.name if made and made.variant else type(model).__name__,
+        images=tally.images,
+        agreement=round(100 * agreeing / tally.images, 4),
+        ci95=wilson_interval(agreeing, tally.images),
+        sqnr_db=deviation.sqnr_db,
+        quantizers=rows,
+        seconds=seconds,
+    )
