@@ -57,7 +57,18 @@ from .tasks.training_run import Run
 from .weights.base_weights import NewHeadWarning
 from .zoo.create import create, list_models, quantize, recipe, transform
 from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
-from .zoo.tasks_by_name import benchmark, calibrate, check, compare, evaluate, explain, export, optimize, save, sensitivity
+from .zoo.tasks_by_name import (
+    benchmark,
+    calibrate,
+    check,
+    compare,
+    evaluate,
+    explain,
+    export,
+    optimize,
+    save,
+    sensitivity,
+)
 
 __version__: str
 

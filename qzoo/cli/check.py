@@ -73,10 +73,8 @@ def _parts(report: CheckReport, zoo_model: ZooModel, top: int) -> Iterator[Rende
     yield labelled(report.verdict, STYLES[report.verdict], f": {report.sentence}")
     low, high = report.ci95
     noise = "no noise at all" if report.sqnr_db is None else f"SQNR {report.sqnr_db:.1f} dB"
-    yield (
-        f"{report.name} on {report.images} images: {report.agreement:.1f} % agree with float ({low:.1f} to {high:.1f}), "
-        f"{noise}"
-    )
+    agree = f"{report.agreement:.1f} % agree with float ({low:.1f} to {high:.1f})"
+    yield f"{report.name} on {report.images} images: {agree}, {noise}"
     yield ""
     yield _table(report, max(top, len(report.faults)))
     yield Text(_rest(report, max(top, len(report.faults))), "dim")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
-import torch
 from torch import nn
 
 from qzoo.arguments import checked
@@ -23,7 +23,7 @@ from qzoo.quant.weights import quantized_weights
 from qzoo.results.check import CheckedQuantizer, CheckReport
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import wilson_interval
-from qzoo.tasks.inputs.batches import ToInputs, as_batches
+from qzoo.tasks.inputs.batches import Batch, ToInputs, as_batches
 from qzoo.tasks.measuring.deviation import Tally
 from qzoo.tasks.measuring.quarters import Quarters, pieces
 from qzoo.tasks.measuring.range_faults import check_activation, check_weight
@@ -70,7 +70,7 @@ def check(
     Example:
         >>> found = qzoo.check("resnet8_digits_int8")
         >>> found.verdict, found.images, found.sentence
-        ('fine', 64, 'The ranges fit these images: 21.')
+        ('fine', 64, '17 ranges fit these images.')
     """
     if world_size() > 1:
         raise UnsupportedError(f"A check runs in one process, not in {world_size()}. Start it without torchrun.")
@@ -81,24 +81,44 @@ def check(
     with measuring(model):
         require_calibrated(model, "check its ranges")
         if all(one.state == "off" for one in quantizers(model).values()):
-            raise NotCalibratedError("Every quantizer of this model is off: quantizer.state = 'quantizing' puts one on.")
-        batches = pieces(as_batches(images, device_of(model), to_inputs))
-        quarters, tally = Quarters(model), Tally()
-        runner, reference = Runner(model), None if float_model is None else Runner(float_model)
-        for batch in progress(batches, count, "checking"):
-            with quarters.next():
-                output = runner(batch)
-            if reference is not None:
-                with evaluation_mode(reference.model):
-                    output = reference(batch)
-            tally.add(checked_logits(runner(batch), batch, logits), None, checked_logits(output, batch, logits))
-        if tally.images < FEWEST:
-            raise DataError(
-                f"check() got {tally.images} images, of which nothing follows for ranges; expected at least {FEWEST}, "
-                "better 64, of the kind that the model is to see."
+            raise NotCalibratedError(
+                "Every quantizer of this model is off: quantizer.state = 'quantizing' puts one on."
             )
-        rows = checked_quantizers(model, quarters)
-    return _report(model, tally, rows, round(time.perf_counter() - start, 2))
+        batches = progress(pieces(as_batches(images, device_of(model), to_inputs)), count, "checking")
+        quarters, tally = watch(model, batches, logits, float_model)
+        report = report_of(model, quarters, tally)
+    return report.model_copy(update={"seconds": round(time.perf_counter() - start, 2)})
+
+
+def watch(
+    model: nn.Module, batches: Iterable[Batch], logits: Logits = None, float_model: nn.Module | None = None
+) -> tuple[Quarters, Tally]:
+    """Returns what quantizers see in float, and how far the quantized model is from float.
+
+    Args:
+        model: calibrated, in a state to be measured.
+        batches: small ones, at least four.
+        logits: as for `check`.
+        float_model: as for `check`.
+
+    Raises:
+        DataError: there are fewer than 8 images, they do not fit the model, or it gives NaN.
+    """
+    quarters, tally, runner = Quarters(model), Tally(), Runner(model)
+    reference = None if float_model is None else Runner(float_model)
+    for batch in batches:
+        with quarters.next():
+            output = runner(batch)
+        if reference is not None:
+            with evaluation_mode(reference.model):
+                output = reference(batch)
+        tally.add(checked_logits(runner(batch), batch, logits), None, checked_logits(output, batch, logits))
+    if tally.images < FEWEST:
+        raise DataError(
+            f"check() got {tally.images} images, of which nothing follows for ranges; expected at least {FEWEST}, "
+            f"better {FEW}, of the kind that the model is to see."
+        )
+    return quarters, tally
 
 
 def checked_quantizers(model: nn.Module, quarters: Quarters) -> list[CheckedQuantizer]:
@@ -142,7 +162,8 @@ def _rank(row: CheckedQuantizer) -> tuple[bool, float]:
     return row.fault is None, -abs(math.log2(times)) if times else -math.inf
 
 
-def _report(model: nn.Module, tally: Tally, rows: list[CheckedQuantizer], seconds: float) -> CheckReport:
+def report_of(model: nn.Module, quarters: Quarters, tally: Tally) -> CheckReport:
+    """Returns the report of what `watch` returned, for the ranges that the model has now."""
     deviation, made = tally.deviation(), provenance(model)
     agreeing = tally.images - deviation.flips
     return CheckReport(
@@ -151,6 +172,6 @@ def _report(model: nn.Module, tally: Tally, rows: list[CheckedQuantizer], second
         agreement=round(100 * agreeing / tally.images, 4),
         ci95=wilson_interval(agreeing, tally.images),
         sqnr_db=deviation.sqnr_db,
-        quantizers=rows,
-        seconds=seconds,
+        quantizers=checked_quantizers(model, quarters),
+        seconds=0.0,
     )

@@ -60,6 +60,7 @@ def test_from_a_class_to_a_figure() -> None:
         ("validate", "net.yaml"), ("explain", "net.yaml:int8"), ("calibrate", "net.yaml:int8"),
         ("evaluate", "net.yaml:int8", "--receipt", "r.safetensors"),
         ("verify", "net.yaml:int8", "--receipt", "r.safetensors"), ("sensitivity", "net.yaml:int8", "--mend", "1"),
+        ("check", "net.yaml:int8", "--images", "8"),
     ):  # fmt: skip
         done = qzoo(*command, *code)
         assert done.exit_code == 0, done.output

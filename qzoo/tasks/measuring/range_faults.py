@@ -3,9 +3,9 @@
 A range is too narrow where it leaves out much of the one that is found, and too wide where it is much larger. How much
 that is depends on what the range is found in:
 
-    weights                             less than 4/5, more than 5/4   the very values, though somebody may train them
-    images, percentile, mse, entropy    less than 3/4, more than 8/5   64 images give what 1,024 do, or nearly
-    images, max                         less than 7/8, more than 1.9   fewer images have a smaller maximum
+    weights                        less than 4/5, more than 5/4    the very values, though somebody may train them
+    images, by percentile or mse   less than 3/4, more than 8/5    64 images give what 1,024 do, or nearly
+    images, by max or entropy      less than 7/8, more than 1.9    rare values count, of which fewer images have fewer
 
 In images a range is found four times, each time without another quarter of them, and the smallest counts: one odd image
 makes a range twice as large, and lies in one quarter alone. `benchmarks/planted_ranges.py` measures what these bounds
@@ -39,7 +39,7 @@ class Bounds(NamedTuple):
     most: float
 
 
-OF_WEIGHTS, ON_IMAGES, OF_MAXIMA = Bounds(4 / 5, 5 / 4), Bounds(3 / 4, 8 / 5), Bounds(7 / 8, 1.9)
+OF_WEIGHTS, OF_SHARES, OF_EXTREMES = Bounds(4 / 5, 5 / 4), Bounds(3 / 4, 8 / 5), Bounds(7 / 8, 1.9)
 ON_GRID = 1e-4
 """By how much of itself a weight that lies on its grid may be off: what float arithmetic rounds, and no more."""
 
@@ -83,7 +83,8 @@ def bounds_of(spec: QuantizerSpec) -> Bounds:
         >>> bounds_of(QuantizerSpec(calibrator="max")).most, bounds_of(QuantizerSpec(calibrator="mse")).most
         (1.9, 1.6)
     """
-    return OF_MAXIMA if spec.calibrator.method == "max" or spec.calibrator.percentile == 100 else ON_IMAGES
+    extremes = spec.calibrator.method in ("max", "entropy") or spec.calibrator.percentile == 100
+    return OF_EXTREMES if extremes else OF_SHARES
 
 
 def check_activation(
@@ -142,9 +143,15 @@ def _checked(
         fault = "wide"
     times = float(ratio[worst])
     return CheckedQuantizer(
-        path=path, of="weight" if is_of_weight(path) else "activation", range=_at(used[1], worst),
-        found=_at(found[1], worst), ratio=None if math.isnan(times) else times, clipped=round(100 * beyond, 4), fault=fault, judged=judged,
-    )  # fmt: skip
+        path=path,
+        of="weight" if is_of_weight(path) else "activation",
+        range=_at(used[1], worst),
+        found=_at(found[1], worst),
+        ratio=None if math.isnan(times) else times,
+        clipped=round(100 * beyond, 4),
+        fault=fault,
+        judged=judged,
+    )
 
 
 def _range_of(quantizer: TensorQuantizer) -> Range:
