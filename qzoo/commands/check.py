@@ -42,7 +42,7 @@ def check_named(
     Raises:
         UnknownNameError: it is a float base.
         WeightsError: weights or ranges are missing, corrupt or of another base.
-        DataError: there are no images, fewer than asked for, or fewer than 8.
+        DataError: there are no images, fewer than asked for, or fewer than 16.
     """
     settings, resolved = settings or Settings(), zoo_model.resolved
     shown = _images(zoo_model, settings, images, seed)

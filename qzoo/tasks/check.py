@@ -29,7 +29,7 @@ from qzoo.tasks.measuring.quarters import Quarters, pieces
 from qzoo.tasks.measuring.range_faults import check_activation, check_weight
 from qzoo.tasks.measuring.running import Runner, checked_logits, measuring
 
-FEW, FEWEST = 64, 8
+FEW, FEWEST = 64, 16
 """Images that do, and those below which nothing can be said."""
 
 
@@ -54,7 +54,7 @@ def check(
         model: calibrated; afterwards it is as it was. `qzoo.check` takes the name of a variant too, and then, without
             images, 64 of those that its recipe is measured on. Quantizers that are off stay off.
         images: batches, transformed: `x`, `(x, y)`, `((x, x2), y)` or a dict, see docs/batches.md. Labels are not
-            looked at. At least 8 images.
+            looked at. At least 16 images.
         to_inputs: a function that makes such a batch of an item of `images`, whatever it is.
         logits: which of the model's outputs they are, as for `qzoo.evaluate`.
         float_model: what the predictions are held against, on the same device; default: the model without its
@@ -64,7 +64,7 @@ def check(
 
     Raises:
         NotCalibratedError: a quantizer has no range, or there are none that are on.
-        DataError: there are fewer than 8 images, they do not fit the model, or it gives NaN.
+        DataError: there are fewer than 16 images, they do not fit the model, or it gives NaN.
         UnsupportedError: several processes run.
 
     Example:
@@ -102,7 +102,7 @@ def watch(
         float_model: as for `check`.
 
     Raises:
-        DataError: there are fewer than 8 images, they do not fit the model, or it gives NaN.
+        DataError: there are fewer than 16 images, they do not fit the model, or it gives NaN.
     """
     quarters, tally, runner = Quarters(model), Tally(), Runner(model)
     reference = None if float_model is None else Runner(float_model)

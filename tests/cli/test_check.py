@@ -61,7 +61,7 @@ def test_json_alone() -> None:
 @pytest.mark.parametrize(("arguments", "message"), [
     (("resnet8_digits",), "is a float base; name one of its variants"),
     ((NAME, "--data", "nowhere"), "There is no folder nowhere. Give a folder of images with --data"),
-    ((NAME, "--images", "5"), "check() got 5 images, of which nothing follows for ranges; expected at least 8"),
+    ((NAME, "--images", "5"), "check() got 5 images, of which nothing follows for ranges; expected at least 16"),
     ((NAME, "--images", "1000"), "1,000 images are asked for, but digits test holds 597"),
     (("resnet8_digits_int9",), "resnet8_digits_int8"),
 ])  # fmt: skip

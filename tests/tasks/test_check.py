@@ -138,7 +138,7 @@ def nothing() -> Iterator[Tensor]:
 
 
 @for_each(("model", "images", "kind", "message"), lambda: [
-    (calibrated(), nothing(), DataError, r"got 0 images, of which nothing follows for ranges; expected at least 8"),
+    (calibrated(), nothing(), DataError, r"got 0 images, of which nothing follows for ranges; expected at least 16"),
     (calibrated(), digits()[0][:7], DataError, r"check\(\) got 7 images"),
     (calibrated(), torch.zeros(8, 3, 8, 8), DataError, r"float32 \(2, 3, 8, 8\): .* takes float32 \(N, 1, H, W\)"),
     (calibrated(), torch.full((8, 1, 8, 8), torch.nan), DataError, r"holds NaN or Inf. Look at the images"),

@@ -99,12 +99,12 @@ def check_activation(
         seen: all that it saw, of both signs.
         judged: whether its range is to be the one found.
     """
-    used, on = _range_of(quantizer), quantizer.grid
-    here = ends_of(found, on)
+    used, on = _on_cpu(quantizer.amax, quantizer.zero_point), quantizer.grid
+    here, ends = ends_of(found, on), ends_of(used, on)
     # What reaches as far below 0 as above need not do so where there is little below.
     needed = Ends(here.low.clamp(min=min(float(seen.amin), 0.0)), here.high.clamp(max=max(float(seen.amax), 0.0)))
-    share = _share_beyond(seen, ends_of(used, on), float(used.amax) / on.bound / 2)
-    return _checked(path, (used, ends_of(used, on)), (found, here), needed, bounds_of(quantizer.spec), share, judged)
+    fit = _Fit(share_held(ends, needed), _ratio(used, found), bounds_of(quantizer.spec) if judged else None)
+    return _checked(path, fit, ends, here, _share_beyond(seen, ends, float(used.amax) / on.bound / 2))
 
 
 def check_weight(path: str, weight: QuantizedWeight, *, judged: bool) -> CheckedQuantizer:
@@ -117,46 +117,67 @@ def check_weight(path: str, weight: QuantizedWeight, *, judged: bool) -> Checked
             rounded there, and any other range would round it anew.
     """
     assert weight.values is not None
-    used, values, on = _range_of(weight.quantizer), weight.values.detach().float().cpu(), weight.quantizer.grid
-    found = Range(*(part.cpu() if isinstance(part, Tensor) else part for part in quantized_weight_range(weight)))
+    quantizer, values = weight.quantizer, weight.values.detach().float().cpu()
+    used, on = _on_cpu(quantizer.amax, quantizer.zero_point), quantizer.grid
+    solved = quantized_weight_range(weight)
+    found = _on_cpu(solved.amax, solved.zero_point)
     rounded = fake_quantize(values, used.amax, on, used.zero_point)
-    judged = judged and not torch.allclose(rounded, values, rtol=ON_GRID, atol=0.0)
-    low, high = (along_weight(end, values) for end in ends_of(used, on))
+    on_grid = torch.allclose(rounded, values, rtol=ON_GRID, atol=0.0)
+    here, ends = ends_of(found, on), ends_of(used, on)
+    fit = _Fit(share_held(ends, here), _ratio(used, found), OF_WEIGHTS if judged and not on_grid else None)
+    low, high = (along_weight(end, values) for end in ends)
     half = along_weight(used.amax, values) / on.bound / 2
-    share = float(((values < low - half) | (values > high + half)).float().mean())
-    here = ends_of(found, on)
-    return _checked(path, (used, ends_of(used, on)), (found, here), here, OF_WEIGHTS, share, judged)
+    return _checked(path, fit, ends, here, float(((values < low - half) | (values > high + half)).float().mean()))
 
 
-def _checked(
-    path: str, used: tuple[Range, Ends], found: tuple[Range, Ends], needed: Ends, bounds: Bounds, beyond: float,
-    judged: bool,
-) -> CheckedQuantizer:  # fmt: skip
-    held = share_held(used[1], needed).flatten()
-    # Where nothing but zeros came by, no range can be told to be too wide.
-    ratio = torch.where(found[0].amax > 0, used[0].amax / found[0].amax, torch.nan).flatten()
-    worst = int(torch.maximum(1 / held, ratio.nan_to_num(1.0)).argmax())
-    fault: Fault | None = None
-    if judged and bool((held < bounds.least).any()):
-        fault = "narrow"
-    elif judged and bool((ratio > bounds.most).any()):
-        fault = "wide"
-    times = float(ratio[worst])
+class _Fit(NamedTuple):
+    """How a range, or that of each channel, fits the one found.
+
+    Attributes:
+        held: the share that it holds of what is needed.
+        ratio: the range divided by the one found; NaN where that is 0, as only zeros came by.
+        bounds: what both may be; None where they may be anything.
+    """
+
+    held: Tensor
+    ratio: Tensor
+    bounds: Bounds | None
+
+    @property
+    def fault(self) -> Fault | None:
+        """What is wrong."""
+        if self.bounds is None:
+            return None
+        if bool((self.held < self.bounds.least).any()):
+            return "narrow"
+        return "wide" if bool((self.ratio > self.bounds.most).any()) else None
+
+    @property
+    def worst(self) -> int:
+        """The place of the channel that disagrees most."""
+        return int(torch.maximum(1 / self.held, self.ratio.nan_to_num(1.0)).argmax())
+
+
+def _checked(path: str, fit: _Fit, used: Ends, found: Ends, beyond: float) -> CheckedQuantizer:
+    ratio = float(fit.ratio.flatten()[fit.worst])
     return CheckedQuantizer(
         path=path,
         of="weight" if is_of_weight(path) else "activation",
-        range=_at(used[1], worst),
-        found=_at(found[1], worst),
-        ratio=None if math.isnan(times) else times,
+        range=_at(used, fit.worst),
+        found=_at(found, fit.worst),
+        ratio=None if math.isnan(ratio) else ratio,
         clipped=round(100 * beyond, 4),
-        fault=fault,
-        judged=judged,
+        fault=fit.fault,
+        judged=fit.bounds is not None,
     )
 
 
-def _range_of(quantizer: TensorQuantizer) -> Range:
-    zero_point = None if quantizer.zero_point is None else quantizer.zero_point.detach().cpu()
-    return Range(quantizer.amax.detach().cpu(), None, zero_point)
+def _ratio(used: Range, found: Range) -> Tensor:
+    return torch.where(found.amax > 0, used.amax / found.amax, torch.nan)
+
+
+def _on_cpu(amax: Tensor, zero_point: Tensor | None) -> Range:
+    return Range(amax.detach().cpu(), None, None if zero_point is None else zero_point.detach().cpu())
 
 
 def _at(ends: Ends, place: int) -> tuple[float, float]:
