@@ -18,10 +18,10 @@ from qzoo.progress import Progress, silent
 from qzoo.quant.calibration.collecting import DeadActivationWarning
 from qzoo.quant.eval_mode import device_of, evaluation_mode
 from qzoo.quant.outputs import Logits
+from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
 from qzoo.quant.weights import quantized_weights
 from qzoo.results.check import CheckedQuantizer, CheckReport
-from qzoo.schema.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import wilson_interval
 from qzoo.tasks.inputs.batches import Batch, ToInputs, as_batches
 from qzoo.tasks.measuring.deviation import Tally
@@ -134,27 +134,31 @@ def checked_quantizers(model: nn.Module, quarters: Quarters) -> list[CheckedQuan
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeadActivationWarning)  # it is about ranges that are to be made
         seen = quarters.seen()
-    variant = getattr(provenance(model), "variant", None)
-    judged, found = not _learns_ranges(variant), quarters.smallest_ranges()
+    found = quarters.smallest_ranges()
     activations = [
-        check_activation(path, one, found[path], seen[path], judged=judged) for path, one in quarters.quantizers.items()
+        check_activation(path, one, found[path], seen[path], judged=_is_judged(model, one, of_weight=False))
+        for path, one in quarters.quantizers.items()
     ]
-    untrained = variant is None or variant.finetune is None
     weights = [
-        check_weight(path, one, judged=untrained)
+        check_weight(path, one, judged=_is_judged(model, one.quantizer, of_weight=True))
         for path, one in quantized_weights(model).items()
         if one.values is not None and one.quantizer.state == "quantizing"
     ]
     return sorted(activations + weights, key=_rank)
 
 
-def _learns_ranges(variant: ResolvedVariant | None) -> bool:
-    """Whether training, or the reconstruction of units, moves the ranges of activations away from calibrated ones."""
-    if variant is None:
+def _is_judged(model: nn.Module, quantizer: TensorQuantizer, *, of_weight: bool) -> bool:
+    """Whether a range is to be the one that its calibrator finds, and was not learned, nor its weight trained."""
+    if quantizer.learned is not None or quantizer.was_learned:
         return False
-    trained = variant.finetune is not None and variant.finetune.scales.learn
-    steps = variant.optimize.reconstruct if variant.optimize is not None else None
-    return trained or (steps is not None and steps.learn_ranges)
+    made = provenance(model)
+    variant = made.variant if made else None
+    if variant is None:
+        return True
+    trained, steps = variant.finetune, variant.optimize
+    learns = trained is not None and (of_weight or trained.scales.learn)
+    reconstructs = steps is not None and steps.reconstruct is not None and steps.reconstruct.learn_ranges
+    return not (learns or (reconstructs and not of_weight))
 
 
 def _rank(row: CheckedQuantizer) -> tuple[bool, float]:

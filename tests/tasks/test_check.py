@@ -133,6 +133,18 @@ def test_a_variant_of_other_weights_is_held_against_its_base_by_name() -> None:
     assert not any(one.judged for one in found.quantizers)
 
 
+def test_ranges_that_a_training_learned_are_not_judged_until_they_are_calibrated_again() -> None:
+    model: Any = copy.deepcopy(calibrated("resnet8_digits_w4a4"))
+    labelled = list(sample(NAME, 2, None))
+    qzoo.finetune(model, labelled, epochs=1, lr=1e-6)
+    quantizers(model)["conv1.input_quantizer"].amax.mul_(2)
+    assert not any(one.judged for one in qzoo.check(model, digits()).quantizers)
+    again = qzoo.check(qzoo.calibrate(model, digits()), digits())
+    assert all(one.judged for one in again.quantizers)
+    # Without the quarter that makes each largest, on the images that they were calibrated on.
+    assert again.verdict == "fine"
+
+
 def nothing() -> Iterator[Tensor]:
     yield from ()
 

@@ -4,7 +4,7 @@ A range is too narrow where it leaves out much of the one that is found, and too
 that is depends on what the range is found in:
 
     weights                        less than 4/5, more than 5/4    the very values, though somebody may train them
-    images, by percentile or mse   less than 3/4, more than 8/5    64 images give what 1,024 do, or nearly
+    images, by percentile or mse   less than 4/5, more than 8/5    64 images give what 1,024 do, or nearly
     images, by max or entropy      less than 7/8, more than 1.9    rare values count, of which fewer images have fewer
 
 In images a range is found four times, each time without another quarter of them, and the smallest counts: one odd image
@@ -39,7 +39,7 @@ class Bounds(NamedTuple):
     most: float
 
 
-OF_WEIGHTS, OF_SHARES, OF_EXTREMES = Bounds(4 / 5, 5 / 4), Bounds(3 / 4, 8 / 5), Bounds(7 / 8, 1.9)
+OF_WEIGHTS, OF_SHARES, OF_EXTREMES = Bounds(4 / 5, 5 / 4), Bounds(4 / 5, 8 / 5), Bounds(7 / 8, 1.9)
 ON_GRID = 1e-4
 """By how much of itself a weight that lies on its grid may be off: what float arithmetic rounds, and no more."""
 
