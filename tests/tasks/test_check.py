@@ -136,7 +136,7 @@ def test_a_variant_of_other_weights_is_held_against_its_base_by_name() -> None:
 def test_ranges_that_a_training_learned_are_not_judged_until_they_are_calibrated_again() -> None:
     model: Any = copy.deepcopy(calibrated("resnet8_digits_w4a4"))
     labelled = list(sample(NAME, 2, None))
-    qzoo.finetune(model, labelled, epochs=1, lr=1e-6)
+    qzoo.finetune(model, labelled, epochs=1, lr=1e-6, scales="learned")
     quantizers(model)["conv1.input_quantizer"].amax.mul_(2)
     assert not any(one.judged for one in qzoo.check(model, digits()).quantizers)
     again = qzoo.check(qzoo.calibrate(model, digits()), digits())
