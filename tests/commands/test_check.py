@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,11 @@ from qzoo.zoo.name_lookup import find
 from qzoo.zoo.zoo_model import ZooModel
 
 NAME = "resnet8_digits_int8"
-MODEL = find(NAME)
+
+
+@cache
+def digits() -> ZooModel:
+    return find(NAME)
 
 
 def net() -> nn.Module:
@@ -58,12 +63,12 @@ def own(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[
 
 
 def test_without_a_folder_it_is_a_seeded_sample_of_the_evaluation_split() -> None:
-    found = check_named(MODEL)
+    found = check_named(digits())
     assert (found.name, found.images, found.verdict) == (NAME, 64, "fine")
     by_name = qzoo.check(NAME)
     assert (found.agreement, found.sqnr_db) == (by_name.agreement, by_name.sqnr_db)
-    assert check_named(MODEL, images=100).images == 100
-    assert check_named(MODEL, seed=1).sqnr_db != found.sqnr_db
+    assert check_named(digits(), images=100).images == 100
+    assert check_named(digits(), seed=1).sqnr_db != found.sqnr_db
 
 
 def test_a_folder_of_image_files_takes_all_where_there_are_fewer_than_64(
@@ -85,7 +90,7 @@ def test_more_images_than_there_are_or_too_few(own: tuple[ZooModel, Path], photo
 
 def test_images_that_the_model_can_not_take_are_told(photos: Path) -> None:
     with pytest.raises(DataError, match=r"Item 0 of the images, float32 \(8, 3, 8, 8\): .* float32 \(N, 1, H, W\)"):
-        check_named(MODEL, Settings(data=photos))
+        check_named(digits(), Settings(data=photos))
 
 
 def test_any_file_of_ranges_and_a_planted_one_is_found(tmp_path: Path) -> None:
@@ -93,12 +98,12 @@ def test_any_file_of_ranges_and_a_planted_one_is_found(tmp_path: Path) -> None:
     sound = qzoo.save(model, tmp_path / "sound.safetensors")
     model.get_buffer("layer2.conv1.input_quantizer.amax").mul_(2)
     wrong = qzoo.save(model, tmp_path / "wrong.safetensors")
-    assert check_named(MODEL, ranges=sound).verdict == "fine"
-    (fault,) = check_named(MODEL, ranges=wrong).faults
+    assert check_named(digits(), ranges=sound).verdict == "fine"
+    (fault,) = check_named(digits(), ranges=wrong).faults
     assert (fault.path, fault.fault) == ("layer2.conv1.input_quantizer", "wide")
     other = qzoo.save(qzoo.create("resnet8_digits_w4a4", pretrained=True), tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match=r"other.safetensors"):
-        check_named(MODEL, ranges=other)
+        check_named(digits(), ranges=other)
 
 
 def test_an_optimized_and_a_trained_variant_are_held_against_their_base() -> None:
