@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from qzoo.commands.evaluate import quantized_model
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.data import ArraySplit, default_workers, sample
 from qzoo.data.unlabelled import open_unlabelled
-from qzoo.models.bases import base_transform
+from qzoo.errors import DataError, UnsupportedError
+from qzoo.models.bases import base_transform, input_format
 from qzoo.progress import Progress, silent
 from qzoo.results.check import CheckReport
 from qzoo.tasks.check import FEW, check
@@ -64,5 +68,31 @@ def _images(zoo_model: ZooModel, settings: Settings, images: int | None, seed: i
     chosen = sample(split, min(FEW, len(split)) if images is None else images, seed)
     default = SMALL_IMAGES_BATCH if isinstance(split, ArraySplit) else LARGE_IMAGES_BATCH
     workers = default_workers(split) if settings.workers is None else settings.workers
-    transform = base_transform(zoo_model.base)
+    transform = _transform(zoo_model)
     return Images(split, sorted(chosen), transform, settings.batch_size or default, workers=workers)
+
+
+def _transform(zoo_model: ZooModel) -> Any:
+    transform = base_transform(zoo_model.base)
+    with suppress(UnsupportedError):  # images that are not square
+        return _OfItsSize(transform, input_format(zoo_model.base).size, zoo_model.name)
+    return transform
+
+
+@dataclass(frozen=True)
+class _OfItsSize:
+    """A transform that refuses images of another size: a convolutional net runs on them, and says nothing sensible."""
+
+    transform: Any
+    size: int
+    name: str
+
+    def __call__(self, image: Any) -> Tensor:
+        made: Tensor = self.transform(image)
+        if tuple(made.shape[-2:]) != (self.size, self.size):
+            height, width = made.shape[-2:]
+            raise DataError(
+                f"An image comes out of the transform of {self.name} with {height}x{width} pixels; its weights are for "
+                f"{self.size}x{self.size}, and it resizes none. Give images of that size with --data."
+            )
+        return made
