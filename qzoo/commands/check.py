@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,11 @@ from qzoo.commands.evaluate import quantized_model
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.data import ArraySplit, default_workers, sample
 from qzoo.data.unlabelled import open_unlabelled
-from qzoo.errors import DataError, UnsupportedError
+from qzoo.errors import DataError
 from qzoo.models.bases import base_transform, input_format
 from qzoo.progress import Progress, silent
 from qzoo.results.check import CheckReport
+from qzoo.schema.sources import OWN_CODE
 from qzoo.tasks.check import FEW, check
 from qzoo.tasks.inputs.images import LARGE_IMAGES_BATCH, SMALL_IMAGES_BATCH, Images
 from qzoo.zoo.pretrained import create_pretrained, float_reference
@@ -74,9 +74,9 @@ def _images(zoo_model: ZooModel, settings: Settings, images: int | None, seed: i
 
 def _transform(zoo_model: ZooModel) -> Any:
     transform = base_transform(zoo_model.base)
-    with suppress(UnsupportedError):  # images that are not square
-        return _OfItsSize(transform, input_format(zoo_model.base).size, zoo_model.name)
-    return transform
+    if zoo_model.base.source == OWN_CODE:  # of one's own transform nothing says which size it wants
+        return transform
+    return _OfItsSize(transform, input_format(zoo_model.base).size, zoo_model.name)
 
 
 @dataclass(frozen=True)

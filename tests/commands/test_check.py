@@ -91,7 +91,7 @@ def test_more_images_than_there_are_or_too_few(own: tuple[ZooModel, Path], photo
 def test_images_that_the_model_can_not_take_are_told(photos: Path) -> None:
     with pytest.raises(DataError, match=r"Item 0 of the images, float32 \(8, 3, 8, 8\): .* float32 \(N, 1, H, W\)"):
         check_named(digits(), Settings(data=photos))
-    Image.new("RGB", (32, 24)).save(photos / "9999.png")
+    Image.new("RGB", (32, 24)).save(photos / "00.png")
     with pytest.raises(
         DataError, match=r"comes out of the transform of resnet8_digits_int8 with 24x32 pixels; its wei"
     ):
