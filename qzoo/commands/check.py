@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from qzoo.commands.evaluate import quantized_model
 from qzoo.commands.settings import Settings, usable_device
@@ -16,7 +16,6 @@ from qzoo.errors import DataError
 from qzoo.models.bases import base_transform, input_format
 from qzoo.progress import Progress, silent
 from qzoo.results.check import CheckReport
-from qzoo.schema.sources import OWN_CODE
 from qzoo.tasks.check import FEW, check
 from qzoo.tasks.inputs.images import LARGE_IMAGES_BATCH, SMALL_IMAGES_BATCH, Images
 from qzoo.zoo.pretrained import create_pretrained, float_reference
@@ -50,17 +49,11 @@ def check_named(
     """
     settings, resolved = settings or Settings(), zoo_model.resolved
     shown = _images(zoo_model, settings, images, seed)
-    device = usable_device(settings.device)
+    device, base = usable_device(settings.device), float_reference(zoo_model)
     model = create_pretrained(zoo_model) if ranges is None else quantized_model(resolved, Path(ranges))
-    report = check(
-        model.to(device), shown, float_model=_moved(float_reference(zoo_model), settings), progress=progress,
-        count=len(shown),
-    )  # fmt: skip
+    float_model = None if base is None else base.to(device)
+    report = check(model.to(device), shown, float_model=float_model, progress=progress, count=len(shown))
     return report.model_copy(update={"name": resolved.name})
-
-
-def _moved(model: nn.Module | None, settings: Settings) -> nn.Module | None:
-    return None if model is None else model.to(usable_device(settings.device))
 
 
 def _images(zoo_model: ZooModel, settings: Settings, images: int | None, seed: int) -> Images:
@@ -74,7 +67,7 @@ def _images(zoo_model: ZooModel, settings: Settings, images: int | None, seed: i
 
 def _transform(zoo_model: ZooModel) -> Any:
     transform = base_transform(zoo_model.base)
-    if zoo_model.base.source == OWN_CODE:  # of one's own transform nothing says which size it wants
+    if zoo_model.base.source != "qzoo":  # timm's and torchvision's resize; of one's own nothing says what it wants
         return transform
     return _OfItsSize(transform, input_format(zoo_model.base).size, zoo_model.name)
 
