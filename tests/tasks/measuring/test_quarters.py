@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 import qzoo
+from qzoo.quant.calibration.collectors import HistogramCollector
+from qzoo.quant.calibration.solvers import solve
+from qzoo.schema.quantizer import QuantizerSpec
 from qzoo.tasks.calibrate import collect
 from qzoo.tasks.inputs.batches import as_batches
 from qzoo.tasks.measuring.quarters import Quarters, pieces
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
 
 
 def sizes(*batches: int) -> list[int]:
@@ -63,12 +72,17 @@ def test_the_smallest_range_is_that_without_the_quarter_that_makes_it_largest() 
 
 
 def test_the_sign_that_calibration_found_stays() -> None:
-    net: Any = model("mse", unsigned="auto")
-    assert bool(net[2].input_quantizer.unsigned)
-    quarters = shown(net, torch.randn(64, 2))
-    before = quarters.smallest_ranges()["2.input_quantizer"].amax
-    net[2].input_quantizer.unsigned.fill_(False)
-    assert quarters.smallest_ranges()["2.input_quantizer"].amax != before
+    net: Any = model("mse", unsigned="auto", bits=4)
+    qzoo.calibrate(net, torch.rand(64, 2))
+    assert bool(net[0].input_quantizer.unsigned)
+    piece = torch.rand(8, 2) - 0.1
+    assert bool((piece < 0).any())
+    found = shown(net, piece.repeat(8, 1)).smallest_ranges()["0.input_quantizer"].amax
+    alone = HistogramCollector()
+    alone.collect(piece)
+    specs = [QuantizerSpec.model_validate({"calibrator": "mse", "bits": 4, "unsigned": sign}) for sign in (True, False)]
+    unsigned, signed = solve([alone.histogram()] * 2, specs)
+    assert found == unsigned != signed
 
 
 def test_quantizers_that_are_off_are_not_watched_and_stay_off() -> None:
