@@ -33,6 +33,7 @@ from .progress import Progress
 from .quant.calibration.collecting import ClippedNegativesWarning, DeadActivationWarning
 from .quant.quantizer import TensorQuantizer, UncalibratedWarning
 from .results.benchmark import BenchmarkReport
+from .results.check import CheckedQuantizer, CheckReport
 from .results.comparison import CompareRow, Comparison
 from .results.explanation import Explanation
 from .results.export import ExportReport, Finding, Parity
@@ -58,7 +59,18 @@ from .weights.base_weights import NewHeadWarning
 from .zoo.create import create, list_models, quantize, recipe, transform
 from .zoo.data_free import DataFreeRangesWarning
 from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
-from .zoo.tasks_by_name import benchmark, calibrate, compare, evaluate, explain, export, optimize, save, sensitivity
+from .zoo.tasks_by_name import (
+    benchmark,
+    calibrate,
+    check,
+    compare,
+    evaluate,
+    explain,
+    export,
+    optimize,
+    save,
+    sensitivity,
+)
 
 __version__: str
 
@@ -67,6 +79,8 @@ __all__ = [
     "BenchmarkReport",
     "Calibrated",
     "CalibrationError",
+    "CheckReport",
+    "CheckedQuantizer",
     "ClippedNegativesWarning",
     "CompareRow",
     "Comparison",
@@ -122,6 +136,7 @@ __all__ = [
     "WeightsError",
     "benchmark",
     "calibrate",
+    "check",
     "compare",
     "compat",
     "create",

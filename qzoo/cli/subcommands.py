@@ -56,6 +56,7 @@ SECTIONS = {
         "reproduce": _Entry("reproduce", "Rerun every number of a recipe beside the published ones.", True),
         "sensitivity": _Entry("sensitivity", "Rank the layers by what quantizing each alone does.", True),
         "verify": _Entry("verify", "Check a claim image by image against its receipt."),
+        "check": _Entry("check", "Check ranges on a few images of your own, without labels."),
         "benchmark": _Entry("benchmark", "Time a variant against its float base in a runtime."),
     },
     "Ship": {

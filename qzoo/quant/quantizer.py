@@ -62,6 +62,7 @@ class TensorQuantizer(nn.Module):
         collector: what sees the tensors while calibrating.
         kept: nobody writes to the tensor before the backward pass; `quantize_layer` knows.
         learned: what is quantized, while its range is a parameter that training changes; else None.
+        was_learned: whether training changed the range since it was given; files don't tell.
 
     Example:
         >>> quantizer = TensorQuantizer(QuantizerSpec(bits=8))
@@ -86,6 +87,7 @@ class TensorQuantizer(nn.Module):
         self.notice = notice
         self.kept = False
         self.learned: Literal["weight", "activation"] | None = None
+        self.was_learned = False
         self.register_buffer("amax", torch.full(shape, torch.nan, dtype=torch.float32))
         # Whether `unsigned: auto` found negative values is a result like the range, so it travels with it.
         auto = torch.zeros((), dtype=torch.bool) if spec.unsigned == "auto" else None
@@ -123,6 +125,7 @@ class TensorQuantizer(nn.Module):
         if zero_point is not None:
             self._take_zero_point(zero_point)
         self.amax.copy_(amax)
+        self.was_learned = False
         if self.unsigned is not None and unsigned is not None:
             self.unsigned.fill_(unsigned)
         self._switch_on()
@@ -169,7 +172,7 @@ class TensorQuantizer(nn.Module):
             self.register_buffer("amax", amax.detach().clone())
             if zero_point is not None:
                 self.register_buffer("zero_point", on_grid(zero_point.detach(), self._on).to(torch.int32))
-            self.learned = None
+            self.learned, self.was_learned = None, True
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns `x` as the state says; shape and dtype stay."""

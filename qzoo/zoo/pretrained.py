@@ -116,6 +116,18 @@ def model_of_checkpoint(resolved: ResolvedVariant, path: Path) -> nn.Module:
     return model
 
 
+def float_reference(zoo_model: ZooModel) -> nn.Module | None:
+    """Returns the float base of a variant whose weights are other ones: trained, or optimized; else None.
+
+    Any other is without its quantizers what the base is.
+
+    Raises:
+        WeightsError: the weights of the base are missing or damaged.
+    """
+    changed = zoo_model.resolved.finetune is not None or zoo_model.resolved.optimize is not None
+    return create_base(zoo_model.base, pretrained=True) if changed else None
+
+
 def _load_on_base(model: nn.Module, zoo_model: ZooModel, file: Path) -> None:
     """Gives a model what was calibrated for it, in place.
 

@@ -24,6 +24,8 @@ from qzoo.schema.resolve import ResolvedVariant
 from qzoo.schema.rule import Rule
 from qzoo.tasks.benchmark import benchmark as benchmark_model
 from qzoo.tasks.calibrate import calibrate as calibrate_model
+from qzoo.tasks.check import FEW
+from qzoo.tasks.check import check as check_model
 from qzoo.tasks.compare import USUAL, compare_calibrators
 from qzoo.tasks.evaluate import evaluate as evaluate_model
 from qzoo.tasks.explain import explain_plan, explain_quantized
@@ -37,6 +39,7 @@ from qzoo.tasks.sensitivity import sensitivity as sensitivity_of_model
 from qzoo.zoo.create import create, rules_of
 from qzoo.zoo.data_free import origin
 from qzoo.zoo.name_lookup import find, placing
+from qzoo.zoo.pretrained import float_reference
 from qzoo.zoo.zoo_model import ZooModel
 
 P = ParamSpec("P")
@@ -47,6 +50,7 @@ def _by_name(
     task: Callable[Concatenate[nn.Module, P], R],
     pretrained: Literal[True, "float"] = True,
     images_of: Callable[[ZooModel], Images] | None = None,
+    beside: Callable[[ZooModel], Mapping[str, Any]] | None = None,
 ) -> Callable[Concatenate[nn.Module | str | Path, P], R]:
     """Returns a task whose model may be the name of a variant: that is then made, with `pretrained`.
 
@@ -54,6 +58,7 @@ def _by_name(
         task: a task of a model.
         pretrained: what of the model is looked for.
         images_of: gives the images of the recipe, where the task needs some and none are given.
+        beside: gives what else the task gets of a name, where nobody gives it.
     """
 
     # All that a task says of itself but its module: this one is where the public name lives.
@@ -65,6 +70,8 @@ def _by_name(
         options.pop("model", None)
         if images_of and not arguments[1:] and "images" not in options:
             options["images"] = images_of(find(model))
+        if beside:
+            options = {**beside(find(model)), **options}
         return task(create(model, pretrained=pretrained), *arguments[1:], **options)
 
     return cast("Callable[Concatenate[nn.Module | str | Path, P], R]", named)
@@ -78,7 +85,16 @@ def _to_measure_on(zoo_model: ZooModel) -> Images:
     return evaluation_images(zoo_model.base, zoo_model.dataset)
 
 
+def _to_check_on(zoo_model: ZooModel) -> Images:
+    return evaluation_images(zoo_model.base, zoo_model.dataset, images=FEW)
+
+
+def _float_reference(zoo_model: ZooModel) -> dict[str, nn.Module | None]:
+    return {"float_model": float_reference(zoo_model)}
+
+
 benchmark = _by_name(benchmark_model)
+check = _by_name(check_model, images_of=_to_check_on, beside=_float_reference)
 calibrate = _by_name(calibrate_model, "float", _to_calibrate_on)
 evaluate = _by_name(evaluate_model, images_of=_to_measure_on)
 export = _by_name(export_model)

@@ -18,8 +18,8 @@ from qzoo.schema.catalog import Catalog
 from tests.each import for_each
 
 COMMANDS = [
-    "benchmark", "calibrate", "doctor", "evaluate", "explain", "export", "finetune", "lint", "list", "new", "optimize",
-    "pull", "push", "reproduce", "sensitivity", "show", "solve", "validate", "verify",
+    "benchmark", "calibrate", "check", "doctor", "evaluate", "explain", "export", "finetune", "lint", "list", "new",
+    "optimize", "pull", "push", "reproduce", "sensitivity", "show", "solve", "validate", "verify",
 ]  # fmt: skip
 MINE = """\
 version: 1

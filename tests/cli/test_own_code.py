@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from qzoo.cli.main import app
@@ -64,6 +65,13 @@ def test_from_a_class_to_a_figure() -> None:
         done = qzoo(*command, *code)
         assert done.exit_code == 0, done.output
         assert "note: --model" not in done.output
+    Path("photos").mkdir()
+    for n in range(16):
+        Image.new("RGB", (8, 8), (20 * (n % 8),) * 3).save(f"photos/{n:02}.png")
+    done = qzoo("check", "net.yaml:int8", "--data", "photos", "--workers", "0", *code)
+    assert done.exit_code == 0, done.output
+    assert "net_int8 on 16 images: " in done.output
+    assert done.output.splitlines()[-1] == "next ship it: qzoo export net.yaml:int8 --model own_nets.py:net"
 
 
 @pytest.mark.parametrize("verb", ["explain", "calibrate", "evaluate"])

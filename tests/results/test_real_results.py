@@ -36,6 +36,7 @@ RESULTS: dict[str, Callable[[Path], Any]] = {
     "evaluate": lambda folder: qzoo.evaluate(model(), BATCHES),
     "predictions": lambda folder: qzoo.evaluate(model(), BATCHES).predicted,
     "sensitivity": lambda folder: qzoo.sensitivity(model(), BATCHES),
+    "check": lambda folder: qzoo.check(model(), 2 * BATCHES),
     "a layer's sensitivity": lambda folder: qzoo.sensitivity(model(), BATCHES, mend=0).layers[0],
     "reproduce": lambda folder: qzoo.reproduce("resnet8_digits"),
     "a row of a report": lambda folder: qzoo.reproduce("resnet8_digits").rows[1],

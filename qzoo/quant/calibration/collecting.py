@@ -16,6 +16,7 @@ from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import is_of_weight, quantizers
 from qzoo.quant.weights import quantized_weights
 from qzoo.quant.zero_point import Range
+from qzoo.schema.quantizer import QuantizerSpec
 
 Collection = dict[str, MaxCollector | HistogramCollector]
 """What every input and output quantizer saw, by its path."""
@@ -181,7 +182,8 @@ def solve_ranges(
     watched = require_collected(model, collection)
     check_collection({path: collection[path] for path in watched})
     _warn_of_clipped({path: collection[path] for path, quantizer in watched.items() if quantizer.spec.unsigned is True})
-    solved = _solve_activations(watched, collection) | (_solve_weights(model) if weights else {})
+    specs = {path: quantizer.spec for path, quantizer in watched.items()}
+    solved = solve_activations(specs, collection) | (_solve_weights(model) if weights else {})
     found = quantizers(model)
     for path, own in solved.items():
         found[path].set_amax(*own)
@@ -199,20 +201,29 @@ def calibrate_weights(model: nn.Module) -> None:
         module.set_amax(*solved)
 
 
-def _solve_activations(
-    watched: Mapping[str, TensorQuantizer], collection: Mapping[str, MaxCollector | HistogramCollector]
+def solve_activations(
+    specs: Mapping[str, QuantizerSpec], collection: Mapping[str, MaxCollector | HistogramCollector]
 ) -> dict[str, Range]:
-    by_max = {path for path, quantizer in watched.items() if quantizer.spec.calibrator.method == "max"}
+    """Returns the range of each quantizer, by the calibrator that its spec names, on the CPU.
+
+    Args:
+        specs: what the quantizers are, by path.
+        collection: what each of them saw, and perhaps others.
+
+    Raises:
+        CalibrationError: only maxima were collected where a histogram is needed.
+    """
+    by_max = {path for path, spec in specs.items() if spec.calibrator.method == "max"}
     solved = {
-        path: range_of_extremes(collection[path].amin.cpu(), collection[path].amax.cpu(), watched[path].spec)
+        path: range_of_extremes(collection[path].amin.cpu(), collection[path].amax.cpu(), specs[path])
         for path in by_max
     }
-    rest = {path: collection[path] for path in watched if path not in by_max}
+    rest = {path: collection[path] for path in specs if path not in by_max}
     histograms = [seen.histogram() for seen in rest.values() if isinstance(seen, HistogramCollector)]
     if len(histograms) != len(rest):
         raise CalibrationError("The collection holds only maxima where a histogram is needed. Collect histograms.")
     if histograms:
-        ranges = ranges_of_histograms(histograms, [watched[path].spec for path in rest])
+        ranges = ranges_of_histograms(histograms, [specs[path] for path in rest])
         solved |= dict(zip(rest, ranges, strict=True))
     return solved
 
