@@ -16,9 +16,12 @@ from qzoo.errors import DataError
 from qzoo.models.bases import base_transform, input_format
 from qzoo.progress import Progress, silent
 from qzoo.results.check import CheckReport
+from qzoo.schema.calibration import named_source
 from qzoo.tasks.check import FEW, check
+from qzoo.tasks.inputs.calibration_images import calibration_images
 from qzoo.tasks.inputs.images import LARGE_IMAGES_BATCH, SMALL_IMAGES_BATCH, Images
-from qzoo.zoo.pretrained import create_pretrained, float_reference
+from qzoo.zoo.data_free import create_with_ranges
+from qzoo.zoo.pretrained import float_reference
 from qzoo.zoo.zoo_model import ZooModel
 
 
@@ -50,13 +53,16 @@ def check_named(
     settings, resolved = settings or Settings(), zoo_model.resolved
     shown = _images(zoo_model, settings, images, seed)
     device, base = usable_device(settings.device), float_reference(zoo_model)
-    model = create_pretrained(zoo_model) if ranges is None else quantized_model(resolved, Path(ranges))
+    model = create_with_ranges(zoo_model, {}) if ranges is None else quantized_model(resolved, Path(ranges))
     float_model = None if base is None else base.to(device)
     report = check(model.to(device), shown, float_model=float_model, progress=progress, count=len(shown))
     return report.model_copy(update={"name": resolved.name})
 
 
 def _images(zoo_model: ZooModel, settings: Settings, images: int | None, seed: int) -> Images:
+    if named_source(settings.data) is not None:
+        spec = zoo_model.resolved.calibration
+        return calibration_images(zoo_model.base, zoo_model.dataset, spec, settings.data, images=images or FEW)
     split = open_unlabelled(zoo_model.dataset, settings.data)
     chosen = sample(split, min(FEW, len(split)) if images is None else images, seed)
     default = SMALL_IMAGES_BATCH if isinstance(split, ArraySplit) else LARGE_IMAGES_BATCH
