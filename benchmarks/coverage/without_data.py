@@ -9,12 +9,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import qzoo
 from qzoo.errors import UnsupportedError
 from qzoo.models.base_model import InputFormat
+from qzoo.quant.inputs import tensors
 from qzoo.quant.ranges import get_ranges
 from qzoo.schema.calibration import Source
 from qzoo.tasks.inputs.data_free import data_free_images
 from qzoo.tasks.inputs.images import Images
 
-IMAGES = 8
+IMAGES = 16
 
 
 class Impossible(Exception):
@@ -25,7 +26,7 @@ def calibrate_without_data(model: nn.Module, size: int) -> Source:
     """Gives a quantized model ranges, in place, and checks them as `qzoo check` does; returns what they are made from.
 
     Args:
-        model: with random weights; what its batch norms remember is moved from 0 and 1, as training would.
+        model: with random weights; scales of batch norms and what they remember are moved, as training would.
         size: height and width of its images.
 
     Raises:
@@ -39,7 +40,8 @@ def calibrate_without_data(model: nn.Module, size: int) -> Source:
         except UnsupportedError:  # it has no batch norm
             continue
         _require_positive(model)
-        qzoo.check(model, images)
+        # What a network gives need not be logits: that a check runs is what is asked.
+        qzoo.check(model, images, logits=lambda output: tensors(output)[0].flatten(1))
         return images.source
     raise AssertionError("synthetic images do for any model")
 
@@ -55,6 +57,9 @@ def _perturb(model: nn.Module) -> None:
         if norm.running_mean is not None and norm.running_var is not None:
             norm.running_mean.normal_(0, 0.1, generator=generator)
             norm.running_var.uniform_(0.5, 2, generator=generator)
+        # Many are made with a scale of 0, behind which all is 0 until training.
+        if norm.affine:
+            norm.weight.data.uniform_(0.5, 1.5, generator=generator)
 
 
 def _require_positive(model: nn.Module) -> None:

@@ -38,12 +38,14 @@ class MatchedBatchNorms(OperatorMode):
         norms: those that are given what they remember, as `batch_norms` finds them.
 
     Example:
+        >>> import torch
         >>> from torch import nn
         >>> from qzoo.data_free.batch_norms import batch_norms
         >>> net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2)).eval()
         >>> _ = net[1].running_mean.fill_(3.0)
-        >>> with MatchedBatchNorms(batch_norms(net, images[:1])):
-        ...     made = net(images)
+        >>> x = torch.rand(16, 1, 4, 4)
+        >>> with MatchedBatchNorms(batch_norms(net, x[:1])):
+        ...     made = net(x)
         >>> made.mean((0, 2, 3)).abs().round(decimals=4), made.var((0, 2, 3)).round(decimals=3)
         (tensor([0., 0.]), tensor([1., 1.]))
     """

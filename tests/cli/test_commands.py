@@ -169,7 +169,7 @@ def test_reproduce_writes_the_report_and_exits_with_0() -> None:
     assert [row["verdict"] for row in report["rows"]] == ["own", "own"]
     row = report["rows"][1]
     assert set(row) == {
-        "variant", "stage", "method", "top1", "top5", "ci95", "agreement_with_float", "lost", "gained",
+        "variant", "stage", "method", "source", "top1", "top5", "ci95", "agreement_with_float", "lost", "gained",
         "mcnemar_p", "published", "verdict", "seconds",
     }  # fmt: skip
     assert row["ci95"][0] < row["top1"] < row["ci95"][1]

@@ -15,7 +15,7 @@ from qzoo.data_free.distillation import normalized
 from qzoo.data_free.natural_images import natural_images
 from qzoo.models.base_model import InputFormat
 from qzoo.models.bases import input_format
-from qzoo.tasks.inputs.images import calibration_images
+from qzoo.tasks.inputs.calibration_images import calibration_images
 from qzoo.zoo.name_lookup import find
 
 pytestmark = pytest.mark.slow
