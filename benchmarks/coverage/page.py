@@ -37,7 +37,7 @@ Weights are random, images are {images} of random values. `weight` and `input` c
 `residual additions` says how many of those that were found have a quantizer; they include sums of parallel branches, as
 in RepVGG. Sums that are spelled another way, and so are not quantized, are named. The operators in float are the
 {shown} most frequent of those that compute. `without data` says what ranges were made from without an image: all are
-finite and above 0, and `qzoo check` runs on the images that were made.
+finite and above 0, and `qzoo check` runs on images that were made (of large models it was not tried: `unchecked`).
 `s` is seconds for everything, on a machine that others may have been using. Written by `make coverage`.
 
 {versions}.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -15,15 +17,20 @@ from qzoo.schema.calibration import Source
 from qzoo.tasks.inputs.data_free import data_free_images
 from qzoo.tasks.inputs.images import Images
 
-IMAGES = 16
+IMAGES, CHECKED = 2, 16
+"""Images that ranges are made from, and those that a check takes."""
+SLOW = 0.5
+"""Seconds of a calibration from which on a model is not checked besides, which takes dozens of times as long."""
 
 
 class Impossible(Exception):
     """A range that is no positive number."""
 
 
-def calibrate_without_data(model: nn.Module, size: int) -> Source:
+def calibrate_without_data(model: nn.Module, size: int) -> str:
     """Gives a quantized model ranges, in place, and checks them as `qzoo check` does; returns what they are made from.
+
+    A large model is not checked, which is said besides.
 
     Args:
         model: with random weights; scales of batch norms and what they remember are moved, as training would.
@@ -33,22 +40,27 @@ def calibrate_without_data(model: nn.Module, size: int) -> Source:
         Impossible: a range is not finite, or not above 0.
     """
     _perturb(model)
-    for source in ("statistics", "synthetic"):
-        images = _images(source, size)
-        try:
-            qzoo.calibrate(model, images)
-        except UnsupportedError:  # it has no batch norm
-            continue
-        _require_positive(model)
-        # What a network gives need not be logits: that a check runs is what is asked.
-        qzoo.check(model, images, logits=lambda output: tensors(output)[0].flatten(1))
-        return images.source
-    raise AssertionError("synthetic images do for any model")
+    try:
+        source, seconds = "statistics", _calibrate(model, "statistics", size)
+    except UnsupportedError:  # it has no batch norm
+        source, seconds = "synthetic", _calibrate(model, "synthetic", size)
+    _require_positive(model)
+    if seconds > SLOW:
+        return f"{source}, unchecked"
+    # What a network gives need not be logits: that a check runs is what is asked.
+    qzoo.check(model, _images("synthetic", size, CHECKED), logits=lambda output: tensors(output)[0].flatten(1))
+    return source
 
 
-def _images(source: Source, size: int) -> Images:
+def _calibrate(model: nn.Module, source: Source, size: int) -> float:
+    start = time.perf_counter()
+    qzoo.calibrate(model, _images(source, size, IMAGES))
+    return time.perf_counter() - start
+
+
+def _images(source: Source, size: int, images: int) -> Images:
     form = InputFormat(size, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    return data_free_images(form, source, nn.Identity, images=IMAGES, batch_size=IMAGES)
+    return data_free_images(form, source, nn.Identity, images=images, batch_size=images)
 
 
 def _perturb(model: nn.Module) -> None:
