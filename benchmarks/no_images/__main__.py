@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from benchmarks.document import publish, where
+from benchmarks.low_bits.__main__ import ABLATION
 from qzoo.cli.terminal.progress_bar import bar
 from qzoo.models.bases import create_base, input_format
 from qzoo.models.quantize import quantize_in_place
@@ -40,7 +41,7 @@ PARTS: dict[str, dict[str, tuple[Source, ...]]] = {
         "tf_efficientnet_lite2_int8": QUICK,
     },
     # What is learned is learned on images; statistics say ranges alone.
-    "rounding": {"resnet20_cifar10_w4a4_opt": ("images", "synthetic", "distilled")},
+    "rounding": {f"{ABLATION}:blocks": ("images", "synthetic", "distilled")},
 }
 """By part of the page: the variants, and what their ranges are made from."""
 HEADINGS = ["variant", "ranges of", ">images", ">top-1", ">95 %", ">drop", ">lost, gained", ">same as float, %",
@@ -61,7 +62,7 @@ def rows(name: str, sources: Iterable[Source]) -> Iterator[list[str]]:
     zoo_model = find(name)
     judged = evaluation_images(zoo_model.base, zoo_model.dataset)
     base = evaluate_images(create_base(zoo_model.base, pretrained=True), judged, progress=bar, what="evaluating float")
-    yield [f"`{name}`", "float", "", *_top1(base), "", "", "", "", ""]
+    yield [f"`{zoo_model.name}`", "float", "", *_top1(base), "", "", "", "", ""]
     measured: dict[Source, _Measured] = {}
     for source in sources:
         measured[source] = _measured(zoo_model, source, judged)
