@@ -21,8 +21,6 @@ class ReportRow(Readable, StrictModel):
     variant: str
     stage: Literal["float", "ptq", "qat"]
     method: str | None
-    source: Source | None = None
-    """What the ranges of its activations were made from; null for the float model."""
     top1: float
     top5: float
     ci95: tuple[float, float]
@@ -36,6 +34,8 @@ class ReportRow(Readable, StrictModel):
     published: list[Claim]
     verdict: Verdict
     seconds: float
+    source: Source | None = None
+    """What the ranges of its activations were made from; null for the float model."""
 
     def published_text(self) -> str:
         """Returns the claims in a few characters, one a line."""

@@ -196,7 +196,7 @@ def test_an_index_makes_the_name_enough(
     with pytest.raises(
         WeightsError, match=r"Nothing is released or calibrated for other_digits_int8 yet\. .* once: qzoo"
     ):
-        qzoo.create("other_digits_int8", pretrained=True)
+        qzoo.create("other_digits_int8", pretrained="exact")
     address = qzoo.push("other_digits_int8", "tester/other_digits_int8").address
     assert address is not None
     pin(recipes / "hub.json", "other_digits_int8", address)

@@ -48,7 +48,7 @@ def test_the_json_is_the_one_of_the_documentation() -> None:
     assert content["schema"] == 1
     assert list(content["rows"][0]) == [
         "variant", "stage", "method", "top1", "top5", "ci95", "agreement_with_float", "lost", "gained",
-        "mcnemar_p", "published", "verdict", "seconds",
+        "mcnemar_p", "published", "verdict", "seconds", "source",
     ]  # fmt: skip
     assert content["rows"][0]["ci95"] == [91.2, 92.3]
     assert content["calibration"]["images"] == 1024

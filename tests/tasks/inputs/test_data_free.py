@@ -13,34 +13,37 @@ from qzoo.models.base_model import InputFormat
 from qzoo.models.provenance import ranges_from
 from qzoo.quant.ranges import get_ranges
 from qzoo.schema.calibration import CalibrationSpec, Source
+from qzoo.schema.recipe import Base
 from qzoo.tasks.inputs.calibration_images import calibration_images
 from qzoo.tasks.inputs.data_free import usual_count
 from qzoo.tasks.inputs.images import evaluation_images
 from qzoo.zoo.name_lookup import find
 
-BASE = find("resnet8_digits").base
+
+def base_of(name: str = "resnet8_digits") -> Base:
+    return find(name).base
 
 
 def test_images_are_of_the_format_of_the_base() -> None:
-    images = calibration_images(BASE, "digits", CalibrationSpec(source="synthetic", images=6, batch_size=4))
+    images = calibration_images(base_of(), "digits", CalibrationSpec(source="synthetic", images=6, batch_size=4))
     batches = [x for x, _ in images]
     assert [tuple(x.shape) for x in batches] == [(4, 1, 8, 8), (2, 1, 8, 8)]
     assert images.source == "synthetic"
 
 
 def test_the_flag_goes_before_the_recipe() -> None:
-    images = calibration_images(BASE, "digits", CalibrationSpec(images=100), Path("statistics"))
+    images = calibration_images(base_of(), "digits", CalibrationSpec(images=100), Path("statistics"))
     assert (images.source, len(images)) == ("statistics", 256)
 
 
 def test_as_many_as_are_asked_for() -> None:
-    images = calibration_images(BASE, "digits", CalibrationSpec(), Path("synthetic"), images=3)
+    images = calibration_images(base_of(), "digits", CalibrationSpec(), Path("synthetic"), images=3)
     assert len(images) == 3
 
 
 def test_another_seed_makes_other_images() -> None:
     made = [
-        calibration_images(BASE, "digits", CalibrationSpec(source="synthetic", images=2, seed=seed)).digest()
+        calibration_images(base_of(), "digits", CalibrationSpec(source="synthetic", images=2, seed=seed)).digest()
         for seed in (0, 1)
     ]
     assert made[0] != made[1]
@@ -53,7 +56,7 @@ def test_small_images_are_many() -> None:
 
 def test_accuracy_is_not_measured_on_them() -> None:
     with pytest.raises(DataError, match=r"--data synthetic makes images to calibrate on.*the folder of digits"):
-        evaluation_images(BASE, "digits", Path("synthetic"))
+        evaluation_images(base_of(), "digits", Path("synthetic"))
 
 
 @pytest.mark.parametrize("source", ["synthetic", "statistics"])
@@ -76,8 +79,8 @@ def test_statistics_come_nearer_to_real_ranges_than_plain_images(
 
     def distance(source: Source) -> float:
         model = qzoo.create("resnet20_cifar10_int8", pretrained="float")
-        base = find("resnet20_cifar10").base
-        qzoo.calibrate(model, calibration_images(base, "cifar10", CalibrationSpec(source=source, images=128)))
+        spec = CalibrationSpec(source=source, images=128)
+        qzoo.calibrate(model, calibration_images(base_of("resnet20_cifar10"), "cifar10", spec))
         made = get_ranges(model)
         return float(torch.stack([(made[key] / real[key]).log2().abs() for key in keys]).mean())
 
