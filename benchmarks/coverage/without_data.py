@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import qzoo
@@ -33,18 +33,20 @@ def calibrate_without_data(model: nn.Module, size: int) -> str:
     A large model is not checked, which is said besides.
 
     Args:
-        model: with random weights; scales of batch norms and what they remember are moved, as training would.
+        model: calibrated on images, with random weights; scales of batch norms and what they remember are moved, as
+            training would.
         size: height and width of its images.
 
     Raises:
-        Impossible: a range is not finite, or not above 0.
+        Impossible: a range is not finite, or not above 0 although something came by on those images.
     """
+    on_images = get_ranges(model)
     _perturb(model)
     try:
         source, seconds = "statistics", _calibrate(model, "statistics", size)
     except UnsupportedError:  # it has no batch norm
         source, seconds = "synthetic", _calibrate(model, "synthetic", size)
-    _require_positive(model)
+    _require_positive(model, on_images)
     if seconds > SLOW:
         return f"{source}, unchecked"
     # What a network gives need not be logits: that a check runs is what is asked.
@@ -74,7 +76,8 @@ def _perturb(model: nn.Module) -> None:
             norm.weight.data.uniform_(0.5, 1.5, generator=generator)
 
 
-def _require_positive(model: nn.Module) -> None:
+def _require_positive(model: nn.Module, on_images: dict[str, Tensor]) -> None:
     for key, value in get_ranges(model).items():
-        if key.endswith("amax") and not bool((value.isfinite() & (value > 0)).all()):
+        possible = value.isfinite() & ((value > 0) | (on_images[key] == 0))
+        if key.endswith("amax") and not bool(possible.all()):
             raise Impossible(f"{key} is {float(value.min()):g} without data")
