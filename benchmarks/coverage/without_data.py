@@ -20,7 +20,7 @@ from qzoo.tasks.inputs.images import Images
 IMAGES, CHECKED = 2, 16
 """Images that ranges are made from, and those that a check takes."""
 SLOW = 0.5
-"""Seconds of a calibration from which on a model is not checked besides, which takes dozens of times as long."""
+"""CPU seconds of a calibration from which on a model is not checked besides, which takes dozens of times as long."""
 
 
 class Impossible(Exception):
@@ -55,9 +55,9 @@ def calibrate_without_data(model: nn.Module, size: int) -> str:
 
 
 def _calibrate(model: nn.Module, source: Source, size: int) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     qzoo.calibrate(model, _images(source, size, IMAGES))
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def _images(source: Source, size: int, images: int) -> Images:
