@@ -46,8 +46,8 @@ def run(
     from qzoo.runtimes.registry import runnable_runtime
     from qzoo.tasks.benchmark import benchmark
     from qzoo.tasks.inputs.calibration_images import calibration_images
+    from qzoo.zoo.data_free import create_with_ranges
     from qzoo.zoo.name_lookup import find
-    from qzoo.zoo.pretrained import create_pretrained
 
     runnable_runtime(runtime)
     check_target(json_file)
@@ -56,7 +56,7 @@ def run(
     seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if reduce_range else None
     title = resolved.name + (f"_for_{runtime}" if reduce_range else "")
     report = benchmark(
-        create_pretrained(zoo_model), runtime, name=title, batches=batch or (1, 8), threads=threads,
+        create_with_ranges(zoo_model, {}), runtime, name=title, batches=batch or (1, 8), threads=threads,
         adapt_on=seen, reduce_range=reduce_range, progress=bar,
     )  # fmt: skip
     if json_file:

@@ -12,7 +12,7 @@ from qzoo.runtimes.registry import runtime_named
 from qzoo.tasks.export import export
 from qzoo.tasks.inputs.calibration_images import calibration_images
 from qzoo.tasks.inputs.images import Images, evaluation_images
-from qzoo.zoo.pretrained import create_pretrained
+from qzoo.zoo.data_free import create_with_ranges
 from qzoo.zoo.zoo_model import ZooModel
 
 COMPARED = 32
@@ -48,7 +48,7 @@ def export_named(
     resolved = zoo_model.resolved
     compared, reason = images_to_compare(zoo_model, data, images)
     seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if adapt else None
-    model = create_pretrained(zoo_model) if ranges is None else quantized_model(resolved, ranges)
+    model = create_with_ranges(zoo_model, {}) if ranges is None else quantized_model(resolved, ranges)
     report = export(
         model, path, runtime, images=compared, dynamic=dynamic, adapt_on=seen, reduce_range=reduce_range,
         rest=rest, int4=int4, progress=progress,

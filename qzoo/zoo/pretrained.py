@@ -14,6 +14,7 @@ from qzoo.models.full_checkpoint import check_full_checkpoint, load_full_checkpo
 from qzoo.models.on_base import check_fit, info_of, load_on_base
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.survey import survey_of_base
+from qzoo.schema.calibration import DATA_FREE
 from qzoo.schema.resolve import ResolvedVariant
 from qzoo.weights.kinds import MODEL, ROUNDING
 from qzoo.weights.packages import is_installed
@@ -165,7 +166,8 @@ def _file_on_base(zoo_model: ZooModel) -> Path:
     if file is None:
         done, does = ("optimized", "optimizes") if zoo_model.made_by is ROUNDING else ("calibrated", "calibrates")
         raise WeightsError(
-            f"Nothing is released or {done} for {zoo_model.name} yet. This {does} it, once: {zoo_model.making_command}"
+            f"Nothing is released or {done} for {zoo_model.name} yet. This {does} it, once: {zoo_model.making_command} "
+            f"(without images: --data {DATA_FREE[0]} -o FILE, and then --ranges FILE)"
         )
     return file
 
