@@ -28,10 +28,10 @@ SMALL = 40
 """Lines."""
 COUNTED = f"""
 import sys, qzoo
-from qzoo.schema import yaml_source
+from qzoo.schema.reading import yaml_source
 qzoo.create("resnet8_digits"), qzoo.quantize, qzoo.load
 import qzoo.zoo.pretrained, qzoo.cli.show
-from qzoo.schema.catalog import _kept
+from qzoo.schema.reading.catalog import _kept
 _kept.cache_clear()
 read, parse = [], yaml_source.parse_yaml
 yaml_source.parse_yaml = lambda text, where: [read.append(where), parse(text, where)][1]

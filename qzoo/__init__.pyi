@@ -44,9 +44,9 @@ from .results.training import TrainingReport
 from .runtimes.lint import LintReport
 from .schema.finetune import FinetuneSpec
 from .schema.optimize import OptimizeSpec
-from .schema.percentiles import UnlikelyPercentileWarning
+from .schema.reading.recipe_files import FaultyRecipeWarning
 from .schema.recipe import Recipe, Scheme, Variant
-from .schema.recipe_files import FaultyRecipeWarning
+from .schema.resolution.percentiles import UnlikelyPercentileWarning
 from .schema.rule import Rule
 from .tasks.evaluate import Evaluation
 from .tasks.finetune import finetune

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from qzoo.schema import yaml_source
+from qzoo.schema.reading import yaml_source
 from tests.loopback_files import hub_cache, served, server  # noqa: F401
 from tests.loopback_hub.fixtures import (  # noqa: F401
     hub,

@@ -12,10 +12,10 @@ import yaml
 from qzoo.cli.subcommands import SUBCOMMANDS
 from qzoo.models.bases import meta_model
 from qzoo.models.select_layers import plan_quantizers
-from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.loading import parse_recipe
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.loading import parse_recipe
 from qzoo.schema.recipe import Variant
-from qzoo.schema.resolve import resolve
+from qzoo.schema.resolution.resolve import resolve
 from tests.each import for_each
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -28,6 +28,8 @@ LAYERS = [
     {"compat"},
     {"cli"},
 ]
+ROOMS = {"schema": ["", "reading", "resolution"]}
+"""Of folders whose rooms stand in a line too: the folder itself, then each room."""
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 KNOWS_MODEL_LIBRARIES = {"models/from_timm.py", "models/from_torchvision.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -63,6 +65,19 @@ def test_imports_run_one_way() -> None:
             if part in LEVEL and imported in LEVEL and imported != part and LEVEL[imported] >= LEVEL[part]:
                 wrong.append(f"{relative(path)}:{line} imports {name}")
     assert not wrong, "may import only what stands left of them in LAYERS"
+
+
+def test_rooms_are_imported_one_way() -> None:
+    wrong = []
+    for folder, rooms in ROOMS.items():
+        assert {path.parent.name for path in (PACKAGE / folder).glob("*/__init__.py")} == set(rooms[1:])
+        for path in (PACKAGE / folder).rglob("*.py"):
+            room = path.parent.name if path.parent.name in rooms else ""
+            later = tuple(f"qzoo.{folder}.{one}." for one in rooms[rooms.index(room) + 1 :])
+            wrong += [
+                f"{relative(path)}:{line} imports {name}" for line, name in imports(path) if name.startswith(later)
+            ]
+    assert not wrong, "a room imports only what stands left of it in ROOMS"
 
 
 def test_no_files_import_each_other_in_a_circle() -> None:

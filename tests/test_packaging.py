@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from qzoo.schema.catalog import Catalog
+from qzoo.schema.reading.catalog import Catalog
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = {str(p.relative_to(ROOT)) for s in ("yaml", "safetensors", "json") for p in (ROOT / "recipes").rglob(f"*.{s}")}

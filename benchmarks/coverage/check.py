@@ -19,9 +19,9 @@ from benchmarks.coverage.other_spellings import other_skip_additions
 from benchmarks.coverage.without_data import Impossible, calibrate_without_data
 from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.operators.spellings import MOVES
-from qzoo.schema.call import with_call
-from qzoo.schema.plan import Plan
-from qzoo.schema.resolve import resolve_scheme
+from qzoo.schema.resolution.call import with_call
+from qzoo.schema.resolution.plan import Plan
+from qzoo.schema.resolution.resolve import resolve_scheme
 
 IMAGES = 2
 

@@ -20,7 +20,7 @@ from benchmarks.coverage.check import Failure, _equal, _tensors
 from benchmarks.coverage.of_transformers import CLASSIFIERS, SIZE
 from benchmarks.coverage.styles import STYLES, style
 from qzoo.models.quantize import quantize_in_place
-from qzoo.schema.resolve import resolve_scheme
+from qzoo.schema.resolution.resolve import resolve_scheme
 
 SCHEME = "int8_vit"
 ATTENTION = ("vit_b_16", "swin_t", "swin_v2_t", "maxvit_t")

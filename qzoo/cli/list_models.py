@@ -13,7 +13,7 @@ from rich.table import Table
 from qzoo.cli.terminal.console import stdout, write_json
 from qzoo.cli.terminal.options import Json
 from qzoo.errors import LONGEST_NAME, shown
-from qzoo.schema.recipe_files import RecipeSummary, summaries
+from qzoo.schema.reading.recipe_files import RecipeSummary, summaries
 
 
 def run(

@@ -47,7 +47,7 @@ def run(
     - `qzoo new python/tiny --model nets.py:TinyNet --weights tiny.safetensors --dataset flowers`
     """  # noqa: D412
     from qzoo.commands.new import new_recipe
-    from qzoo.schema.catalog import Catalog
+    from qzoo.schema.reading.catalog import Catalog
 
     recipe = new_recipe(name, dataset, weights)
     if str(output) == "-":

@@ -27,8 +27,8 @@ def run(
     from rich.syntax import Syntax
 
     from qzoo.schema.finetune import schedule_rows
-    from qzoo.schema.loading import dump_yaml
     from qzoo.schema.optimize import step_rows
+    from qzoo.schema.reading.loading import dump_yaml
     from qzoo.zoo.name_lookup import find
 
     zoo_model = find(name)

@@ -47,7 +47,7 @@ def run(
     """  # noqa: D412
     from qzoo.commands.solve import solve
     from qzoo.quant.ranges import quantizers
-    from qzoo.schema.yaml_source import yaml_line
+    from qzoo.schema.reading.yaml_source import yaml_line
 
     made = solve(
         histograms, method, percentile=percentile, bits=bits, weight_bits=weight_bits, output=output,

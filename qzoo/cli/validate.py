@@ -16,14 +16,14 @@ from qzoo import environment
 from qzoo.cli.terminal.console import check_target, labelled, stdout, write_json
 from qzoo.cli.terminal.options import Json
 from qzoo.errors import Fault, QzooError, readable, shown
-from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.loading import load_set, validate
-from qzoo.schema.percentiles import UnlikelyPercentileWarning, warn_of_unlikely
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.loading import load_set, validate
+from qzoo.schema.reading.recipe_files import SCHEMES, SETS, yaml_files
+from qzoo.schema.reading.sources import OwnFile
+from qzoo.schema.reading.yaml_source import read_yaml, short_path
 from qzoo.schema.recipe import Recipe, Scheme
-from qzoo.schema.recipe_files import SCHEMES, SETS, yaml_files
-from qzoo.schema.resolve import ResolvedVariant, resolve
-from qzoo.schema.sources import OwnFile
-from qzoo.schema.yaml_source import read_yaml, short_path
+from qzoo.schema.resolution.percentiles import UnlikelyPercentileWarning, warn_of_unlikely
+from qzoo.schema.resolution.resolve import ResolvedVariant, resolve
 from qzoo.zoo.name_lookup import find, placed
 
 _Check = Callable[[ResolvedVariant], object]

@@ -18,7 +18,7 @@ from qzoo.models.survey import survey_of_base
 from qzoo.progress import Progress, silent
 from qzoo.receipts.make import Receipts
 from qzoo.runtimes.registry import runnable_runtime
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.export import export
 from qzoo.tasks.inputs.calibration_images import calibration_images

@@ -18,8 +18,8 @@ from qzoo.files import require_writable
 from qzoo.progress import Progress, silent
 from qzoo.receipts.make import Receipts
 from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
+from qzoo.schema.reading.yaml_source import parse_yaml
 from qzoo.schema.recipe import Variant
-from qzoo.schema.yaml_source import parse_yaml
 from qzoo.tasks.evaluate import evaluate_images
 from qzoo.tasks.inputs.images import evaluation_images
 from qzoo.tasks.training_run import Run

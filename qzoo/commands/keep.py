@@ -16,7 +16,7 @@ from qzoo.files import copy, write_text
 from qzoo.models.bases import identity
 from qzoo.models.full_checkpoint import save_full_checkpoint
 from qzoo.receipts.make import Receipts
-from qzoo.schema.loading import dump_yaml
+from qzoo.schema.reading.loading import dump_yaml
 from qzoo.tasks.saving import save
 from qzoo.weights.histograms import HistogramsInfo, save_histograms
 from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, TRAINING, beside_recipe

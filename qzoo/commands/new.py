@@ -16,9 +16,9 @@ from qzoo.models.operators import find_operators
 from qzoo.models.own_models import code_option
 from qzoo.models.survey import quantizable_layers
 from qzoo.schema.datasets import IMAGENET, dataset_named
-from qzoo.schema.plan import Operator
+from qzoo.schema.reading.sources import LIBRARIES, OWN_CODE, is_library_name
 from qzoo.schema.recipe import Base
-from qzoo.schema.sources import LIBRARIES, OWN_CODE, is_library_name
+from qzoo.schema.resolution.plan import Operator
 
 ATTENTION = ("sdpa", "matmul")
 CALIBRATION_IMAGES = 1024

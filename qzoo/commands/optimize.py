@@ -19,7 +19,7 @@ from qzoo.errors import UnsupportedError
 from qzoo.progress import Progress, silent
 from qzoo.results.optimization import Optimization
 from qzoo.results.readable import Readable
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.tasks.optimize import optimize
 from qzoo.tasks.saving import save
 from qzoo.weights.kinds import ROUNDING

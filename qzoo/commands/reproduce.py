@@ -26,7 +26,7 @@ from qzoo.results.reproduce import CalibrationReport, Report, ReportRow
 from qzoo.results.training import TrainingReport
 from qzoo.schema.calibration import Source
 from qzoo.schema.recipe import Claim
-from qzoo.schema.resolve import recipe_digest
+from qzoo.schema.resolution.resolve import recipe_digest
 from qzoo.tasks.evaluate import Evaluation, evaluate_images, flips_between
 from qzoo.tasks.inputs.images import evaluation_images, is_complete
 from qzoo.tasks.measuring.machine import environment

@@ -17,7 +17,7 @@ from qzoo.errors import UnsupportedError
 from qzoo.progress import Progress, silent
 from qzoo.results.reproduce import CalibrationReport
 from qzoo.results.sensitivity import SensitivityReport
-from qzoo.schema.resolve import ResolvedVariant, recipe_digest
+from qzoo.schema.resolution.resolve import ResolvedVariant, recipe_digest
 from qzoo.tasks.inputs.images import Images, evaluation_images
 from qzoo.tasks.measuring.machine import environment
 from qzoo.tasks.sensitivity import sensitivity

@@ -21,7 +21,7 @@ from qzoo.quant.calibration.histogram import Histogram
 from qzoo.quant.derived import copy_model
 from qzoo.quant.weights import show_computed_weights
 from qzoo.schema.calibration import CalibrationSpec
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.tasks.calibrate import collect_images
 from qzoo.tasks.inputs.calibration_images import calibration_images
 from qzoo.tasks.inputs.images import Images

@@ -21,11 +21,11 @@ from qzoo.quant.calibration.collecting import solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector
 from qzoo.quant.weights import show_computed_weights
 from qzoo.results.readable import Readable
-from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.loading import parse_recipe
 from qzoo.schema.quantizer import METHODS
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.loading import parse_recipe
 from qzoo.schema.recipe import Variant
-from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.schema.resolution.resolve import ResolvedVariant, resolve
 from qzoo.tasks.saving import save
 from qzoo.weights.histograms import HistogramsInfo, load_histograms
 from qzoo.weights.kinds import RANGES

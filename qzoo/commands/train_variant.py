@@ -14,7 +14,7 @@ from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.distributed import meet, rank
 from qzoo.progress import Progress
 from qzoo.results.training import TrainingReport
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import Evaluation, evaluate_images
 from qzoo.tasks.finetune import finetune
 from qzoo.tasks.inputs.images import Images

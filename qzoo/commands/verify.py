@@ -18,7 +18,7 @@ from qzoo.receipts.compare import Chosen, Exact, Usual, compare_exact, compare_u
 from qzoo.receipts.make import exact_margins
 from qzoo.results.readable import Readable
 from qzoo.schema.datasets import dataset_named
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import evaluate_images
 from qzoo.tasks.inputs.images import Images, evaluation_images
 from qzoo.weights.kinds import RECEIPT

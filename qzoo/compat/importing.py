@@ -18,7 +18,7 @@ from qzoo.errors import QzooError, WeightsError, shown
 from qzoo.models.bases import base_digest, create_bare, create_base, weights_facts
 from qzoo.models.full_checkpoint import outline, save_full_checkpoint
 from qzoo.models.quantize import quantize_in_place
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.tasks.saving import save
 from qzoo.weights.kinds import MODEL, RANGES
 from qzoo.weights.packages import read_package

@@ -9,11 +9,11 @@ from pathlib import Path
 from qzoo.errors import WeightsError, shown
 from qzoo.hub.manifest import MANIFEST, RECIPE, FileFacts, Manifest, read_manifest
 from qzoo.results.readable import Readable
-from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.model import LARGEST_TEXT
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.sources import OWN_CODE
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import resolve
-from qzoo.schema.sources import OWN_CODE
+from qzoo.schema.resolution.resolve import resolve
 
 
 @dataclass(frozen=True, repr=False)

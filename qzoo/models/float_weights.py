@@ -11,7 +11,7 @@ from torch import nn
 from qzoo.errors import some
 from qzoo.models.tracing import Trace
 from qzoo.quant.operators.spellings import MOVES
-from qzoo.schema.plan import FloatWeight, Layer, Plan
+from qzoo.schema.resolution.plan import FloatWeight, Layer, Plan
 
 MOST_SILENT = 0.01
 """The share of the weights that may stay in float without a word."""

@@ -21,7 +21,7 @@ from qzoo.models.survey import survey_of_base
 from qzoo.quant.calibration.collecting import require_collected
 from qzoo.quant.packing import pack, packable, packed_dtype, packed_fault, packed_shape, unpack
 from qzoo.quant.ranges import get_ranges, require_calibrated, require_quantizers, set_ranges
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.weights.artifact import Header, TensorSpec
 from qzoo.weights.kinds import MODEL
 from qzoo.weights.model_file import ModelInfo, check_model, load_model, save_model, spec_of

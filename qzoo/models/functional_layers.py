@@ -15,7 +15,7 @@ from torch import nn
 from qzoo.models.tracing import OperatorCall, Trace
 from qzoo.quant.layers import is_quantizable
 from qzoo.quant.operators.operands import CONVOLUTIONS
-from qzoo.schema.plan import Functional, Layer, Site, WeightRead
+from qzoo.schema.resolution.plan import Functional, Layer, Site, WeightRead
 
 LAYER_OF = {name: name.replace("conv", "Conv").replace("_transpose", "Transpose") for name in CONVOLUTIONS}
 """The layer of torch that computes an operator; of all others it is `Linear`: sums of products with a matrix."""

@@ -23,7 +23,7 @@ from qzoo.quant.layers import (
     unquantize_layer,
 )
 from qzoo.quant.quantizer import TensorQuantizer
-from qzoo.schema.plan import Functional
+from qzoo.schema.resolution.plan import Functional
 
 
 class ReplacedHeadWarning(UserWarning):

@@ -13,7 +13,7 @@ from qzoo.models.heads import fit_to_new_head
 from qzoo.models.provenance import note_ranges_from, provenance
 from qzoo.models.rounding import apply_rounding, rounding_of
 from qzoo.quant.ranges import get_ranges, quantizers, set_ranges
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.weights.artifact import is_kind
 from qzoo.weights.kinds import ROUNDING
 from qzoo.weights.model_file import misfit, spec_of

@@ -15,7 +15,7 @@ from qzoo.models.residual import skip_operand
 from qzoo.models.tracing import OperatorCall, Trace, trace
 from qzoo.quant.inputs import takes
 from qzoo.quant.layers import is_quantizable
-from qzoo.schema.plan import Operator
+from qzoo.schema.resolution.plan import Operator
 
 OTHER = {"left": "right", "right": "left"}
 OF_ATTENTION = ("query", "key", "value", "softmax")

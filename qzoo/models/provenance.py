@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from qzoo.quant.layers import QuantizedLayer
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.schema.calibration import Source
-from qzoo.schema.plan import PlannedQuantizer
 from qzoo.schema.recipe import Base
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.plan import PlannedQuantizer
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.weights.rounding import CodeFormat
 
 _ATTRIBUTE = "_qzoo_provenance"

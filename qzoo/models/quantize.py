@@ -20,8 +20,8 @@ from qzoo.quant.layers import channel_shape, quantize_layer, unquantize_layer
 from qzoo.quant.operators.blocks import count_calls_from_start, quantize_operators, unquantize_operators
 from qzoo.quant.operators.read_weights import FunctionalPlaces
 from qzoo.quant.quantizer import Notice, TensorQuantizer
-from qzoo.schema.plan import Functional, Plan, PlannedQuantizer, Site
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.plan import Functional, Plan, PlannedQuantizer, Site
+from qzoo.schema.resolution.resolve import ResolvedVariant
 
 
 def quantize_in_place(

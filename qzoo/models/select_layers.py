@@ -13,10 +13,10 @@ from qzoo.errors import UnsupportedError, some
 from qzoo.models.float_weights import float_weights
 from qzoo.models.survey import Survey, survey
 from qzoo.quant.ranges import quantizers
-from qzoo.schema.binding import bind
-from qzoo.schema.percentiles import warn_of_unlikely
-from qzoo.schema.plan import Plan
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.binding import bind
+from qzoo.schema.resolution.percentiles import warn_of_unlikely
+from qzoo.schema.resolution.plan import Plan
+from qzoo.schema.resolution.resolve import ResolvedVariant
 
 
 def plan_quantizers(

@@ -20,7 +20,7 @@ from qzoo.models.operators import operators_of, traced
 from qzoo.models.provenance import provenance
 from qzoo.models.tracing import Trace
 from qzoo.quant.layers import has_weight, is_quantizable
-from qzoo.schema.plan import Layer, Operator
+from qzoo.schema.resolution.plan import Layer, Operator
 
 READ_BY_ANOTHER = nn.modules.linear.NonDynamicallyQuantizableLinear
 """torch's own mark of a layer whose weight another module reads."""

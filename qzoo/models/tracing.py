@@ -20,7 +20,7 @@ from qzoo.quant.inputs import arguments, run
 from qzoo.quant.operators.composite import OperatorMode
 from qzoo.quant.operators.operands import LOOKUPS, MULTIPLYING, RECURRENT, Channels, channels_of, counts, operands
 from qzoo.quant.operators.spellings import operator_name, weight_of
-from qzoo.schema.plan import Site, WeightRead
+from qzoo.schema.resolution.plan import Site, WeightRead
 
 
 @dataclass(frozen=True)

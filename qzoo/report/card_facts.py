@@ -13,11 +13,11 @@ from qzoo.report.markdown import plain
 from qzoo.results.export import ExportReport
 from qzoo.results.training import TrainingReport
 from qzoo.schema.calibration import CalibrationSpec, Source
-from qzoo.schema.catalog import Catalog
 from qzoo.schema.datasets import dataset_named
 from qzoo.schema.optimize import OptimizeSpec
+from qzoo.schema.reading.catalog import Catalog
 from qzoo.schema.recipe import Claim
-from qzoo.schema.resolve import resolve
+from qzoo.schema.resolution.resolve import resolve
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from qzoo.report.markdown import code, fenced, listed, plain, table
 from qzoo.schema.calibration import MADE_FROM
 from qzoo.schema.datasets import dataset_named
 from qzoo.schema.optimize import step_rows
-from qzoo.schema.sources import OWN_CODE
+from qzoo.schema.reading.sources import OWN_CODE
 from qzoo.weights.kinds import MODEL
 
 

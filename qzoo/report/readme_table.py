@@ -11,9 +11,9 @@ from qzoo import environment
 from qzoo.errors import WeightsError
 from qzoo.files import write_text
 from qzoo.report.markdown import placed, table
-from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.datasets import dataset_named
-from qzoo.schema.resolve import resolve
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
+from qzoo.schema.resolution.resolve import resolve
 from qzoo.weights.kinds import RANGES, RECEIPT, Kind, beside_recipe
 from qzoo.weights.receipt import Receipt, load_receipt
 

@@ -16,9 +16,9 @@ from qzoo.files import replacing, write_text
 from qzoo.report.markdown import placed, table
 from qzoo.report.sensitivity import GRID, INK, QUIET
 from qzoo.results.training import LogRow, TrainingReport, read_training_report
-from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.datasets import dataset_named
-from qzoo.schema.resolve import resolve
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
+from qzoo.schema.resolution.resolve import resolve
 from qzoo.weights.kinds import RECEIPT, TRAINING, beside_recipe
 from qzoo.weights.receipt import load_receipt
 

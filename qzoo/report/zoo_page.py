@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Claim
-from qzoo.schema.resolve import resolve
+from qzoo.schema.resolution.resolve import resolve
 
 HEADER = """# The zoo
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from qzoo.results.readable import Readable
 from qzoo.results.reproduce import CalibrationReport
 from qzoo.schema.model import StrictModel
-from qzoo.schema.yaml_source import yaml_line
+from qzoo.schema.reading.yaml_source import yaml_line
 
 
 class Deviation(Readable, StrictModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 FieldPath = tuple[str | int, ...]
@@ -84,3 +84,13 @@ def _fault(value: Any) -> str | None:
     if isinstance(value, str) and not is_sound(value):
         return "holds half a character (a lone surrogate), which can't be written to a file"
     return None
+
+
+def mapping_or_empty(value: Any) -> Mapping[str, Any]:
+    """Returns what is read of a place where a mapping belongs: it, or an empty one for anything else.
+
+    Example:
+        >>> mapping_or_empty({"a": 1}), mapping_or_empty("a")
+        ({'a': 1}, {})
+    """
+    return value if isinstance(value, Mapping) else {}

@@ -9,9 +9,9 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, fie
 
 from qzoo.schema.calibration import CalibrationPatch, CalibrationSpec
 from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
-from qzoo.schema.including import LONGEST_SOURCE, with_sources
 from qzoo.schema.limits import oversized
 from qzoo.schema.model import StrictModel, checked_fields
+from qzoo.schema.named_sources import LONGEST_SOURCE, with_sources
 from qzoo.schema.optimize import OptimizePatch
 from qzoo.schema.quantizer import ActivationField, QuantizerField
 from qzoo.schema.references import MOST_VARIANTS, dotted, reference_problems

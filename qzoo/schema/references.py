@@ -11,12 +11,12 @@ from typing import Any
 from qzoo.errors import LONGEST_NAME, did_you_mean, shown, some
 from qzoo.schema.datasets import dataset_named
 from qzoo.schema.finetune import schedule_problems
-from qzoo.schema.including import INCLUDE, SOURCES, source_fault
-from qzoo.schema.limits import MOST_RULES_APPLIED, FieldPath
+from qzoo.schema.limits import MOST_RULES_APPLIED, FieldPath, mapping_or_empty
+from qzoo.schema.named_sources import SOURCES, source_fault
 
 Problem = tuple[FieldPath, str]
 Variants = Mapping[str, Mapping[str, Any]]
-FLOAT = "float"
+INCLUDE, FLOAT = "include", "float"
 MOST_VARIANTS = 300
 MOST_SUGGESTED = 10
 """Names that stand for nothing, for which similar ones are looked for: each is compared with all that are known."""
@@ -47,7 +47,7 @@ def reference_problems(recipe: Mapping[str, Any], schemes: Collection[str] | Non
 
 
 def _problems(recipe: Mapping[str, Any], schemes: Collection[str] | None) -> Iterator[Problem | Unknown]:
-    variants = {name: _mapping(variant) for name, variant in _mapping(recipe.get("variants")).items()}
+    variants = {name: mapping_or_empty(variant) for name, variant in mapping_or_empty(recipe.get("variants")).items()}
     including = bool(recipe.get(INCLUDE))  # of sets that are not known here
     if not including and "variants" not in recipe:
         yield ("variants",), "this field is missing. By name: {int8: {}} takes the scheme as it is."
@@ -55,7 +55,7 @@ def _problems(recipe: Mapping[str, Any], schemes: Collection[str] | None) -> Ite
         yield ("variants",), f"{len(variants):,} variants; a recipe has at most {MOST_VARIANTS}. Write several recipes."
         return
     yield from _splits(recipe, variants)
-    sources = _mapping(recipe.get(SOURCES))
+    sources = mapping_or_empty(recipe.get(SOURCES))
     yield from _sources(recipe, (), sources)
     yield from _claims(recipe, (), variants, including)
     for name, variant in variants.items():
@@ -67,7 +67,7 @@ def _problems(recipe: Mapping[str, Any], schemes: Collection[str] | None) -> Ite
         yield from _claims(variant, ("variants", name), variants, including)
     yield from _rules_applied(recipe, variants)
     if schemes is not None:
-        yield from _schemes(recipe, variants, {*_mapping(recipe.get("schemes")), *schemes})
+        yield from _schemes(recipe, variants, {*mapping_or_empty(recipe.get("schemes")), *schemes})
 
 
 def dotted(path: FieldPath) -> str:
@@ -97,7 +97,7 @@ def _schedules(name: str, variants: Variants) -> Iterator[Problem]:
         return
     said: dict[str, Any] = {}
     for link in _chain(name, variants):
-        said |= _mapping(variants[link].get("finetune"))
+        said |= mapping_or_empty(variants[link].get("finetune"))
     for path, text in schedule_problems(said):
         yield ("variants", name, "finetune", *path), text
 
@@ -118,7 +118,7 @@ def _splits(recipe: Mapping[str, Any], variants: Variants) -> Iterator[Problem]:
     holders: dict[FieldPath, Mapping[str, Any]] = {(): recipe}
     holders |= {("variants", name): variant for name, variant in variants.items()}
     for path, holder in holders.items() if known else ():
-        split = _mapping(holder.get("calibration")).get("split")
+        split = mapping_or_empty(holder.get("calibration")).get("split")
         if isinstance(split, str) and split not in known:
             fault = f"{dataset} has no split '{shown(split, LONGEST_NAME)}'. {did_you_mean(split, known)}"
             yield (*path, "calibration", "split"), fault
@@ -126,7 +126,7 @@ def _splits(recipe: Mapping[str, Any], variants: Variants) -> Iterator[Problem]:
 
 def _rules_applied(recipe: Mapping[str, Any], variants: Variants) -> Iterator[Problem]:
     """Looks at how much work it is to bind all variants: a short file can ask for hours by `from`."""
-    schemes = {name: _count(scheme) for name, scheme in _mapping(recipe.get("schemes")).items()}
+    schemes = {name: _count(scheme) for name, scheme in mapping_or_empty(recipe.get("schemes")).items()}
     applied = 0
     for name in variants:
         links = [variants[link] for link in _chain(name, variants)]
@@ -138,7 +138,7 @@ def _rules_applied(recipe: Mapping[str, Any], variants: Variants) -> Iterator[Pr
 
 
 def _count(holder: Any) -> int:
-    rules = _mapping(holder).get("rules")
+    rules = mapping_or_empty(holder).get("rules")
     return len(rules) if isinstance(rules, list) else 0
 
 
@@ -146,7 +146,7 @@ def _fields_of_claims(holder: Mapping[str, Any], path: FieldPath, name: str) -> 
     published = holder.get("published")
     numbered = enumerate(published) if isinstance(published, list) else [(None, published)]
     for n, claim in numbered:
-        yield (*path, "published", *(() if n is None else (n,)), name), _mapping(claim).get(name)
+        yield (*path, "published", *(() if n is None else (n,)), name), mapping_or_empty(claim).get(name)
 
 
 def _sources(holder: Mapping[str, Any], path: FieldPath, sources: Mapping[str, Any]) -> Iterator[Problem | Unknown]:
@@ -173,7 +173,3 @@ def _schemes(recipe: Mapping[str, Any], variants: Variants, schemes: Collection[
         scheme = holder.get("scheme")
         if isinstance(scheme, str) and scheme not in schemes:
             yield (*path, "scheme"), "scheme", scheme, schemes
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

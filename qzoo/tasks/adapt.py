@@ -22,9 +22,9 @@ from qzoo.quant.ranges import quantizers, require_calibrated, require_quantizers
 from qzoo.quant.weights import quantized_weights
 from qzoo.quant.zero_point import asymmetric_range
 from qzoo.runtimes.runtime import Runtime
-from qzoo.schema.precedence import BoundRule, Origin, Patches, Precedence, ordered
 from qzoo.schema.quantizer import ActivationPatch, Calibrator, QuantizerPatch
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.precedence import BoundRule, Origin, Patches, Precedence, ordered
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.schema.rule import RESIDUAL, ResidualPatch
 from qzoo.tasks.calibrate import calibrate
 from qzoo.tasks.inputs.batches import ToInputs

@@ -23,10 +23,10 @@ from qzoo.quant.outputs import Logits
 from qzoo.quant.ranges import get_ranges, quantizers, set_ranges
 from qzoo.quant.weights import show_computed_weights
 from qzoo.results.comparison import CompareRow, Comparison
-from qzoo.schema.call import Calibration, calibrator_of, with_call
-from qzoo.schema.plan import Plan
 from qzoo.schema.quantizer import Calibrator
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.call import Calibration, calibrator_of, with_call
+from qzoo.schema.resolution.plan import Plan
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.tasks.calibrate import collect
 from qzoo.tasks.inputs.batches import Batch, ToInputs, as_batches
 from qzoo.tasks.inputs.images import Images

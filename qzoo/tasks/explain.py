@@ -17,8 +17,8 @@ from qzoo.quant.operators.spellings import MOVES
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, uncalibrated
 from qzoo.results.explanation import ExplainedQuantizer, Explanation, FloatOperator, FloatShare
-from qzoo.schema.plan import Plan, PlannedQuantizer
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.plan import Plan, PlannedQuantizer
+from qzoo.schema.resolution.resolve import ResolvedVariant
 
 
 def explain_plan(model: nn.Module, variant: ResolvedVariant, example: Any = None) -> Explanation:

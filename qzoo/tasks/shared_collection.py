@@ -14,7 +14,7 @@ from torch import nn
 from qzoo.models.quantize import carry_out
 from qzoo.quant.calibration.collecting import Collection
 from qzoo.quant.derived import copy_model
-from qzoo.schema.plan import Plan, PlannedQuantizer
+from qzoo.schema.resolution.plan import Plan, PlannedQuantizer
 
 Collect = Callable[[nn.Module, set[str], set[str]], Collection]
 """Shows images to a model, and returns what its quantizers saw.

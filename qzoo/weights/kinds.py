@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.model import LARGEST_TEXT
+from qzoo.schema.reading.catalog import RecipeEntry
 
 FOLDER = "artifacts"
 """Beside the recipes of a folder."""

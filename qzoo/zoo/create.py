@@ -16,12 +16,12 @@ from qzoo.models.quantize import quantize_in_place
 from qzoo.models.select_layers import refuse_lazy
 from qzoo.models.survey import survey_of_base
 from qzoo.quant.derived import copy_model
-from qzoo.schema.call import Calibration, with_call
-from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.sources import LIBRARIES, RESIDUAL_VARIANT, LibraryModel, is_library_name
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import ResolvedVariant, resolve_scheme
+from qzoo.schema.resolution.call import Calibration, with_call
+from qzoo.schema.resolution.resolve import ResolvedVariant, resolve_scheme
 from qzoo.schema.rule import Rule
-from qzoo.schema.sources import LIBRARIES, RESIDUAL_VARIANT, LibraryModel, is_library_name
 from qzoo.zoo.data_free import create_with_ranges, refuse_data_free
 from qzoo.zoo.name_lookup import find, is_at_hand, placing
 from qzoo.zoo.pretrained import check_hub_model, create_pretrained, warn_of_unpinned

@@ -20,7 +20,7 @@ from qzoo.models.provenance import ranges_from
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.survey import survey_of_base
 from qzoo.schema.calibration import MADE_FROM, Source
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.tasks.calibrate import calibrate
 from qzoo.tasks.inputs.calibration_images import calibration_images
 from qzoo.tasks.inputs.images import Images

@@ -15,7 +15,7 @@ from qzoo.models.on_base import check_fit, info_of, load_on_base
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.survey import survey_of_base
 from qzoo.schema.calibration import DATA_FREE
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.weights.kinds import MODEL, ROUNDING
 from qzoo.weights.packages import is_installed
 from qzoo.zoo.zoo_model import ZooModel

@@ -19,8 +19,8 @@ from qzoo.quant.outputs import Logits
 from qzoo.quant.ranges import quantizers
 from qzoo.results.comparison import Comparison
 from qzoo.results.explanation import Explanation
-from qzoo.schema.call import Calibration, with_call
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.call import Calibration, with_call
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.schema.rule import Rule
 from qzoo.tasks.benchmark import benchmark as benchmark_model
 from qzoo.tasks.calibrate import calibrate as calibrate_model

@@ -12,11 +12,11 @@ from qzoo.errors import UnknownNameError
 from qzoo.hub.client import fetch, fetch_more, parse_address
 from qzoo.hub.index import released as on_hub
 from qzoo.hub.released_model import open_folder
-from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.datasets import dataset_named
+from qzoo.schema.reading.catalog import RecipeEntry
+from qzoo.schema.reading.sources import OWN_CODE
 from qzoo.schema.recipe import Base
-from qzoo.schema.resolve import ResolvedVariant, resolve
-from qzoo.schema.sources import OWN_CODE
+from qzoo.schema.resolution.resolve import ResolvedVariant, resolve
 from qzoo.weights.kinds import MODEL, RANGES, ROUNDING, Kind, beside_recipe
 
 

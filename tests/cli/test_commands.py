@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from qzoo.cli.main import app
-from qzoo.schema.catalog import Catalog
+from qzoo.schema.reading.catalog import Catalog
 from tests.each import for_each
 
 COMMANDS = [

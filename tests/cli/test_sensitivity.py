@@ -10,8 +10,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from qzoo.cli.main import app
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.loading import parse_recipe
+from qzoo.schema.reading.catalog import RecipeEntry
+from qzoo.schema.reading.loading import parse_recipe
 
 RECIPE = """
 base: {source: qzoo, architecture: resnet8_digits, weights: v1}

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import qzoo
 from qzoo.cli.main import app
 from qzoo.errors import UnknownNameError
-from qzoo.schema.percentiles import UnlikelyPercentileWarning
+from qzoo.schema.resolution.percentiles import UnlikelyPercentileWarning
 
 GOOD = "base: {source: qzoo, architecture: resnet8_digits}\ndataset: digits\nvariants:\n  int8: {}\n"
 

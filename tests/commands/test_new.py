@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from qzoo.cli.main import app
 from qzoo.commands.new import new_recipe
 from qzoo.errors import UnknownNameError
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.loading import parse_recipe
+from qzoo.schema.reading.catalog import RecipeEntry
+from qzoo.schema.reading.loading import parse_recipe
 
 cli = CliRunner()
 

@@ -10,9 +10,9 @@ from qzoo.commands.settings import Settings
 from qzoo.commands.shared_calibration import SharedCalibration
 from qzoo.models.bases import create_base
 from qzoo.quant.ranges import get_ranges
-from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.reading.catalog import RecipeEntry
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.schema.resolution.resolve import ResolvedVariant, resolve
 
 VARIANTS: dict[str, Any] = {
     "int8": {},

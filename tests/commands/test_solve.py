@@ -17,11 +17,11 @@ from qzoo.commands.settings import Settings
 from qzoo.commands.solve import solve
 from qzoo.errors import CalibrationError, RecipeError, WeightsError
 from qzoo.quant.ranges import get_ranges
-from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.loading import dump_yaml, parse_recipe
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.loading import dump_yaml, parse_recipe
+from qzoo.schema.reading.sources import PythonRecipe
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import resolve
-from qzoo.schema.sources import PythonRecipe
+from qzoo.schema.resolution.resolve import resolve
 from qzoo.weights.histograms import load_histograms, save_histograms
 from qzoo.weights.ranges import load_ranges
 from qzoo.zoo.name_lookup import find

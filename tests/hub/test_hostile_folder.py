@@ -24,8 +24,8 @@ from qzoo.hub.manifest import Manifest
 from qzoo.hub.released_model import facts_of, open_folder
 from qzoo.models import from_timm
 from qzoo.models.base_model import BaseModel
-from qzoo.schema.catalog import Catalog
-from qzoo.schema.resolve import resolve
+from qzoo.schema.reading.catalog import Catalog
+from qzoo.schema.resolution.resolve import resolve
 from qzoo.weights.artifact import versions
 from qzoo.weights.ranges import RangesInfo, save_ranges
 from qzoo.zoo import pretrained

@@ -7,7 +7,7 @@ import pytest
 from qzoo import environment
 from qzoo.errors import RecipeError
 from qzoo.hub.index import FILE, read_index, released
-from qzoo.schema.catalog import Catalog
+from qzoo.schema.reading.catalog import Catalog
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -21,8 +21,8 @@ from qzoo.commands.settings import Settings
 from qzoo.errors import RecipeError, UnknownNameError, WeightsError
 from qzoo.hub.client import HubAddress, release
 from qzoo.hub.released_model import ReleasedModel, facts_of
-from qzoo.schema.catalog import Catalog
-from qzoo.schema.resolve import resolve
+from qzoo.schema.reading.catalog import Catalog
+from qzoo.schema.resolution.resolve import resolve
 from qzoo.weights.receipt import load_receipt, save_receipt
 from qzoo.zoo.name_lookup import find
 from qzoo.zoo.zoo_model import ZooModel
@@ -32,7 +32,7 @@ HUB_NAME = f"hf-hub:{REPO}"
 FRESH = """
 import sys, torch, qzoo
 from qzoo.quant.ranges import get_ranges
-from qzoo.schema.resolve import resolve
+from qzoo.schema.resolution.resolve import resolve
 from qzoo.zoo.name_lookup import find
 name, images = sys.argv[1], torch.load(sys.argv[2], weights_only=True)
 with torch.no_grad():

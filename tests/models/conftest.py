@@ -16,7 +16,7 @@ from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.calibration.collecting import calibrate_weights
 from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import quantizers
-from qzoo.schema.resolve import resolve_scheme
+from qzoo.schema.resolution.resolve import resolve_scheme
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from qzoo.errors import WeightsError
 from qzoo.models.bases import base_digest, base_transform, create_base
-from qzoo.schema.catalog import Catalog
+from qzoo.schema.reading.catalog import Catalog
 from qzoo.schema.recipe import Base
 from qzoo.weights.artifact import content_digest
 from qzoo.weights.base_weights import NewHeadWarning

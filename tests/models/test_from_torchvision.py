@@ -13,7 +13,7 @@ import torchvision
 from torch import nn
 
 from qzoo.models.bases import base_digest, create_base
-from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Base
 from qzoo.weights.base_weights import NewHeadWarning
 from tests.each import for_each

@@ -10,8 +10,8 @@ from qzoo.errors import CalibrationError, WeightsError
 from qzoo.models.full_checkpoint import check_histograms_fit, outline
 from qzoo.models.on_base import check_fit
 from qzoo.quant.ranges import get_ranges, quantizers
-from qzoo.schema.catalog import Catalog
-from qzoo.schema.resolve import resolve
+from qzoo.schema.reading.catalog import Catalog
+from qzoo.schema.resolution.resolve import resolve
 
 
 @pytest.mark.parametrize("name", ["resnet8_digits_int8", "resnet18_int8_residual", "regnet_y_400mf_int8"])

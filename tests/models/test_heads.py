@@ -18,7 +18,7 @@ from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.layers import QuantizedLayer
 from qzoo.quant.ranges import get_ranges, quantizers, set_ranges, uncalibrated
 from qzoo.schema.recipe import Base
-from qzoo.schema.resolve import resolve_scheme
+from qzoo.schema.resolution.resolve import resolve_scheme
 from qzoo.weights.base_weights import NewHeadWarning
 
 Quantize = Callable[..., nn.Module]

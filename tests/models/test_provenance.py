@@ -11,7 +11,7 @@ from torch import nn
 from qzoo.models.bases import create_base
 from qzoo.models.provenance import provenance
 from qzoo.schema.recipe import Base
-from qzoo.schema.resolve import resolve_scheme
+from qzoo.schema.resolution.resolve import resolve_scheme
 
 Quantize = Callable[..., nn.Module]
 

@@ -20,9 +20,9 @@ from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.layers import WEIGHTED, QuantizedLayer
 from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import get_ranges, quantizers
-from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.reading.catalog import RecipeEntry
 from qzoo.schema.recipe import Base, Recipe
-from qzoo.schema.resolve import ResolvedVariant, resolve, resolve_scheme
+from qzoo.schema.resolution.resolve import ResolvedVariant, resolve, resolve_scheme
 
 Quantize = Callable[..., nn.Module]
 

@@ -20,11 +20,11 @@ from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import quantizers
-from qzoo.schema.call import with_call
-from qzoo.schema.catalog import Catalog
-from qzoo.schema.plan import Operator
+from qzoo.schema.reading.catalog import Catalog
 from qzoo.schema.recipe import Base
-from qzoo.schema.resolve import resolve, resolve_scheme
+from qzoo.schema.resolution.call import with_call
+from qzoo.schema.resolution.plan import Operator
+from qzoo.schema.resolution.resolve import resolve, resolve_scheme
 from tests.each import for_each
 
 X = torch.randn(2, 4, 6, 6, generator=torch.Generator().manual_seed(0))

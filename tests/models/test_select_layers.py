@@ -12,7 +12,7 @@ import qzoo
 from qzoo.models.float_weights import FloatWeightsWarning
 from qzoo.models.select_layers import plan_quantizers
 from qzoo.quant.ranges import quantizers, uncalibrated
-from qzoo.schema.resolve import resolve_scheme
+from qzoo.schema.resolution.resolve import resolve_scheme
 
 BUILDERS = {
     "googlenet": (lambda: torchvision.models.googlenet(init_weights=False), 6),

@@ -15,9 +15,9 @@ from qzoo.models.operators import find_operators
 from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.calibration.collecting import collecting, solve_ranges
 from qzoo.quant.ranges import quantizers
-from qzoo.schema.call import with_call
 from qzoo.schema.recipe import Base
-from qzoo.schema.resolve import resolve_scheme
+from qzoo.schema.resolution.call import with_call
+from qzoo.schema.resolution.resolve import resolve_scheme
 
 # Name, image size, keywords, residual additions.
 TORCHVISION = [

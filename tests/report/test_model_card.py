@@ -20,10 +20,10 @@ from qzoo.hub.manifest import FILES, FileFacts, InputConfig, Manifest, ModelConf
 from qzoo.report.card_facts import CardFacts, Measured
 from qzoo.report.model_card import model_card
 from qzoo.results.export import ExportReport, NodeParity, Parity
-from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.loading import dump_yaml, parse_recipe
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.loading import dump_yaml, parse_recipe
 from qzoo.schema.recipe import Claim
-from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.schema.resolution.resolve import ResolvedVariant, resolve
 from qzoo.zoo.name_lookup import find
 
 NAME = "tf_efficientnet_lite0_int8"

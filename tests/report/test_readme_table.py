@@ -13,10 +13,10 @@ import torch
 from qzoo import environment
 from qzoo.errors import RecipeError, WeightsError
 from qzoo.report.readme_table import BEGIN, END, readme_table, rewrite
-from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.sources import PythonRecipe
 from qzoo.schema.recipe import Claim
-from qzoo.schema.resolve import resolve
-from qzoo.schema.sources import PythonRecipe
+from qzoo.schema.resolution.resolve import resolve
 from qzoo.weights.artifact import versions
 from qzoo.weights.receipt import ExactMargins, Predictions, Receipt, ReceiptInfo, save_receipt
 

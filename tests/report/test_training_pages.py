@@ -9,7 +9,7 @@ from qzoo.errors import RecipeError, WeightsError
 from qzoo.report import training as module
 from qzoo.report.markdown import placed
 from qzoo.report.training import BEGIN, END, training_table
-from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "finetune.md"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qzoo.report.zoo_page import zoo_page
-from qzoo.schema.catalog import Catalog
+from qzoo.schema.reading.catalog import Catalog
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "zoo.md"
 

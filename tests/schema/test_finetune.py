@@ -6,11 +6,11 @@ import pytest
 from pydantic import ValidationError
 
 from qzoo.errors import RecipeError
-from qzoo.schema.catalog import RecipeEntry
 from qzoo.schema.finetune import FinetunePatch, FinetuneSpec, Scales
-from qzoo.schema.loading import dump_json, dump_yaml, parse_recipe
+from qzoo.schema.reading.catalog import RecipeEntry
+from qzoo.schema.reading.loading import dump_json, dump_yaml, parse_recipe
 from qzoo.schema.recipe import Base, Recipe, Variant
-from qzoo.schema.resolve import resolve
+from qzoo.schema.resolution.resolve import resolve
 from tests.each import for_each
 
 LEAST = {"epochs": 1, "lr": 1e-4}

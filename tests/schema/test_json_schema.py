@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from qzoo.schema.catalog import Catalog
 from qzoo.schema.json_schema import schema_file, schema_text
-from qzoo.schema.yaml_source import read_yaml
+from qzoo.schema.reading.catalog import Catalog
+from qzoo.schema.reading.yaml_source import read_yaml
 from tests.each import for_each
 
 SCHEMA = json.loads(schema_text())

@@ -6,10 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from qzoo.errors import ArgumentError, RecipeError
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.loading import dump_yaml, parse_recipe
 from qzoo.schema.optimize import OptimizeSpec, step_rows
-from qzoo.schema.resolve import resolve
+from qzoo.schema.reading.catalog import RecipeEntry
+from qzoo.schema.reading.loading import dump_yaml, parse_recipe
+from qzoo.schema.resolution.resolve import resolve
 from tests.each import for_each
 
 HEAD = """

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from qzoo.errors import RecipeError
 from qzoo.schema.calibration import CalibrationPatch, CalibrationSpec
-from qzoo.schema.loading import parse_recipe
+from qzoo.schema.reading.loading import parse_recipe
 from qzoo.schema.recipe import Recipe, Scheme, Variant
 from tests.each import for_each
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from qzoo.schema.catalog import Catalog
-from qzoo.schema.resolve import resolve
+from qzoo.schema.reading.catalog import Catalog
+from qzoo.schema.resolution.resolve import resolve
 from tests.each import for_each
 
 CATALOG = Catalog.load()
@@ -110,9 +110,10 @@ for command in {commands}:
 
 def test_schema_and_results_import_no_torch() -> None:
     folder = Path(sys.modules["qzoo"].__path__[0])
-    paths = [path for room in ("schema", "results") for path in (folder / room).glob("*.py")]
-    loaded = modules_after(f"import qzoo, {', '.join(f'qzoo.{path.parent.name}.{path.stem}' for path in paths)}")
-    assert {"qzoo.schema.binding", "qzoo.results.reproduce"} <= loaded
+    paths = [path for room in ("schema", "results") for path in (folder / room).rglob("*.py")]
+    names = [".".join(("qzoo", *path.relative_to(folder).with_suffix("").parts)) for path in paths]
+    loaded = modules_after(f"import qzoo, {', '.join(names)}")
+    assert {"qzoo.schema.resolution.binding", "qzoo.results.reproduce"} <= loaded
     assert loaded.isdisjoint({"torch", "torchvision", "timm", "numpy"})
 
 

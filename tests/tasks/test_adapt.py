@@ -15,7 +15,7 @@ from qzoo.models.shared_quantizers import shared_quantizers
 from qzoo.quant.fake_quant import represented
 from qzoo.quant.ranges import get_ranges, quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
-from qzoo.schema.call import with_call
+from qzoo.schema.resolution.call import with_call
 from qzoo.tasks.adapt import adapt, adapted
 from qzoo.zoo.name_lookup import find
 from tests.runtimes.conftest import digits, network

@@ -64,8 +64,8 @@ def test_one_collection_serves_every_solver() -> None:
 
 
 def test_shared_calibration_makes_one_pass_for_equal_specs() -> None:
-    entry, _ = qzoo.schema.catalog.Catalog.load().find("resnet8_digits")  # type: ignore[attr-defined]
-    variants = [qzoo.schema.resolve.resolve(entry, name) for name in ("int8", "int8_max", "fp8")]  # type: ignore[attr-defined]
+    entry, _ = qzoo.schema.reading.catalog.Catalog.load().find("resnet8_digits")  # type: ignore[attr-defined]
+    variants = [qzoo.schema.resolution.resolve.resolve(entry, name) for name in ("int8", "int8_max", "fp8")]  # type: ignore[attr-defined]
     passes: list[str] = []
 
     def counting(items, images, what):  # type: ignore[no-untyped-def]

@@ -17,9 +17,9 @@ from qzoo.commands.settings import Settings
 from qzoo.errors import DataError, NotCalibratedError
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.loading import parse_recipe
-from qzoo.schema.resolve import resolve
+from qzoo.schema.reading.catalog import RecipeEntry
+from qzoo.schema.reading.loading import parse_recipe
+from qzoo.schema.resolution.resolve import resolve
 from qzoo.tasks.inputs.images import evaluation_images
 from qzoo.tasks.measuring.deviation import sqnr_db
 from qzoo.tasks.measuring.quantizer_groups import quantizer_groups, with_equal_rules

@@ -17,7 +17,7 @@ from qzoo.hub.released_model import open_folder
 from qzoo.models.bases import create_bare
 from qzoo.models.full_checkpoint import load_full_checkpoint
 from qzoo.models.quantize import quantize_in_place
-from qzoo.schema.catalog import Catalog
+from qzoo.schema.reading.catalog import Catalog
 from qzoo.schema.recipe import Recipe
 from qzoo.weights.histograms import load_histograms
 from qzoo.weights.ranges import load_ranges

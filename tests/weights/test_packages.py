@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qzoo.errors import WeightsError
-from qzoo.schema.catalog import Catalog
+from qzoo.schema.reading.catalog import Catalog
 from qzoo.schema.recipe import PackagedWeights
 from qzoo.weights.artifact import content_digest
 from qzoo.weights.packages import in_order, install_command, read_package

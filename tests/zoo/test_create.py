@@ -24,9 +24,9 @@ from qzoo.models.select_layers import plan_quantizers
 from qzoo.models.survey import survey
 from qzoo.quant.quantizer import UncalibratedWarning
 from qzoo.quant.ranges import get_ranges, quantizers, uncalibrated
-from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.sources import OwnFile
 from qzoo.schema.recipe import Base, Recipe, Variant
-from qzoo.schema.sources import OwnFile
 from qzoo.weights.base_weights import NewHeadWarning
 from qzoo.weights.kinds import MODEL, RANGES, ROUNDING
 from qzoo.weights.ranges import load_ranges
@@ -367,8 +367,8 @@ def test_transform_comes_from_the_weights() -> None:
 
 def test_a_name_costs_two_thousand_calls_and_no_file_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     qzoo.create("resnet8_digits_int8", pretrained=True)
-    monkeypatch.setattr("qzoo.schema.catalog.read_yaml", None)
-    monkeypatch.setattr("qzoo.schema.loading.read_yaml", None)
+    monkeypatch.setattr("qzoo.schema.reading.catalog.read_yaml", None)
+    monkeypatch.setattr("qzoo.schema.reading.loading.read_yaml", None)
     own, package = 0, str(Path(qzoo.__file__).parent)
 
     def count(frame: FrameType, event: str, _: object) -> None:

@@ -19,7 +19,7 @@ import qzoo
 from qzoo.models.bases import create_bare, weights_facts
 from qzoo.models.provenance import ranges_from
 from qzoo.quant.ranges import get_ranges
-from qzoo.schema.catalog import Catalog
+from qzoo.schema.reading.catalog import Catalog
 from qzoo.tasks.inputs import data_free
 from qzoo.weights import base_weights
 from qzoo.weights.kinds import RANGES

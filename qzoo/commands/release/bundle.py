@@ -39,7 +39,7 @@ from qzoo.quant.ranges import get_ranges, quantizers
 from qzoo.report.card_facts import CardFacts, Measured
 from qzoo.report.model_card import model_card
 from qzoo.results.training import TrainingReport, read_training_report
-from qzoo.schema.loading import dump_yaml
+from qzoo.schema.reading.loading import dump_yaml
 from qzoo.weights.artifact import versions
 from qzoo.weights.kinds import HISTOGRAMS, MODEL, RANGES, RECEIPT, ROUNDING, TRAINING, Kind
 from qzoo.weights.receipt import Receipt, load_receipt

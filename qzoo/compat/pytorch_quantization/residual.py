@@ -18,7 +18,7 @@ from qzoo.compat.pytorch_quantization.tensor_quant import QuantDescriptor
 from qzoo.errors import UnsupportedError
 from qzoo.models.operators import find_operators
 from qzoo.quant.operators.blocks import count_calls_from_start, quantize_operators
-from qzoo.schema.plan import Operator
+from qzoo.schema.resolution.plan import Operator
 
 NAME = "residual_quantizer"
 

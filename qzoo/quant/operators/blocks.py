@@ -26,7 +26,7 @@ from qzoo.quant.inputs import tensors
 from qzoo.quant.operators.own_operators import OwnOperators, Places
 from qzoo.quant.operators.read_weights import FunctionalPlaces
 from qzoo.quant.tracing import fx_node, is_captured, is_in_backward, is_transformed
-from qzoo.schema.plan import WeightRead
+from qzoo.schema.resolution.plan import WeightRead
 
 
 def quantize_operators(
@@ -44,7 +44,7 @@ def quantize_operators(
 
     Example:
         >>> from qzoo.quant.quantizer import TensorQuantizer
-        >>> from qzoo.schema.plan import Site
+        >>> from qzoo.schema.resolution.plan import Site
         >>> from qzoo.schema.quantizer import QuantizerSpec
         >>> class Skip(nn.Linear):
         ...     def forward(self, x):

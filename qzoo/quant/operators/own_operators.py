@@ -29,7 +29,7 @@ from qzoo.quant.operators.read_weights import (
 )
 from qzoo.quant.operators.spellings import MOVES, operator_name, writes_in_place
 from qzoo.quant.tracing import is_captured
-from qzoo.schema.plan import Site, WeightRead
+from qzoo.schema.resolution.plan import Site, WeightRead
 
 Places = Mapping[Site, dict[str, str]]
 """By site and operand, or `output`: the name of the quantizer in the block."""

@@ -18,7 +18,7 @@ from qzoo.quant.inputs import tensors
 from qzoo.quant.operators.operands import Operand
 from qzoo.quant.tracing import is_captured
 from qzoo.quant.weight_cache import WeightCache
-from qzoo.schema.plan import WeightRead
+from qzoo.schema.resolution.plan import WeightRead
 
 
 class FunctionalPlaces(NamedTuple):

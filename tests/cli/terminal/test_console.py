@@ -133,7 +133,7 @@ def test_a_line_break_in_a_name_makes_no_line(tmp_path: Path) -> None:
 
 
 def test_what_is_shown_as_yaml_reads_back(tmp_path: Path) -> None:
-    from qzoo.schema.loading import parse_recipe
+    from qzoo.schema.reading.loading import parse_recipe
 
     path = tmp_path / "mine.yaml"
     path.write_text(RECIPE, encoding="utf-8")

@@ -18,8 +18,8 @@ from qzoo.quant.fake_quant import fake_quantize, grid
 from qzoo.quant.operators.blocks import quantize_operators
 from qzoo.quant.operators.own_operators import Places
 from qzoo.quant.quantizer import TensorQuantizer, UncalibratedWarning
-from qzoo.schema.plan import Site
 from qzoo.schema.quantizer import QuantizerSpec
+from qzoo.schema.resolution.plan import Site
 
 ADD = Site("add", 0, 0)
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))

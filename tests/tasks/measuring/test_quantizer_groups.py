@@ -8,10 +8,10 @@ from torch import nn
 from qzoo.models.bases import meta_model
 from qzoo.models.quantize import quantize_in_place
 from qzoo.quant.ranges import quantizers
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.loading import parse_recipe
-from qzoo.schema.resolve import resolve
-from qzoo.schema.yaml_source import yaml_line
+from qzoo.schema.reading.catalog import RecipeEntry
+from qzoo.schema.reading.loading import parse_recipe
+from qzoo.schema.reading.yaml_source import yaml_line
+from qzoo.schema.resolution.resolve import resolve
 from qzoo.tasks.measuring.quantizer_groups import QuantizerGroup, quantizer_groups, with_equal_rules
 
 RECIPE = """

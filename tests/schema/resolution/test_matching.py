@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 from fnmatch import fnmatchcase
 
-from qzoo.schema.matching import _any_glob
+from qzoo.schema.resolution.matching import _any_glob
 
 
 def test_globs_match_as_those_of_python() -> None:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from qzoo.errors import some
 from qzoo.schema.limits import FieldPath
 from qzoo.schema.quantizer import QuantizerPatch, plain_fields
+from qzoo.schema.reading.yaml_source import Line, Lines
 from qzoo.schema.rule import LAYER_KINDS, RESIDUAL, ROLES, WEIGHTED, Rule, kinds_named
-from qzoo.schema.yaml_source import Line, Lines
 
 MOST_LISTED = 50
 """Names that the text of a rule repeats."""

@@ -8,12 +8,12 @@ import pytest
 
 import qzoo
 from qzoo.errors import ArgumentError, RuleError
-from qzoo.schema.binding import bind
-from qzoo.schema.call import with_call
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.plan import Layer, Operator, Plan, Site
+from qzoo.schema.reading.catalog import RecipeEntry
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import ResolvedVariant, resolve, resolve_scheme
+from qzoo.schema.resolution.binding import bind
+from qzoo.schema.resolution.call import with_call
+from qzoo.schema.resolution.plan import Layer, Operator, Plan, Site
+from qzoo.schema.resolution.resolve import ResolvedVariant, resolve, resolve_scheme
 from qzoo.schema.rule import Rule
 from tests.each import for_each
 

@@ -17,11 +17,18 @@ from typing import Any
 from qzoo import environment
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean, shown
 from qzoo.files import stamp
-from qzoo.schema.including import SetEntry
-from qzoo.schema.loading import load_recipe, load_set, validate, with_sets
-from qzoo.schema.recipe import Recipe, Scheme, Variant
-from qzoo.schema.recipe_files import Stored, all_folders, recipe_stems, scheme_stems, set_stems, summaries, yaml_files
-from qzoo.schema.sources import (
+from qzoo.schema.reading.including import SetEntry
+from qzoo.schema.reading.loading import load_recipe, load_set, validate, with_sets
+from qzoo.schema.reading.recipe_files import (
+    Stored,
+    all_folders,
+    recipe_stems,
+    scheme_stems,
+    set_stems,
+    summaries,
+    yaml_files,
+)
+from qzoo.schema.reading.sources import (
     RESIDUAL_VARIANT,
     HubModel,
     LibraryModel,
@@ -32,7 +39,8 @@ from qzoo.schema.sources import (
     is_library_name,
     library_recipe,
 )
-from qzoo.schema.yaml_source import Line, Lines, read_yaml, short_path
+from qzoo.schema.reading.yaml_source import Line, Lines, read_yaml, short_path
+from qzoo.schema.recipe import Recipe, Scheme, Variant
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qzoo.errors import RecipeError
-from qzoo.schema.catalog import Catalog
-from qzoo.schema.loading import MOST_PROBLEMS, dump_json, dump_yaml, load_recipe, parse_recipe
 from qzoo.schema.quantizer import Calibrator
+from qzoo.schema.reading.catalog import Catalog
+from qzoo.schema.reading.loading import MOST_PROBLEMS, dump_json, dump_yaml, load_recipe, parse_recipe
 from qzoo.schema.recipe import Recipe
 from tests.each import for_each
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qzoo.schema.call import with_call
-from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.digest import variant_content
 from qzoo.schema.finetune import Distillation, FinetuneSpec, Scales
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe, Variant
-from qzoo.schema.resolve import recipe_digest, resolve
+from qzoo.schema.resolution.call import with_call
+from qzoo.schema.resolution.digest import variant_content
+from qzoo.schema.resolution.resolve import recipe_digest, resolve
 from tests.each import for_each
 
 PACKAGE = {"name": "some-weights", "file": "resnet18.pth", "sha256": 64 * "a"}

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from qzoo.errors import RecipeError, RuleError, UnknownNameError
-from qzoo.schema.catalog import RecipeEntry
+from qzoo.schema.reading.catalog import RecipeEntry
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import ResolvedVariant, resolve, resolve_scheme
+from qzoo.schema.resolution.resolve import ResolvedVariant, resolve, resolve_scheme
 
 HEAD: dict[str, Any] = {"base": {"source": "timm", "architecture": "resnet18"}, "dataset": "imagenet-1k", "version": 3}
 

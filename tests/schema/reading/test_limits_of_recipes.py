@@ -14,14 +14,14 @@ import pytest
 from pydantic import ValidationError
 
 from qzoo.errors import QzooError, RecipeError, RuleError
-from qzoo.schema.binding import bind
-from qzoo.schema.call import with_call
-from qzoo.schema.catalog import Catalog, RecipeEntry
 from qzoo.schema.limits import oversized
-from qzoo.schema.loading import load_recipe, parse_recipe
-from qzoo.schema.plan import Layer
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.loading import load_recipe, parse_recipe
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import resolve
+from qzoo.schema.resolution.binding import bind
+from qzoo.schema.resolution.call import with_call
+from qzoo.schema.resolution.plan import Layer
+from qzoo.schema.resolution.resolve import resolve
 from tests.each import for_each
 
 HEAD: dict[str, Any] = {

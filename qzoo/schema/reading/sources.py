@@ -13,8 +13,8 @@ from pathlib import Path
 from qzoo.errors import LONGEST_NAME, UnknownNameError, shown
 from qzoo.schema.datasets import IMAGENET
 from qzoo.schema.limits import is_sound
+from qzoo.schema.reading.yaml_source import short_path
 from qzoo.schema.recipe import Base, Recipe, Variant
-from qzoo.schema.yaml_source import short_path
 
 
 class Source:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from qzoo.errors import UnknownNameError
-from qzoo.schema.catalog import Catalog
-from qzoo.schema.resolve import resolve
-from qzoo.schema.sources import is_library_name, library_recipe
+from qzoo.schema.reading.catalog import Catalog
+from qzoo.schema.reading.sources import is_library_name, library_recipe
+from qzoo.schema.resolution.resolve import resolve
 
 
 @pytest.mark.parametrize("name", ["timm/resnet18", "torchvision/resnet18", "timm/resnet18.a1_in1k", "timm/vit:int8"])

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from qzoo.schema.calibration import CalibrationSpec
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.optimize import OptimizeSpec
-from qzoo.schema.precedence import BoundRule, Precedence
 from qzoo.schema.quantizer import QuantizerPatch, plain_fields
 from qzoo.schema.recipe import SHORTEST_SHA256, Base
+from qzoo.schema.resolution.precedence import BoundRule, Precedence
 
 
 class Numbers(Protocol):

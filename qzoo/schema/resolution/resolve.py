@@ -11,11 +11,13 @@ from typing import Any
 
 from qzoo.errors import RecipeError, RuleError, UnknownNameError, did_you_mean, shown
 from qzoo.schema.calibration import CalibrationSpec
-from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
-from qzoo.schema.digest import digest, variant_content
 from qzoo.schema.finetune import FinetuneSpec, merged
 from qzoo.schema.optimize import STEPS, OptimizeSpec, merged_steps
-from qzoo.schema.precedence import (
+from qzoo.schema.quantizer import QuantizerPatch, contradiction
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry, SchemeEntry
+from qzoo.schema.recipe import Base, Claim, Variant
+from qzoo.schema.resolution.digest import digest, variant_content
+from qzoo.schema.resolution.precedence import (
     BoundRule,
     Origin,
     Precedence,
@@ -26,8 +28,6 @@ from qzoo.schema.precedence import (
     ordered,
     origin_of,
 )
-from qzoo.schema.quantizer import QuantizerPatch, contradiction
-from qzoo.schema.recipe import Base, Claim, Variant
 from qzoo.schema.rule import RESIDUAL, ROLES
 
 

@@ -13,12 +13,12 @@ import yaml
 from pydantic import ValidationError
 
 from qzoo.errors import Fault, RecipeError, shown
-from qzoo.schema.including import Included, SetEntry, include
 from qzoo.schema.limits import MOST_DIGITS, TOO_DEEP, FieldPath, oversized
 from qzoo.schema.model import StrictModel, described, keys_of, path_of
+from qzoo.schema.reading.including import Included, SetEntry, include
+from qzoo.schema.reading.yaml_source import Line, Lines, parse_yaml, read_yaml, short_path, yaml_text
 from qzoo.schema.recipe import Recipe, VariantSet
 from qzoo.schema.references import dotted, reference_problems
-from qzoo.schema.yaml_source import Line, Lines, parse_yaml, read_yaml, short_path, yaml_text
 
 MOST_PROBLEMS = 30
 LONGEST_FIELD = 200

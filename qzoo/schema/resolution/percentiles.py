@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Iterable
 
 from qzoo.errors import Fault
-from qzoo.schema.precedence import BoundRule
 from qzoo.schema.quantizer import QuantizerPatch
+from qzoo.schema.resolution.precedence import BoundRule
 
 LIKELY = 50.0
 """Percent; a range that clips more than half of all values is of no use."""

@@ -10,11 +10,11 @@ import pytest
 import qzoo
 from qzoo import environment
 from qzoo.errors import QzooError, RecipeError, UnknownNameError
-from qzoo.schema import yaml_source
-from qzoo.schema.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading import yaml_source
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
+from qzoo.schema.reading.recipe_files import FaultyRecipeWarning
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.recipe_files import FaultyRecipeWarning
-from qzoo.schema.resolve import resolve
+from qzoo.schema.resolution.resolve import resolve
 
 RECIPE = (
     "base: {source: timm, architecture: resnet18}\ndataset: imagenet-1k\nvariants: {int8: {}, fp8: {scheme: fp8}}\n"
@@ -197,8 +197,8 @@ def test_what_was_read_is_kept_until_a_file_changes(mine: Path, monkeypatch: pyt
     path = write(mine / "my_net.yaml")
     assert "my_net_fp8" in Catalog.load().names()
     with monkeypatch.context() as nothing_is_read:
-        nothing_is_read.setattr("qzoo.schema.loading.read_yaml", None)
-        nothing_is_read.setattr("qzoo.schema.catalog.read_yaml", None)
+        nothing_is_read.setattr("qzoo.schema.reading.loading.read_yaml", None)
+        nothing_is_read.setattr("qzoo.schema.reading.catalog.read_yaml", None)
         assert "my_net_fp8" in Catalog.load().names()
     write(path, RECIPE.replace("fp8: {scheme: fp8}", "int4: {}"))
     assert "my_net_int4" in Catalog.load().names()

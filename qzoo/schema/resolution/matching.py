@@ -12,8 +12,8 @@ from fnmatch import translate
 from functools import lru_cache
 
 from qzoo.errors import LONGEST_NAME, shown, some
-from qzoo.schema.plan import Layer, Operator
-from qzoo.schema.precedence import BoundRule
+from qzoo.schema.resolution.plan import Layer, Operator
+from qzoo.schema.resolution.precedence import BoundRule
 from qzoo.schema.rule import LAYER_KINDS, RESIDUAL, kinds_named
 
 MOST_COMPARED = 5

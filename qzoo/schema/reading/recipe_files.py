@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from qzoo import environment
 from qzoo.errors import RecipeError
-from qzoo.schema.including import SetEntry, include
-from qzoo.schema.yaml_source import read_yaml, short_path
+from qzoo.schema.reading.including import SetEntry, include
+from qzoo.schema.reading.yaml_source import read_yaml, short_path
 
 T = TypeVar("T")
 SCHEMES, SETS = "schemes", "variants"

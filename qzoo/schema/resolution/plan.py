@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from qzoo.schema.precedence import Origin
 from qzoo.schema.quantizer import QuantizerSpec
+from qzoo.schema.resolution.precedence import Origin
 
 
 class Site(NamedTuple):

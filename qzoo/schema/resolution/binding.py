@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qzoo.errors import Fault, RuleError, shown
-from qzoo.schema.matching import matches, no_match
-from qzoo.schema.plan import Layer, Operator, Plan, PlannedQuantizer
-from qzoo.schema.precedence import BoundRule, Origin, Precedence
 from qzoo.schema.quantizer import QuantizerPatch, QuantizerSpec, contradiction
-from qzoo.schema.resolve import ResolvedVariant
+from qzoo.schema.resolution.matching import matches, no_match
+from qzoo.schema.resolution.plan import Layer, Operator, Plan, PlannedQuantizer
+from qzoo.schema.resolution.precedence import BoundRule, Origin, Precedence
+from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.schema.rule import RESIDUAL, ROLES
 
 MOST_FAULTS = 20

@@ -10,12 +10,12 @@ import pytest
 from pydantic import ValidationError
 
 from qzoo.errors import RecipeError, RuleError
-from qzoo.schema.binding import bind
-from qzoo.schema.call import with_call
-from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.plan import Layer, Operator, Plan, Site
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import resolve, resolve_scheme
+from qzoo.schema.resolution.binding import bind
+from qzoo.schema.resolution.call import with_call
+from qzoo.schema.resolution.plan import Layer, Operator, Plan, Site
+from qzoo.schema.resolution.resolve import resolve, resolve_scheme
 from qzoo.schema.rule import Rule
 from tests.each import for_each
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from qzoo.errors import RuleError
-from qzoo.schema.binding import bind
-from qzoo.schema.catalog import Catalog, RecipeEntry
-from qzoo.schema.plan import Layer, Plan
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import resolve, resolve_scheme
+from qzoo.schema.resolution.binding import bind
+from qzoo.schema.resolution.plan import Layer, Plan
+from qzoo.schema.resolution.resolve import resolve, resolve_scheme
 from tests.each import for_each
 
 CONV = ("Conv2d", "torch.nn.modules.conv.Conv2d")

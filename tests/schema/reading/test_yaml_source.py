@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qzoo.errors import RecipeError
-from qzoo.schema.yaml_source import parse_yaml, read_yaml, short_path, yaml_text
+from qzoo.schema.reading.yaml_source import parse_yaml, read_yaml, short_path, yaml_text
 from tests.each import for_each
 
 

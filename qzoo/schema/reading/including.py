@@ -1,26 +1,22 @@
-"""What many recipes share, written once: variant sets, which a recipe names with `include`, and named sources.
+"""What many recipes share, written once: variant sets, which a recipe names with `include`.
 
-Both are written out while a recipe is read, so that nothing after that knows of them. All of it is plain data.
+They are written out while a recipe is read, so that nothing after that knows of them. All of it is plain data.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from qzoo.errors import LONGEST_NAME, did_you_mean, shown
-from qzoo.schema.limits import FieldPath
-from qzoo.schema.yaml_source import Line, Lines
+from qzoo.schema.limits import FieldPath, mapping_or_empty
+from qzoo.schema.named_sources import SOURCES
+from qzoo.schema.reading.yaml_source import Line, Lines
+from qzoo.schema.references import INCLUDE
 
-INCLUDE, SOURCES, BLANK = "include", "sources", "{}"
 MOST_SETS = 30
 """That a recipe includes: each unknown name is compared with all that are known."""
-LONGEST_SOURCE = 500
-"""Signs of a text under `sources`, of which every claim may make another one."""
-_NAMED = re.compile(r"([a-z0-9][a-z0-9_.]{0,99})(?:\(([^()]*)\))?")
-"""`log` or `log(15 epochs)`: the name of a source, and what its text has in place of `{}`."""
 
 
 @dataclass(frozen=True)
@@ -75,64 +71,6 @@ def include(data: Any, lines: Lines, sets: Mapping[str, SetEntry]) -> Included:
     return Included(merged if problems else merged | {INCLUDE: []}, _lines(lines, taken), problems)
 
 
-def with_sources(data: Any) -> Any:
-    """Returns a recipe's data with the text of a source in place of each name of one.
-
-    Example:
-        >>> claim = {"top1": 76.1, "source": "log(monday)"}
-        >>> with_sources({"sources": {"log": "the log of {}"}, "published": claim})["published"]
-        {'top1': 76.1, 'source': 'the log of monday'}
-    """
-    sources = data.get(SOURCES) if isinstance(data, Mapping) else None
-    if not isinstance(sources, Mapping) or not sources:
-        return data
-    variants = data.get("variants")
-    written = {name: _claims_with(variant, sources) for name, variant in _mapping(variants).items()}
-    return {**_claims_with(data, sources), **({"variants": written} if isinstance(variants, Mapping) else {})}
-
-
-def _claims_with(holder: Any, sources: Mapping[str, Any]) -> Any:
-    if not isinstance(holder, Mapping) or "published" not in holder:
-        return holder
-    said = holder["published"]
-    claims = [_claim_with(claim, sources) for claim in said] if isinstance(said, list) else _claim_with(said, sources)
-    return {**holder, "published": claims}
-
-
-def _claim_with(claim: Any, sources: Mapping[str, Any]) -> Any:
-    source = _mapping(claim).get("source")
-    text = _written_out(source, sources)
-    return claim if text is None else {**claim, "source": text}
-
-
-def _written_out(source: Any, sources: Mapping[str, Any]) -> str | None:
-    named = _NAMED.fullmatch(source) if isinstance(source, str) else None
-    text = sources.get(named[1]) if named else None
-    if named is None or not isinstance(text, str) or len(text) > LONGEST_SOURCE:
-        return None
-    return text.replace(BLANK, named[2] or "", 1) if (BLANK in text) == (named[2] is not None) else None
-
-
-def source_fault(source: Any, sources: Mapping[str, Any]) -> tuple[str, str | None] | None:
-    """Returns the name in a source that stands for none, and what is wrong if the name is known; None if all is well.
-
-    A word alone is a name, where a recipe names any; everything else is a text of its own.
-
-    Example:
-        >>> source_fault("log(monday)", {"log": "the log of somebody"})
-        ('log', "the text of 'log' has no {} in place of which 'monday' could stand. Say `log`.")
-    """
-    named = _NAMED.fullmatch(source) if sources and isinstance(source, str) else None
-    if named is None or _written_out(source, sources) is not None:
-        return None
-    name, word = named.groups()
-    if name not in sources:
-        return name, None
-    if word is None:
-        return name, f"the text of '{name}' has a {BLANK}. Say what stands there: `{name}(...)`."
-    return name, f"the text of '{name}' has no {BLANK} in place of which '{shown(word)}' could stand. Say `{name}`."
-
-
 def _names(data: Any) -> list[str]:
     said = data.get(INCLUDE) if isinstance(data, Mapping) else None
     names = [said] if isinstance(said, str) else said
@@ -152,7 +90,7 @@ def _parts(holder: Mapping[str, Any]) -> Iterator[tuple[FieldPath, Any]]:
     if "dataset" in holder:
         yield ("dataset",), holder["dataset"]
     for key in ("calibration", SOURCES, "variants"):
-        for name, value in _mapping(holder.get(key)).items():
+        for name, value in mapping_or_empty(holder.get(key)).items():
             yield (key, name), value
 
 
@@ -178,7 +116,8 @@ def _merged(
             merged[str(path[0])] = {**said, path[1]: value}
     variants = merged.get("variants")
     if isinstance(variants, Mapping):
-        order = _order([str(path[1]) for path in shared if path[0] == "variants"], list(_mapping(data.get("variants"))))
+        own = list(mapping_or_empty(data.get("variants")))
+        order = _order([str(path[1]) for path in shared if path[0] == "variants"], own)
         merged["variants"] = {name: variants[name] for name in order}
     return merged
 
@@ -200,9 +139,9 @@ def _order(shared: list[str], own: list[str]) -> list[str]:
 
 def _parents(merged: Mapping[str, Any], taken: _Parts) -> Iterator[tuple[FieldPath, str]]:
     """Yields what included variants build on in vain."""
-    variants = _mapping(merged.get("variants"))
+    variants = mapping_or_empty(merged.get("variants"))
     for path, (n, entry, variant) in taken.items():
-        parent = _mapping(variant).get("from")
+        parent = mapping_or_empty(variant).get("from")
         if path[0] == "variants" and isinstance(parent, str) and parent not in variants:
             missing = f"builds on '{parent}', which neither this recipe nor another set of it has"
             yield (INCLUDE, n), f"{path[1]} of the set '{entry.name}' {missing}. {did_you_mean(parent, variants)}"
@@ -217,7 +156,3 @@ def _lines(lines: Lines, taken: _Parts) -> Lines:
             if path[:1] in taken or path[:2] in taken
         }
     return found
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

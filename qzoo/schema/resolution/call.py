@@ -11,9 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 from qzoo.errors import ArgumentError, RuleError, shown
 from qzoo.schema.limits import oversized
 from qzoo.schema.model import all_described
-from qzoo.schema.precedence import BoundRule, Origin, Patches, Precedence, bound, ordered
 from qzoo.schema.quantizer import ActivationPatch, Calibrator
-from qzoo.schema.resolve import ResolvedVariant, check_residual
+from qzoo.schema.resolution.precedence import BoundRule, Origin, Patches, Precedence, bound, ordered
+from qzoo.schema.resolution.resolve import ResolvedVariant, check_residual
 from qzoo.schema.rule import RESIDUAL, ROLES, Residual, ResidualPatch, Rule
 
 T = TypeVar("T")

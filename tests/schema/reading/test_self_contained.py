@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qzoo.errors import RecipeError, UnknownNameError
-from qzoo.schema.catalog import Catalog, RecipeEntry, SchemeEntry
-from qzoo.schema.loading import dump_json, dump_yaml, load_recipe, parse_recipe
+from qzoo.schema.reading.catalog import Catalog, RecipeEntry, SchemeEntry
+from qzoo.schema.reading.loading import dump_json, dump_yaml, load_recipe, parse_recipe
+from qzoo.schema.reading.sources import PythonRecipe
 from qzoo.schema.recipe import Recipe, Scheme, Variant
-from qzoo.schema.resolve import resolve
-from qzoo.schema.sources import PythonRecipe
+from qzoo.schema.resolution.resolve import resolve
 from tests.each import for_each
 
 CATALOG = Catalog.load()

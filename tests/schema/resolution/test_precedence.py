@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from qzoo.schema.call import with_call
-from qzoo.schema.catalog import RecipeEntry
-from qzoo.schema.precedence import BoundRule, Origin, Precedence, ordered
 from qzoo.schema.quantizer import ActivationPatch
+from qzoo.schema.reading.catalog import RecipeEntry
 from qzoo.schema.recipe import Recipe
-from qzoo.schema.resolve import ResolvedVariant, resolve
+from qzoo.schema.resolution.call import with_call
+from qzoo.schema.resolution.precedence import BoundRule, Origin, Precedence, ordered
+from qzoo.schema.resolution.resolve import ResolvedVariant, resolve
 from qzoo.schema.rule import LAYER_KINDS
 
 PATCH = ActivationPatch(bits=4)
