@@ -19,6 +19,7 @@ from qzoo.runtimes.lint import lint
 from qzoo.runtimes.registry import runtime_named
 from qzoo.runtimes.runtime import Runtime
 from qzoo.runtimes.to_onnx import to_onnx
+from qzoo.tasks.measuring.machine import cpu_flags, has_dot_products
 from tests.each import for_each
 
 pytestmark = pytest.mark.runtimes
@@ -140,5 +141,10 @@ def test_exporting_a_scheme_with_zero_points_is_on_par(tmp_path: Path) -> None:
     model, images = calibrated(nn.Sequential(nn.AvgPool2d(3, 2, padding=1), nn.Flatten(), nn.Linear(48, 4)))
     report = qzoo.export(model, tmp_path / "a.onnx", "openvino", images=[images])
     assert report.parity is not None
-    assert not report.parity.beyond
-    assert report.fault is None
+    assert report.parity.first_diverging is None
+    # Of a CPU without VNNI products of 8 bits may overflow, and nothing else may be off.
+    if report.parity.beyond:
+        assert report.parity.overflows
+        assert not has_dot_products(cpu_flags())
+    else:
+        assert report.fault is None
