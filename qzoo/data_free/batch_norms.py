@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,8 @@ def batch_norms(model: nn.Module, example: Any) -> dict[int, BatchNorm]:
         )
     _require_possible(found.values())
     once = {key: one for key, one in found.items() if seen.calls[key] == 1}
-    untrained = [one.path for one in once.values() if _is_untrained(one)]
+    trained = {key: one for key, one in once.items() if not _is_untrained(one)}
+    untrained = [one.path for key, one in once.items() if key not in trained]
     if untrained:
         warnings.warn(
             f"{len(untrained)} of {len(found)} batch norms have mean 0 and variance 1, as before any training "
@@ -104,7 +105,7 @@ def batch_norms(model: nn.Module, example: Any) -> dict[int, BatchNorm]:
             UntrainedStatisticsWarning,
             stacklevel=3,
         )
-    return {key: one for key, one in once.items() if one.path not in untrained}
+    return trained
 
 
 class _Seen(OperatorMode):
@@ -123,7 +124,7 @@ class _Seen(OperatorMode):
         return func(*args, **kwargs)
 
 
-def _require_possible(norms: Any) -> None:
+def _require_possible(norms: Collection[BatchNorm]) -> None:
     faults = {
         "negative variances": [one.path for one in norms if bool((one.variance < 0).any())],
         "NaN or Inf": [one.path for one in norms if not bool((one.mean + one.variance).isfinite().all())],

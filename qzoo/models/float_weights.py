@@ -52,9 +52,9 @@ def seen_weights(model: nn.Module, layers: Iterable[Layer], found: Trace | None)
     weights = matrices if found is None else {path: matrices[path] for path in _multiplied(found) if path in matrices}
     owners: dict[str, set[str]] = {}
     for layer in layers:
-        for path in _parameters(model, layer) if layer.has_weight else ():
+        for path in parameters_of(model, layer) if layer.has_weight else ():
             owners.setdefault(path, set()).add(layer.name)
-    macs = _macs(found)
+    macs = macs_by_parameter(found)
     total, computed = sum(p.numel() for p in weights.values()), sum(macs.values())
     shares = (
         FloatWeight(path, weights[path].numel() / total, macs.get(path, 0) / computed if computed else None)
@@ -75,7 +75,7 @@ def _multiplied(found: Trace) -> Iterator[str]:
             yield from evaluation.parameters
 
 
-def _parameters(model: nn.Module, layer: Layer) -> Iterator[str]:
+def parameters_of(model: nn.Module, layer: Layer) -> Iterator[str]:
     """Yields the paths of the parameters that a layer's weight is, or is computed from."""
     if layer.functional is None:
         held = set(map(id, model.get_submodule(layer.name).parameters()))
@@ -86,7 +86,8 @@ def _parameters(model: nn.Module, layer: Layer) -> Iterator[str]:
     yield from (path for path, one in model.named_parameters() if id(one) in held)
 
 
-def _macs(found: Trace | None) -> dict[str, int]:
+def macs_by_parameter(found: Trace | None) -> dict[str, int]:
+    """Returns how many multiply-accumulates each parameter takes part in, by its path; none of a model not traced."""
     macs: dict[str, int] = {}
     for evaluation in found.evaluations if found else ():
         for path in evaluation.parameters if evaluation.macs else ():

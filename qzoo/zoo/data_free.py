@@ -56,18 +56,31 @@ def create_with_ranges(zoo_model: ZooModel, keywords: dict[str, Any]) -> nn.Modu
     Warns:
         DataFreeRangesWarning: what the ranges were made from, and how to make better ones.
     """
+    model, how = _found(zoo_model, keywords)
+    source = ranges_from(model)
+    if source != zoo_model.resolved.calibration.source:
+        warnings.warn(
+            f"{zoo_model.name} was calibrated on no image of {zoo_model.dataset}: its ranges are of "
+            f"{MADE_FROM[source]} ({how}). Better ones: {zoo_model.making_command}; how good these are: "
+            f"{zoo_model.command('check')}. To refuse them: pretrained='exact'.",
+            DataFreeRangesWarning,
+            stacklevel=5,
+        )
+    return model
+
+
+def _found(zoo_model: ZooModel, keywords: dict[str, Any]) -> tuple[nn.Module, str]:
+    """Returns the model, and how it came by its ranges if these were made without images."""
     if _has_artifacts(zoo_model):
-        model = create_pretrained(zoo_model, **keywords)
-        _tell(zoo_model, model, "as the file says that is at hand")
-        return model
+        return create_pretrained(zoo_model, **keywords), "as the file says that is at hand"
     file = _file(zoo_model)
     if file.is_file():
         with contextlib.suppress(WeightsError):  # it is damaged, of other weights, or of another state of the recipe
-            model = create_on_base(zoo_model, file, **keywords)
-            _tell(zoo_model, model, f"made on {_day(file)}, kept as {file}")
-            return model
-    # What is optimized or trained takes long, and has to be asked for.
-    return _made(zoo_model, file, keywords) if zoo_model.made_by is RANGES else create_pretrained(zoo_model, **keywords)
+            return create_on_base(zoo_model, file, **keywords), f"made on {_day(file)}, kept as {file}"
+    if zoo_model.made_by is RANGES:
+        return _made(zoo_model, file, keywords)
+    # What is optimized or trained takes long, and has to be asked for: this says how.
+    return create_pretrained(zoo_model, **keywords), ""
 
 
 def _has_artifacts(zoo_model: ZooModel) -> bool:
@@ -79,7 +92,7 @@ def _file(zoo_model: ZooModel) -> Path:
     return folder() / f"{zoo_model.name}{zoo_model.made_by.suffix}"
 
 
-def _made(zoo_model: ZooModel, file: Path, keywords: dict[str, Any]) -> nn.Module:
+def _made(zoo_model: ZooModel, file: Path, keywords: dict[str, Any]) -> tuple[nn.Module, str]:
     start = time.perf_counter()
     with alone():  # in a script of several processes not all of them need to create the model
         model = _calibrated(zoo_model)
@@ -88,8 +101,7 @@ def _made(zoo_model: ZooModel, file: Path, keywords: dict[str, Any]) -> nn.Modul
         file, kept = _saved(model, file, Path(temporary))
         if keywords:
             model = create_on_base(zoo_model, file, **keywords)
-    _tell(zoo_model, model, f"made in {seconds:.0f} s, {kept}")
-    return model
+    return model, f"made in {seconds:.0f} s, {kept}"
 
 
 def _calibrated(zoo_model: ZooModel) -> nn.Module:
@@ -116,19 +128,6 @@ def _saved(model: nn.Module, file: Path, temporary: Path) -> tuple[Path, str]:
         return save(model, file), f"kept as {file}"
     except OSError as error:
         return save(model, temporary / file.name), f"and not kept ({error.strerror or error})"
-
-
-def _tell(zoo_model: ZooModel, model: nn.Module, how: str) -> None:
-    source = ranges_from(model)
-    if source == zoo_model.resolved.calibration.source:
-        return  # as the recipe says
-    warnings.warn(
-        f"{zoo_model.name} was calibrated on no image of {zoo_model.dataset}: its ranges are of "
-        f"{MADE_FROM[source]} ({how}). Better ones: {zoo_model.making_command}; how good these are: "
-        f"{zoo_model.command('check')}. To refuse them: pretrained='exact'.",
-        DataFreeRangesWarning,
-        stacklevel=6,
-    )
 
 
 def _day(file: Path) -> str:

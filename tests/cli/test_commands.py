@@ -43,6 +43,24 @@ def mine(tmp_path: Path) -> Path:
     return file
 
 
+def test_what_was_made_without_images_is_always_said_to_be(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QZOO_RECIPES", str(tmp_path))
+    result = qzoo("calibrate", "mine_int8", "--data", "synthetic", "--calib-images", "20")
+    assert "17 ranges from 20 synthetic images, " in result.output
+    file = tmp_path / "home" / "artifacts" / "data-free" / "mine_int8.ranges.safetensors"
+    assert file.is_file()
+    assert "int8 (synthetic)" in qzoo("list", "mine*", "--pretrained").output
+    assert "Ranges at hand are made from synthetic images." in qzoo("explain", "mine_int8").output
+    assert (
+        "mine_int8, ranges from synthetic images: top-1" in qzoo("evaluate", "mine_int8", "--ranges", str(file)).output
+    )
+    missing = qzoo("evaluate", "mine_int8")
+    assert missing.exit_code == 2
+    assert "Nothing is released or calibrated for mine_int8 yet." in missing.output
+
+
 @for_each("command", COMMANDS)
 def test_help_has_examples(command: str) -> None:
     result = qzoo(command, "--help")

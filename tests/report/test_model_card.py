@@ -259,6 +259,11 @@ def test_calibration_is_told() -> None:
     assert row(card(), "weights") == ["49", "8bit per-channel max"]
     assert f"from 64 images (the recipe asks for {images:,}) of" in card(calibration_images=64)
     assert "from images whose number is not known of the train" in card(calibration_images=0)
+    without = card(calibration_source="statistics", calibration_images=16)
+    assert (
+        "from 16 synthetic images, scaled to batch norm's statistics: **no image of the dataset was seen.**" in without
+    )
+    assert "split of ImageNet-1k, drawn" not in without
     assert "the figures are too good" not in card()
     leaking = resolved().calibration.model_copy(update={"allow_leak": True, "split": "val", "transform": "train"})
     assert "augmented as for training. **These may be images that the figures" in card(calibration=leaking)

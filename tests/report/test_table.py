@@ -65,6 +65,15 @@ def test_shows_drop_agreement_and_verdict() -> None:
     assert more == ["≥", "76"], "a claim a line"
 
 
+def test_a_method_says_what_ranges_were_made_from_if_not_from_images() -> None:
+    made = [row("float", 76.2, "pass"), *(row("int8", 76.0, "pass") for _ in range(2))]
+    for one, source in zip(made[1:], ("images", "statistics"), strict=True):
+        one.method, one.source = "percentile 99.99", source  # type: ignore[assignment]
+    on_images, without = (line.split("  ")[1:3] for line in shown(*made).splitlines()[3:5])
+    assert [word.strip() for word in on_images] == ["percentile 99.99", ""]
+    assert without[0].strip() == "percentile 99.99, statistics"
+
+
 def test_a_partial_run_shows_intervals_and_the_published_drop_beside_the_measured() -> None:
     before = Claim(top1=75.1, source="a published source")
     rows = row("float", 83.3, "partial", (before,)), row("int8", 82.5, "partial", (LEAST, AFTER))
@@ -105,6 +114,10 @@ def test_a_small_p_keeps_its_digits(p: float, text: str) -> None:
         ("partial: fewer images than the published protocol; 95%: the confidence interval of", {"complete": False}),
         ("not run: int8_qat (needs training)", {"int8_qat": "needs training"}),
         ("calibrated on 64 images; 2.5 s", {"calibration": CalibrationReport(images=64, sample_sha256="")}),
+        (
+            "calibrated on 64 synthetic images; 2.5 s",
+            {"calibration": CalibrationReport(images=64, sample_sha256="", source="synthetic")},
+        ),
         (
             "all there are; the recipe wants more",
             {"calibration": CalibrationReport(images=64, sample_sha256="", short=True)},
