@@ -174,6 +174,16 @@ class TensorQuantizer(nn.Module):
                 self.register_buffer("zero_point", on_grid(zero_point.detach(), self._on).to(torch.int32))
             self.learned, self.was_learned = None, True
 
+    def become(self, other: TensorQuantizer) -> None:
+        """Quantizes as another quantizer does from now on: its spec, its range and its state, which both share.
+
+        Args:
+            other: of the same tensor; of neither is the range learned.
+        """
+        self.spec, self.state, self.notice = other.spec, other.state, other.notice
+        self._buffers.update(other._buffers)
+        self._on = other._on
+
     def forward(self, x: Tensor) -> Tensor:
         """Returns `x` as the state says; shape and dtype stay."""
         if (node := fx_node(self, (x,), {})) is not None:

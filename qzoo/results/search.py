@@ -9,7 +9,9 @@ from pydantic import Field
 
 from qzoo.results.readable import Readable
 from qzoo.results.sensitivity import Deviation
+from qzoo.schema.chosen_rules import chosen_rules
 from qzoo.schema.model import StrictModel
+from qzoo.schema.reading.yaml_source import yaml_line
 
 Budget = Literal["max_drop", "bits", "size", "macs_int", "latency"]
 Cost = Literal["bits", "size", "macs_float", "latency"]
@@ -38,7 +40,7 @@ class SearchGroup(Readable, StrictModel):
     macs: int
     """Multiply-accumulates for one image."""
     rules: list[dict[str, Any]]
-    """What matches its quantizers in a recipe: the `match` of each rule, with the roles that it may speak of."""
+    """The rules that leave it in float: they name its quantizers."""
     loss: dict[str, float]
     """By candidate: the loss with this group alone quantized so; the mean Kullback-Leibler divergence of the
     predictions from the float model's, in nats."""
@@ -65,9 +67,17 @@ class SearchPoint(Readable, StrictModel):
     drop_ci95: tuple[float, float] | None = None
     """The paired 95 % confidence interval of the drop, in points."""
     latency_ms: float | None = None
-    """Measured in the target's runtime: the median of one image, in milliseconds."""
+    """Measured in the target's runtime, side by side with the float model: the median of one image, in milliseconds."""
     on_front: bool = False
     """Whether no other measured point is as good for less."""
+
+    @property
+    def lost(self) -> float:
+        """Points of top-1 that are lost; without labels, the share of other first predictions, which is no less."""
+        return self.drop if self.drop is not None else 100 - (0.0 if self.agreement is None else self.agreement)
+
+
+Minimized = Literal["loss", "bits", "size", "macs_float", "latency"]
 
 
 class LatencySource(Readable, StrictModel):
@@ -94,7 +104,7 @@ class SearchReport(Readable, StrictModel):
     target: str | None = None
     """The runtime."""
     budget: dict[Budget, float]
-    minimize: Literal["loss", "bits", "size", "macs_float", "latency"]
+    minimize: Minimized
     """What was minimized under the budget."""
     candidates: list[SearchCandidate]
     groups: list[SearchGroup]
@@ -118,6 +128,30 @@ class SearchReport(Readable, StrictModel):
     def solution(self) -> SearchPoint:
         """The point that meets the budget."""
         return self.points[0]
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the solution was measured to keep to the budget."""
+        return self.solution.lost <= self.budget.get("max_drop", 100.0)
+
+    def rules(self, point: SearchPoint | None = None) -> list[dict[str, Any]]:
+        """Returns the rules that make of the variant what a point has chosen; default: the solution's.
+
+        Each says why: the candidate's name, and what the layers of the rule lose together.
+        """
+        chosen = (point or self.solution).choice
+        changes = {one.name: one.changes for one in self.candidates}
+        total: dict[str, float] = {}
+        for group in self.groups:
+            total[chosen[group.name]] = total.get(chosen[group.name], 0.0) + group.loss[chosen[group.name]]
+        why = {name: f"search: {name} here, together {loss:.2g} nats" for name, loss in total.items()}
+        return chosen_rules(
+            (group.rules, changes[chosen[group.name]], why[chosen[group.name]]) for group in self.groups
+        )
+
+    def rules_yaml(self, point: SearchPoint | None = None) -> str:
+        """Returns those rules as YAML that goes under `rules:` of a variant, one a line."""
+        return "".join(f"- {yaml_line(rule)}\n" for rule in self.rules(point))
 
     def to_json(self) -> str:
         """Returns the JSON."""

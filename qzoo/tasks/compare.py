@@ -11,28 +11,19 @@ from torch import Tensor, nn
 
 from qzoo.distributed import world_size
 from qzoo.errors import ArgumentError, DataError, UnsupportedError
-from qzoo.models.example import runnable_example
-from qzoo.models.quantize import carry_out
-from qzoo.models.select_layers import plan_quantizers
-from qzoo.models.survey import survey
 from qzoo.progress import Progress, silent
-from qzoo.quant.calibration.collecting import Collection, solve_ranges
-from qzoo.quant.derived import copy_model
 from qzoo.quant.eval_mode import device_of
 from qzoo.quant.outputs import Logits
 from qzoo.quant.ranges import get_ranges, quantizers, set_ranges
-from qzoo.quant.weights import show_computed_weights
 from qzoo.results.comparison import CompareRow, Comparison
 from qzoo.schema.quantizer import Calibrator
 from qzoo.schema.resolution.call import Calibration, calibrator_of, with_call
-from qzoo.schema.resolution.plan import Plan
 from qzoo.schema.resolution.resolve import ResolvedVariant
-from qzoo.tasks.calibrate import collect
 from qzoo.tasks.inputs.batches import Batch, ToInputs, as_batches
 from qzoo.tasks.inputs.images import Images
 from qzoo.tasks.measuring.deviation import Tally
 from qzoo.tasks.measuring.running import Runner, checked_logits, measuring
-from qzoo.tasks.shared_collection import collect_once
+from qzoo.tasks.solved_variants import SolvedVariants
 
 USUAL: tuple[Calibration, ...] = ("max", {"percentile": 99.9}, {"percentile": 99.99}, "mse", "entropy")
 Ranges = dict[str, Tensor]
@@ -77,19 +68,15 @@ def compare_calibrators(
     wanted = list(dict.fromkeys(map(calibrator_of, calibrators)))
     if not wanted:
         raise ArgumentError("compare() got calibrators=[]; expected at least one, such as 'mse'.")
-    seen = survey(float_model, example)
-    plans = {
-        one: plan_quantizers(float_model, with_call(variant, calibrator=one), example, seen=seen) for one in wanted
-    }
-
-    def collect_all(model: nn.Module, histograms: set[str], two_sided: set[str]) -> Collection:
-        return collect(
-            model, images, to_inputs=to_inputs, binning=variant.calibration.binning, histograms=histograms,
-            two_sided=two_sided, progress=progress, count=_count(images),
-        )  # fmt: skip
-
-    collection = collect_once(float_model, plans.values(), collect_all)
-    model, ranges = _solved(float_model, plans, collection, example)
+    variants = {one: with_call(variant, calibrator=one) for one in wanted}
+    solved = SolvedVariants(
+        float_model, variants.values(), images, to_inputs=to_inputs, example=example, progress=progress,
+        count=_count(images),
+    )  # fmt: skip
+    ranges = {}
+    for one in wanted:  # of each model but the last, its ranges are all that is kept
+        model = solved.model(variants[one])
+        ranges[one] = get_ranges(model)
     batches = progress(as_batches(labelled, device_of(model), to_inputs), _count(labelled), "comparing")
     found = _measured(model, ranges, batches, logits)
     rows = [_row(one, found[one]) for one in wanted]
@@ -100,20 +87,6 @@ def compare_calibrators(
         rows=sorted(rows, key=_rank),
         seconds=round(time.perf_counter() - start, 2),
     )
-
-
-def _solved(
-    float_model: nn.Module, plans: Mapping[Calibrator, Plan], collection: Collection, example: Any
-) -> tuple[nn.Module, dict[Calibrator, Ranges]]:
-    """Returns a quantized copy of the model, and the ranges of its inputs by each calibrator: some KB each."""
-    ranges = {}
-    for calibrator, plan in plans.items():
-        model = copy_model(float_model)
-        carry_out(model, plan)
-        show_computed_weights(model, lambda: runnable_example(float_model) if example is None else example)
-        solve_ranges(model, collection)
-        ranges[calibrator] = get_ranges(model)
-    return model, ranges
 
 
 def _measured(

@@ -23,14 +23,24 @@ class QuantizerGroup:
     Attributes:
         name: the name of the layer; or the path of the quantizer.
         module: the layer, the module whose forward computes it, or the quantizer itself.
-        quantizers: the quantizers of the layer.
+        by_path: the quantizers of the layer, by their paths.
         rule: what leaves them in float, as a recipe says it; None where no rule can name them.
     """
 
     name: str
     module: nn.Module
-    quantizers: tuple[TensorQuantizer, ...]
+    by_path: Mapping[str, TensorQuantizer]
     rule: dict[str, Any] | None
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of its quantizers."""
+        return list(self.by_path)
+
+    @property
+    def quantizers(self) -> list[TensorQuantizer]:
+        """Its quantizers, in the order of the model."""
+        return list(self.by_path.values())
 
     def switch(self, state: State) -> None:
         """Switches all its quantizers."""
@@ -83,10 +93,10 @@ def _group(model: nn.Module, name: str, its: Mapping[str, TensorQuantizer]) -> Q
     if name == first:
         own = model.get_submodule(name)
         changes = module if isinstance(module, QuantizedBlock) and own in module.called_when_on else own
-        return QuantizerGroup(name, changes, tuple(its.values()), _operator_rule(name))
+        return QuantizerGroup(name, changes, its, _operator_rule(name))
     roles = [role for role in ROLES if any(path.endswith(f"{role}_quantizer") for path in its)]
     rule = {"match": {"name": name}, **dict.fromkeys(roles, False)} if name else None
-    return QuantizerGroup(name, module, tuple(its.values()), rule)
+    return QuantizerGroup(name, module, its, rule)
 
 
 def _operator_rule(path: str) -> dict[str, Any] | None:

@@ -1,0 +1,1 @@
+"""Choosing a candidate for each group of layers: groups, scores, costs, the integer programme, and what is measured."""

@@ -1,0 +1,160 @@
+"""The integer programme: a candidate for each group, of least loss under budgets, or of least cost at a loss.
+
+Knows numbers alone, so that another budget is solved from kept scores without a model, and without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qzoo.errors import UnsupportedError
+
+LOSS = "loss"
+TIGHT = 1e-9
+"""By how much a sum may exceed its limit: the last digits of floating point."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What can be chosen, and what it comes to.
+
+    Attributes:
+        groups: names, in order.
+        loss: by group, then by candidate, in nats.
+        cost: by cost, by group, then by candidate.
+        rest: by cost, the part that no choice changes.
+    """
+
+    groups: Sequence[str]
+    loss: Mapping[str, Mapping[str, float]]
+    cost: Mapping[str, Mapping[str, Mapping[str, float]]]
+    rest: Mapping[str, float]
+
+    def loss_of(self, choice: Mapping[str, str]) -> float:
+        """Returns the predicted loss of a choice: the sum over groups."""
+        return sum(self.loss[group][choice[group]] for group in self.groups)
+
+    def costs_of(self, choice: Mapping[str, str]) -> dict[str, float]:
+        """Returns every cost of a choice."""
+        return {
+            name: self.rest.get(name, 0.0) + sum(of_groups[group][choice[group]] for group in self.groups)
+            for name, of_groups in self.cost.items()
+        }
+
+    def within(self, choice: Mapping[str, str], limits: Mapping[str, float]) -> bool:
+        """Whether a choice keeps to limits of costs."""
+        costs = self.costs_of(choice)
+        return all(costs[name] <= most + TIGHT for name, most in limits.items())
+
+    def spread(self, name: str) -> tuple[float, float]:
+        """Returns the least and the largest that a cost can be."""
+        of_groups = self.cost[name]
+        least = sum(min(of_groups[group].values()) for group in self.groups)
+        most = sum(max(of_groups[group].values()) for group in self.groups)
+        return self.rest.get(name, 0.0) + least, self.rest.get(name, 0.0) + most
+
+
+def solve(problem: Problem, limits: Mapping[str, float], minimize: str = LOSS) -> dict[str, str]:
+    """Returns the choice of least loss, or of least cost, that keeps to limits.
+
+    One binary variable for each candidate of each group; in each group they add up to one. Of choices with equal
+    costs the one of least loss is returned.
+
+    Source: the formulation is that of HAWQ-V3 (Z. Yao et al. 2021, arXiv 2011.10680, section 3.3); solved by HiGHS
+    through `scipy.optimize.milp`.
+
+    Args:
+        problem: losses and costs.
+        limits: by cost, the most that it may be; `loss` may be among them.
+        minimize: `loss`, or the name of a cost.
+
+    Raises:
+        UnsupportedError: no choice keeps to the limits; says the least that can be had.
+
+    Example:
+        >>> problem = Problem(
+        ...     ["a", "b"],
+        ...     {"a": {"w8": 0.0, "w4": 0.1}, "b": {"w8": 0.0, "w4": 0.3}},
+        ...     {"bits": {"a": {"w8": 4.0, "w4": 2.0}, "b": {"w8": 4.0, "w4": 2.0}}},
+        ...     {},
+        ... )
+        >>> solve(problem, {"bits": 6.0})
+        {'a': 'w4', 'b': 'w8'}
+    """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+
+    columns = [(group, name) for group in problem.groups for name in problem.loss[group]]
+    one_each = np.array([[group == own for own, _ in columns] for group in problem.groups], dtype=float)
+    constraints = [LinearConstraint(one_each, 1, 1)]
+    for name, most in limits.items():
+        row = _row(problem, columns, name)
+        scale = max(float(np.abs(row).max()), 1e-300)
+        constraints.append(LinearConstraint(row / scale, -np.inf, (most - problem.rest.get(name, 0.0)) / scale + TIGHT))
+    objective = _objective(problem, columns, minimize)
+    integer = np.ones(len(columns))
+    options = {"mip_rel_gap": 0.0, "time_limit": 30.0}
+    found = milp(objective, constraints=constraints, integrality=integer, bounds=Bounds(0, 1), options=options)
+    if found.x is None:
+        raise UnsupportedError(_impossible(problem, limits))
+    return {group: name for (group, name), chosen in zip(columns, found.x, strict=True) if chosen > 0.5}
+
+
+def _row(problem: Problem, columns: Sequence[tuple[str, str]], name: str) -> np.ndarray:
+    table = problem.loss if name == LOSS else problem.cost[name]
+    return np.array([table[group][candidate] for group, candidate in columns], dtype=float)
+
+
+def _objective(problem: Problem, columns: Sequence[tuple[str, str]], minimize: str) -> np.ndarray:
+    """Returns the objective in units of its largest value; the other one decides between equals."""
+    parts = [_row(problem, columns, LOSS)]
+    if minimize != LOSS:
+        parts.insert(0, _row(problem, columns, minimize))
+    else:
+        parts.append(_row(problem, columns, next(iter(problem.cost))))
+    scaled = [part / max(float(np.abs(part).max()), 1e-300) for part in parts]
+    return scaled[0] + 1e-6 * scaled[1]
+
+
+def _impossible(problem: Problem, limits: Mapping[str, float]) -> str:
+    parts = []
+    for name, most in limits.items():
+        if name != LOSS:
+            least, largest = problem.spread(name)
+            parts.append(f"{name} {most:g} was asked for, and these candidates reach {least:.4g} to {largest:.4g}")
+    remedy = "Add candidates that cost less, with --candidates, or raise the budget."
+    return f"No choice keeps to the budget: {'; '.join(parts) or 'the loss is above it everywhere'}. {remedy}"
+
+
+def neighbours(
+    problem: Problem, choice: Mapping[str, str], limits: Mapping[str, float], most_tried: int
+) -> Iterator[dict[str, str]]:
+    """Yields choices beside one, those of least predicted loss first: one group or two take another candidate.
+
+    Args:
+        problem: losses and costs.
+        choice: complete.
+        limits: by cost; every neighbour keeps to them.
+        most_tried: how many at most.
+    """
+    moves = [(group, name) for group in problem.groups for name in problem.loss[group] if name != choice[group]]
+    own = np.array([problem.groups.index(group) for group, _ in moves])
+    fits, fit = np.full(len(moves), True), np.triu(own[:, None] != own[None, :], 1)
+    for cost, most in limits.items():
+        more, left = _changes(problem.cost[cost], choice, moves), most - problem.costs_of(choice)[cost] + TIGHT
+        fits &= more <= left
+        fit &= more[:, None] + more[None, :] <= left
+    (singles,), (first, second) = np.nonzero(fits), np.nonzero(fit)
+    gain = _changes(problem.loss, choice, moves)
+    losses = np.concatenate([gain[singles], gain[first] + gain[second]])
+    steps = [*((one,) for one in singles.tolist()), *zip(first.tolist(), second.tolist(), strict=True)]
+    for place in np.argsort(losses, kind="stable")[:most_tried]:
+        yield {**choice, **dict(moves[move] for move in steps[place])}
+
+
+def _changes(
+    table: Mapping[str, Mapping[str, float]], choice: Mapping[str, str], moves: Sequence[tuple[str, str]]
+) -> np.ndarray:
+    return np.array([table[group][name] - table[group][choice[group]] for group, name in moves])
