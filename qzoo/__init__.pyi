@@ -39,6 +39,7 @@ from .results.explanation import Explanation
 from .results.export import ExportReport, Finding, Parity
 from .results.optimization import Optimization
 from .results.reproduce import Report, ReportRow
+from .results.search import SearchReport
 from .results.sensitivity import SensitivityReport
 from .results.training import TrainingReport
 from .runtimes.lint import LintReport
@@ -59,6 +60,7 @@ from .weights.base_weights import NewHeadWarning
 from .zoo.create import create, list_models, quantize, recipe, transform
 from .zoo.data_free import DataFreeRangesWarning
 from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
+from .zoo.search_by_name import search
 from .zoo.tasks_by_name import (
     benchmark,
     calibrate,
@@ -119,6 +121,7 @@ __all__ = [
     "Run",
     "SaturationWarning",
     "Scheme",
+    "SearchReport",
     "SensitivityReport",
     "Settings",
     "Solved",
@@ -157,6 +160,7 @@ __all__ = [
     "register_model",
     "reproduce",
     "save",
+    "search",
     "sensitivity",
     "solve",
     "transform",

@@ -41,6 +41,8 @@ class SearchGroup(Readable, StrictModel):
     """Multiply-accumulates for one image."""
     rules: list[dict[str, Any]]
     """The rules that leave it in float: they name its quantizers."""
+    unchanged: list[str]
+    """Candidates that say of it what the variant says itself, so that no rule is needed."""
     loss: dict[str, float]
     """By candidate: the loss with this group alone quantized so; the mean Kullback-Leibler divergence of the
     predictions from the float model's, in nats."""
@@ -146,7 +148,9 @@ class SearchReport(Readable, StrictModel):
             total[chosen[group.name]] = total.get(chosen[group.name], 0.0) + group.loss[chosen[group.name]]
         why = {name: f"search: {name} here, together {loss:.2g} nats" for name, loss in total.items()}
         return chosen_rules(
-            (group.rules, changes[chosen[group.name]], why[chosen[group.name]]) for group in self.groups
+            (group.rules, changes[chosen[group.name]], why[chosen[group.name]])
+            for group in self.groups
+            if chosen[group.name] not in group.unchanged
         )
 
     def rules_yaml(self, point: SearchPoint | None = None) -> str:

@@ -205,26 +205,37 @@ def compare(
             missing = "images" if images is None else "labelled"
             raise ArgumentError(f"compare() got no {missing}; only the name of a variant has images of its own.")
     else:
-        named = find(model)
-        images = _to_calibrate_on(named) if images is None else images
-        labelled = _to_measure_on(named) if labelled is None else labelled
+        images, labelled = images_of(find(model), images, labelled)
         model = create(model, pretrained="float")
-    float_model, variant = _with_rules(model, scheme)
+    float_model, variant = with_rules(model, scheme, "compare")
     return compare_calibrators(
         float_model, variant, images, labelled, calibrators, to_inputs=to_inputs, logits=logits, example=example,
         progress=progress,
     )  # fmt: skip
 
 
-def _with_rules(model: nn.Module, scheme: str | ResolvedVariant | None) -> tuple[nn.Module, ResolvedVariant]:
-    """Returns the float model, and the rules that it is to be quantized by."""
+def images_of(named: ZooModel, images: Any, labelled: Any) -> tuple[Any, Any]:
+    """Returns images to calibrate and to measure on: those of the recipe, where none are given."""
+    to_calibrate_on = _to_calibrate_on(named) if images is None else images
+    return to_calibrate_on, _to_measure_on(named) if labelled is None else labelled
+
+
+def with_rules(model: nn.Module, scheme: str | ResolvedVariant | None, task: str) -> tuple[nn.Module, ResolvedVariant]:
+    """Returns the float model, and the rules that it is to be quantized by.
+
+    Args:
+        model: float or quantized.
+        scheme: for a float model; default: `int8`.
+        task: the name of the function, for messages.
+
+    Raises:
+        ArgumentError: there is a scheme for a model that is quantized, or nothing tells how it was.
+    """
     if not quantizers(model):
         return model, scheme if isinstance(scheme, ResolvedVariant) else rules_of(scheme or "int8")
     made = provenance(model)
     if made is None or made.variant is None:
-        raise ArgumentError("compare() got a model that no scheme or recipe quantized. Give the float model.")
+        raise ArgumentError(f"{task}() got a model that no scheme or recipe quantized. Give the float model.")
     if scheme is not None:
-        raise ArgumentError(
-            f"compare() got scheme={scheme!r} for a quantized model; it goes with a float module alone."
-        )
+        raise ArgumentError(f"{task}() got scheme={scheme!r} for a quantized model; it goes with a float module alone.")
     return float_copy(model), made.variant

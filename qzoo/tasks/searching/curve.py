@@ -42,7 +42,7 @@ def curve(
 
 
 def _uniform(problem: Problem, name: str) -> SearchPoint:
-    return point_of(problem, dict.fromkeys(problem.groups, name), f"uniform {name}")
+    return point_of(problem, problem.plain(dict.fromkeys(problem.groups, name)), f"uniform {name}")
 
 
 def point_of(problem: Problem, choice: Mapping[str, str], name: str) -> SearchPoint:

@@ -33,6 +33,16 @@ class Problem:
     cost: Mapping[str, Mapping[str, Mapping[str, float]]]
     rest: Mapping[str, float]
 
+    def plain(self, choice: Mapping[str, str]) -> dict[str, str]:
+        """Returns a choice that comes to the same, with the first of candidates that do the same to a group."""
+        return {group: self._first(group, choice[group]) for group in self.groups}
+
+    def _first(self, group: str, name: str) -> str:
+        def facts(one: str) -> list[float]:
+            return [self.loss[group][one], *(of_groups[group][one] for of_groups in self.cost.values())]
+
+        return next(one for one in self.loss[group] if facts(one) == facts(name))
+
     def loss_of(self, choice: Mapping[str, str]) -> float:
         """Returns the predicted loss of a choice: the sum over groups."""
         return sum(self.loss[group][choice[group]] for group in self.groups)
@@ -99,7 +109,7 @@ def solve(problem: Problem, limits: Mapping[str, float], minimize: str = LOSS) -
     found = milp(objective, constraints=constraints, integrality=integer, bounds=Bounds(0, 1), options=options)
     if found.x is None:
         raise UnsupportedError(_impossible(problem, limits))
-    return {group: name for (group, name), chosen in zip(columns, found.x, strict=True) if chosen > 0.5}
+    return problem.plain({group: name for (group, name), one in zip(columns, found.x, strict=True) if one > 0.5})
 
 
 def _row(problem: Problem, columns: Sequence[tuple[str, str]], name: str) -> np.ndarray:
@@ -151,7 +161,7 @@ def neighbours(
     losses = np.concatenate([gain[singles], gain[first] + gain[second]])
     steps = [*((one,) for one in singles.tolist()), *zip(first.tolist(), second.tolist(), strict=True)]
     for place in np.argsort(losses, kind="stable")[:most_tried]:
-        yield {**choice, **dict(moves[move] for move in steps[place])}
+        yield problem.plain({**choice, **dict(moves[move] for move in steps[place])})
 
 
 def _changes(

@@ -195,6 +195,7 @@ class Search:
             weights=sum(self.space.costs.known[name].weights for name in layers),
             macs=sum(self.space.costs.known[name].macs for name in layers),
             rules=group.rules,
+            unchanged=self.space.unchanged[group.name],
             loss=dict(problem.loss[group.name]),
             cost={cost: dict(of_groups[group.name]) for cost, of_groups in problem.cost.items()},
         )

@@ -21,6 +21,7 @@ from qzoo.quant.ranges import quantizers
 from qzoo.schema.candidates import FLOAT, Changes
 from qzoo.schema.chosen_rules import RuleText, chosen_rules, same_for_all
 from qzoo.schema.optimize import OptimizeSpec
+from qzoo.schema.quantizer import QuantizerSpec
 from qzoo.schema.resolution.call import with_call
 from qzoo.schema.resolution.plan import Plan
 from qzoo.schema.resolution.resolve import ResolvedVariant
@@ -38,7 +39,8 @@ class Space:
     Attributes:
         variant: what choices are changes of.
         groups: of the mixture's model.
-        changes: by candidate, what it changes of the variant; empty where it says what the variant says itself.
+        changes: by candidate, what it changes of the variant.
+        unchanged: by group, the candidates that say of it what the variant says itself.
         solved: makes the model of a choice.
         mixture: holds the candidates' models, for scoring.
         costs: of every candidate of every group.
@@ -47,6 +49,7 @@ class Space:
     variant: ResolvedVariant
     groups: Sequence[Group]
     changes: Mapping[str, Changes]
+    unchanged: Mapping[str, list[str]]
     solved: SolvedVariants
     mixture: Mixture
     costs: CostTable
@@ -54,7 +57,9 @@ class Space:
     def rules(self, choice: Mapping[str, str]) -> list[RuleText]:
         """Returns the rules that make of the variant what a choice says."""
         return chosen_rules(
-            (group.rules, self.changes[choice[group.name]], choice[group.name]) for group in self.groups
+            (group.rules, self.changes[choice[group.name]], choice[group.name])
+            for group in self.groups
+            if choice[group.name] not in self.unchanged[group.name]
         )
 
 
@@ -97,10 +102,8 @@ def space_of(
     solved.solve(board)
     models = {name: solved.model(_scored(one)) for name, one in variants.items()}
     costs = cost_table(float_model, groups, models, layer_costs(float_model, seen))
-    changes = {
-        name: {} if plans.get(name) and _says_nothing(plan, plans[name]) else said for name, said in candidates.items()
-    }
-    return Space(variant, groups, changes, solved, Mixture(board, groups, models), costs)
+    unchanged = {group.name: _unchanged(group, plan, plans) for group in groups}
+    return Space(variant, groups, candidates, unchanged, solved, Mixture(board, groups, models), costs)
 
 
 def _outline(float_model: nn.Module, plan: Plan) -> nn.Module:
@@ -130,5 +133,8 @@ def _require_alike(plan: Plan, plans: Mapping[str, Plan]) -> None:
             )
 
 
-def _says_nothing(plan: Plan, other: Plan) -> bool:
-    return {one.path: one.spec for one in plan.quantizers} == {one.path: one.spec for one in other.quantizers}
+def _unchanged(group: Group, plan: Plan, plans: Mapping[str, Plan]) -> list[str]:
+    def specs(one: Plan) -> dict[str, QuantizerSpec]:
+        return {planned.path: planned.spec for planned in one.quantizers if planned.path in group.by_path}
+
+    return [name for name, other in plans.items() if specs(other) == specs(plan)]
