@@ -57,6 +57,7 @@ SECTIONS = {
         "sensitivity": _Entry("sensitivity", "Rank the layers by what quantizing each alone does.", True),
         "verify": _Entry("verify", "Check a claim image by image against its receipt."),
         "check": _Entry("check", "Check ranges on a few images of your own, without labels."),
+        "search": _Entry("search", "Choose how each layer is quantized, for a budget, and measure it."),
         "benchmark": _Entry("benchmark", "Time a variant against its float base in a runtime."),
     },
     "Ship": {

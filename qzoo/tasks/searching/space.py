@@ -103,7 +103,8 @@ def space_of(
     models = {name: solved.model(_scored(one)) for name, one in variants.items()}
     costs = cost_table(float_model, groups, models, layer_costs(float_model, seen))
     unchanged = {group.name: _unchanged(group, plan, plans) for group in groups}
-    return Space(variant, groups, candidates, unchanged, solved, Mixture(board, groups, models), costs)
+    changes = {name: _different(said, plan, plans.get(name)) for name, said in candidates.items()}
+    return Space(variant, groups, changes, unchanged, solved, Mixture(board, groups, models), costs)
 
 
 def _outline(float_model: nn.Module, plan: Plan) -> nn.Module:
@@ -131,6 +132,16 @@ def _require_alike(plan: Plan, plans: Mapping[str, Plan]) -> None:
                 f"The candidate {name} has quantizers that the variant has not: {some(more, 3)}. A candidate says how "
                 "quantizers are, not where they are: start from a variant that has them."
             )
+
+
+def _different(changes: Changes, plan: Plan, other: Plan | None) -> Changes:
+    """Returns what a candidate changes, without the role of which the variant says the same everywhere."""
+    if other is None:
+        return changes
+    own = {one.path: one.spec for one in plan.quantizers}
+    roles = {"weight" if one.of_weight else "input" for one in other.quantizers if one.spec != own[one.path]}
+    roles |= {role for role, said in changes.items() if said is False}
+    return {role: said for role, said in changes.items() if role in roles}
 
 
 def _unchanged(group: Group, plan: Plan, plans: Mapping[str, Plan]) -> list[str]:
