@@ -76,18 +76,15 @@ def search_named(
     )
     start = starting_variant(zoo_model, runtime)
     variant = start.resolved
-    images, measured_on = _images(start, settings)
+    images = looked_at(start, settings, score_images)
     check_hub_model(start)
     warn_of_unpinned(start)
     float_model = create_base(start.base, pretrained=True).to(usable_device(settings.device))
-    looked_at = SearchImages(
-        images, measured_on, scored=_scored(images, score_images), counts=(len(images), len(measured_on))
-    )
     folder = environment.runs() / f"{variant.name}.search"
-    found = search_variant(float_model, variant, looked_at, asked, folder=folder, progress=progress)
+    found = search_variant(float_model, variant, images, asked, folder=folder, progress=progress)
     facts: dict[str, Any] = {
         "variant": variant.variant, "version": variant.version, "dataset": variant.dataset, "target": target,
-        "split": measured_on.split.name, "recipe_sha256": recipe_digest(start.entry),
+        "split": images.evaluation.split.name, "recipe_sha256": recipe_digest(start.entry),
         "environment": machine(settings.device),
     }  # fmt: skip
     report = found.model_copy(update=facts)
@@ -121,7 +118,8 @@ def starting_variant(zoo_model: ZooModel, target: Runtime | None) -> ZooModel:
     return zoo_model
 
 
-def _images(zoo_model: ZooModel, settings: Settings) -> tuple[Images, Images]:
+def looked_at(zoo_model: ZooModel, settings: Settings, score_images: int) -> SearchImages:
+    """Returns the images of a variant's recipe: to calibrate on, to score some of these, and others to measure on."""
     base, dataset, spec = zoo_model.base, zoo_model.dataset, zoo_model.resolved.calibration
     calibration = calibration_images(
         base, dataset, spec, settings.data, images=settings.calib_images, batch_size=settings.batch_size,
@@ -129,9 +127,11 @@ def _images(zoo_model: ZooModel, settings: Settings) -> tuple[Images, Images]:
     )  # fmt: skip
     every = evaluation_images(base, dataset, settings.data, batch_size=settings.batch_size, workers=settings.workers)
     wanted = min(settings.eval_images or USUAL_EVALUATED, len(every))
-    return calibration, evaluation_images(
+    evaluation = evaluation_images(
         base, dataset, settings.data, images=wanted, batch_size=settings.batch_size, workers=settings.workers
     )
+    scored, counts = _scored(calibration, score_images), (len(calibration), len(evaluation))
+    return SearchImages(calibration, evaluation, scored=scored, counts=counts)
 
 
 def _scored(images: Images, most: int) -> Images:

@@ -15,7 +15,7 @@ from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.tasks.searching.latencies import Latencies
 from qzoo.tasks.searching.question import Question, SearchImages
 from qzoo.tasks.searching.run import Search
-from qzoo.tasks.searching.space import space_of
+from qzoo.tasks.searching.space import Space, space_of
 
 
 def search_variant(
@@ -40,9 +40,16 @@ def search_variant(
     if world_size() > 1:
         raise UnsupportedError(f"A search runs in one process, not in {world_size()}. Start it without torchrun.")
     start = time.perf_counter()
-    space = space_of(
+    space = space_of_question(float_model, variant, images, question, progress)
+    found = Search(space, images, question, latencies, folder, progress).report()
+    return found.model_copy(update={"seconds": round(time.perf_counter() - start, 2)})
+
+
+def space_of_question(
+    float_model: nn.Module, variant: ResolvedVariant, images: SearchImages, question: Question, progress: Progress
+) -> Space:
+    """Returns what can be chosen; see `space_of`."""
+    return space_of(
         float_model, variant, question.candidates, images.calibration, keep=question.keep, to_inputs=images.to_inputs,
         example=images.example, progress=progress, count=images.counts[0],
     )  # fmt: skip
-    found = Search(space, images, question, latencies, folder, progress).report()
-    return found.model_copy(update={"seconds": round(time.perf_counter() - start, 2)})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,15 +68,24 @@ class Search:
     def report(self) -> SearchReport:
         """Carries it out, and returns what was found."""
         question = self.question
-        scored = self.images.calibration if self.images.scored is None else self.images.scored
-        some = _first(scored, question.score_images, self.images.to_inputs)
-        with kept_batches(some, CPU, None, self.progress, question.score_images) as batches:
-            problem = self._problem(batches)
-            self._measure(curve(problem, list(self.space.changes), question.cost, question.limits, question.points))
+        with self.scoring() as (problem, batches):
+            self.measure(curve(problem, list(self.space.changes), question.cost, question.limits, question.points))
             solution = self._solution(problem, batches)
             by_cost = sorted(self.measured, key=lambda point: (point.cost[question.cost], point.lost))
             points = with_front(without_doubles([solution, *by_cost]), question.cost)
             return self._told(problem, points, batches.images)
+
+    @contextmanager
+    def scoring(self) -> Iterator[tuple[Problem, KeptBatches]]:
+        """Yields losses and costs, and the images that losses were computed from."""
+        scored = self.images.calibration if self.images.scored is None else self.images.scored
+        some = _first(scored, self.question.score_images, self.images.to_inputs)
+        with kept_batches(some, CPU, None, self.progress, self.question.score_images) as batches:
+            yield self._problem(batches), batches
+
+    def best(self, problem: Problem, limits: Mapping[str, float], batches: KeptBatches) -> Mapping[str, str]:
+        """Returns the choice of least loss within limits, its neighbours looked at."""
+        return self._improved(problem, solve(problem, limits), limits, batches)
 
     def _problem(self, batches: KeptBatches) -> Problem:
         mixture, costs, names = self.space.mixture, self.space.costs, list(self.space.changes)
@@ -93,12 +103,12 @@ class Search:
         question, most = self.question, self.question.budget.get("max_drop")
         limits = dict(question.limits)
         if most is None:
-            choice = self._improved(problem, solve(problem, limits), limits, batches)
-            return self._measure([point_of(problem, choice, "solution")])[0]
+            choice = self.best(problem, limits, batches)
+            return self.measure([point_of(problem, choice, "solution")])[0]
         cheapest = self._within(problem, most)
         limits[question.cost] = cheapest.cost[question.cost]
         choice = self._improved(problem, cheapest.choice, limits, batches)
-        better = self._measure([point_of(problem, choice, "solution")])[0]
+        better = self.measure([point_of(problem, choice, "solution")])[0]
         # Neighbours lose less on the images that were scored; those that were not have the last word.
         chosen = better if better.lost <= max(most, cheapest.lost) else cheapest
         return chosen.model_copy(update={"name": "solution"})
@@ -113,7 +123,7 @@ class Search:
                 break
             middle = (max(below) + best.cost[cost]) / 2
             choice = solve(problem, {**self.question.limits, cost: middle})
-            self._measure([point_of(problem, choice, f"{cost} {middle:.3g}")])
+            self.measure([point_of(problem, choice, f"{cost} {middle:.3g}")])
         return self._cheapest(most) or min(self.measured, key=lambda point: point.lost)
 
     def _cheapest(self, most: float) -> SearchPoint | None:
@@ -148,7 +158,7 @@ class Search:
             choice, self.better = beside[best - 1], self.better + 1
         return choice
 
-    def _measure(self, points: list[SearchPoint]) -> list[SearchPoint]:
+    def measure(self, points: list[SearchPoint]) -> list[SearchPoint]:
         """Returns points with what was measured, and notes them; what is known already is not measured again."""
         known = {frozenset(point.choice.items()): point for point in self.measured}
         new = [point for point in points if frozenset(point.choice.items()) not in known]
