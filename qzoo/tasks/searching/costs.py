@@ -41,8 +41,9 @@ class CostTable:
 
 
 def cost_table(
-    model: nn.Module, groups: Sequence[Group], candidates: Mapping[str, nn.Module], layers: Mapping[str, LayerCost]
-) -> CostTable:
+    model: nn.Module, groups: Sequence[Group], names: Sequence[str], candidates: Mapping[str, nn.Module],
+    layers: Mapping[str, LayerCost],
+) -> CostTable:  # fmt: skip
     """Returns the costs `bits`, `size` and `macs_float` of every candidate of every group.
 
     `bits` is the average over all weights of layers, `sum(weights * bits) / sum(weights)`. `size` is storage in shares
@@ -52,14 +53,14 @@ def cost_table(
     Args:
         model: the float model.
         groups: those of a quantized copy.
-        candidates: by name, a quantized copy as that candidate has it.
+        names: those of the candidates.
+        candidates: by name, a quantized copy as that candidate has it; of `float` there is none.
         layers: what each layer with a weight costs, see `qzoo.models.layer_costs`.
 
     Raises:
         UnsupportedError: no group has a weight.
     """
     own = {group.name: _layers_of(group, layers) for group in groups}
-    names = [*candidates, FLOAT]
     totals = _Totals(
         weights=sum(one.weights for one in layers.values()),
         macs=sum(one.macs for one in layers.values()),

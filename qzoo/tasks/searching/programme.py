@@ -37,6 +37,11 @@ class Problem:
         """Returns a choice that comes to the same, with the first of candidates that do the same to a group."""
         return {group: self._first(group, choice[group]) for group in self.groups}
 
+    def columns(self) -> list[tuple[str, str]]:
+        """Returns every group with each of its candidates; of those that do the same to it, the first alone."""
+        names = ((group, name) for group in self.groups for name in self.loss[group])
+        return [(group, name) for group, name in names if self._first(group, name) == name]
+
     def _first(self, group: str, name: str) -> str:
         def facts(one: str) -> list[float]:
             return [self.loss[group][one], *(of_groups[group][one] for of_groups in self.cost.values())]
@@ -67,7 +72,9 @@ class Problem:
         return self.rest.get(name, 0.0) + least, self.rest.get(name, 0.0) + most
 
 
-def solve(problem: Problem, limits: Mapping[str, float], minimize: str = LOSS) -> dict[str, str]:
+def solve(
+    problem: Problem, limits: Mapping[str, float], minimize: str = LOSS, excluded: Sequence[Mapping[str, str]] = ()
+) -> dict[str, str]:
     """Returns the choice of least loss, or of least cost, that keeps to limits.
 
     One binary variable for each candidate of each group; in each group they add up to one. Of choices with equal
@@ -80,6 +87,7 @@ def solve(problem: Problem, limits: Mapping[str, float], minimize: str = LOSS) -
         problem: losses and costs.
         limits: by cost, the most that it may be; `loss` may be among them.
         minimize: `loss`, or the name of a cost.
+        excluded: choices that are not to be returned, so that the next best one is.
 
     Raises:
         UnsupportedError: no choice keeps to the limits; says the least that can be had.
@@ -96,20 +104,23 @@ def solve(problem: Problem, limits: Mapping[str, float], minimize: str = LOSS) -
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    columns = [(group, name) for group in problem.groups for name in problem.loss[group]]
+    columns = problem.columns()
     one_each = np.array([[group == own for own, _ in columns] for group in problem.groups], dtype=float)
     constraints = [LinearConstraint(one_each, 1, 1)]
     for name, most in limits.items():
         row = _row(problem, columns, name)
         scale = max(float(np.abs(row).max()), 1e-300)
         constraints.append(LinearConstraint(row / scale, -np.inf, (most - problem.rest.get(name, 0.0)) / scale + TIGHT))
+    for choice in excluded:
+        row = np.array([choice[group] == name for group, name in columns], dtype=float)
+        constraints.append(LinearConstraint(row, -np.inf, len(problem.groups) - 1))
     objective = _objective(problem, columns, minimize)
     integer = np.ones(len(columns))
     options = {"mip_rel_gap": 0.0, "time_limit": 30.0}
     found = milp(objective, constraints=constraints, integrality=integer, bounds=Bounds(0, 1), options=options)
     if found.x is None:
         raise UnsupportedError(_impossible(problem, limits))
-    return problem.plain({group: name for (group, name), one in zip(columns, found.x, strict=True) if one > 0.5})
+    return {group: name for (group, name), one in zip(columns, found.x, strict=True) if one > 0.5}
 
 
 def _row(problem: Problem, columns: Sequence[tuple[str, str]], name: str) -> np.ndarray:
@@ -138,6 +149,19 @@ def _impossible(problem: Problem, limits: Mapping[str, float]) -> str:
     return f"No choice keeps to the budget: {'; '.join(parts) or 'the loss is above it everywhere'}. {remedy}"
 
 
+def next_best(
+    problem: Problem, limits: Mapping[str, float], choice: Mapping[str, str], most: int
+) -> list[dict[str, str]]:
+    """Returns the choices that the programme has next, least predicted loss first, at most so many."""
+    found: list[dict[str, str]] = []
+    while len(found) < most:
+        try:
+            found.append(solve(problem, limits, excluded=[choice, *found]))
+        except UnsupportedError:
+            break  # there are no more
+    return found
+
+
 def neighbours(
     problem: Problem, choice: Mapping[str, str], limits: Mapping[str, float], most_tried: int
 ) -> Iterator[dict[str, str]]:
@@ -149,7 +173,7 @@ def neighbours(
         limits: by cost; every neighbour keeps to them.
         most_tried: how many at most.
     """
-    moves = [(group, name) for group in problem.groups for name in problem.loss[group] if name != choice[group]]
+    moves = [(group, name) for group, name in problem.columns() if name != choice[group]]
     own = np.array([problem.groups.index(group) for group, _ in moves])
     fits, fit = np.full(len(moves), True), np.triu(own[:, None] != own[None, :], 1)
     for cost, most in limits.items():
@@ -161,7 +185,7 @@ def neighbours(
     losses = np.concatenate([gain[singles], gain[first] + gain[second]])
     steps = [*((one,) for one in singles.tolist()), *zip(first.tolist(), second.tolist(), strict=True)]
     for place in np.argsort(losses, kind="stable")[:most_tried]:
-        yield problem.plain({**choice, **dict(moves[move] for move in steps[place])})
+        yield {**choice, **dict(moves[move] for move in steps[place])}
 
 
 def _changes(

@@ -23,7 +23,7 @@ from qzoo.tasks.measuring.running import measuring
 from qzoo.tasks.searching.curve import curve, point_of, with_front, without_doubles
 from qzoo.tasks.searching.latencies import Latencies
 from qzoo.tasks.searching.measured import measure
-from qzoo.tasks.searching.programme import Problem, neighbours, solve
+from qzoo.tasks.searching.programme import Problem, neighbours, next_best, solve
 from qzoo.tasks.searching.question import Question, SearchImages
 from qzoo.tasks.searching.resume import begun, key_of
 from qzoo.tasks.searching.scoring import losses_of, score
@@ -140,7 +140,10 @@ class Search:
     ) -> Mapping[str, str]:
         """Returns the best of a choice and its neighbours, measured as wholes on the images that were scored."""
         for number in range(ROUNDS if self.question.neighbours else 0):
-            beside = list(neighbours(problem, choice, limits, self.question.neighbours))
+            most = self.question.neighbours
+            beside = list(neighbours(problem, choice, limits, most))
+            if number == 0:  # which are near in what they are predicted to lose, though not in what they choose
+                beside += [one for one in next_best(problem, limits, choice, most) if one not in beside]
             mixture = self.space.mixture
             with measuring(mixture.model):
                 losses = losses_of(

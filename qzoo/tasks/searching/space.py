@@ -101,7 +101,7 @@ def space_of(
     _require_alike(plan, plans)
     solved.solve(board)
     models = {name: solved.model(_scored(one)) for name, one in variants.items()}
-    costs = cost_table(float_model, groups, models, layer_costs(float_model, seen))
+    costs = cost_table(float_model, groups, list(candidates), models, layer_costs(float_model, seen))
     unchanged = {group.name: _unchanged(group, plan, plans) for group in groups}
     changes = {name: _different(said, plan, plans.get(name)) for name, said in candidates.items()}
     return Space(variant, groups, changes, unchanged, solved, Mixture(board, groups, models), costs)
