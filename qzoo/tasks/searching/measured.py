@@ -110,9 +110,10 @@ def measure(
         of_float, beside = _passed(
             float_model, models, images, to_inputs=to_inputs, logits=logits, progress=progress, count=count, what=what
         )
+        if not of_float.images:
+            raise DataError("There are no images to measure on.")
         found += [beside[point.name].told(point) for point in chosen]
-    if of_float is None or not of_float.images:
-        raise DataError("There are no images to measure on.")
+    assert of_float is not None, "there is a point at least"
     return found, of_float.deviation(), of_float.images
 
 

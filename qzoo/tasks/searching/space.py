@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from qzoo.errors import UnsupportedError, some
 from qzoo.models.example import runnable_example
 from qzoo.models.layer_costs import layer_costs
 from qzoo.models.quantize import carry_out
@@ -84,7 +83,7 @@ def space_of(
     Raises:
         CalibrationError: a quantizer saw nothing, NaN or Inf.
         RuleError: a candidate does not go with what the variant says.
-        UnsupportedError: a candidate has other quantizers than the variant, or nothing can be chosen.
+        UnsupportedError: nothing can be chosen.
     """
     seen = survey(float_model, example)
     plan = plan_quantizers(float_model, variant, example, seen=seen)
@@ -98,7 +97,6 @@ def space_of(
         count=count,
     )  # fmt: skip
     plans = {name: solved.plan(one) for name, one in variants.items()}
-    _require_alike(plan, plans)
     solved.solve(board)
     models = {name: solved.model(_scored(one)) for name, one in variants.items()}
     costs = cost_table(float_model, groups, list(candidates), models, layer_costs(float_model, seen))
@@ -121,17 +119,6 @@ def _scored(variant: ResolvedVariant) -> ResolvedVariant:
     spec = variant.optimize
     rounds = spec is not None and bool({"round", "reconstruct"} & set(spec.steps))
     return replace(variant, optimize=OptimizeSpec.model_validate({"round": "gptq"}) if rounds else None)
-
-
-def _require_alike(plan: Plan, plans: Mapping[str, Plan]) -> None:
-    own = {one.path for one in plan.quantizers}
-    for name, other in plans.items():
-        more = sorted({one.path for one in other.quantizers} - own)
-        if more:
-            raise UnsupportedError(
-                f"The candidate {name} has quantizers that the variant has not: {some(more, 3)}. A candidate says how "
-                "quantizers are, not where they are: start from a variant that has them."
-            )
 
 
 def _different(changes: Changes, plan: Plan, other: Plan | None) -> Changes:
