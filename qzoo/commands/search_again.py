@@ -51,7 +51,7 @@ def load_search(file: Path) -> SearchReport:
     if not isinstance(content, dict) or content.pop("schema", None) != 1 or "groups" not in content:
         raise DataError(f"{file} is no report of a search. `qzoo search NAME --json FILE` writes one.")
     try:
-        return SearchReport.model_validate(content)
+        return SearchReport.model_validate_json(json.dumps(content))  # in which a list may stand for a pair
     except ValidationError as error:
         described = all_described(SearchReport, content, error)
         raise DataError(f"{file} is no report of a search that this version reads: {described}") from error

@@ -177,7 +177,7 @@ def test_twice_is_refused() -> None:
 
 
 def test_without_images_it_says_so() -> None:
-    with pytest.raises(DataError, match=r"no image to optimize on"):
+    with pytest.raises(DataError, match=r"There is no image"):
         qzoo.optimize(quantized(), [], {"fold": True})
 
 

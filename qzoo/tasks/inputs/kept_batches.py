@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 
 from qzoo.errors import DataError
 from qzoo.progress import Progress
@@ -66,8 +66,9 @@ class KeptBatches:
 
 @contextmanager
 def kept_batches(
-    images: Any, device: torch.device, to_inputs: ToInputs, progress: Progress, count: int | None
-) -> Iterator[KeptBatches]:
+    images: Any, device: torch.device, to_inputs: ToInputs, progress: Progress, count: int | None,
+    most: int | None = None,
+) -> Iterator[KeptBatches]:  # fmt: skip
     """Yields the batches of any iterable, kept in a temporary folder for the time of the context.
 
     Args:
@@ -76,6 +77,7 @@ def kept_batches(
         to_inputs: as for `as_batches`.
         progress: shown the batches as they are read.
         count: how many images there are, if known.
+        most: how many images are kept, the first; default: all.
 
     Raises:
         DataError: there are none, or one is no batch.
@@ -83,7 +85,13 @@ def kept_batches(
     with tempfile.TemporaryDirectory(prefix="qzoo-batches-") as folder:
         kept = KeptBatches(Path(folder), device)
         for batch in progress(as_batches(images, torch.device("cpu"), to_inputs), count, "reading images"):
-            kept.add(batch.inputs)
+            kept.add(batch.inputs if most is None else _cut(batch.inputs, most - kept.images))
+            if kept.images == most:
+                break
         if not kept.images:
-            raise DataError("There is no image to optimize on. Give at least one batch; about a thousand images serve.")
+            raise DataError("There is no image. Give at least one batch; about a thousand images serve.")
         yield kept
+
+
+def _cut(inputs: Any, most: int) -> Any:
+    return tree_map(lambda leaf: leaf[:most] if isinstance(leaf, Tensor) else leaf, inputs)

@@ -6,18 +6,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from qzoo.errors import DataError
 from qzoo.progress import Progress
-from qzoo.quant.inputs import batch_size
 from qzoo.results.search import SearchCandidate, SearchGroup, SearchPoint, SearchReport
 from qzoo.results.sensitivity import Deviation
 from qzoo.schema.resolution.call import with_call
-from qzoo.tasks.inputs.batches import ToInputs, as_batches
 from qzoo.tasks.inputs.kept_batches import KeptBatches, kept_batches
 from qzoo.tasks.measuring.running import measuring
 from qzoo.tasks.searching.curve import curve, point_of, with_front, without_doubles
@@ -79,8 +76,8 @@ class Search:
     def scoring(self) -> Iterator[tuple[Problem, KeptBatches]]:
         """Yields losses and costs, and the images that losses were computed from."""
         scored = self.images.calibration if self.images.scored is None else self.images.scored
-        some = _first(scored, self.question.score_images, self.images.to_inputs)
-        with kept_batches(some, CPU, None, self.progress, self.question.score_images) as batches:
+        most = self.question.score_images
+        with kept_batches(scored, CPU, self.images.to_inputs, self.progress, most, most) as batches:
             yield self._problem(batches), batches
 
     def best(self, problem: Problem, limits: Mapping[str, float], batches: KeptBatches) -> Mapping[str, str]:
@@ -212,19 +209,3 @@ class Search:
             loss=dict(problem.loss[group.name]),
             cost={cost: dict(of_groups[group.name]) for cost, of_groups in problem.cost.items()},
         )
-
-
-def _first(images: Any, most: int, to_inputs: ToInputs) -> Any:
-    """Yields batches until they hold so many images, the last one cut."""
-    left = most
-    for batch in as_batches(images, CPU, to_inputs):
-        yield _cut(batch.inputs, left)
-        left -= batch_size(batch.inputs)
-        if left <= 0:
-            return
-
-
-def _cut(inputs: Any, most: int) -> Any:
-    from torch.utils._pytree import tree_map
-
-    return tree_map(lambda leaf: leaf[:most] if isinstance(leaf, torch.Tensor) and leaf.dim() else leaf, inputs)
