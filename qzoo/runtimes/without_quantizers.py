@@ -1,7 +1,7 @@
 """Graphs of one model in which some of its quantizers are off, made of one trace.
 
-Tracing takes longer than all that follows: a minute for a large model. What is left out is left out of the traced
-graph, before anything is merged or folded, so that a graph is the one that is exported with those quantizers off.
+Tracing takes longer than all that follows: a minute for a large model. What is left out is left out before quantizers
+are merged and batch norms folded, so that a graph is the one that is exported with those quantizers off.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from torch import nn
 from qzoo.errors import UnknownNameError, did_you_mean
 from qzoo.quant.ranges import quantizers
 from qzoo.quant.weights import quantized_weights
-from qzoo.runtimes.graph import add_constant, bypass, remove_unread
+from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, add_constant, bypass, nodes, remove_unread
 from qzoo.runtimes.runtime import Runtime
 from qzoo.runtimes.to_onnx import finished, traced_for
 from qzoo.runtimes.traced import TracedModel
+
+MARK = "quantizer"
+"""An attribute that nodes of quantizers have while the exporter optimizes, which otherwise merges those that do the
+same: then it could not be told which of two is left out."""
 
 
 class Exporter:
@@ -44,7 +48,8 @@ class Exporter:
     """
 
     def __init__(self, model: nn.Module, example: Any, runtime: Runtime) -> None:
-        self.traced, self.runtime = traced_for(model, example, runtime), runtime
+        traced, self.runtime = traced_for(model, example, runtime), runtime
+        self.model, self.outputs = _with_each_quantizer(traced), traced.outputs
         self.paths = [path for path, one in quantizers(model).items() if one.state == "quantizing"]
         self.weights = {path: one.values for path, one in quantized_weights(model).items()}
 
@@ -60,36 +65,72 @@ class Exporter:
         for path in paths:
             if path not in self.paths:
                 raise UnknownNameError(f"There is no quantizer '{path}' that is on. {did_you_mean(path, self.paths)}")
-        model: ir.Model = self.traced.model.clone()
-        for last, path in _ends(model.graph, self.traced, paths):
-            weight = self.weights.get(path)
-            if weight is None:
-                bypass(model.graph, last, _read_by(last, path, self.traced))
-            else:
-                name = f"{path.removesuffix('_quantizer')}.left_in_float"
-                bypass(model.graph, last, add_constant(model.graph, name, weight.detach().float().numpy()))
+        model: ir.Model = self.model.clone()
+        for value in [value for node in model.graph if path_of(node) in paths for value in _left(node)]:
+            bypass(model.graph, value, self._instead(model.graph, value))
         remove_unread(model.graph)
-        return finished(self.traced.optimized(model), self.runtime, self.traced.outputs)
+        return finished(model, self.runtime, self.outputs)
+
+    def sources(self) -> dict[str, set[str]]:
+        """Returns for each quantizer of an activation the quantizers that come right before it in the graph.
+
+        Those are of the layers that give what it reads: of their inputs, and of their weights.
+        """
+        found: dict[str, set[str]] = {}
+        for node in nodes(self.model.graph, QUANTIZE):
+            before = _quantized_before(_read_by(node.inputs[0], path_of(node)), self.paths)
+            found.setdefault(path_of(node), set()).update(before)
+        return found
+
+    def _instead(self, graph: ir.Graph, value: ir.Value) -> ir.Value:
+        path = path_of(value.producer())
+        weight = self.weights.get(path)
+        if weight is None:
+            return _read_by(value, path)
+        name = f"{path.removesuffix('_quantizer')}.left_in_float"
+        return add_constant(graph, name, weight.detach().float().numpy())
 
 
-def _ends(graph: ir.Graph, traced: TracedModel, paths: Collection[str]) -> list[tuple[ir.Value, str]]:
-    """Returns what some quantizers give, each time that they are called, with their paths."""
-    return [(value, path) for node in graph if (path := traced.path_of(node)) in paths for value in _left(node, traced)]
+def path_of(node: ir.Node | None) -> str:
+    """Returns the path of the module whose forward a node computes, of a graph whose nodes are named so."""
+    return "" if node is None else (node.name or "").rpartition("/")[0]
 
 
-def _left(node: ir.Node, traced: TracedModel) -> Iterator[ir.Value]:
+def _with_each_quantizer(traced: TracedModel) -> ir.Model:
+    """Returns the graph, optimized, in which each quantizer still has nodes of its own."""
+    for node in nodes(traced.model.graph, QUANTIZE, DEQUANTIZE):
+        node.attributes.add(ir.AttrString(MARK, traced.path_of(node)))
+    model = traced.optimized(traced.model)
+    for node in nodes(model.graph, QUANTIZE, DEQUANTIZE):
+        del node.attributes[MARK]
+    return model
+
+
+def _left(node: ir.Node) -> Iterator[ir.Value]:
     """Yields the values of a node that are read outside of its module."""
-    own = traced.path_of(node)
     for value in node.outputs:
-        if value.is_graph_output() or any(traced.path_of(use.node) != own for use in value.uses()):
+        if value.is_graph_output() or any(path_of(use.node) != path_of(node) for use in value.uses()):
             yield value
 
 
-def _read_by(value: ir.Value, path: str, traced: TracedModel) -> ir.Value:
+def _read_by(value: ir.Value | None, path: str) -> ir.Value:
     """Returns what a quantizer of an activation made a value of: all its nodes, be it a clip, take that first."""
+    assert value is not None, "A quantizer's nodes have an input."
     node = value.producer()
-    while node is not None and traced.path_of(node) == path:
-        first = node.inputs[0]
-        assert first is not None, "A quantizer's nodes have an input."
-        value, node = first, first.producer()
-    return value
+    return value if node is None or path_of(node) != path else _read_by(node.inputs[0], path)
+
+
+def _quantized_before(value: ir.Value | None, paths: Collection[str]) -> set[str]:
+    """Returns the paths of the quantizers whose values something is computed of, without another in between."""
+    found: set[str] = set()
+    open_ones, seen = [value], set()
+    while open_ones:
+        node = None if (one := open_ones.pop()) is None else one.producer()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if (path := path_of(node)) in paths:
+            found.add(path)
+        else:
+            open_ones += node.inputs
+    return found
