@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
@@ -24,15 +25,15 @@ from qzoo.models.example import runnable_example
 from qzoo.quant.ranges import quantizers
 from qzoo.quant.same_tensor import quantizers_by_tensor
 from qzoo.report.markdown import table
-from qzoo.results.latency_table import LatencyTable
 from qzoo.runtimes.named_inputs import named_inputs
 from qzoo.runtimes.registry import runnable_runtime
+from qzoo.runtimes.runtime import Session
 from qzoo.runtimes.timing import paired
 from qzoo.runtimes.to_onnx import to_onnx
 from qzoo.tasks.latency_table import latency_table
 from qzoo.tasks.measuring.quantizer_groups import quantizer_groups
 
-CHOICES, BLOCKS = 8, 31
+CHOICES, PAIRS = 8, 31
 HEADINGS = ["model", ">groups", ">in float", ">predicted ms", ">measured ms", ">off", ">off, without neighbours"]
 
 
@@ -73,24 +74,31 @@ def choices(names: list[str]) -> Iterator[list[str]]:
         yield chance.sample(names, max(1, len(names) * (place % 4 + (place > 3)) // 5))
 
 
-def measured(
-    model: nn.Module, groups: dict[str, list[str]], in_float: list[str], found: LatencyTable, threads: int
-) -> float:
-    """Returns the milliseconds of the model exported with the quantizers of some groups off."""
-    example, target = runnable_example(model), runnable_runtime(found.runtime)
-    off = [quantizers(model)[path] for name in in_float for path in groups[name]]
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        sessions = []
-        for chosen in ([], off):
-            for quantizer in chosen:
-                quantizer.state = "off"
-            ir.save(to_onnx(model, example, target), file)
-            sessions.append(target.session(file, threads, True))
-    for quantizer in off:
-        quantizer.state = "quantizing"
-    feeds = {name: one.numpy() for name, one in named_inputs(model, example).items()}
-    return found.quantized_ms[1] * statistics.median(paired(*sessions, feeds, BLOCKS).ratios)
+@dataclass
+class Exported:
+    """A model that is exported and loaded as anybody would, with the quantizers of some groups off.
+
+    Attributes:
+        model: calibrated.
+        runtime: by name.
+        threads: of the runtime.
+    """
+
+    model: nn.Module
+    runtime: str
+    threads: int
+
+    def session(self, off: list[str]) -> Session:
+        """Returns the model in the runtime, with some quantizers off."""
+        example, target = runnable_example(self.model), runnable_runtime(self.runtime)
+        for path in off:
+            quantizers(self.model)[path].state = "off"
+        with tempfile.TemporaryDirectory() as folder:
+            ir.save(to_onnx(self.model, example, target), Path(folder) / "model.onnx")
+            session = target.session(Path(folder) / "model.onnx", self.threads, True)
+        for path in off:
+            quantizers(self.model)[path].state = "quantizing"
+        return session
 
 
 def rows(name: str, runtime: str, threads: int) -> Iterator[list[str]]:
@@ -102,8 +110,12 @@ def rows(name: str, runtime: str, threads: int) -> Iterator[list[str]]:
     print(
         name, found.seconds, "s;", found.float_ms, found.quantized_ms, len(found.neighbours), "neighbours", flush=True
     )
+    exported, example = Exported(model, runtime, threads), runnable_example(model)
+    feeds, quantized = {name: one.numpy() for name, one in named_inputs(model, example).items()}, exported.session([])
     for in_float in choices([*groups]):
-        predicted, true = found.of_choice(in_float), measured(model, groups, in_float, found, threads)
+        chosen = exported.session([path for name in in_float for path in groups[name]])
+        true = found.quantized_ms[1] * statistics.median(paired(quantized, chosen, feeds, PAIRS).ratios)
+        predicted = found.of_choice(in_float)
         off = [f"{100 * (ms / true - 1):+.1f} %" for ms in (predicted, alone.of_choice(in_float))]
         yield [name, str(len(groups)), str(len(in_float)), f"{predicted:.3f}", f"{true:.3f}", *off]
         print(in_float[:3], predicted, true, off, flush=True)

@@ -18,6 +18,8 @@ WARMUP, BLOCKS, BLOCK = 3, 6, 8
 """Runs before each block that are not measured; blocks of each session, in turn; runs of a block."""
 LEAST_WARMUP_MS, LEAST_BLOCK_MS, LEAST_BLOCK = 4.0, 8.0, 3
 """Of blocks in pairs: threads of the other session spin as long; runs of a block, at least, and how long they take."""
+PAIRS_MS, MOST_PAIRS = 500.0, 4
+"""Pairs of blocks are measured for as long, or until there are so many times as many as there have to be."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def side_by_side(
                 yield name, time.perf_counter_ns() - start
 
 
-def paired(first: Session, second: Session, feeds: Feeds, blocks: int) -> Paired:
+def paired(first: Session, second: Session, feeds: Feeds, pairs: int) -> Paired:
     """Returns how long two sessions take, run in turn, in blocks that are as long as they have to be.
 
     Of each block the fastest run counts: whatever else a machine does only adds to one. Where that slows both down for
@@ -87,16 +89,17 @@ def paired(first: Session, second: Session, feeds: Feeds, blocks: int) -> Paired
         first: a session.
         second: another with the same inputs.
         feeds: the inputs of both, by name.
-        blocks: of each session.
+        pairs: how many pairs of blocks there are at least; of a model that is fast, more.
     """
     usual = min(ns for _, ns in side_by_side({"": first}, feeds, blocks=1)) / 1e6
     block, warmup = max(LEAST_BLOCK, round(LEAST_BLOCK_MS / usual)), max(1, round(LEAST_WARMUP_MS / usual))
+    pairs = min(max(pairs, round(PAIRS_MS / (2 * (block + warmup) * usual))), MOST_PAIRS * pairs)
     runs: dict[str, list[int]] = {"first": [], "second": []}
     sessions = {"first": first, "second": second}
-    for name, ns in side_by_side(sessions, feeds, blocks=blocks, block=block, warmup=warmup):
+    for name, ns in side_by_side(sessions, feeds, blocks=pairs, block=block, warmup=warmup):
         runs[name].append(ns)
-    found = {name: np.array(all_ns).reshape(blocks, block).min(1) / 1e6 for name, all_ns in runs.items()}
-    return Paired(tuple(map(float, found["first"])), tuple(map(float, found["second"])))
+    fastest = (np.array(runs[name]).reshape(pairs, block).min(1) / 1e6 for name in sessions)
+    return Paired(*(tuple(map(float, milliseconds)) for milliseconds in fastest))
 
 
 def median_interval(values: Sequence[float]) -> tuple[float, float]:

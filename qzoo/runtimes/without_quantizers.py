@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import onnx_ir as ir
+from onnxscript.rewriter import rewrite
+from onnxscript.rewriter.rules.common import successive_clip_relu_rule, successive_clip_rule
 from torch import nn
 
 from qzoo.errors import UnknownNameError, did_you_mean
@@ -22,7 +24,9 @@ from qzoo.runtimes.traced import TracedModel
 
 MARK = "quantizer"
 """An attribute that nodes of quantizers have while the exporter optimizes, which otherwise merges those that do the
-same: then it could not be told which of two is left out."""
+same: then it could not be told which of two is left out. Also the domain of their clips meanwhile, which it otherwise
+fuses with a ReLU before them: then that would be left out too."""
+CLIP = "Clip"
 
 
 class Exporter:
@@ -50,6 +54,7 @@ class Exporter:
     def __init__(self, model: nn.Module, example: Any, runtime: Runtime) -> None:
         traced, self.runtime = traced_for(model, example, runtime), runtime
         self.model, self.outputs = _with_each_quantizer(traced), traced.outputs
+        self.clips = any(node.op_type == CLIP and path_of(node) in quantizers(model) for node in self.model.graph)
         self.paths = [path for path, one in quantizers(model).items() if one.state == "quantizing"]
         self.weights = {path: one.values for path, one in quantized_weights(model).items()}
 
@@ -69,6 +74,8 @@ class Exporter:
         for value in [value for node in model.graph if path_of(node) in paths for value in _left(node)]:
             bypass(model.graph, value, self._instead(model.graph, value))
         remove_unread(model.graph)
+        if self.clips:
+            rewrite(model, [successive_clip_relu_rule, successive_clip_rule])
         return finished(model, self.runtime, self.outputs)
 
     def sources(self) -> dict[str, set[str]]:
@@ -98,11 +105,23 @@ def path_of(node: ir.Node | None) -> str:
 
 def _with_each_quantizer(traced: TracedModel) -> ir.Model:
     """Returns the graph, optimized, in which each quantizer still has nodes of its own."""
+    of_quantizers = {traced.path_of(node) for node in nodes(traced.model.graph, QUANTIZE)}
     for node in nodes(traced.model.graph, QUANTIZE, DEQUANTIZE):
         node.attributes.add(ir.AttrString(MARK, traced.path_of(node)))
+    for node in nodes(traced.model.graph, CLIP):
+        node.domain = MARK if traced.path_of(node) in of_quantizers else node.domain
     model = traced.optimized(traced.model)
     for node in nodes(model.graph, QUANTIZE, DEQUANTIZE):
         del node.attributes[MARK]
+    for node in nodes(model.graph, QUANTIZE):
+        # Nothing was inferred of nodes with such an attribute.
+        x, _, zero_point = node.inputs
+        assert x is not None
+        assert zero_point is not None
+        assert zero_point.dtype is not None
+        node.outputs[0].shape, node.outputs[0].type = x.shape, ir.TensorType(zero_point.dtype)
+    for node in nodes(model.graph, CLIP):
+        node.domain = ""
     return model
 
 

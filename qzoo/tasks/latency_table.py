@@ -33,8 +33,8 @@ from qzoo.tasks.measuring.running import measuring
 if TYPE_CHECKING:
     from qzoo.runtimes.timing import Paired
 
-BLOCKS, BLOCKS_OF_FLOAT = 21, 45
-"""Blocks of each session; of the float model's, that all predictions are held to."""
+PAIRS, PAIRS_OF_FLOAT = 11, 31
+"""Pairs of blocks at least; with the float model's, that all predictions are held to."""
 MOST_BEFORE = 3
 """Groups right before one that are measured together with it, the nearest: a layer of a DenseNet has all before it."""
 
@@ -194,8 +194,8 @@ class _Turns:
     def ratio_to_quantized(self, in_float: Sequence[str]) -> Paired:
         from qzoo.runtimes.timing import paired
 
-        blocks = BLOCKS_OF_FLOAT if len(in_float) == len(self.groups) else BLOCKS
-        return paired(self.quantized, self._session(in_float), self.feeds, blocks)
+        pairs = PAIRS_OF_FLOAT if len(in_float) == len(self.groups) else PAIRS
+        return paired(self.quantized, self._session(in_float), self.feeds, pairs)
 
     def _session(self, in_float: Sequence[str]) -> Session:
         import onnx_ir as ir
