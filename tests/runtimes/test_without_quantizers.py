@@ -73,7 +73,7 @@ def test_a_graph_computes_what_the_model_does_with_these_quantizers_off(
         assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
         with torch.no_grad():
             whole = fitting(x).numpy()
-        assert (np.abs(expected - whole).max() > 1e-3 * np.abs(whole).max()) == bool(paths)
+        assert (np.abs(expected - whole).max() > 4e-4 * np.abs(whole).max()) == bool(paths)
 
 
 def layout(graph: ir.Model) -> list[tuple[str, Any]]:
@@ -90,15 +90,17 @@ def test_a_graph_has_the_nodes_of_a_real_export(
     assert layout(exporter.without(paths)) == layout(real)
 
 
-def test_clips_before_narrow_types_go_with_their_quantizer(tmp_path: Path) -> None:
+def test_a_clip_to_a_narrow_type_goes_with_its_quantizer_and_the_relu_in_it_stays(tmp_path: Path) -> None:
     model, x = qzoo.create("resnet8_digits_w4a4", pretrained=True), digits(8)
     exporter = Exporter(model, x[:1], runtime_named("onnxruntime"))
     paths = ["layer2.conv2.input_quantizer", "layer2.conv2.weight_quantizer"]
     with off(model, paths), torch.no_grad():
         expected = model(x).numpy()
     found = exporter.without(paths)
-    clips = [node for graph in (exporter.without([]), found) for node in graph.graph if node.op_type == "Clip"]
-    assert [node.name for node in clips].count("layer2.conv2.input_quantizer/Clip") == 1
+    # The clip to the ends of 4 bits holds the ReLU before it; without it, the ReLU is there again.
+    whole, left = ([node.op_type for node in graph.graph] for graph in (exporter.without([]), found))
+    assert left.count("Clip") == whole.count("Clip") - 1
+    assert left.count("Relu") == whole.count("Relu") + 1
     assert np.abs(outputs(found, x, tmp_path / "w4.onnx") - expected).max() < 1e-4 * np.abs(expected).max()
 
 
