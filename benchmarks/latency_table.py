@@ -34,7 +34,18 @@ from qzoo.tasks.latency_table import latency_table
 from qzoo.tasks.measuring.quantizer_groups import quantizer_groups
 
 CHOICES, PAIRS = 8, 31
-HEADINGS = ["model", ">groups", ">in float", ">predicted ms", ">measured ms", ">off", ">off, without neighbours"]
+HEADINGS = [
+    "model",
+    ">groups",
+    ">table, s",
+    ">float ms",
+    ">int8 ms",
+    ">in float",
+    ">predicted ms",
+    ">measured ms",
+    ">off",
+    ">off, without neighbours",
+]
 
 
 def digits() -> nn.Module:
@@ -107,9 +118,6 @@ def rows(name: str, runtime: str, threads: int) -> Iterator[list[str]]:
     groups = layer_groups(model, runnable_example(model))
     found = latency_table(model, runtime, groups, threads=threads)
     alone = found.model_copy(update={"neighbours": []})
-    print(
-        name, found.seconds, "s;", found.float_ms, found.quantized_ms, len(found.neighbours), "neighbours", flush=True
-    )
     exported, example = Exported(model, runtime, threads), runnable_example(model)
     feeds, quantized = {name: one.numpy() for name, one in named_inputs(model, example).items()}, exported.session([])
     for in_float in choices([*groups]):
@@ -117,8 +125,8 @@ def rows(name: str, runtime: str, threads: int) -> Iterator[list[str]]:
         true = found.quantized_ms[1] * statistics.median(paired(quantized, chosen, feeds, PAIRS).ratios)
         predicted = found.of_choice(in_float)
         off = [f"{100 * (ms / true - 1):+.1f} %" for ms in (predicted, alone.of_choice(in_float))]
-        yield [name, str(len(groups)), str(len(in_float)), f"{predicted:.3f}", f"{true:.3f}", *off]
-        print(in_float[:3], predicted, true, off, flush=True)
+        of_table = [f"{found.seconds:.0f}", *(f"{ms[1]:.3f}" for ms in (found.float_ms, found.quantized_ms))]
+        yield [name, str(len(groups)), *of_table, str(len(in_float)), f"{predicted:.3f}", f"{true:.3f}", *off]
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ class NeighbourLatency(Readable, StrictModel):
     groups: tuple[str, str]
     saved_ms: float
     interval_ms: tuple[float, float]
-    """The 95 % confidence interval of what both add together, less that sum, turned round; the sum taken as exact."""
+    """The 95 % confidence interval of `saved_ms`, as far as it comes of measuring both together."""
 
 
 class LatencyTable(Readable, StrictModel):

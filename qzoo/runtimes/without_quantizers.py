@@ -54,8 +54,8 @@ class Exporter:
     def __init__(self, model: nn.Module, example: Any, runtime: Runtime) -> None:
         traced, self.runtime = traced_for(model, example, runtime), runtime
         self.model, self.outputs = _with_each_quantizer(traced), traced.outputs
-        self.clips = any(node.op_type == CLIP and path_of(node) in quantizers(model) for node in self.model.graph)
         self.paths = [path for path, one in quantizers(model).items() if one.state == "quantizing"]
+        self.clips = any(path_of(node) in self.paths for node in nodes(self.model.graph, CLIP))
         self.weights = {path: one.values for path, one in quantized_weights(model).items()}
 
     def without(self, paths: Collection[str]) -> ir.Model:
