@@ -23,6 +23,8 @@ from qzoo.tasks.export import versions
 from qzoo.tasks.latency_table import Groups, latency_table, measured_of, timed_runtime
 from qzoo.tasks.measuring.machine import cpu_flags, cpu_name
 
+MOST_NOISE = 0.05
+"""The noise of a table beyond which it is said that the machine was busy."""
 MOST_NAMED = 3
 """The groups that a message names."""
 
@@ -84,11 +86,22 @@ def kept_or_measured(
     file = environment.home() / "latency" / _file_name(digest, target, threads, batch)
     kept, reason = _kept(file, target, digest)
     if kept is not None:
-        return FoundTable(kept, file, "kept", f"Latencies were measured on {kept.date or 'an earlier day'}: {file}.")
+        why = f"Latencies were measured on {kept.date or 'an earlier day'}: {file}.{_noise(kept)}"
+        return FoundTable(kept, file, "kept", why)
     require_writable(file.parent)
     table = latency_table(model, runtime, groups, threads=threads, batch=batch, example=example, progress=progress)
     write_text(file, table.model_dump_json(indent=1))
-    return FoundTable(table, file, "measured", f"Latencies were measured now ({reason}) and kept: {file}.")
+    why = f"Latencies were measured now ({reason}) and kept: {file}.{_noise(table)}"
+    return FoundTable(table, file, "measured", why)
+
+
+def _noise(table: LatencyTable) -> str:
+    if table.noise <= MOST_NOISE:
+        return ""
+    return (
+        f" The machine was busy: what a group adds is known to {100 * table.noise:.0f} % of the model's latency only. "
+        "Delete the file and measure again when nothing else runs."
+    )
 
 
 def _file_name(digest: str, runtime: Runtime, threads: int, batch: int) -> str:

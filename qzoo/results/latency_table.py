@@ -15,6 +15,7 @@ A choice leaves the groups `S` in float and has all others on integers. Its late
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Collection
 
 from pydantic import Field
@@ -85,6 +86,12 @@ class LatencyTable(Readable, StrictModel):
     def names(self) -> list[str]:
         """The names of the groups."""
         return [group.name for group in self.groups]
+
+    @property
+    def noise(self) -> float:
+        """How well a group is known: half the width of its interval, of the quantized model's latency; the median."""
+        widths = [group.interval_ms[1] - group.interval_ms[0] for group in self.groups]
+        return statistics.median(widths) / 2 / self.quantized_ms[1]
 
     def added_ms(self) -> dict[str, float]:
         """Returns by group what it adds where it is in float, its part of `rest` included."""

@@ -86,6 +86,14 @@ def test_other_threads_images_groups_and_models_have_tables_of_their_own(model: 
     assert find(model).origin == "kept"
 
 
+def test_of_a_busy_machine_it_is_said(model: nn.Module, measured: list[Any]) -> None:
+    file = find(model).file
+    wide = [GroupLatency(name=name, left_in_float_ms=0.5, interval_ms=(0.4, 0.8)) for name in GROUPS]
+    file.write_text(table(model, "onnxruntime", GROUPS, groups=wide).model_dump_json())
+    # Half of 0.4 ms, of 1 ms.
+    assert "The machine was busy: what a group adds is known to 20 % of the model's latency only." in find(model).why
+
+
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
     "release": ({"environment": {"cpu": cpu_name(), "onnxruntime": "1.0.0"}}, "is of onnxruntime 1.0.0, this is "),
     "processor": ({"environment": versions() | {"cpu": "a 486"}}, "is of cpu a 486, this is "),
