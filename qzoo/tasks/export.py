@@ -153,7 +153,8 @@ def export(
     from qzoo.runtimes.lint import lint
     from qzoo.runtimes.parity import IMAGES_A_TIME, measure_parity
     from qzoo.runtimes.passes.stored_weight import store_in_four_bits
-    from qzoo.runtimes.to_onnx import OPSET, to_onnx
+    from qzoo.runtimes.to_onnx import to_onnx
+    from qzoo.runtimes.traced import OPSET
 
     with measuring(model):
         model = _on_the_cpu(model)

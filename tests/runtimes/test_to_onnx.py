@@ -19,7 +19,8 @@ from qzoo.runtimes import onnxruntime
 from qzoo.runtimes.graph import DEQUANTIZE, QUANTIZE, constant, nodes, producer
 from qzoo.runtimes.probed_graph import activation_quantizers
 from qzoo.runtimes.registry import RUNTIMES, runtime_named
-from qzoo.runtimes.to_onnx import OPSET, to_onnx
+from qzoo.runtimes.to_onnx import to_onnx
+from qzoo.runtimes.traced import OPSET
 from tests.runtimes.conftest import digits, network, shipped
 
 pytestmark = pytest.mark.runtimes
