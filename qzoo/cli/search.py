@@ -43,6 +43,9 @@ def run(
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="Layers that stay as the variant has them, a glob; repeatable.")
     ] = None,
+    latency_table: Annotated[
+        Path | None, typer.Option("--latency-table", help="A latency table of your own, in place of a measured one.")
+    ] = None,
     data: Data = None,
     calib_images: CalibImages = None,
     eval_images: EvalImages = None,
@@ -91,7 +94,7 @@ def run(
             find(name),
             Settings(data, calib_images, eval_images, batch_size, device, workers),
             budget=budget, target=target, candidates=candidates.split(",") if candidates else None, keep=keep or (),
-            score_images=score_images, points=points, neighbours=neighbours, progress=bar,
+            latency_table=latency_table, score_images=score_images, points=points, neighbours=neighbours, progress=bar,
         )  # fmt: skip
     if json_file:
         write_json(report.to_json(), json_file)

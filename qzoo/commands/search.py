@@ -24,6 +24,7 @@ from qzoo.tasks.inputs.images import Images, evaluation_images
 from qzoo.tasks.measuring.machine import environment as machine
 from qzoo.tasks.search import search_variant
 from qzoo.tasks.searching.question import SearchImages, question
+from qzoo.zoo.latency_tables import is_timed, tabled
 from qzoo.zoo.pretrained import check_hub_model, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel
 
@@ -42,6 +43,7 @@ def search_named(
     target: str | None = None,
     candidates: Sequence[str] | None = None,
     keep: Sequence[str] = (),
+    latency_table: Path | None = None,
     score_images: int = 128,
     points: int = 6,
     neighbours: int = 12,
@@ -59,6 +61,7 @@ def search_named(
         target: the name of a runtime.
         candidates: as for `qzoo.search`.
         keep: globs over names of layers that stay as they are.
+        latency_table: a file that is taken in place of one that is measured.
         score_images: images that losses are computed from.
         points: of the curve.
         neighbours: that are tried in each round.
@@ -72,18 +75,22 @@ def search_named(
     """
     settings, runtime = settings or Settings(), None if target is None else runtime_named(target)
     asked = question(
-        budget, candidates, runtime, keep=keep, score_images=score_images, points=points, neighbours=neighbours
-    )
+        budget, candidates, runtime, has_latency=is_timed(runtime, latency_table), keep=keep,
+        score_images=score_images, points=points, neighbours=neighbours,
+    )  # fmt: skip
     start = starting_variant(zoo_model, runtime)
+    table = tabled(runtime, latency_table, None, progress) if runtime and asked.needs_latency else None
     variant = start.resolved
     images = looked_at(start, settings, score_images)
     check_hub_model(start)
     warn_of_unpinned(start)
     float_model = create_base(start.base, pretrained=True).to(usable_device(settings.device))
     folder = environment.runs() / f"{variant.name}.search"
-    found = search_variant(float_model, variant, images, asked, folder=folder, progress=progress)
+    found = search_variant(
+        float_model, variant, images, asked, target=runtime, tabled=table, folder=folder, progress=progress
+    )
     facts: dict[str, Any] = {
-        "variant": variant.variant, "version": variant.version, "dataset": variant.dataset, "target": target,
+        "variant": variant.variant, "version": variant.version, "dataset": variant.dataset,
         "split": images.evaluation.split.name, "recipe_sha256": recipe_digest(start.entry),
         "environment": machine(settings.device),
     }  # fmt: skip

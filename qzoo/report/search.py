@@ -63,7 +63,7 @@ def _remarks(report: SearchReport) -> Iterator[Text]:
     latencies = [point for point in report.points if point.latency_ms is not None]
     if latencies:
         timed = ", ".join(f"{point.name} {point.latency_ms:.2f} ms" for point in latencies)
-        yield Text(f"measured in {report.target}, one image: {timed}")
+        yield Text(f"measured in {report.target}, one image: float {report.float_latency_ms:.2f} ms, {timed}")
     yield Text(
         "drop and agreement (%) are against float on the same images; front: nothing measured loses as little for "
         f"less; losses of {report.scored_images:,} images; {report.neighbours_tried} neighbours tried, "

@@ -118,6 +118,8 @@ class SearchReport(Readable, StrictModel):
     float_top1: float | None
     points: list[SearchPoint]
     """Measured: the solution first, then the uniform choices and the curve, cheapest first."""
+    float_latency_ms: float | None = None
+    """Of the float model, where points were timed: the median of one image, in milliseconds."""
     latency: LatencySource | None = None
     neighbours_tried: int = 0
     neighbours_better: int = 0

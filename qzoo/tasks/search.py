@@ -9,18 +9,26 @@ from torch import nn
 
 from qzoo.distributed import world_size
 from qzoo.errors import UnsupportedError
+from qzoo.models.example import runnable_example
 from qzoo.progress import Progress, silent
+from qzoo.quant.ranges import quantizers
 from qzoo.results.search import SearchReport
+from qzoo.runtimes.runtime import Runtime
+from qzoo.schema.candidates import FLOAT
 from qzoo.schema.resolution.resolve import ResolvedVariant
-from qzoo.tasks.searching.latencies import Latencies
+from qzoo.tasks.searching.latencies import Latencies, Tabled, timed
 from qzoo.tasks.searching.question import Question, SearchImages
 from qzoo.tasks.searching.run import Search
 from qzoo.tasks.searching.space import Space, space_of
 
+UNGROUPED = "(kept)"
+"""What the latency table calls the quantizers that no choice changes."""
+
 
 def search_variant(
     float_model: nn.Module, variant: ResolvedVariant, images: SearchImages, question: Question, *,
-    latencies: Latencies | None = None, folder: Path | None = None, progress: Progress = silent,
+    target: Runtime | None = None, tabled: Tabled | None = None, folder: Path | None = None,
+    progress: Progress = silent,
 ) -> SearchReport:  # fmt: skip
     """Returns the best choice of candidates for a budget, with what it was chosen from and what it was measured to be.
 
@@ -29,7 +37,8 @@ def search_variant(
         variant: what choices are changes of.
         images: to calibrate, score and measure on.
         question: budget and candidates.
-        latencies: of groups in float, where the budget or what is minimized is latency.
+        target: the runtime that the model is for; where it runs here, the solution is timed in it.
+        tabled: gives the latency table, where the budget or what is minimized is latency.
         folder: keeps scores, so that a search that was interrupted goes on.
         progress: shown the batches.
 
@@ -41,8 +50,14 @@ def search_variant(
         raise UnsupportedError(f"A search runs in one process, not in {world_size()}. Start it without torchrun.")
     start = time.perf_counter()
     space = space_of_question(float_model, variant, images, question, progress)
-    found = Search(space, images, question, latencies, folder, progress).report()
-    return found.model_copy(update={"seconds": round(time.perf_counter() - start, 2)})
+    latencies = None if tabled is None else Latencies(*tabled(_on_integers(space), _by_group(space)))
+    search = Search(space, images, question, latencies, folder, progress)
+    report = search.report()
+    if target is not None and target.kernels is not None and target.missing() is None:
+        report = _timed(report, search, target, progress)
+    return report.model_copy(
+        update={"target": target and target.name, "seconds": round(time.perf_counter() - start, 2)}
+    )
 
 
 def space_of_question(
@@ -53,3 +68,28 @@ def space_of_question(
         float_model, variant, question.candidates, images.calibration, keep=question.keep, to_inputs=images.to_inputs,
         example=images.example, progress=progress, count=images.counts[0],
     )  # fmt: skip
+
+
+def _on_integers(space: Space) -> nn.Module:
+    """Returns the model as the first candidate has it everywhere."""
+    return next(iter(space.mixture.candidates.values()))
+
+
+def _by_group(space: Space) -> dict[str, list[str]]:
+    groups = {group.name: group.paths for group in space.groups}
+    known = {path for paths in groups.values() for path in paths}
+    rest = [path for path in quantizers(_on_integers(space)) if path not in known]
+    return groups | ({UNGROUPED: rest} if rest else {})
+
+
+def _timed(report: SearchReport, search: Search, target: Runtime, progress: Progress) -> SearchReport:
+    """Returns the report with the latency of the solution, and of the first uniform choice, side by side with float."""
+    uniform = next(point for point in report.points if point.name.startswith("uniform") or point is report.solution)
+    chosen = {point.name: point for point in (report.solution, uniform)}
+    given = search.images.example
+    float_model = search.space.solved.float_model
+    example = runnable_example(float_model) if given is None else given
+    models = {name: search.made(point).eval() for name, point in chosen.items()}
+    found = timed(models, float_model, target, example, progress)
+    points = [point.model_copy(update={"latency_ms": found.get(point.name)}) for point in report.points]
+    return report.model_copy(update={"points": points, "float_latency_ms": found[FLOAT]})

@@ -20,6 +20,7 @@ from qzoo.tasks.inputs.batches import ToInputs
 from qzoo.tasks.search import search_variant
 from qzoo.tasks.searching.question import SearchImages, question
 from qzoo.zoo.create import create
+from qzoo.zoo.latency_tables import is_timed, tabled
 from qzoo.zoo.name_lookup import find
 from qzoo.zoo.tasks_by_name import images_of, with_rules
 
@@ -38,6 +39,7 @@ def search(
     target: str | None = None,
     candidates: Sequence[str] | Mapping[str, Any] | None = None,
     keep: Sequence[str] = (),
+    latency_table: str | Path | None = None,
     scheme: str | ResolvedVariant | None = None,
     score_images: int = 128,
     points: int = 6,
@@ -67,6 +69,7 @@ def search(
         candidates: names such as `w4a8`, `int8_mse`, `float`, or what a rule says by names of one's own; default:
             weights of 2 to 8 bits, and for a target ways to find int8 ranges, and float.
         keep: globs over names of layers that stay as they are.
+        latency_table: a file that is taken in place of one that is measured; for TensorRT the only way.
         scheme: for a float module: as for `qzoo.quantize`; default: that of the target.
         score_images: images that losses are computed from.
         points: of the curve.
@@ -92,9 +95,11 @@ def search(
     """
     runtime = None if target is None else runtime_named(target)
     budget = {"max_drop": max_drop, "bits": bits, "size": size, "macs_int": macs_int, "latency": latency}
+    given = None if latency_table is None else Path(latency_table)
     asked = question(
-        budget, candidates, runtime, keep=keep, score_images=score_images, points=points, neighbours=neighbours
-    )
+        budget, candidates, runtime, has_latency=is_timed(runtime, given), keep=keep, score_images=score_images,
+        points=points, neighbours=neighbours,
+    )  # fmt: skip
     if isinstance(model, nn.Module):
         if images is None or labelled is None:
             missing = "images" if images is None else "labelled"
@@ -107,5 +112,5 @@ def search(
         scheme = runtime.scheme
     float_model, variant = with_rules(model, scheme, "search")
     looked_at = SearchImages(images, labelled, to_inputs=to_inputs, logits=logits, example=example)
-    report = search_variant(float_model, variant, looked_at, asked, progress=progress)
-    return report.model_copy(update={"target": target})
+    table = tabled(runtime, given, example, progress) if runtime and asked.needs_latency else None
+    return search_variant(float_model, variant, looked_at, asked, target=runtime, tabled=table, progress=progress)

@@ -5,12 +5,14 @@ Knows numbers alone, so that another budget is solved from kept scores without a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from qzoo.errors import UnsupportedError
+from qzoo.schema.candidates import FLOAT
 
 LOSS = "loss"
 TIGHT = 1e-9
@@ -26,12 +28,14 @@ class Problem:
         loss: by group, then by candidate, in nats.
         cost: by cost, by group, then by candidate.
         rest: by cost, the part that no choice changes.
+        saved: by cost, what two groups that are both in float save of the sum of what each costs.
     """
 
     groups: Sequence[str]
     loss: Mapping[str, Mapping[str, float]]
     cost: Mapping[str, Mapping[str, Mapping[str, float]]]
     rest: Mapping[str, float]
+    saved: Mapping[str, Mapping[tuple[str, str], float]] = field(default_factory=dict)
 
     def plain(self, choice: Mapping[str, str]) -> dict[str, str]:
         """Returns a choice that comes to the same, with the first of candidates that do the same to a group."""
@@ -55,7 +59,9 @@ class Problem:
     def costs_of(self, choice: Mapping[str, str]) -> dict[str, float]:
         """Returns every cost of a choice."""
         return {
-            name: self.rest.get(name, 0.0) + sum(of_groups[group][choice[group]] for group in self.groups)
+            name: self.rest.get(name, 0.0)
+            + sum(of_groups[group][choice[group]] for group in self.groups)
+            - sum(saved for pair, saved in self.saved.get(name, {}).items() if _both_in_float(choice, pair))
             for name, of_groups in self.cost.items()
         }
 
@@ -104,39 +110,74 @@ def solve(
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
-    columns = problem.columns()
-    one_each = np.array([[group == own for own, _ in columns] for group in problem.groups], dtype=float)
-    constraints = [LinearConstraint(one_each, 1, 1)]
+    table = _Table(problem, [*limits, minimize])
+    constraints = [LinearConstraint(rows, low, high) for rows, low, high in table.rules()]
     for name, most in limits.items():
-        row = _row(problem, columns, name)
+        row = table.row(name)
         scale = max(float(np.abs(row).max()), 1e-300)
         constraints.append(LinearConstraint(row / scale, -np.inf, (most - problem.rest.get(name, 0.0)) / scale + TIGHT))
     for choice in excluded:
-        row = np.array([choice[group] == name for group, name in columns], dtype=float)
-        constraints.append(LinearConstraint(row, -np.inf, len(problem.groups) - 1))
-    objective = _objective(problem, columns, minimize)
-    integer = np.ones(len(columns))
+        constraints.append(LinearConstraint(table.chosen(choice), -np.inf, len(problem.groups) - 1))
     options = {"mip_rel_gap": 0.0, "time_limit": 30.0}
-    found = milp(objective, constraints=constraints, integrality=integer, bounds=Bounds(0, 1), options=options)
+    found = milp(
+        table.objective(minimize), constraints=constraints, integrality=np.ones(table.width), bounds=Bounds(0, 1),
+        options=options,
+    )  # fmt: skip
     if found.x is None:
         raise UnsupportedError(_impossible(problem, limits))
-    return {group: name for (group, name), one in zip(columns, found.x, strict=True) if one > 0.5}
+    return {group: name for (group, name), one in zip(table.columns, found.x, strict=False) if one > 0.5}
 
 
-def _row(problem: Problem, columns: Sequence[tuple[str, str]], name: str) -> np.ndarray:
-    table = problem.loss if name == LOSS else problem.cost[name]
-    return np.array([table[group][candidate] for group, candidate in columns], dtype=float)
+class _Table:
+    """The variables of a problem, and rows over them: a candidate of a group each, then pairs that save something.
+
+    A pair's variable is the product of two: `y <= a`, `y <= b` and `y >= a + b - 1`.
+
+    Args:
+        problem: losses and costs.
+        named: the costs that matter, whose pairs get variables.
+    """
+
+    def __init__(self, problem: Problem, named: Sequence[str]) -> None:
+        self.problem, self.columns = problem, problem.columns()
+        pairs = [pair for name in named for pair in problem.saved.get(name, {})]
+        self.pairs = [pair for pair in dict.fromkeys(pairs) if all((one, FLOAT) in self.columns for one in pair)]
+        self.width = len(self.columns) + len(self.pairs)
+
+    def rules(self) -> Iterator[tuple[np.ndarray, float, float]]:
+        """Yields rows that hold of every choice, and their bounds: one candidate for each group; pairs are products."""
+        one_each = np.zeros((len(self.problem.groups), self.width))
+        for place, (group, _) in enumerate(self.columns):
+            one_each[self.problem.groups.index(group), place] = 1
+        yield one_each, 1, 1
+        for place, pair in enumerate(self.pairs, len(self.columns)):
+            both, product = np.zeros(self.width), np.zeros(self.width)
+            both[[self.columns.index((one, FLOAT)) for one in pair]], product[place] = 1, 1
+            yield both - 2 * product, 0, 1
+
+    def chosen(self, choice: Mapping[str, str]) -> np.ndarray:
+        """Returns the row that adds up to the number of groups for a choice, and to less for any other."""
+        row = np.zeros(self.width)
+        row[: len(self.columns)] = [choice[group] == name for group, name in self.columns]
+        return row
+
+    def row(self, name: str) -> np.ndarray:
+        """Returns the row of a cost, or of `loss`."""
+        known = self.problem.loss if name == LOSS else self.problem.cost[name]
+        saved = self.problem.saved.get(name, {})
+        of_columns = [known[group][candidate] for group, candidate in self.columns]
+        return np.array([*of_columns, *(-saved.get(pair, 0.0) for pair in self.pairs)], dtype=float)
+
+    def objective(self, minimize: str) -> np.ndarray:
+        """Returns the row that is minimized, in units of its largest value; another one decides between equals."""
+        second = LOSS if minimize != LOSS else next(iter(self.problem.cost))
+        rows = [self.row(minimize), self.row(second)]
+        scaled = [row / max(float(np.abs(row).max()), 1e-300) for row in rows]
+        return scaled[0] + 1e-6 * scaled[1]
 
 
-def _objective(problem: Problem, columns: Sequence[tuple[str, str]], minimize: str) -> np.ndarray:
-    """Returns the objective in units of its largest value; the other one decides between equals."""
-    parts = [_row(problem, columns, LOSS)]
-    if minimize != LOSS:
-        parts.insert(0, _row(problem, columns, minimize))
-    else:
-        parts.append(_row(problem, columns, next(iter(problem.cost))))
-    scaled = [part / max(float(np.abs(part).max()), 1e-300) for part in parts]
-    return scaled[0] + 1e-6 * scaled[1]
+def _both_in_float(choice: Mapping[str, str], pair: tuple[str, str]) -> bool:
+    return all(choice.get(group) == FLOAT for group in pair)
 
 
 def _impossible(problem: Problem, limits: Mapping[str, float]) -> str:
@@ -184,8 +225,8 @@ def neighbours(
     gain = _changes(problem.loss, choice, moves)
     losses = np.concatenate([gain[singles], gain[first] + gain[second]])
     steps = [*((one,) for one in singles.tolist()), *zip(first.tolist(), second.tolist(), strict=True)]
-    for place in np.argsort(losses, kind="stable")[:most_tried]:
-        yield {**choice, **dict(moves[move] for move in steps[place])}
+    found = ({**choice, **dict(moves[move] for move in steps[place])} for place in np.argsort(losses, kind="stable"))
+    yield from itertools.islice((one for one in found if problem.within(one, limits)), most_tried)
 
 
 def _changes(

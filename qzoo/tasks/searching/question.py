@@ -44,6 +44,11 @@ class Question:
         return limits_of(self.budget)
 
     @property
+    def needs_latency(self) -> bool:
+        """Whether latency is limited or made small."""
+        return "latency" in (self.cost, *self.limits)
+
+    @property
     def cost(self) -> Cost:
         """The cost that the curve goes along."""
         return (

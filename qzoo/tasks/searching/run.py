@@ -91,10 +91,11 @@ class Search:
         with measuring(mixture.model):
             losses = score(mixture, batches, known, self.images.logits, self.progress, keep).losses()
         loss = {group: {name: of_group[name] for name in names} for group, of_group in losses.items()}
-        by_cost, rest = dict(costs.by_cost), dict(costs.rest)
+        by_cost, rest, saved = dict(costs.by_cost), dict(costs.rest), {}
         if self.latencies is not None:
-            by_cost["latency"], rest["latency"] = self.latencies.costs(self.space)
-        return Problem([group.name for group in self.space.groups], loss, by_cost, rest)
+            by_cost["latency"], rest["latency"] = self.latencies.costs(names), self.latencies.rest
+            saved["latency"] = self.latencies.saved
+        return Problem([group.name for group in self.space.groups], loss, by_cost, rest, saved)
 
     def _solution(self, problem: Problem, batches: KeptBatches) -> SearchPoint:
         question, most = self.question, self.question.budget.get("max_drop")
@@ -141,22 +142,18 @@ class Search:
             beside = list(neighbours(problem, choice, limits, most))
             if number == 0:  # which are near in what they are predicted to lose, though not in what they choose
                 beside += [one for one in next_best(problem, limits, choice, most) if one not in beside]
-            mixture = self.space.mixture
-            with measuring(mixture.model):
-                losses = losses_of(
-                    mixture,
-                    [choice, *beside],
-                    batches,
-                    self.images.logits,
-                    self.progress,
-                    f"neighbours, round {number + 1}",
-                )
+            losses = self._losses([choice, *beside], batches, f"neighbours, round {number + 1}")
             self.tried += len(beside)
             best = min(range(len(losses)), key=losses.__getitem__)
             if best == 0:
                 break
             choice, self.better = beside[best - 1], self.better + 1
         return choice
+
+    def _losses(self, choices: list[Mapping[str, str]], batches: KeptBatches, what: str) -> list[float]:
+        mixture = self.space.mixture
+        with measuring(mixture.model):
+            return losses_of(mixture, choices, batches, self.images.logits, self.progress, what)
 
     def measure(self, points: list[SearchPoint]) -> list[SearchPoint]:
         """Returns points with what was measured, and notes them; what is known already is not measured again."""

@@ -22,6 +22,7 @@ from qzoo.schema.model import read_json_file
 from qzoo.tasks.export import versions
 from qzoo.tasks.latency_table import Groups, latency_table, measured_of, timed_runtime
 from qzoo.tasks.measuring.machine import cpu_flags, cpu_name
+from qzoo.tasks.searching.latencies import Tabled
 
 MOST_NOISE = 0.05
 """The noise of a table beyond which it is said that the machine was busy."""
@@ -93,6 +94,21 @@ def kept_or_measured(
     write_text(file, table.model_dump_json(indent=1))
     why = f"Latencies were measured now ({reason}) and kept: {file}.{_noise(table)}"
     return FoundTable(table, file, "measured", why)
+
+
+def is_timed(runtime: Runtime | None, given: Path | None = None) -> bool:
+    """Whether there is a latency table for a runtime, or one can be measured here."""
+    return given is not None or (runtime is not None and runtime.kernels is not None and runtime.missing() is None)
+
+
+def tabled(runtime: Runtime, given: Path | None, example: Any, progress: Progress) -> Tabled:
+    """Returns what gives a search the latency table of its model: kept, given or measured, as `kept_or_measured`."""
+
+    def table_of(model: nn.Module, groups: Groups) -> tuple[LatencyTable, Path]:
+        found = kept_or_measured(model, runtime.name, groups, given=given, example=example, progress=progress)
+        return found.table, found.file
+
+    return table_of
 
 
 def _noise(table: LatencyTable) -> str:
