@@ -43,6 +43,7 @@ def run(
     - `qzoo benchmark tf_efficientnet_lite0_int8_ort --runtime openvino --threads 2 --json lite0.json`
     """  # noqa: D412
     from qzoo.cli.terminal.progress_bar import bar
+    from qzoo.progress import phase
     from qzoo.runtimes.registry import runnable_runtime
     from qzoo.tasks.benchmark import benchmark
     from qzoo.tasks.inputs.calibration_images import calibration_images
@@ -53,10 +54,12 @@ def run(
     check_target(json_file)
     zoo_model = find(name)
     resolved = zoo_model.resolved
-    seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if reduce_range else None
+    with phase(bar, f"loading {zoo_model.name}"):
+        seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if reduce_range else None
+        model = create_with_ranges(zoo_model, {})
     title = resolved.name + (f"_for_{runtime}" if reduce_range else "")
     report = benchmark(
-        create_with_ranges(zoo_model, {}), runtime, name=title, batches=batch or (1, 8), threads=threads,
+        model, runtime, name=title, batches=batch or (1, 8), threads=threads,
         adapt_on=seen, reduce_range=reduce_range, progress=bar,
     )  # fmt: skip
     if json_file:

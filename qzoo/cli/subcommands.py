@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from qzoo.cli.terminal.own_code import with_own_code
 from qzoo.cli.terminal.processes import in_each_process
 from qzoo.cli.terminal.usage import plain_mistakes, with_json_file
+from qzoo.progress import phase
 
 Run = Callable[..., None]
 
@@ -70,6 +71,14 @@ SECTIONS = {
     },
 }
 SUBCOMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+WORK = {
+    "benchmark": "tasks.benchmark", "calibrate": "commands.calibrate", "check": "commands.check",
+    "evaluate": "commands.evaluate", "export": "commands.export", "finetune": "commands.finetune",
+    "import": "compat.importing", "optimize": "commands.optimize", "push": "commands.release.push",
+    "reproduce": "commands.reproduce", "sensitivity": "commands.sensitivity", "solve": "commands.solve",
+    "verify": "commands.verify",
+}  # fmt: skip
+"""The modules that do the work of long commands. Loading them, and torch, takes seconds, and is shown."""
 EXAMPLES = (
     "qzoo reproduce resnet8_digits",
     "qzoo list 'resnet*_int8'",
@@ -87,6 +96,21 @@ HELP = {"help_option_names": ["--help", "-h"]}
 """The settings of every command."""
 
 
+def _after_loading(run: Run, work: str) -> Run:
+    """Returns a command that shows, while torch and its own module are loaded, that this goes on."""
+
+    @functools.wraps(run)
+    def command(*arguments: Any, **options: Any) -> None:
+        from qzoo.cli.terminal.progress_bar import bar
+
+        with phase(bar, "loading torch"):
+            import_module("torch")
+            import_module(f"qzoo.{work}")
+        run(*arguments, **options)
+
+    return command
+
+
 class Subcommand(TyperCommand):
     """A subcommand that is known by its name and summary until it is run."""
 
@@ -97,11 +121,14 @@ class Subcommand(TyperCommand):
     @functools.cached_property
     def loaded(self) -> Any:
         """The command with its options."""
-        entry = SUBCOMMANDS[str(self.name)]
+        name = str(self.name)
+        entry = SUBCOMMANDS[name]
         run = import_module(f"qzoo.cli.{entry.module}").run
         app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
         run = with_own_code(run) if entry.models else run
-        app.command(self.name, context_settings=HELP)(self.guard(in_each_process(run) if entry.distributed else run))
+        run = in_each_process(run) if entry.distributed else run
+        run = _after_loading(run, WORK[name]) if name in WORK else run
+        app.command(self.name, context_settings=HELP)(self.guard(run))
         return typer.main.get_command(app)
 
     def make_context(self, info_name: str | None, args: list[str], *more: Any, **options: Any) -> typer.Context:

@@ -15,7 +15,7 @@ from qzoo.models.bases import create_base
 from qzoo.models.on_base import check_fit
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.survey import survey_of_base
-from qzoo.progress import Progress, silent
+from qzoo.progress import Progress, phase, silent
 from qzoo.receipts.make import Receipts
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.schema.resolution.resolve import ResolvedVariant
@@ -69,8 +69,9 @@ def evaluate_named(
         if receipt is not None:
             raise UnsupportedError("--receipt holds the predictions of the variant itself. Leave out --runtime.")
     with failing_together():
-        model = _model(zoo_model, ranges)
-        images = _images(zoo_model, settings)
+        with phase(progress, f"loading {zoo_model.name}"):
+            model = _model(zoo_model, ranges)
+            images = _images(zoo_model, settings)
         if runtime is not None:
             model = _exported(model, runtime, _seen(zoo_model, settings) if reduce_range else None, progress)
         model = model.to(usable_device(settings.device))
