@@ -74,7 +74,8 @@ def _plain(error: Any, words: Sequence[str], options: Sequence[str]) -> str | No
     """Returns a better message, or None where the library's own is as good."""
     param = getattr(error, "param", None)
     if hasattr(error, "param_type"):  # an argument or an option is missing
-        return f"{error.format_message().rstrip('.')}: {param.help}" if getattr(param, "help", None) else None
+        meant = getattr(param, "help", None)
+        return f"{error.format_message().rstrip('.')}: {meant}" if meant else None
     if hasattr(error, "possibilities"):
         near = nearest(error.option_name, options)
         advice = f"Did you mean '{near[0]}'?" if near else did_you_mean(error.option_name, options, MOST_OPTIONS)
