@@ -42,6 +42,7 @@ SECTIONS = {
         "list": _Entry("list_models", "List the bases and variants of the zoo.", models=False),
         "show": _Entry("show", "Show a recipe, or what a variant comes to once it is resolved."),
         "explain": _Entry("explain", "Explain each quantizer of a variant by the rule that decided it."),
+        "recommend": _Entry("recommend", "Recommend what to ship for a runtime on this machine, and why."),
         "pull": _Entry("pull", "Fetch a model of the hub with all its files.", models=False),
     },
     "Make": {
@@ -75,13 +76,14 @@ WORK = {
     "benchmark": "tasks.benchmark", "calibrate": "commands.calibrate", "check": "commands.check",
     "evaluate": "commands.evaluate", "export": "commands.export", "finetune": "commands.finetune",
     "import": "compat.importing", "optimize": "commands.optimize", "push": "commands.release.push",
-    "reproduce": "commands.reproduce", "sensitivity": "commands.sensitivity", "solve": "commands.solve",
-    "verify": "commands.verify",
+    "recommend": "commands.recommend", "reproduce": "commands.reproduce", "sensitivity": "commands.sensitivity",
+    "solve": "commands.solve", "verify": "commands.verify",
 }  # fmt: skip
 """The modules that do the work of long commands. Loading them, and torch, takes seconds, and is shown."""
 EXAMPLES = (
     "qzoo reproduce resnet8_digits",
     "qzoo list 'resnet*_int8'",
+    "qzoo recommend resnet8_digits --target onnxruntime",
     "qzoo calibrate resnet50_int8 --data /data/imagenet",
     "qzoo export resnet8_digits_int8 --runtime onnxruntime",
 )

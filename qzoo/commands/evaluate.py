@@ -39,6 +39,7 @@ def evaluate_named(
     ranges: Path | None = None,
     receipt: Path | None = None,
     runtime: str | None = None,
+    adapt: bool = False,
     reduce_range: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
@@ -50,7 +51,8 @@ def evaluate_named(
         ranges: a ranges file; default: what `create(..., pretrained=True)` would take.
         receipt: a file that gets the predictions of float and quantized model, which takes evaluating both.
         runtime: `onnxruntime` or `openvino`: the exported variant is evaluated there, on the CPU.
-        reduce_range: with `runtime`: adapted to it, with weights of 7 bits, on the images of the recipe's calibration.
+        adapt: with `runtime`: adapted to it, on the images of the recipe's calibration.
+        reduce_range: with `runtime`: adapted to it, with weights of 7 bits.
         progress: shown the batches.
 
     Raises:
@@ -62,8 +64,9 @@ def evaluate_named(
     if zoo_model.variant is None and (ranges or receipt):
         known, lacks = ", ".join(zoo_model.entry.variants), "ranges" if ranges else "receipt"
         raise UnknownNameError(f"'{zoo_model.name}' is the float base, which has no {lacks}. Name a variant: {known}.")
-    if runtime is None and reduce_range:
-        raise UnsupportedError("--reduce-range is for integer kernels of a runtime's CPU: name one with --runtime.")
+    if runtime is None and (adapt or reduce_range):
+        option = "--reduce-range" if reduce_range else "--adapt"
+        raise UnsupportedError(f"{option} is for integer kernels of a runtime: name one with --runtime.")
     if runtime is not None:
         _check_runtime(zoo_model, settings, runtime)
         if receipt is not None:
@@ -73,7 +76,8 @@ def evaluate_named(
             model = _model(zoo_model, ranges)
             images = _images(zoo_model, settings)
         if runtime is not None:
-            model = _exported(model, runtime, _seen(zoo_model, settings) if reduce_range else None, progress)
+            seen = _seen(zoo_model, settings) if adapt or reduce_range else None
+            model = _exported(model, runtime, seen, reduce_range, progress)
         model = model.to(usable_device(settings.device))
         result = evaluate_images(model, images, progress=progress)
         if receipt is not None:
@@ -94,10 +98,10 @@ def _seen(zoo_model: ZooModel, settings: Settings) -> Images:
     return calibration_images(zoo_model.base, zoo_model.dataset, zoo_model.resolved.calibration, settings.data)
 
 
-def _exported(model: nn.Module, runtime: str, seen: Images | None, progress: Progress) -> nn.Module:
+def _exported(model: nn.Module, runtime: str, seen: Images | None, reduce_range: bool, progress: Progress) -> nn.Module:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        export(model, file, runtime, adapt_on=seen, reduce_range=seen is not None, progress=progress)
+        export(model, file, runtime, adapt_on=seen, reduce_range=reduce_range, progress=progress)
         return RuntimeModel(runnable_runtime(runtime).session(file, torch.get_num_threads(), True), model)
 
 

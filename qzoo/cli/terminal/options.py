@@ -53,6 +53,7 @@ Ranges = Annotated[
     typer.Option("--ranges", help="A file of ranges, or of a full checkpoint; default: by name.", show_default=False),
 ]
 Runtime = Annotated[str, typer.Option("--runtime", "-r", help=f"{spelled()}.")]
+Adapt = Annotated[bool, typer.Option("--adapt", help="Derive what the runtime runs best, with the ranges.")]
 ReduceRange = Annotated[
     bool, typer.Option("--reduce-range", help="Adapt, with weights of 7 bits: for CPUs without VNNI.")
 ]
