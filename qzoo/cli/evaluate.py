@@ -70,7 +70,9 @@ def run(
         progress=bar,
     )  # fmt: skip
     if json_file:
-        write_json(json.dumps(_facts(name, runtime, result) | {"adapt": adapt, "reduce_range": reduce_range}), json_file)
+        write_json(
+            json.dumps(_facts(name, runtime, result) | {"adapt": adapt, "reduce_range": reduce_range}), json_file
+        )
     if json_file != "-":
         low, high = result.ci95 or (0.0, 100.0)
         how = " with weights of 7 bits" if reduce_range else ", adapted to it" if adapt else ""

@@ -5,11 +5,12 @@ Nothing is measured, and nothing is made: what is not known here is told with th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,7 +22,7 @@ from qzoo.results.recommendation import KnownFigure, Quantity, Recommendation
 from qzoo.results.search import SearchReport
 from qzoo.runtimes.registry import REFERENCE, RUNTIMES, runtime_named
 from qzoo.runtimes.runtime import Runtime
-from qzoo.schema.model import read_json_file
+from qzoo.schema.model import LARGEST_TEXT, StrictModel
 from qzoo.schema.recipe import Claim
 from qzoo.schema.resolution.resolve import recipe_digest
 from qzoo.tasks.measuring.machine import cpu_flags, cpu_name, has_dot_products
@@ -32,6 +33,7 @@ from qzoo.weights.receipt import load_receipt
 from qzoo.zoo.name_lookup import find
 from qzoo.zoo.zoo_model import ZooModel
 
+M = TypeVar("M", bound=StrictModel)
 SEARCH = ".search.json"
 """Ends the name of what a search of a variant found, in qzoo's folder of artifacts."""
 
@@ -122,7 +124,7 @@ def _of_receipt(zoo_model: ZooModel) -> Iterator[KnownFigure]:
 def _of_benchmark(zoo_model: ZooModel, runtime: Runtime) -> Iterator[KnownFigure]:
     """Yields the latencies of one image that `qzoo benchmark` kept, if they are of this recipe and this processor."""
     path = environment.artifacts() / f"{zoo_model.name}.{runtime.name}{BENCHMARK.suffix}"
-    report = _read(path, BenchmarkReport, BENCHMARK.remedy)
+    report = _read(path, BenchmarkReport)
     if report is None or report.recipe_sha256 != zoo_model.resolved.digest or report.runtime != runtime.name:
         return
     if report.environment.get("cpu") != cpu_name():
@@ -151,7 +153,7 @@ def _said_by(claim: Claim) -> str:
 def _points(zoo_model: ZooModel, runtime: Runtime) -> Iterator[Candidate]:
     """Yields the points of the variant's search that were measured for this runtime, the solution first."""
     path = environment.artifacts() / f"{zoo_model.name}{SEARCH}"
-    report = _read(path, SearchReport, "`qzoo search` writes one.")
+    report = _read(path, SearchReport)
     current = (None, zoo_model.resolved.digest, recipe_digest(zoo_model.entry))
     if report is None or report.target != runtime.name or report.recipe_sha256 not in current:
         return
@@ -170,10 +172,12 @@ def _figure(quantity: Quantity, value: float, unit: Any, of: str, source: str) -
     return KnownFigure(quantity=quantity, value=round(value + 0.0, 4), unit=unit, of=of, source=source)
 
 
-def _read(path: Path, kind: Any, remedy: str) -> Any:
-    """Returns what a file of this machine holds, or None: what is damaged or of another version is not known."""
-    if not path.is_file():
-        return None
-    with suppress(WeightsError):
-        return read_json_file(path, kind, remedy)
+def _read(path: Path, kind: type[M]) -> M | None:
+    """Returns what a JSON file of this machine holds, or None: what is damaged or of another version is not known."""
+    with suppress(OSError, ValueError, AttributeError, RecursionError):
+        if path.stat().st_size <= LARGEST_TEXT:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            # `to_json` writes a number in front of the fields.
+            fields = {name: value for name, value in content.items() if name != "schema"}
+            return kind.model_validate_json(json.dumps(fields))
     return None
