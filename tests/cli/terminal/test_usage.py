@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from qzoo import environment
 from qzoo.cli.main import app
 from qzoo.cli.subcommands import EXIT_CODES, SUBCOMMANDS
 from qzoo.cli.terminal.usage import with_json_file
@@ -111,12 +112,19 @@ def test_exit_codes_are_told_in_the_help_and_in_the_docs() -> None:
         assert f"| {code} | {meaning}" in docs
 
 
+def test_the_docs_have_the_environment_variables() -> None:
+    rows = [line.split("|")[1:3] for line in str(environment.__doc__).splitlines() if line.startswith("| `QZOO")]
+    assert len(rows) == 4
+    told = [" ".join(line.split()) for line in DOCS.read_text().splitlines()]
+    assert all(f"| {name.strip()} | {meaning.strip()} |" in told for name, meaning in rows)
+
+
 @for_each(
     ("typed", "text"),
     [
         (["evalute", NAME], "No such command 'evalute'. Did you mean 'evaluate'"),
         (["evaluate", NAME, "--evl-images", "3"], "No such option: --evl-images. Did you mean '--eval-images'?"),
-        (["evaluate", NAME, "--quick"], "No such option: --quick. Known: --batch-size, --data,"),
+        (["evaluate", NAME, "--quick"], "No such option: --quick. Known: --adapt, --batch-size,"),
         (["evaluate"], "Missing argument 'name': A base, a variant with ranges, or a recipe file."),
         (["export", NAME], "Missing option '--runtime' / '-r': tensorrt, onnxruntime or openvino."),
         (["evaluate", NAME, "--eval-images", "few"], "unable to parse string as an integer (given: 'few')"),
