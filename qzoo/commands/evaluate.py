@@ -102,7 +102,9 @@ def _exported(model: nn.Module, runtime: str, seen: Images | None, reduce_range:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         export(model, file, runtime, adapt_on=seen, reduce_range=reduce_range, progress=progress)
-        return RuntimeModel(runnable_runtime(runtime).session(file, torch.get_num_threads(), True), model)
+        target = runnable_runtime(runtime)
+        with phase(progress, f"building a {target.title} session"):
+            return RuntimeModel(target.session(file, torch.get_num_threads(), True), model)
 
 
 def measure_receipt(zoo_model: ZooModel, model: nn.Module, settings: Settings, path: Path, progress: Progress) -> None:

@@ -175,7 +175,7 @@ def export(
         if compared is not None:
             parity = measure_parity(
                 model, Path(path), target, progress(compared, None, "comparing"), output=output,
-                images_a_time=batch_size(inputs) if dynamic == "none" else IMAGES_A_TIME,
+                images_a_time=batch_size(inputs) if dynamic == "none" else IMAGES_A_TIME, progress=progress,
             )  # fmt: skip
         return ExportReport(
             name=variant_name(model),

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +91,6 @@ def _given(spellings: Sequence[str], words: Sequence[str]) -> str | None:
     """Returns what was given for an option, if it was given as a word of its own or after `=`."""
     for place, word in enumerate(words):
         name, sign, value = word.partition("=")
-        if name in spellings and re.match("-", name):
+        if name in spellings and name.startswith("-"):
             return value if sign else next(iter(words[place + 1 :]), None)
     return None
