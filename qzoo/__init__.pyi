@@ -1,6 +1,7 @@
 # Every public name, and where it lives. `__init__.py` reads this table and loads each name when it is first used.
 from . import compat, errors
 from .commands.calibrate import Calibrated
+from .commands.recommend import recommend
 from .commands.release.pull import pull
 from .commands.release.push import Pushed, push
 from .commands.reproduce import reproduce
@@ -38,6 +39,7 @@ from .results.comparison import CompareRow, Comparison
 from .results.explanation import Explanation
 from .results.export import ExportReport, Finding, Parity
 from .results.optimization import Optimization
+from .results.recommendation import Recommendation
 from .results.reproduce import Report, ReportRow
 from .results.search import SearchReport
 from .results.sensitivity import SensitivityReport
@@ -112,6 +114,7 @@ __all__ = [
     "QzooError",
     "Recipe",
     "RecipeError",
+    "Recommendation",
     "ReleasedModel",
     "ReplacedHeadWarning",
     "Report",
@@ -156,6 +159,7 @@ __all__ = [
     "push",
     "quantize",
     "recipe",
+    "recommend",
     "register_dataset",
     "register_model",
     "reproduce",

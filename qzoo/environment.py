@@ -1,4 +1,4 @@
-"""The environment variables that qzoo reads: one function for each, read at every call.
+"""The environment variables that qzoo reads: one function for each, read at every call. docs/cli.md has this table.
 
 | variable           | meaning                                                              |
 |--------------------|----------------------------------------------------------------------|

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from qzoo.cli.terminal.console import check_target, stdout, write_json
-from qzoo.cli.terminal.options import Data, Json, ReduceRange
+from qzoo.cli.terminal.options import Adapt, Data, Json, ReduceRange
 from qzoo.runtimes.registry import RUNTIMES, spelled
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def run(
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="Default: one a core.", show_default=False)
     ] = None,
+    adapt: Adapt = False,
     reduce_range: ReduceRange = False,
     data: Data = None,
     json_file: Json = None,
@@ -38,11 +39,12 @@ def run(
 
     Examples:
 
-    - `qzoo benchmark resnet8_digits_int8 --runtime onnxruntime`
+    - `qzoo benchmark resnet8_digits_int8 --runtime onnxruntime --adapt`
     - `qzoo benchmark resnet8_digits_int8 --runtime openvino --reduce-range`
     - `qzoo benchmark tf_efficientnet_lite0_int8_ort --runtime openvino --threads 2 --json lite0.json`
     """  # noqa: D412
     from qzoo.cli.terminal.progress_bar import bar
+    from qzoo.progress import phase
     from qzoo.runtimes.registry import runnable_runtime
     from qzoo.tasks.benchmark import benchmark
     from qzoo.tasks.inputs.calibration_images import calibration_images
@@ -53,10 +55,13 @@ def run(
     check_target(json_file)
     zoo_model = find(name)
     resolved = zoo_model.resolved
-    seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if reduce_range else None
-    title = resolved.name + (f"_for_{runtime}" if reduce_range else "")
+    with phase(bar, f"loading {zoo_model.name}"):
+        spec, adapt = resolved.calibration, adapt or reduce_range
+        seen = calibration_images(resolved.base, resolved.dataset, spec, data) if adapt else None
+        model = create_with_ranges(zoo_model, {})
+    title = resolved.name + (f"_for_{runtime}" if adapt else "")
     report = benchmark(
-        create_with_ranges(zoo_model, {}), runtime, name=title, batches=batch or (1, 8), threads=threads,
+        model, runtime, name=title, batches=batch or (1, 8), threads=threads,
         adapt_on=seen, reduce_range=reduce_range, progress=bar,
     )  # fmt: skip
     if json_file:

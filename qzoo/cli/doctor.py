@@ -16,7 +16,7 @@ def run(json_file: Json = None) -> None:
     Examples:
 
     - `qzoo doctor`
-    - `qzoo doctor --json -`
+    - `qzoo doctor --json`
     """  # noqa: D412
     from qzoo.commands.doctor import advice, facts
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qzoo.cli.terminal.console import check_target, stdout, write_json
-from qzoo.cli.terminal.options import BatchSize, Data, Device, EvalImages, Json, Ranges, ReduceRange, Workers
+from qzoo.cli.terminal.options import Adapt, BatchSize, Data, Device, EvalImages, Json, Ranges, ReduceRange, Workers
 from qzoo.runtimes.registry import spelled
 from qzoo.schema.calibration import MADE_FROM
 
@@ -38,6 +38,7 @@ def run(
             show_default=False,
         ),
     ] = None,
+    adapt: Adapt = False,
     reduce_range: ReduceRange = False,
     eval_images: EvalImages = None,
     batch_size: BatchSize = None,
@@ -51,7 +52,7 @@ def run(
 
     - `qzoo evaluate resnet8_digits_int8`
     - `qzoo evaluate resnet20_cifar10_int8 --data /data --eval-images 1000`
-    - `qzoo evaluate resnet8_digits_int8 --runtime onnxruntime`
+    - `qzoo evaluate resnet8_digits_int8 --runtime onnxruntime --adapt`
     - `qzoo evaluate resnet8_digits_int8 --runtime onnxruntime --reduce-range`
     - `qzoo evaluate resnet20_cifar10_int8 --data /data --receipt resnet20_cifar10_int8.receipt.safetensors`
     """  # noqa: D412
@@ -65,14 +66,17 @@ def run(
     settings = Settings(data=data, eval_images=eval_images, batch_size=batch_size, device=device, workers=workers)
     check_target(None if receipt is None else str(receipt), "--receipt")
     result = evaluate_named(
-        zoo_model, settings, ranges=ranges, receipt=receipt, runtime=runtime, reduce_range=reduce_range,
+        zoo_model, settings, ranges=ranges, receipt=receipt, runtime=runtime, adapt=adapt, reduce_range=reduce_range,
         progress=bar,
     )  # fmt: skip
     if json_file:
-        write_json(json.dumps(_facts(name, runtime, result) | {"reduce_range": reduce_range}), json_file)
+        write_json(
+            json.dumps(_facts(name, runtime, result) | {"adapt": adapt, "reduce_range": reduce_range}), json_file
+        )
     if json_file != "-":
         low, high = result.ci95 or (0.0, 100.0)
-        what = name if runtime is None else f"{name} in {runtime}{' with weights of 7 bits' if reduce_range else ''}"
+        how = " with weights of 7 bits" if reduce_range else ", adapted to it" if adapt else ""
+        what = name if runtime is None else f"{name} in {runtime}{how}"
         made = f", ranges from {MADE_FROM[result.ranges_from]}" if result.ranges_from not in (None, "images") else ""
         stdout.print(
             f"{what}{made}: top-1 {result.top1:.2f} ({low:.2f} .. {high:.2f}), top-5 {result.top5:.2f} "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qzoo.cli.terminal.console import check_target, labelled, stderr, stdout, write_json
-from qzoo.cli.terminal.options import Data, Json, Ranges, ReduceRange, Runtime
+from qzoo.cli.terminal.options import Adapt, Data, Json, Ranges, ReduceRange, Runtime
 from qzoo.errors import shown
 from qzoo.results.export import Dynamic, Rest
 from qzoo.runtimes.registry import REFERENCE, RUNTIMES, runtime_named, spelled
@@ -31,7 +31,7 @@ def run(
     data: Data = None,
     images: Annotated[int, typer.Option("--images", min=0, help="How many to compare on; 0: none.")] = 32,
     ranges: Ranges = None,
-    adapt: Annotated[bool, typer.Option("--adapt", help="Derive what the runtime runs best, with the ranges.")] = False,
+    adapt: Adapt = False,
     reduce_range: ReduceRange = False,
     rest: Annotated[
         Rest, typer.Option("--rest", help=f"Type of what is not quantized; fp16 for {spelled(HALF)} alone.")

@@ -36,7 +36,7 @@ def run(
             "--sha256", help="Of the file, whole or its first digits. Another one is refused.", show_default=False
         ),
     ] = None,
-    json: Json = None,
+    json_file: Json = None,
 ) -> None:
     """Make a checkpoint of pytorch-quantization or NVIDIA Model-Optimizer a calibrated variant of the zoo.
 
@@ -53,11 +53,19 @@ def run(
     - `qzoo import quant_resnet50-finetuned.pth --as resnet50_int8_qat -o imported/`
     - `qzoo import modelopt_resnet50.pth --as mine.yaml:int8 --ignore 'avgpool.*'`
     """  # noqa: D412
-    from qzoo.compat.fitting import grouped
     from qzoo.compat.importing import import_checkpoint
 
-    check_target(json)
+    check_target(json_file)
     made = import_checkpoint(checkpoint, name, output, ignore=ignore or (), sha256=sha256)
+    if json_file:
+        write_json(_as_json(made), json_file)
+    if json_file != "-":
+        _print(made, checkpoint)
+
+
+def _print(made: Imported, checkpoint: Path) -> None:
+    from qzoo.compat.fitting import grouped
+
     fit = made.fit
     wrapper = f" (behind '{fit.wrapper}')" if fit.wrapper else ""
     lines = [
@@ -80,8 +88,6 @@ def run(
     stdout.print(_weights(made.of_base, made.variant.base.architecture), highlight=False, soft_wrap=True)
     for line in _how_to_use(made):
         stdout.print(line, markup=False, soft_wrap=True)
-    if json:
-        write_json(_as_json(made), json)
 
 
 def _as_json(made: Imported) -> str:

@@ -1,7 +1,6 @@
 """The entry point: subcommands, exit codes, and one message instead of a traceback for a known mistake.
 
-Exit codes: 0 fine or matched, 1 measured but off, 2 wrong input or output that can't be written, 3 a bug; 128 and the
-number of the signal that ended it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP, 141 nobody read on (`qzoo list | head -1`).
+Exit codes: `EXIT_CODES` of `subcommands.py`, as `qzoo --help` shows them; docs/cli.md explains each.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Any, NoReturn
 import typer
 
 from qzoo import environment
-from qzoo.cli.subcommands import group_of
+from qzoo.cli.subcommands import HELP, group_of
 from qzoo.cli.terminal.console import WHITE, closed_streams, fail, labelled, stderr
 from qzoo.cli.terminal.processes import BY_SIGNAL, leave, mute_all_but_the_first
 from qzoo.cli.terminal.streams import flush_output, guard_streams
@@ -109,6 +108,7 @@ app = typer.Typer(
     cls=group_of(_guarded),
     help="A declarative zoo of quantized vision models in which every number can be rerun.",
     no_args_is_help=True,
+    context_settings=HELP,
     rich_markup_mode=None,  # which takes longer to load than all else
     pretty_exceptions_enable=False,
 )

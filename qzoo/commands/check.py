@@ -14,7 +14,7 @@ from qzoo.data import ArraySplit, default_workers, sample
 from qzoo.data.unlabelled import open_unlabelled
 from qzoo.errors import DataError
 from qzoo.models.bases import base_transform, input_format
-from qzoo.progress import Progress, silent
+from qzoo.progress import Progress, phase, silent
 from qzoo.results.check import CheckReport
 from qzoo.schema.calibration import named_source
 from qzoo.tasks.check import FEW, check
@@ -51,9 +51,10 @@ def check_named(
         DataError: there are no images, fewer than asked for, or fewer than 16.
     """
     settings, resolved = settings or Settings(), zoo_model.resolved
-    shown = _images(zoo_model, settings, images, seed)
-    device, base = usable_device(settings.device), float_reference(zoo_model)
-    model = create_with_ranges(zoo_model, {}) if ranges is None else quantized_model(resolved, Path(ranges))
+    with phase(progress, f"loading {zoo_model.name}"):
+        shown = _images(zoo_model, settings, images, seed)
+        device, base = usable_device(settings.device), float_reference(zoo_model)
+        model = create_with_ranges(zoo_model, {}) if ranges is None else quantized_model(resolved, Path(ranges))
     float_model = None if base is None else base.to(device)
     report = check(model.to(device), shown, float_model=float_model, progress=progress, count=len(shown))
     return report.model_copy(update={"name": resolved.name})

@@ -7,9 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from qzoo.commands.recommend import runtimes_here, this_machine
 from qzoo.runtimes.registry import RUNTIMES
-from qzoo.runtimes.runtime import EXPORTING, EXTRA
-from qzoo.tasks.measuring.machine import cpu_flags, cpu_name, has_dot_products
+from qzoo.runtimes.runtime import EXPORTING, EXTRA, Runtime
+from qzoo.tasks.measuring.machine import cpu_flags, cpu_name
+from qzoo.tasks.recommend import advice as advice_for
 
 FP8_CAPABILITY = (8, 9)
 """From Ada on; NVIDIA's CUDA programming guide, compute capabilities."""
@@ -30,35 +32,34 @@ def facts() -> dict[str, str]:
 
 
 def advice() -> Iterator[str]:
-    """Yields what to use on this machine, in sentences."""
-    yield _about_the_processor(has_dot_products(cpu_flags()))
-    if torch.cuda.is_available():
-        fp8 = torch.cuda.get_device_capability() >= FP8_CAPABILITY
-        here = next(one for one in RUNTIMES.values() if one.on_gpu)
-        formats = f"int8_residual{' or fp8' if fp8 else ''}"
-        yield f"GPU: {formats} in {here.title}: qzoo export NAME --runtime {here.name}."
+    """Yields what to use on this machine, in sentences: what `qzoo recommend` says of any model."""
+    on_gpu = [one for one in RUNTIMES.values() if one.on_gpu and torch.cuda.is_available()]
+    for runtime in dict.fromkeys([*on_gpu, *runtimes_here()]):
+        yield _about(runtime)
     missing = [name for name in _packages(in_extra=True) if _version(name) is None]
     if missing:
         yield f"Not installed: {', '.join(missing)}. Exporting needs them: pip install 'qzoo[{EXTRA}]'."
+    yield "Which variant of a model: qzoo recommend NAME --target RUNTIME."
+
+
+def _about(runtime: Runtime) -> str:
+    how = advice_for(runtime, this_machine(runtime))
+    command = " ".join(["qzoo export NAME --runtime", runtime.name, *how.flags])
+    return f"{runtime.title}: {_family(runtime)}: {command}. {how.reasons[-1][0].upper()}{how.reasons[-1][1:]}."
+
+
+def _family(runtime: Runtime) -> str:
+    """Returns the variants that fit a runtime."""
+    if not runtime.on_gpu:
+        return f"variants of scheme {runtime.scheme}, or any other of 8 bits with --adapt"
+    fp8 = torch.cuda.is_available() and torch.cuda.get_device_capability() >= FP8_CAPABILITY
+    return f"{runtime.scheme}_residual{' or fp8' if fp8 else ''}"
 
 
 def _packages(*, in_extra: bool) -> list[str]:
     """Returns the packages that come with `qzoo[export]`, or those of the runtimes that do not."""
     of_runtimes = [one.package for one in RUNTIMES.values() if one.in_extra == in_extra]
     return [*(EXPORTING if in_extra else ()), *of_runtimes]
-
-
-def _about_the_processor(sums_in_32_bits: bool | None) -> str:
-    here = [one for one in RUNTIMES.values() if not one.on_gpu]
-    if sums_in_32_bits:
-        titles = " or ".join(one.title for one in here)
-        return f"CPU: variants of scheme {here[0].scheme}, in {titles}: qzoo benchmark NAME compares."
-    cpu, unknown = here[0].name, "whether it has VNNI can't be told here; " if sums_in_32_bits is None else ""
-    return (
-        f"CPU: {unknown}without VNNI or its like, sums of 8-bit products may overflow 16 bits in integer kernels, and "
-        f"gain little. Weights of 7 bits avoid that: qzoo export NAME --runtime {cpu} --reduce-range. Accuracy in "
-        f"a runtime: qzoo evaluate NAME --runtime {cpu} --reduce-range."
-    )
 
 
 def _version(package: str) -> str | None:

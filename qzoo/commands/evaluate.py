@@ -15,7 +15,7 @@ from qzoo.models.bases import create_base
 from qzoo.models.on_base import check_fit
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.survey import survey_of_base
-from qzoo.progress import Progress, silent
+from qzoo.progress import Progress, phase, silent
 from qzoo.receipts.make import Receipts
 from qzoo.runtimes.registry import runnable_runtime
 from qzoo.schema.resolution.resolve import ResolvedVariant
@@ -39,6 +39,7 @@ def evaluate_named(
     ranges: Path | None = None,
     receipt: Path | None = None,
     runtime: str | None = None,
+    adapt: bool = False,
     reduce_range: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
@@ -50,7 +51,8 @@ def evaluate_named(
         ranges: a ranges file; default: what `create(..., pretrained=True)` would take.
         receipt: a file that gets the predictions of float and quantized model, which takes evaluating both.
         runtime: `onnxruntime` or `openvino`: the exported variant is evaluated there, on the CPU.
-        reduce_range: with `runtime`: adapted to it, with weights of 7 bits, on the images of the recipe's calibration.
+        adapt: with `runtime`: adapted to it, on the images of the recipe's calibration.
+        reduce_range: with `runtime`: adapted to it, with weights of 7 bits.
         progress: shown the batches.
 
     Raises:
@@ -62,17 +64,20 @@ def evaluate_named(
     if zoo_model.variant is None and (ranges or receipt):
         known, lacks = ", ".join(zoo_model.entry.variants), "ranges" if ranges else "receipt"
         raise UnknownNameError(f"'{zoo_model.name}' is the float base, which has no {lacks}. Name a variant: {known}.")
-    if runtime is None and reduce_range:
-        raise UnsupportedError("--reduce-range is for integer kernels of a runtime's CPU: name one with --runtime.")
+    if runtime is None and (adapt or reduce_range):
+        option = "--reduce-range" if reduce_range else "--adapt"
+        raise UnsupportedError(f"{option} is for integer kernels of a runtime: name one with --runtime.")
     if runtime is not None:
         _check_runtime(zoo_model, settings, runtime)
         if receipt is not None:
             raise UnsupportedError("--receipt holds the predictions of the variant itself. Leave out --runtime.")
     with failing_together():
-        model = _model(zoo_model, ranges)
-        images = _images(zoo_model, settings)
+        with phase(progress, f"loading {zoo_model.name}"):
+            model = _model(zoo_model, ranges)
+            images = _images(zoo_model, settings)
         if runtime is not None:
-            model = _exported(model, runtime, _seen(zoo_model, settings) if reduce_range else None, progress)
+            seen = _seen(zoo_model, settings) if adapt or reduce_range else None
+            model = _exported(model, runtime, seen, reduce_range, progress)
         model = model.to(usable_device(settings.device))
         result = evaluate_images(model, images, progress=progress)
         if receipt is not None:
@@ -93,11 +98,13 @@ def _seen(zoo_model: ZooModel, settings: Settings) -> Images:
     return calibration_images(zoo_model.base, zoo_model.dataset, zoo_model.resolved.calibration, settings.data)
 
 
-def _exported(model: nn.Module, runtime: str, seen: Images | None, progress: Progress) -> nn.Module:
+def _exported(model: nn.Module, runtime: str, seen: Images | None, reduce_range: bool, progress: Progress) -> nn.Module:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        export(model, file, runtime, adapt_on=seen, reduce_range=seen is not None, progress=progress)
-        return RuntimeModel(runnable_runtime(runtime).session(file, torch.get_num_threads(), True), model)
+        export(model, file, runtime, adapt_on=seen, reduce_range=reduce_range, progress=progress)
+        target = runnable_runtime(runtime)
+        with phase(progress, f"building a {target.title} session"):
+            return RuntimeModel(target.session(file, torch.get_num_threads(), True), model)
 
 
 def measure_receipt(zoo_model: ZooModel, model: nn.Module, settings: Settings, path: Path, progress: Progress) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from qzoo.commands.evaluate import quantized_model
 from qzoo.errors import DataError
-from qzoo.progress import Progress, silent
+from qzoo.progress import Progress, phase, silent
 from qzoo.results.export import Dynamic, ExportReport, Rest
 from qzoo.runtimes.registry import runtime_named
 from qzoo.tasks.export import export
@@ -46,9 +46,10 @@ def export_named(
     """
     runtime_named(runtime)
     resolved = zoo_model.resolved
-    compared, reason = images_to_compare(zoo_model, data, images)
-    seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if adapt else None
-    model = create_with_ranges(zoo_model, {}) if ranges is None else quantized_model(resolved, ranges)
+    with phase(progress, f"loading {zoo_model.name}"):
+        compared, reason = images_to_compare(zoo_model, data, images)
+        seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if adapt else None
+        model = create_with_ranges(zoo_model, {}) if ranges is None else quantized_model(resolved, ranges)
     report = export(
         model, path, runtime, images=compared, dynamic=dynamic, adapt_on=seen, reduce_range=reduce_range,
         rest=rest, int4=int4, progress=progress,

@@ -15,7 +15,7 @@ from qzoo.commands.train_variant import Finetuned, images_to_train_on, run_folde
 from qzoo.distributed import failing_together, rank
 from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
 from qzoo.files import require_writable
-from qzoo.progress import Progress, silent
+from qzoo.progress import Progress, phase, silent
 from qzoo.receipts.make import Receipts
 from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
 from qzoo.schema.reading.yaml_source import parse_yaml
@@ -99,7 +99,8 @@ def finetune_named(
             require_writable((run and run.folder) or run_folder(resolved.name))
             if as_said and variant.entry.source.in_catalog:
                 require_writable(environment.artifacts())
-        images = images_to_train_on(resolved, settings, train_images)
+        with phase(progress, f"opening {resolved.dataset}"):
+            images = images_to_train_on(resolved, settings, train_images)
         shared = shared_calibration([variant], settings, progress)
         judged = evaluation_images(
             resolved.base, resolved.dataset, settings.data,

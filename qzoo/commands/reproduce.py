@@ -19,7 +19,7 @@ from qzoo.errors import UnknownNameError, UnsupportedError, did_you_mean
 from qzoo.files import require_writable
 from qzoo.models.bases import create_base
 from qzoo.models.provenance import ranges_from
-from qzoo.progress import Progress, silent
+from qzoo.progress import Progress, phase, silent
 from qzoo.receipts.make import Receipts
 from qzoo.results.claim_verdict import judge
 from qzoo.results.reproduce import CalibrationReport, Report, ReportRow
@@ -151,16 +151,18 @@ class _Run:
         self.trainings: dict[str, TrainingReport] = {}
         self.settings, self.progress = settings, progress
         device, recipe = usable_device(settings.device), self.entry.recipe
-        self.images = evaluation_images(
-            recipe.base, recipe.dataset, settings.data,
-            images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
-        )  # fmt: skip
         resolved = [variant.resolved for variant in variants]
-        self.to_train_on = {one.variant: images_to_train_on(one, settings) for one in resolved if one.finetune}
-        for variant in variants:
-            check_hub_model(variant)
-        warn_of_unpinned(zoo_model)
-        self.float_model = create_base(recipe.base, pretrained=True).to(device)
+        with phase(progress, f"opening {recipe.dataset}"):
+            self.images = evaluation_images(
+                recipe.base, recipe.dataset, settings.data,
+                images=settings.eval_images, batch_size=settings.batch_size, workers=settings.workers,
+            )  # fmt: skip
+            self.to_train_on = {one.variant: images_to_train_on(one, settings) for one in resolved if one.finetune}
+        with phase(progress, f"loading {self.entry.name}"):
+            for variant in variants:
+                check_hub_model(variant)
+            warn_of_unpinned(zoo_model)
+            self.float_model = create_base(recipe.base, pretrained=True).to(device)
         keep = artifacts is not None
         self.shared = SharedCalibration(self.float_model, resolved, settings, progress, keep_histograms=keep)
 

@@ -14,7 +14,7 @@ from qzoo.commands.shared_calibration import shared_calibration
 from qzoo.data import ArraySplit
 from qzoo.distributed import world_size
 from qzoo.errors import UnsupportedError
-from qzoo.progress import Progress, silent
+from qzoo.progress import Progress, phase, silent
 from qzoo.results.reproduce import CalibrationReport
 from qzoo.results.sensitivity import SensitivityReport
 from qzoo.schema.resolution.resolve import ResolvedVariant, recipe_digest
@@ -90,7 +90,8 @@ def _model(
     if ranges is not None:
         return quantized_model(zoo_model.resolved, ranges), None
     if zoo_model.artifact_at_hand(zoo_model.made_by) is not None:
-        return create_on_base(zoo_model), None
+        with phase(progress, f"loading {zoo_model.name}"):
+            return create_on_base(zoo_model), None
     return _calibrated(zoo_model, settings, progress)
 
 

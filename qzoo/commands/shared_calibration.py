@@ -14,7 +14,7 @@ from qzoo.models.provenance import note_ranges_from
 from qzoo.models.quantize import quantize_in_place
 from qzoo.models.select_layers import plan_quantizers
 from qzoo.models.survey import survey
-from qzoo.progress import Progress
+from qzoo.progress import Progress, phase
 from qzoo.quant.calibration.collecting import Collection, activation_quantizers, solve_ranges
 from qzoo.quant.calibration.collectors import HistogramCollector
 from qzoo.quant.calibration.histogram import Histogram
@@ -62,8 +62,9 @@ class SharedCalibration:
         # Opened now, so that a mistake in the data is told before anything long has run.
         self._images = {variant.calibration: self._open(variant) for variant in variants}
         # So is a rule that does not fit the model.
-        self._seen = survey(float_model)
-        self._plans = {variant.name: plan_quantizers(float_model, variant, seen=self._seen) for variant in variants}
+        with phase(progress, "looking for what to quantize"):
+            self._seen = survey(float_model)
+            self._plans = {one.name: plan_quantizers(float_model, one, seen=self._seen) for one in variants}
         self._passes: list[_Pass] = []
 
     @property
@@ -144,10 +145,11 @@ def shared_calibration(
         WeightsError: the base's weights are missing or damaged, or artifacts that came with a recipe do not fit it.
         UnsupportedError: the device can't be used.
     """
-    for variant in variants:
-        check_hub_model(variant)
-    warn_of_unpinned(variants[0])
-    float_model = create_base(variants[0].base, pretrained=True).to(usable_device(settings.device))
+    with phase(progress, f"loading {variants[0].entry.name}"):
+        for variant in variants:
+            check_hub_model(variant)
+        warn_of_unpinned(variants[0])
+        float_model = create_base(variants[0].base, pretrained=True).to(usable_device(settings.device))
     resolved = [variant.resolved for variant in variants]
     return SharedCalibration(float_model, resolved, settings, progress, keep_histograms=keep_histograms)
 

@@ -13,7 +13,7 @@ from qzoo.commands.evaluate import quantized_model
 from qzoo.commands.settings import Settings, usable_device
 from qzoo.errors import WeightsError, shown
 from qzoo.models.bases import create_base
-from qzoo.progress import Progress, silent
+from qzoo.progress import Progress, phase, silent
 from qzoo.receipts.compare import Chosen, Exact, Usual, compare_exact, compare_usual, find_images
 from qzoo.receipts.make import exact_margins
 from qzoo.results.readable import Readable
@@ -104,7 +104,8 @@ def verify(
     claim = load_receipt(_receipt_file(zoo_model, Path(receipt) if receipt else None))
     _check(claim, resolved)
     if model is None:
-        model = create_pretrained(zoo_model) if ranges is None else quantized_model(resolved, Path(ranges))
+        with phase(progress, f"loading {zoo_model.name}"):
+            model = create_pretrained(zoo_model) if ranges is None else quantized_model(resolved, Path(ranges))
     model = model.to(usable_device(settings.device))
     chosen = find_images(claim, _everything(resolved, settings), images, progress)
     found = evaluate_images(model, chosen.images, progress=progress, what=f"verifying {resolved.variant}")

@@ -99,11 +99,9 @@ def _pause(error: Exception, default: float) -> float | None:
     response = getattr(error, "response", None)
     if response is None:
         # An OSError without an answer of the server is one of the connection, unless it is of the disk.
-        network = type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore", "requests")
-        network = network and type(error).__name__ not in _OF_AN_ADDRESS
         truncated = "Consistency check failed" in str(error)
         offline = isinstance(error, OfflineModeIsEnabled | LocalEntryNotFoundError)
-        return default if (network or truncated or isinstance(error, ConnectionError)) and not offline else None
+        return default if (_of_the_network(error) or truncated) and not offline else None
     if response.status_code not in TRANSIENT:
         return None
     asked = response.headers.get("Retry-After", "")
@@ -111,13 +109,31 @@ def _pause(error: Exception, default: float) -> float | None:
     return pause if pause <= LONGEST_PAUSE else None
 
 
-def _explanation(error: Exception) -> str:
+def unreached(error: Exception) -> str | None:
+    """Returns why a file of the hub is not to be had, where nobody could be asked for it; None for any other error."""
     from huggingface_hub import constants, errors
 
-    if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError) and constants.HF_HUB_OFFLINE:
-        return _OFFLINE
-    if isinstance(error, errors.LocalEntryNotFoundError):
-        return f"the hub can't be reached, and this is not in the cache ({_first(error.__cause__ or error)}). {_RETRY}"
+    missing = isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError)
+    if missing and constants.HF_HUB_OFFLINE:
+        return "this is not in the cache, and HF_HUB_OFFLINE is set. Unset it to ask the hub."
+    if not missing and not _of_the_network(error):
+        return None
+    cached = "; the hub's cache, which is looked into first, does not hold it" if missing else ""
+    return f"{redact(constants.ENDPOINT)} can't be reached ({_first(error.__cause__ or error)}){cached}. {_RETRY}"
+
+
+def _of_the_network(error: Exception) -> bool:
+    """Whether no server has answered, and may do so another time."""
+    unanswered = getattr(error, "response", None) is None and type(error).__name__ not in _OF_AN_ADDRESS
+    from_network = type(error).__module__.split(".")[0] in ("httpx", "httpx2", "httpcore", "requests")
+    return unanswered and (from_network or isinstance(error, ConnectionError))
+
+
+def _explanation(error: Exception) -> str:
+    from huggingface_hub import errors
+
+    if reason := unreached(error):
+        return reason if _of_the_network(error) else f"{reason} {_ELSEWHERE}"
     for kind, text in (
         (errors.GatedRepoError, "is gated. Ask for access on its page, then `hf auth login`, or set HF_TOKEN."),
         (errors.RepositoryNotFoundError, "does not exist, or is private: look at the name, or set HF_TOKEN."),
@@ -144,12 +160,9 @@ def _by_status(error: Exception) -> str:
     return f"{_first(error)}. {hint}"
 
 
-_RETRY = "Try again; HF_ENDPOINT names a mirror, HF_HUB_OFFLINE=1 uses the cache alone."
+_RETRY = "Try again; HF_ENDPOINT names a mirror, HF_HUB_OFFLINE=1 uses the cache alone, without waiting."
 _ADDRESS = "Look at HF_ENDPOINT, and at the proxy: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY."
-_OFFLINE = (
-    "is not in the cache, and HF_HUB_OFFLINE is set. Unset it, or fetch the model on another machine with `qzoo pull` "
-    "and copy the folder."
-)
+_ELSEWHERE = "Or fetch the model on another machine with `qzoo pull`, and copy the folder."
 
 
 def _first(error: BaseException) -> str:

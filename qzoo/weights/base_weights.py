@@ -209,7 +209,10 @@ def _download(file_name: str, url: str | None, sha256: str | None) -> Path:
     except WeightsError as error:
         problem = f"What {url} sends is not the file it should be: {error} {_where_to_put(file_name)}"
     except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
-        problem = f"Can't download {file_name} from {url} ({error}). Without a network: {_where_to_put(file_name)}"
+        problem = (
+            f"Can't download {file_name} from {url} ({error}). It is not in {_hub_cache()} either, which is looked "
+            f"into first. Without a network: {_where_to_put(file_name)}"
+        )
     # Not from the client's error, in which the password of a proxy may stand.
     raise WeightsError(problem)
 

@@ -45,7 +45,7 @@ def test_other_tries_are_one_line(capsys: pytest.CaptureFixture[str], monkeypatc
     def refused() -> None:
         raise of_network("ConnectError", "[Errno 111] Connection refused.")
 
-    with pytest.raises(WeightsError, match=r"^x: \[Errno 111\] Connection refused\. Try again;"):
+    with pytest.raises(WeightsError, match=r"^x: https?://.* \(\[Errno 111\] Connection refused\)\. Try again;"):
         explained("x", lambda: patiently(refused))
     assert capsys.readouterr().err.count("\n") == 1
 

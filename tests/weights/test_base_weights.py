@@ -98,7 +98,9 @@ class TestDownload:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        with pytest.raises(WeightsError, match=r"Can't download w\.pth .*refused.*Without a network: Put w\.pth"):
+        with pytest.raises(
+            WeightsError, match=r"Can't download w\.pth .*refused.*looked into first.*network: Put w\.pth"
+        ):
             read_weights("w.pth", url=f"http://127.0.0.1:{port}/w.pth")
 
 

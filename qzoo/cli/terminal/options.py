@@ -53,9 +53,10 @@ Ranges = Annotated[
     typer.Option("--ranges", help="A file of ranges, or of a full checkpoint; default: by name.", show_default=False),
 ]
 Runtime = Annotated[str, typer.Option("--runtime", "-r", help=f"{spelled()}.")]
+Adapt = Annotated[bool, typer.Option("--adapt", help="Derive what the runtime runs best, with the ranges.")]
 ReduceRange = Annotated[
     bool, typer.Option("--reduce-range", help="Adapt, with weights of 7 bits: for CPUs without VNNI.")
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
-Json = Annotated[str | None, typer.Option("--json", help="Write the result as JSON to FILE, or - for stdout.",
-                                          metavar="FILE", show_default=False)]  # fmt: skip
+Json = Annotated[str | None, typer.Option("--json", help="Print the result as JSON; or write it to FILE.json.",
+                                          metavar="[FILE]", show_default=False)]  # fmt: skip

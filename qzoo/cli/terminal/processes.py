@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from qzoo.cli.terminal.console import mute, muted
 from qzoo.errors import PeerError, UnsupportedError
+from qzoo.progress import phase
 
 BY_SIGNAL = 128
 """What the number of a signal is added to, as shells do: the exit code of a process that it ended."""
@@ -79,10 +80,13 @@ def _join(device: str) -> None:
     import torch
     from torch import distributed
 
+    from qzoo.cli.terminal.progress_bar import bar
+
     # What lies on a GPU travels by NCCL, what lies on the CPU by Gloo, as all that qzoo itself sends.
     backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") and torch.cuda.is_available() else "gloo"
     try:
-        distributed.init_process_group(backend)
+        with phase(bar, "waiting for the other processes"):
+            distributed.init_process_group(backend)
     except (ValueError, RuntimeError) as error:
         raise UnsupportedError(
             f"WORLD_SIZE={os.environ['WORLD_SIZE']} and RANK={os.environ['RANK']} are set, but the processes don't "
