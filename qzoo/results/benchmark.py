@@ -46,3 +46,7 @@ class BenchmarkReport(Readable, StrictModel):
     cpu_flags: list[str]
     """Those that matter to integers."""
     environment: dict[str, str | int]
+    date: str = ""
+    """The day of the measurement, `2026-12-01`."""
+    recipe_sha256: str = ""
+    """The digest of the resolved variant, where the report is kept for it."""

@@ -91,6 +91,13 @@ TRAINING = Kind(
     extension="json",
 )
 """How a model was trained."""
+BENCHMARK = Kind(
+    "benchmark",
+    largest=LARGEST_TEXT,
+    remedy="`qzoo benchmark NAME` writes one.",
+    extension="json",
+)
+"""What it takes in a runtime; before its suffix the file's name has that of the runtime."""
 KINDS = (MODEL, RANGES, ROUNDING, HISTOGRAMS, RECEIPT, TRAINING)
 """Those that a hub model can have."""
 
