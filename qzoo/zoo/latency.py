@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qzoo import environment
 from qzoo.errors import WeightsError
@@ -12,7 +13,9 @@ from qzoo.results.benchmark import BenchmarkReport
 from qzoo.results.zoo import Latency
 from qzoo.schema.model import read_json_file
 from qzoo.weights.kinds import BENCHMARK
-from qzoo.zoo.zoo_model import ZooModel
+
+if TYPE_CHECKING:
+    from qzoo.zoo.zoo_model import ZooModel
 
 
 def keep_report(zoo_model: ZooModel, report: BenchmarkReport) -> Path | None:

@@ -12,11 +12,10 @@ from qzoo.errors import QzooError, RecipeError
 from qzoo.hub.index import released
 from qzoo.results.facts import RecipeFacts
 from qzoo.results.zoo import ZooRow
-from qzoo.schema.reading.catalog import Catalog
 from qzoo.schema.reading.recipe_files import FaultyRecipeWarning
 from qzoo.schema.reading.yaml_source import short_path
 from qzoo.weights.kinds import FOLDER
-from qzoo.zoo.facts import RecipeFiles, completed, facts_of, keep, known_facts, recipe_files
+from qzoo.zoo.facts import RecipeFiles, keep, known_facts, recipe_files
 from qzoo.zoo.table_row import Folder, base_row, variant_row
 from qzoo.zoo.table_selection import Selection, in_order, selected
 
@@ -85,11 +84,16 @@ def _all_facts(files: Mapping[str, RecipeFiles], compute: bool) -> Iterator[tupl
         try:
             yield name, known_facts(name, state.digest) or _read(name, state, compute)
         except RecipeError as fault:
-            said = f"{short_path(state.paths[0])} is left out: `qzoo validate {short_path(state.paths[0])}` says what is"
+            said = (
+                f"{short_path(state.paths[0])} is left out: `qzoo validate {short_path(state.paths[0])}` says what is"
+            )
             warnings.warn(f"{said} wrong. {fault}", FaultyRecipeWarning, stacklevel=2)
 
 
 def _read(name: str, state: RecipeFiles, compute: bool) -> RecipeFacts:
+    from qzoo.schema.reading.catalog import Catalog
+    from qzoo.zoo.recipe_facts import completed, facts_of  # which take longer to import than a list to make
+
     entry = Catalog.load().recipes[name]
     facts = facts_of(entry, state.digest)
     if compute:
