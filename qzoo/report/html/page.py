@@ -1,0 +1,89 @@
+"""The page itself: one HTML file without anything from elsewhere, of the templates beside this file.
+
+Names of recipes, layers and classes may be anybody's. So whatever a template is given is escaped (autoescape), shows
+what is none to look at as escapes, and has no secrets; the page says that it runs no script but its own, and loads
+nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from qzoo.errors import escaped
+from qzoo.redaction import redact
+from qzoo.report.html.blocks import Block, Code, Content, Facts, Section
+from qzoo.results.details import Details
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+WHITE = "\n\t"
+
+
+@cache
+def environment() -> Environment:
+    """Returns what renders the templates."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=_clean, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters |= {"anchor": _anchor, "data_uri": _data_uri}
+    return made
+
+
+def _clean(value: Any) -> Any:
+    """Returns a text without secrets, and with escapes of what is none to look at."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return escaped(redact(value), WHITE)
+
+
+def _anchor(titled: Section | Content) -> str:
+    return "s-" + re.sub(r"[^a-z0-9]+", "-", titled.title.lower()).strip("-")
+
+
+def _data_uri(picture: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
+
+
+def rendered(kind: str, contents: Sequence[Content], details: Details) -> str:
+    """Returns a page as HTML.
+
+    Args:
+        kind: what was done: `reproduce`.
+        contents: what to say, of one result or several.
+        details: command, recipe and environment.
+    """
+    from qzoo import __version__
+
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment().get_template("page.html").render(
+        kind=kind, title=", ".join(one.title for one in contents), contents=contents, rerun=_rerun(contents, details),
+        style=Markup(style), script=Markup(script), script_digest=digest, version=__version__,
+        date=datetime.date.today().isoformat(),
+    )  # fmt: skip
+
+
+def _rerun(contents: Sequence[Content], details: Details) -> list[Block]:
+    measured_in = details.environment | next((one.environment for one in contents if one.environment), {})
+    blocks: list[Block] = []
+    if details.command:
+        blocks.append(Code("Command", details.command))
+    if details.recipe:
+        blocks.append(Code("Recipe", details.recipe.rstrip()))
+    if measured_in:
+        blocks.append(Facts([(name, str(value)) for name, value in measured_in.items()]))
+    return blocks
