@@ -41,6 +41,7 @@ from .results.optimization import Optimization
 from .results.reproduce import Report, ReportRow
 from .results.sensitivity import SensitivityReport
 from .results.training import TrainingReport
+from .results.zoo import ZooRow
 from .runtimes.lint import LintReport
 from .schema.finetune import FinetuneSpec
 from .schema.optimize import OptimizeSpec
@@ -71,6 +72,7 @@ from .zoo.tasks_by_name import (
     save,
     sensitivity,
 )
+from .zoo.table import zoo_table
 
 __version__: str
 
@@ -134,6 +136,7 @@ __all__ = [
     "Variant",
     "Verified",
     "WeightsError",
+    "ZooRow",
     "benchmark",
     "calibrate",
     "check",
@@ -161,4 +164,5 @@ __all__ = [
     "solve",
     "transform",
     "verify",
+    "zoo_table",
 ]

@@ -47,6 +47,7 @@ def run(
     from qzoo.tasks.benchmark import benchmark
     from qzoo.tasks.inputs.calibration_images import calibration_images
     from qzoo.zoo.data_free import create_with_ranges
+    from qzoo.zoo.latency import keep_report
     from qzoo.zoo.name_lookup import find
 
     runnable_runtime(runtime)
@@ -59,10 +60,13 @@ def run(
         create_with_ranges(zoo_model, {}), runtime, name=title, batches=batch or (1, 8), threads=threads,
         adapt_on=seen, reduce_range=reduce_range, progress=bar,
     )  # fmt: skip
+    kept = None if reduce_range else keep_report(zoo_model, report)
     if json_file:
         write_json(report.model_dump_json(indent=1), json_file)
     if json_file != "-":
         _print(report)
+        if kept:
+            stdout.print(f"Kept as {kept}: `qzoo list` shows it.", soft_wrap=True)
 
 
 def _print(report: BenchmarkReport) -> None:

@@ -66,7 +66,7 @@ class RecipeFacts(Readable, StrictModel):
     """A recipe, as far as a list of the zoo speaks of it."""
 
     files: str
-    """SHA-256 of the recipe's file, and the schemes and variant sets that it can name: tells whether this is current."""
+    """SHA-256 of the recipe's file, and the schemes and sets of variants that it can name: whether this is current."""
     version: int
     dataset: str
     architecture: str

@@ -84,10 +84,9 @@ def _all_facts(files: Mapping[str, RecipeFiles], compute: bool) -> Iterator[tupl
         try:
             yield name, known_facts(name, state.digest) or _read(name, state, compute)
         except RecipeError as fault:
-            said = (
-                f"{short_path(state.paths[0])} is left out: `qzoo validate {short_path(state.paths[0])}` says what is"
-            )
-            warnings.warn(f"{said} wrong. {fault}", FaultyRecipeWarning, stacklevel=2)
+            file = short_path(state.paths[0])
+            said = f"{file} is left out: `qzoo validate {file}` says what is wrong. {fault}"
+            warnings.warn(said, FaultyRecipeWarning, stacklevel=2)
 
 
 def _read(name: str, state: RecipeFiles, compute: bool) -> RecipeFacts:
