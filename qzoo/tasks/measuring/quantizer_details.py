@@ -124,7 +124,9 @@ def _off(model: nn.Module) -> Iterator[None]:
             quantizer.state = state
 
 
-def _activation(path: str, quantizer: TensorQuantizer, noise: _Noise, seen: Mapping[str, Histogram]) -> QuantizerDetail:
+def _activation(
+    path: str, quantizer: TensorQuantizer, noise: _Noise, seen: Mapping[str, Histogram]
+) -> QuantizerDetail:
     low, high = (float(end) for end in _ends(quantizer))
     half = float(quantizer.amax.detach()) / quantizer.grid.bound / 2
     values = seen.get(path)

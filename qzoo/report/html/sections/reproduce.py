@@ -59,9 +59,7 @@ def _verdict(report: Report) -> str:
     if report.partial:
         return f"Nothing is claimed, as these are not the images or settings of the published figures; {loss}."
     claimed = sum(row.verdict in ("pass", "own") for row in report.rows)
-    return (
-        f"All {claimed} figures are as published or as measured before; {loss}." if claimed else f"{loss.capitalize()}."
-    )
+    return f"All {claimed} figures are as published or as measured before; {loss}." if claimed else f"{loss.capitalize()}."
 
 
 def _measured(row: ReportRow) -> Measured:
