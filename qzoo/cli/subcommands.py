@@ -38,6 +38,7 @@ class _Entry(NamedTuple):
 SECTIONS = {
     "Find and understand": {
         "list": _Entry("list_models", "List the bases and variants of the zoo.", models=False),
+        "zoo": _Entry("zoo", "Write the zoo as one page to browse.", models=False),
         "show": _Entry("show", "Show a recipe, or what a variant comes to once it is resolved."),
         "explain": _Entry("explain", "Explain each quantizer of a variant by the rule that decided it."),
         "doctor": _Entry("doctor", "Show what this machine can run, and which variant fits it.", models=False),

@@ -21,11 +21,15 @@ class Cell(NamedTuple):
         text: as it is read.
         key: what rows are sorted by, where that is not the text: a number; None for what is missing, which goes last.
         mark: how it ended, for a verdict.
+        href: a place of the page that says more: `#resnet50`.
+        anchor: what links to this cell, without `#`.
     """
 
     text: str
     key: float | None = None
     mark: Mark | None = None
+    href: str | None = None
+    anchor: str | None = None
 
 
 def number(value: float | None, form: str = ".2f", unit: str = "") -> Cell:
@@ -33,7 +37,7 @@ def number(value: float | None, form: str = ".2f", unit: str = "") -> Cell:
 
     Example:
         >>> number(0.125, "+.2f", " dB")
-        Cell(text='+0.12 dB', key=0.125, mark=None)
+        Cell(text='+0.12 dB', key=0.125, mark=None, href=None, anchor=None)
     """
     # Adding zero turns -0.0 into 0.0.
     return Cell("") if value is None else Cell(f"{value + 0.0:{form}}{unit}", value)
@@ -94,6 +98,15 @@ class Charts:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Pictures of the same things, of which one is seen at a time; on paper all."""
+
+    kind: ClassVar[str] = "choice"
+    title: str
+    charts: Sequence[Chart]
+
+
+@dataclass(frozen=True)
 class Text:
     """A paragraph."""
 
@@ -129,7 +142,23 @@ class Gallery:
     note: str = ""
 
 
-Block = Table | Chart | Charts | Text | Code | Facts | Gallery
+@dataclass(frozen=True)
+class Folded:
+    """What is opened by a click, or by a link to it.
+
+    Attributes:
+        title: what stands there while it is closed.
+        anchor: what links to it, without `#`.
+        blocks: what is inside.
+    """
+
+    kind: ClassVar[str] = "folded"
+    title: str
+    anchor: str
+    blocks: Sequence[Table | Text | Code | Facts]
+
+
+Block = Table | Chart | Charts | Choice | Text | Code | Facts | Gallery | Folded
 
 
 @dataclass(frozen=True)

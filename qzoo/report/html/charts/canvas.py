@@ -11,8 +11,9 @@ import io
 import itertools
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -85,7 +86,9 @@ def drawing(width: float, height: float, **options: Any) -> Iterator[Figure]:
         yield Figure(figsize=(width, height), layout="constrained", **options)
 
 
-def finished(figure: Figure, title: str, text: str, note: str = "") -> Chart:
+def finished(
+    figure: Figure, title: str, text: str, note: str = "", links: Mapping[str, str] = MappingProxyType({})
+) -> Chart:
     """Returns a figure as a chart; called inside the `drawing` that gave it.
 
     Args:
@@ -93,10 +96,11 @@ def finished(figure: Figure, title: str, text: str, note: str = "") -> Chart:
         title: what it shows.
         text: what it says, for those who do not see it.
         note: how to read it.
+        links: what the pointer is told over what leads to a place, by the URL that was set: `{"#resnet50": "76.1 %"}`.
     """
     file = io.StringIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    inside = _inline(file.getvalue(), f"c{next(_counter)}-", title, text)
+    inside = _inline(file.getvalue(), f"c{next(_counter)}-", title, text, links)
     return Chart(title, text, inside, round(96 * figure.get_figwidth()), note)
 
 
@@ -117,7 +121,7 @@ def quiet(axes: Axes, *sides: str) -> None:
     axes.tick_params(length=0)
 
 
-def _inline(svg: str, prefix: str, title: str, text: str) -> Markup:
+def _inline(svg: str, prefix: str, title: str, text: str, links: Mapping[str, str]) -> Markup:
     """Returns an SVG document as an element of a page: its ids its own, its colours the page's."""
     root = ElementTree.fromstring(svg)
     for element in root.iter():
@@ -126,7 +130,10 @@ def _inline(svg: str, prefix: str, title: str, text: str) -> Markup:
     _prune(root)
     used = {name for element in root.iter() for name in _references(element)}
     for element in root.iter():
-        _adapt(element, prefix, used)
+        if element.tag == "a":
+            _link(element, links)
+        else:
+            _adapt(element, prefix, used)
     size = root.get("viewBox", "")
     root.attrib = {"viewBox": size, "role": "img", "aria-labelledby": f"{prefix}t {prefix}d", "focusable": "false"}
     for place, (tag, words) in enumerate((("title", title), ("desc", text))):
@@ -178,6 +185,15 @@ def _adapt(element: ElementTree.Element, prefix: str, used: set[str]) -> None:
             element.set(key, _coloured(_DIGITS.sub(r"\1", value).replace("\n", "")))
     if element.get("transform", "").startswith("rotate(-0 "):
         del element.attrib["transform"]
+
+
+def _link(element: ElementTree.Element, links: Mapping[str, str]) -> None:
+    """Makes a link fit: the keyboard does not stop at each point, as what it leads to is in the page too."""
+    address = element.get("href", "")
+    element.attrib = {"href": address, "tabindex": "-1"}
+    said = ElementTree.Element("title")
+    said.text = label(links.get(address, ""), 200)
+    element.insert(0, said)
 
 
 def _coloured(value: str) -> str:
