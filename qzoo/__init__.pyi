@@ -60,6 +60,7 @@ from .weights.base_weights import NewHeadWarning
 from .zoo.create import create, list_models, quantize, recipe, transform
 from .zoo.data_free import DataFreeRangesWarning
 from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
+from .zoo.table import zoo_table
 from .zoo.tasks_by_name import (
     benchmark,
     calibrate,
@@ -72,7 +73,6 @@ from .zoo.tasks_by_name import (
     save,
     sensitivity,
 )
-from .zoo.table import zoo_table
 
 __version__: str
 

@@ -58,11 +58,20 @@ def base_row(name: str, facts: RecipeFacts, variants: Sequence[ZooRow]) -> ZooRo
     receipts = [row.measured for row in variants if row.measured is not None]
     best = max(receipts, key=lambda one: (one.complete, one.images), default=None)
     return ZooRow(
-        **_common(name, facts), name=name, variant=None, published=[], targets=[], latency=[],
+        **_common(name, facts), name=name, variant=None, published=[], targets=[],
+        latency=_of_float(variants),
         measured=None if best is None else best.model_copy(update={"top1": best.float_top1}),
         bits=None if size is None else 32.0, bytes=None if size is None else size.bytes,
         integer_share=None if size is None else 0.0,
     )  # fmt: skip
+
+
+def _of_float(variants: Sequence[ZooRow]) -> list[Latency]:
+    """Returns the latencies of the base in the first run of each runtime in which it stood beside a variant."""
+    found: dict[tuple[str, int], Latency] = {}
+    for one in (one for row in variants for one in row.latency):
+        found.setdefault((one.runtime, one.batch), one.model_copy(update={"ms": one.float_ms}))
+    return list(found.values())
 
 
 def variant_row(

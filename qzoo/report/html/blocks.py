@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, NamedTuple
 
@@ -50,11 +50,13 @@ class Column(NamedTuple):
         heading: what stands above it.
         numeric: its cells are numbers, and stand to the right.
         code: its cells are names out of a model or a recipe.
+        whole: its cells are not broken into lines, where there is room.
     """
 
     heading: str
     numeric: bool = False
     code: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,16 @@ class Charts:
 
 @dataclass(frozen=True)
 class Choice:
-    """Pictures of the same things, of which one is seen at a time; on paper all."""
+    """Pictures of the same things, of which one is seen at a time; on paper all.
+
+    Attributes:
+        title: what there is to choose.
+        charts: by a word for each, at most three.
+    """
 
     kind: ClassVar[str] = "choice"
     title: str
-    charts: Sequence[Chart]
+    charts: Mapping[str, Chart]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 WIDTH, PANEL, AROUND = 9.6, 3.1, 0.5
 """Inches: of the picture, of a panel, of the rest."""
+INCH, FONT, SIGN, LINE_HEIGHT = 72, 7.5, 4.4, 10
+"""Points: of an inch, of names, of the width of a sign and the height of a line in them."""
+MIDDLE = 0.6
+"""Of the width; beyond it names stand to the left of their points."""
 FLOAT_BITS, FEW = 32, 7.5
 NOTE = (
     "Hollow circle: float; square: 8 bits; triangle: fewer bits, on average. A line leads from a base to each of its "
@@ -46,9 +50,9 @@ class Point(NamedTuple):
     y: float
 
 
-SIZE = Against("Size", "MB", lambda row: row.megabytes)
+SIZE = Against("size", "MB", lambda row: row.megabytes)
 MACS = Against("MACs", "multiply-accumulates of one image, in billions", lambda row: row.macs and row.macs / 1e9)
-LATENCY = Against("Latency", "ms for one image, in the fastest runtime that was measured", lambda row: row.latency_ms)
+LATENCY = Against("latency", "ms for one image, in the fastest runtime that was measured", lambda row: row.latency_ms)
 
 
 def href(row: ZooRow) -> str:
@@ -81,10 +85,14 @@ def accuracy_against(rows: Sequence[ZooRow], against: Against) -> Chart | None:
 
 
 def _panel(axes: Axes, title: str, points: Sequence[Point]) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
     axes.set_title(f"{label(title)}: top-1, %", loc="left", fontsize=9)
     axes.set_xscale("log")
     axes.grid(alpha=0.6)
     axes.tick_params(length=0, which="both")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.margins(0.06, 0.12)
     bases = {point.row.base: point for point in points if point.row.variant is None}
@@ -93,10 +101,25 @@ def _panel(axes: Axes, title: str, points: Sequence[Point]) -> None:
             base = bases[point.row.base]
             axes.plot([base.x, point.x], [base.y, point.y], color=LINE, linewidth=0.8, zorder=1)
         _draw(axes, point)
-    for point in _front(points):
-        axes.annotate(
-            label(point.row.name), (point.x, point.y), (5, 4), textcoords="offset points", fontsize=7.5, color=INK
-        )
+    _name(axes, _front(points))
+
+
+def _name(axes: Axes, points: Sequence[Point]) -> None:
+    """Writes names at points, the most accurate first; one that would stand in another is left out."""
+    axes.autoscale_view()
+    taken: list[tuple[float, float, float]] = []
+    for point in reversed(points):
+        name = label(point.row.name)
+        x, y = axes.transData.transform((point.x, point.y)) * INCH / axes.figure.dpi
+        left = x > MIDDLE * WIDTH * INCH
+        start = x - len(name) * SIGN if left else x
+        end = start + len(name) * SIGN
+        if all(abs(y - height) > LINE_HEIGHT or start > right or end < begin for begin, right, height in taken):
+            axes.annotate(
+                name, (point.x, point.y), (-6 if left else 6, 4), textcoords="offset points", fontsize=FONT, color=INK,
+                ha="right" if left else "left",
+            )  # fmt: skip
+            taken.append((start, end, y))
 
 
 def _draw(axes: Axes, point: Point) -> None:
@@ -127,7 +150,8 @@ def _said(point: Point, against: Against) -> str:
 
 def _text(panels: dict[str, list[Point]], against: Against) -> str:
     fronts = (
-        f"{dataset_named(dataset).title}, {len(points)} models: {'; '.join(_said(one, against) for one in _front(points))}"
+        f"{dataset_named(dataset).title}, {len(points)} models: "
+        + "; ".join(_said(one, against) for one in _front(points))
         for dataset, points in panels.items()
     )
     return f"From the smallest, each better than all before. {'. '.join(fronts)}."

@@ -12,8 +12,8 @@ from qzoo.results.zoo import ZooRow
 from qzoo.schema.datasets import dataset_named
 
 COLUMNS = [
-    Column("name", code=True),
-    Column("dataset"),
+    Column("name", code=True, whole=True),
+    Column("dataset", whole=True),
     Column("top-1, %", numeric=True),
     Column("figure"),
     Column("drop", numeric=True),
@@ -24,7 +24,7 @@ COLUMNS = [
     Column("G MACs", numeric=True),
     Column("on integers", numeric=True),
     Column("ms", numeric=True),
-    Column("ranges"),
+    Column("ranges", whole=True),
 ]
 SOURCES = [Column("name", code=True), Column("command", code=True), Column("measured"), Column("published")]
 LEGEND = (
@@ -43,7 +43,8 @@ def content(rows: Sequence[ZooRow], recipes: Mapping[str, str]) -> Content:
         rows: bases and variants, in their order.
         recipes: by base, the text of its recipe file.
     """
-    charts = [chart for against in (SIZE, MACS, LATENCY) if (chart := accuracy_against(rows, against)) is not None]
+    found = {against.title: accuracy_against(rows, against) for against in (SIZE, MACS, LATENCY)}
+    charts = {word: chart for word, chart in found.items() if chart is not None}
     bases = list(dict.fromkeys(row.base for row in rows))
     table = Table("All models", COLUMNS, [_cells(row) for row in rows])
     return Content(
@@ -65,8 +66,8 @@ def _verdict(rows: Sequence[ZooRow]) -> str:
     ready = sum(row.ranges_at is not None for row in variants)
     bases = len({row.base for row in rows})
     return (
-        f"{len(variants)} variants of {bases} bases; {ready} with ranges at hand, {measured} measured image by image on "
-        "a whole split."
+        f"{len(variants)} variants of {bases} bases; {ready} have ranges already, {measured} are measured image by "
+        "image on a whole split."
     )
 
 
