@@ -1,6 +1,5 @@
 # Every public name, and where it lives. `__init__.py` reads this table and loads each name when it is first used.
 from . import compat, errors
-from .commands.calibrate import Calibrated
 from .commands.release.pull import pull
 from .commands.release.push import Pushed, push
 from .commands.reproduce import reproduce
@@ -32,15 +31,19 @@ from .models.shared_quantizers import LearnedApartWarning
 from .progress import Progress
 from .quant.calibration.collecting import ClippedNegativesWarning, DeadActivationWarning
 from .quant.quantizer import TensorQuantizer, UncalibratedWarning
+from .report.html.write import html
 from .results.benchmark import BenchmarkReport
+from .results.calibration import Calibrated
 from .results.check import CheckedQuantizer, CheckReport
 from .results.comparison import CompareRow, Comparison
+from .results.details import Details
 from .results.explanation import Explanation
 from .results.export import ExportReport, Finding, Parity
 from .results.optimization import Optimization
 from .results.reproduce import Report, ReportRow
 from .results.sensitivity import SensitivityReport
 from .results.training import TrainingReport
+from .results.verification import VerificationReport
 from .results.zoo import ZooRow
 from .runtimes.lint import LintReport
 from .schema.finetune import FinetuneSpec
@@ -90,6 +93,7 @@ __all__ = [
     "DataFreeRangesWarning",
     "DeadActivationWarning",
     "DefaultTransformWarning",
+    "Details",
     "Evaluation",
     "Explanation",
     "ExportReport",
@@ -134,6 +138,7 @@ __all__ = [
     "UnsupportedError",
     "UntrainedStatisticsWarning",
     "Variant",
+    "VerificationReport",
     "Verified",
     "WeightsError",
     "ZooRow",
@@ -148,6 +153,7 @@ __all__ = [
     "explain",
     "export",
     "finetune",
+    "html",
     "lint",
     "list_models",
     "load",

@@ -8,7 +8,8 @@ import typer
 from rich.table import Table
 
 from qzoo.cli.terminal.console import check_target, stdout, write_json
-from qzoo.cli.terminal.options import Data, Json, ReduceRange
+from qzoo.cli.terminal.html_page import details_for, write_page
+from qzoo.cli.terminal.options import Data, Html, Json, ReduceRange
 from qzoo.runtimes.registry import RUNTIMES, spelled
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def run(
     ] = None,
     reduce_range: ReduceRange = False,
     data: Data = None,
+    html: Html = None,
     json_file: Json = None,
 ) -> None:
     """Time a variant against its float base in the same runtime, side by side in one run.
@@ -53,6 +55,7 @@ def run(
     runnable_runtime(runtime)
     check_target(json_file)
     zoo_model = find(name)
+    details = details_for(html, zoo_model)
     resolved = zoo_model.resolved
     seen = calibration_images(resolved.base, resolved.dataset, resolved.calibration, data) if reduce_range else None
     title = resolved.name + (f"_for_{runtime}" if reduce_range else "")
@@ -67,6 +70,7 @@ def run(
         _print(report)
         if kept:
             stdout.print(f"Kept as {kept}: `qzoo list` shows it.", soft_wrap=True)
+    write_page(report, html, details)
 
 
 def _print(report: BenchmarkReport) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from qzoo.cli.terminal.command_line import note
 from qzoo.cli.terminal.own_code import with_own_code
 from qzoo.cli.terminal.processes import in_each_process
 
@@ -95,6 +96,7 @@ class Subcommand(TyperCommand):
 
     def make_context(self, *arguments: Any, **options: Any) -> typer.Context:
         """Returns the context of the loaded command, which is the one that runs."""
+        note(str(self.name), arguments[1] if len(arguments) > 1 else options["args"])
         context: typer.Context = self.loaded.make_context(*arguments, **options)
         return context
 

@@ -68,7 +68,7 @@ def reproduce(
             that; or `all`.
         artifacts: a folder that gets ranges, histograms and receipt of each calibrated variant; default: none are kept.
         run: how trainings are carried out; `run.folder` gets a folder for each, default: in qzoo's own folder.
-        details: filled in with what a page shows beside the figures: flipped images, noise, histograms; see `qzoo.html`.
+        details: filled in with what a page shows beside the figures, see `qzoo.html`.
         progress: shown the batches.
         changes: fields of `Settings`, by name: `reproduce("resnet8_digits", eval_images=100)`.
 

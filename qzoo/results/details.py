@@ -5,7 +5,7 @@ It is gathered only where somebody asks for it, and stands in no JSON.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 LabelledAs = Literal["lost", "gained", "both wrong", "no label"]
@@ -107,6 +107,7 @@ class Details:
     """Filled in by whoever measures, if it is given one; `qzoo.html` shows what it finds.
 
     Attributes:
+        name: of what was looked at, for results that do not tell it.
         command: what to type for the same result.
         recipe: YAML of what was measured.
         environment: versions, processor and threads, for results that do not tell them.
@@ -124,6 +125,7 @@ class Details:
         (2, 'conv1.input_quantizer')
     """
 
+    name: str = ""
     command: str | None = None
     recipe: str | None = None
     environment: dict[str, str | int] = field(default_factory=dict)
@@ -133,3 +135,8 @@ class Details:
     flips: list[FlippedImage] = field(default_factory=list)
     flips_left_out: int = 0
     flipped: bool = False
+
+    def named(self, name: str) -> Details:
+        """Returns the same for a result that may tell its name, with the quantizers of that variant where there are."""
+        own = {name: self.quantizers[name]} if name in self.quantizers else self.quantizers
+        return replace(self, name=name or self.name, quantizers=own)

@@ -11,15 +11,14 @@ import base64
 import datetime
 import hashlib
 import re
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from qzoo.errors import escaped
-from qzoo.redaction import redact
+from qzoo.redaction import redactor
 from qzoo.report.html.blocks import Block, Code, Content, Facts, Section
 from qzoo.results.details import Details
 
@@ -30,24 +29,28 @@ TEMPLATES = Path(__file__).parent / "templates"
 WHITE = "\n\t"
 
 
-@cache
 def environment() -> Environment:
-    """Returns what renders the templates."""
+    """Returns what renders the templates, with the secrets of this moment."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=_clean, undefined=StrictUndefined,
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=_cleaner(), undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     made.filters |= {"anchor": _anchor, "data_uri": _data_uri}
     return made
 
 
-def _clean(value: Any) -> Any:
-    """Returns a text without secrets, and with escapes of what is none to look at."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return escaped(redact(value), WHITE)
+def _cleaner() -> Callable[[Any], Any]:
+    """Returns what takes secrets out of a text, and puts escapes in place of what is none to look at."""
+    without_secrets = redactor()
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, Markup) or not isinstance(value, str):
+            return value
+        return escaped(without_secrets(value), WHITE)
+
+    return clean
 
 
 def _anchor(titled: Section | Content) -> str:

@@ -31,9 +31,7 @@ def flipped_images(
     return shown, len(found) - len(shown)
 
 
-def _flipped(
-    images: Images, place: int, baseline: Evaluation, others: Mapping[str, Evaluation]
-) -> FlippedImage | None:
+def _flipped(images: Images, place: int, baseline: Evaluation, others: Mapping[str, Evaluation]) -> FlippedImage | None:
     before, classes = int(baseline.predictions[place]), images.split.classes
     answers = tuple(
         Answer(variant, class_title(classes, predicted), float(one.predicted.margins[place]))

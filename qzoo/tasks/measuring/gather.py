@@ -38,7 +38,7 @@ def gather_quantizers(
     few = replace(images, indices=images.indices[:: max(1, len(images) // COMPARED)][:COMPARED], workers=0)
     details.quantizers[variant] = quantizer_details(model, as_batches(few, device_of(model)), histograms)
     details.compared = len(few)
-    details.seen_on = seen_on if histograms and seen_on else f"{len(few)} images"
+    details.seen_on = details.seen_on or (seen_on if histograms else f"{len(few)} images")
 
 
 def gather_flips(

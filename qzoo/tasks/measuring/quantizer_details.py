@@ -18,7 +18,7 @@ from qzoo.quant.grouped import along_weight
 from qzoo.quant.quantizer import TensorQuantizer
 from qzoo.quant.ranges import quantizers, require_calibrated
 from qzoo.quant.weights import QuantizedWeight, quantized_weights
-from qzoo.results.details import QuantizerDetail, SeenValues
+from qzoo.results.details import QuantizerDetail
 from qzoo.tasks.inputs.batches import Batch
 from qzoo.tasks.measuring.deviation import sqnr_db
 from qzoo.tasks.measuring.quarters import pieces
@@ -124,9 +124,7 @@ def _off(model: nn.Module) -> Iterator[None]:
             quantizer.state = state
 
 
-def _activation(
-    path: str, quantizer: TensorQuantizer, noise: _Noise, seen: Mapping[str, Histogram]
-) -> QuantizerDetail:
+def _activation(path: str, quantizer: TensorQuantizer, noise: _Noise, seen: Mapping[str, Histogram]) -> QuantizerDetail:
     low, high = (float(end) for end in _ends(quantizer))
     half = float(quantizer.amax.detach()) / quantizer.grid.bound / 2
     values = seen.get(path)

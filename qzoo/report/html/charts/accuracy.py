@@ -55,7 +55,7 @@ def accuracy_chart(rows: list[Measured]) -> Chart:
         axes.axvline(rows[0].top1, color=QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
         low, high = _span(rows)
         axes.set_xlim(low, high)
-        _notes(axes, rows, high)
+        _notes(axes, rows)
         axes.set_ylim(len(rows) - 0.45, -0.55)
         axes.set_yticks(range(len(rows)), [label(row.name) for row in rows])
         axes.set_xlabel("top-1, percent")
@@ -78,12 +78,11 @@ def _draw(axes: Axes, place: int, row: Measured, is_float: bool) -> None:
         axes.plot(claim.top1, place + 0.24, marker, color=SECOND, markerfacecolor="none", markersize=4.5, zorder=4)
 
 
-def _notes(axes: Axes, rows: list[Measured], right: float) -> None:
+def _notes(axes: Axes, rows: list[Measured]) -> None:
     """Writes the figures at the end of each row, where nothing else is."""
     for place, row in enumerate(rows):
-        drop = "" if place == 0 else f"   {row.top1 - rows[0].top1:+.2f}"
         axes.annotate(
-            f"{row.top1:.2f}{drop}", (1, place), xycoords=("axes fraction", "data"), xytext=(6, 0),
+            f"{row.top1:.2f}", (1, place), xycoords=("axes fraction", "data"), xytext=(6, 0),
             textcoords="offset points", va="center", fontsize=9, color=INK, annotation_clip=False,
         )  # fmt: skip
 

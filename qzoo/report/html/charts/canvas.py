@@ -36,7 +36,7 @@ PROPERTIES = {
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 """Tell series apart."""
 LONGEST_NAME = 40
-SETTINGS: dict[str, Any] = {
+SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "qzoo",
     "text.parse_math": False,  # names may hold a dollar sign
@@ -65,17 +65,19 @@ SETTINGS: dict[str, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8.5,
 }
+Margins = tuple[float, float, float, float]
+"""Left, below, right, above, in inches."""
 _counter = itertools.count(1)
 
 
 @contextmanager
-def drawing(width: float, height: float, **options: Any) -> Iterator[Figure]:
+def drawing(width: float, height: float, *, margins: Margins | None = None) -> Iterator[Figure]:
     """Yields a figure, so many inches wide and high, that is to be drawn on inside the context.
 
     Args:
         width: inches; a page shows them as 96 pixels each.
         height: inches.
-        options: of the figure.
+        margins: around what is drawn; default: as much as labels need, which takes as long as drawing.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -83,7 +85,11 @@ def drawing(width: float, height: float, **options: Any) -> Iterator[Figure]:
     with rc_context(SETTINGS), warnings.catch_warnings():
         # Only widths are measured in matplotlib's font; the page has its own, with signs of all languages.
         warnings.filterwarnings("ignore", "Glyph .* missing from")
-        yield Figure(figsize=(width, height), layout="constrained", **options)
+        figure = Figure(figsize=(width, height), layout=None if margins else "constrained")
+        if margins is not None:
+            left, bottom, right, top = margins
+            figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
+        yield figure
 
 
 def finished(
@@ -105,7 +111,7 @@ def finished(
 
 
 def label(name: str, longest: int = LONGEST_NAME) -> str:
-    r"""Returns a name from anywhere, fit to be drawn: without signs that XML does not know, or secrets, and not too long.
+    r"""Returns a name from anywhere, fit to be drawn: of bounded length, without secrets and control characters.
 
     Example:
         >>> label("layer\x1b.conv")

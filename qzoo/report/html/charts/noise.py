@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 36
 """Quantizers whose names fit below an axis."""
+MARGINS = (0.35, 0.25, 0.05, 0.1)
+"""Inches, of a small picture."""
 NOTE = (
     "Signal to quantization noise (SQNR) in dB; higher is better, and 6 dB are a bit. Line: the tensor as it is held "
     "against float, with the noise of all quantizers before it. Hollow dots: what the quantizer of the activation does "
@@ -37,7 +39,7 @@ def noise_charts(quantizers: Mapping[str, Sequence[QuantizerDetail]], images: in
         return _chart(title, details, 9.2, NOTE, named=len(details) <= MOST_NAMED)
     ends = [value for details in measured.values() for one in details for value in _values(one)]
     low, high = min(ends), max(ends)
-    charts = [_chart(label(name), details, 3.1, _worst(details), (low, high)) for name, details in measured.items()]
+    charts = [_chart(label(name), details, 3.3, _worst(details), (low, high)) for name, details in measured.items()]
     return Charts(title, charts, NOTE)
 
 
@@ -49,16 +51,16 @@ def _chart(
     title: str, details: Sequence[QuantizerDetail], width: float, note: str,
     span: tuple[float, float] | None = None, *, named: bool = False,
 ) -> Chart:  # fmt: skip
-    with drawing(width, 3.6 if named else 1.9) as figure:
+    with drawing(width, 3.6 if named else 1.9, margins=None if named else MARGINS) as figure:
         axes = figure.subplots()
         _draw(axes, details)
         if span is not None:
             axes.set_ylim(min(0.0, span[0]) - 1, span[1] + 3)
         axes.set_xlim(-0.8, len(details) - 0.2)
         axes.grid(axis="y")
-        axes.set_ylabel("SQNR, dB")
         quiet(axes, "left")
         if named:
+            axes.set_ylabel("SQNR, dB")
             names = [label(one.path.removesuffix("_quantizer"), 28) for one in details]
             axes.set_xticks(range(len(details)), names, rotation=90, fontsize=7.5)
         else:
@@ -93,4 +95,5 @@ def _worst(details: Sequence[QuantizerDetail]) -> str:
     if not line:
         return "No activation has any noise"
     worst = min(line, key=lambda one: one.sqnr_db or 0.0)
-    return f"Least {worst.sqnr_db:.1f} dB, at {label(worst.path.removesuffix('_quantizer'))}; {line[-1].sqnr_db:.1f} dB at the last"
+    where = label(worst.path.removesuffix("_quantizer"))
+    return f"Least {worst.sqnr_db:.1f} dB, at {where}; {line[-1].sqnr_db:.1f} dB at the last"

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 MOST_DRAWN = 60
 """Pictures, of some kB each."""
-WIDTH, HISTOGRAM, ROW, AROUND = 3.1, 0.75, 0.13, 0.42
+WIDTH, HISTOGRAM, ROW, AROUND = 3.3, 0.75, 0.13, 0.4
+MARGINS = (0.95, 0.24, 0.08, 0.04)
 """Inches."""
 
 
@@ -36,7 +37,7 @@ def tensor_charts(quantizers: Mapping[str, Sequence[QuantizerDetail]], seen_on: 
     title = f"Values of {len(chosen)} tensors on {seen_on}, and the range of each variant"
     note = (
         "Bars: how many values, on a logarithmic scale. Lines below: from the smallest to the largest value that a "
-        "variant represents; what lies beyond a line's ends is clipped. Ticks above the axis: smallest and largest value."
+        "variant represents; what lies beyond a line's ends is clipped. Ticks on the axis: smallest and largest value."
     )
     return Charts(title, [_chart(path, by_path[path]) for path in chosen], note), len(by_path) - len(chosen)
 
@@ -51,7 +52,8 @@ def _most_telling(by_path: Mapping[str, Mapping[str, QuantizerDetail]]) -> list[
 def _chart(path: str, variants: Mapping[str, QuantizerDetail]) -> Chart:
     seen = next(one.seen for one in variants.values() if one.seen is not None)
     name = path.removesuffix("_quantizer")
-    with drawing(WIDTH, AROUND + HISTOGRAM + ROW * len(variants)) as figure:
+    height = AROUND + HISTOGRAM + ROW * len(variants)
+    with drawing(WIDTH, height, margins=MARGINS) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[HISTOGRAM, ROW * len(variants) + 0.06])
         _draw_values(above, seen)
         _draw_ranges(below, variants)
@@ -75,7 +77,7 @@ def _draw_values(axes: Axes, seen: SeenValues) -> None:
 def _draw_ranges(axes: Axes, variants: Mapping[str, QuantizerDetail]) -> None:
     for place, one in enumerate(variants.values()):
         color, marker = (FIRST, SECOND)[place % 2], MARKERS[place % len(MARKERS)]
-        axes.plot(one.range, [place, place], marker=marker, color=color, markersize=3.2, linewidth=1.1, clip_on=False)
+        axes.plot(one.range, [place, place], marker=marker, color=color, markersize=3.2, linewidth=1.1)
     axes.set_ylim(len(variants) - 0.4, -0.6)
     axes.set_yticks(range(len(variants)), [label(name, 14) for name in variants], fontsize=7.5)
     axes.tick_params(axis="x", labelsize=7.5, labelcolor=QUIET)

@@ -6,7 +6,10 @@ from qzoo.report.html.blocks import Chart
 from qzoo.report.html.charts.canvas import FIRST, INK, LINE, QUIET, drawing, finished, quiet
 from qzoo.results.training import TrainingReport
 
-NOTE = "Above: top-1 in percent; line: training images as they were seen, dots: evaluation images after an epoch. Below: loss."
+NOTE = (
+    "Above: top-1 in percent; line: training images as they were seen, dots: evaluation images after an epoch. "
+    "Below: loss."
+)
 
 
 def training_curve(report: TrainingReport) -> Chart:
@@ -43,4 +46,5 @@ def training_curve(report: TrainingReport) -> Chart:
 def _words(report: TrainingReport) -> str:
     judged = [f"{row.top1:.2f} after epoch {row.epoch:g}" for row in report.rows if row.top1 is not None]
     start = "" if report.start_top1 is None else f" from {report.start_top1:.2f} calibrated"
-    return f"Top-1 in percent{start}: {'; '.join(judged)}. Loss from {report.rows[0].loss:.3g} to {report.rows[-1].loss:.3g}."
+    loss = f"Loss from {report.rows[0].loss:.3g} to {report.rows[-1].loss:.3g}."
+    return f"Top-1 in percent{start}: {'; '.join(judged)}. {loss}"

@@ -16,9 +16,9 @@ from qzoo.schema.datasets import dataset_named
 
 MARKS: dict[str, Mark] = {"pass": "good", "own": "good", "fail": "bad", "partial": "open", "unpublished": "open"}
 COLUMNS = (
-    Column("variant", code=True), Column("method"), Column("top-1", True), Column("95 % interval", True),
+    Column("variant", code=True), Column("method"), Column("top-1", True), Column("95 %", True),
     Column("top-5", True), Column("drop", True), Column("published drop", True), Column("lost", True),
-    Column("gained", True), Column("p", True), Column("agreement", True), Column("published", True), Column("verdict"),
+    Column("gained", True), Column("p", True), Column("agree", True), Column("published", True), Column("verdict"),
     Column("seconds", True),
 )  # fmt: skip
 
@@ -59,7 +59,9 @@ def _verdict(report: Report) -> str:
     if report.partial:
         return f"Nothing is claimed, as these are not the images or settings of the published figures; {loss}."
     claimed = sum(row.verdict in ("pass", "own") for row in report.rows)
-    return f"All {claimed} figures are as published or as measured before; {loss}." if claimed else f"{loss.capitalize()}."
+    return (
+        f"All {claimed} figures are as published or as measured before; {loss}." if claimed else f"{loss.capitalize()}."
+    )
 
 
 def _measured(row: ReportRow) -> Measured:
