@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from qzoo.cli.terminal.command_line import typed
 from qzoo.cli.terminal.console import check_target, stdout
 from qzoo.schema.reading.yaml_source import short_path
 
@@ -30,5 +31,5 @@ def run(
     from qzoo.commands.zoo import write_zoo
 
     check_target(str(html), "--html")
-    rows = write_zoo(html, pattern, pretrained=pretrained)
+    rows = write_zoo(html, pattern, pretrained=pretrained, command=typed())
     stdout.print(f"{len(rows)} models in {short_path(html)}", soft_wrap=True)

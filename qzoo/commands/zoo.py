@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from qzoo.errors import UnknownNameError
@@ -15,13 +14,14 @@ from qzoo.zoo.facts import recipe_files
 from qzoo.zoo.table import zoo_table
 
 
-def write_zoo(file: Path, pattern: str = "*", *, pretrained: bool = False) -> list[ZooRow]:
+def write_zoo(file: Path, pattern: str = "*", *, pretrained: bool = False, command: str | None = None) -> list[ZooRow]:
     """Writes a page with all that is known of the zoo's models; it opens from disk, and loads nothing.
 
     Args:
         file: the path of the page; replaced in one step.
         pattern: a glob over full names.
         pretrained: only variants that have ranges.
+        command: what to type for the same page.
 
     Returns:
         The models of the page.
@@ -39,7 +39,5 @@ def write_zoo(file: Path, pattern: str = "*", *, pretrained: bool = False) -> li
         for name, state in recipe_files().items()
         if name in bases
     }
-    only = "" if pattern == "*" else f" {shlex.quote(pattern)}"
-    command = f"qzoo zoo{only}{' --pretrained' if pretrained else ''} --html {shlex.quote(file.name)}"
     write_text(file, rendered("zoo", [content(rows, recipes)], Details(command=command)))
     return rows

@@ -187,6 +187,7 @@ class Content:
         mark: how it ended.
         sections: in their order; those without blocks are left out.
         environment: versions, processor, threads.
+        wide: its tables need all the width that there is.
     """
 
     title: str
@@ -195,3 +196,4 @@ class Content:
     mark: Mark
     sections: Sequence[Section]
     environment: dict[str, str | int] = field(default_factory=dict)
+    wide: bool = False

@@ -26,7 +26,7 @@ COLUMNS = [
     Column("ms", numeric=True),
     Column("ranges", whole=True),
 ]
-SOURCES = [Column("name", code=True), Column("command", code=True), Column("measured"), Column("published")]
+SOURCES = [Column("name", code=True, whole=True), Column("command", code=True, whole=True), Column("measured"), Column("published")]
 LEGEND = (
     "Figure: “measured” on a whole split, with a receipt; “partial” on a part of it, of which only the drop compares; "
     "“published” by others; “own”, an earlier run of ours that the recipe states. Drop: points of top-1 below float. "
@@ -52,6 +52,7 @@ def content(rows: Sequence[ZooRow], recipes: Mapping[str, str]) -> Content:
         about="A declarative zoo of quantized vision models in which every number can be rerun.",
         verdict=_verdict(rows),
         mark="open",
+        wide=True,
         sections=[
             Section("Accuracy against costs", [Choice("Accuracy against", charts)] if charts else []),
             Section("Models", [Text(LEGEND), *(Text(line) for line in _latencies(rows)), table]),
