@@ -33,11 +33,12 @@ def environment() -> Environment:
     """Returns what renders the templates, with the secrets of this moment."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    clean = _cleaner()
     made = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=_cleaner(), undefined=StrictUndefined,
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=clean, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"anchor": _anchor, "data_uri": _data_uri}
+    made.filters |= {"anchor": _anchor, "data_uri": _data_uri, "prose": _prose(clean)}
     return made
 
 
@@ -51,6 +52,16 @@ def _cleaner() -> Callable[[Any], Any]:
         return escaped(without_secrets(value), WHITE)
 
     return clean
+
+
+def _prose(clean: Callable[[Any], Any]) -> Callable[[str], Markup]:
+    """Returns what makes HTML of a text, with what stands between backticks as code."""
+
+    def marked_up(text: str) -> Markup:
+        parts = re.split(r"`([^`\n]+)`", clean(text))
+        return Markup().join(Markup("<code>{}</code>").format(one) if n % 2 else one for n, one in enumerate(parts))
+
+    return marked_up
 
 
 def _anchor(titled: Section | Content) -> str:

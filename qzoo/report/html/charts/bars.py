@@ -29,19 +29,23 @@ class Bar(NamedTuple):
     marked: bool = False
     whiskers: tuple[float, float] | None = None
 
+    @property
+    def end(self) -> float:
+        """How far the row reaches."""
+        return max((self.value, *(self.whiskers or ())))
+
 
 def bar_chart(title: str, bars: Sequence[Bar], axis: str, note: str = "") -> Chart:
     """Returns a chart of bars, from top to bottom."""
     with drawing(9.2, AROUND + ROW * len(bars)) as figure:
         axes = figure.subplots()
-        far = max((max(bar.value, *(bar.whiskers or ())) for bar in bars), default=0.0) or 1.0
+        far = max((bar.end for bar in bars), default=0.0) or 1.0
         for place, bar in enumerate(bars):
             axes.barh(place, bar.value, height=0.68, color=FILL, hatch="////" if bar.marked else None, edgecolor=FIRST,
                       linewidth=0.6)  # fmt: skip
             if bar.whiskers is not None:
                 axes.hlines(place, *bar.whiskers, color=INK, linewidth=1.2)
-            end = max(bar.value, *(bar.whiskers or ()))
-            axes.annotate(bar.text, (end, place), xytext=(5, 0), textcoords="offset points", va="center", color=INK)
+            axes.annotate(bar.text, (bar.end, place), xytext=(5, 0), textcoords="offset points", va="center", color=INK)
         axes.set_xlim(0, far * 1.16)
         axes.set_ylim(len(bars) - 0.4, -0.6)
         axes.set_yticks(range(len(bars)), [label(bar.name) for bar in bars])

@@ -56,6 +56,8 @@ def _chart(
         _draw(axes, details)
         if span is not None:
             axes.set_ylim(min(0.0, span[0]) - 1, span[1] + 3)
+        else:
+            axes.set_ylim(bottom=axes.get_ylim()[0] - 3)
         axes.set_xlim(-0.8, len(details) - 0.2)
         axes.grid(axis="y")
         quiet(axes, "left")

@@ -37,7 +37,8 @@ def tensor_charts(quantizers: Mapping[str, Sequence[QuantizerDetail]], seen_on: 
     title = f"Values of {len(chosen)} tensors on {seen_on}, and the range of each variant"
     note = (
         "Bars: how many values, on a logarithmic scale. Lines below: from the smallest to the largest value that a "
-        "variant represents; what lies beyond a line's ends is clipped. Ticks on the axis: smallest and largest value."
+        "variant represents; what lies beyond its ends is clipped, and one that runs out of "
+        "the picture goes on. Ticks on the axis: smallest and largest value."
     )
     return Charts(title, [_chart(path, by_path[path]) for path in chosen], note), len(by_path) - len(chosen)
 
@@ -54,7 +55,9 @@ def _chart(path: str, variants: Mapping[str, QuantizerDetail]) -> Chart:
     name = path.removesuffix("_quantizer")
     height = AROUND + HISTOGRAM + ROW * len(variants)
     with drawing(WIDTH, height, margins=MARGINS) as figure:
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[HISTOGRAM, ROW * len(variants) + 0.06])
+        above, below = figure.subplots(
+            2, 1, sharex=True, height_ratios=[HISTOGRAM, ROW * len(variants) + 0.06], gridspec_kw={"hspace": 0.06}
+        )
         _draw_values(above, seen)
         _draw_ranges(below, variants)
         low, high = _span(seen, variants)
@@ -95,7 +98,8 @@ def _span(seen: SeenValues, variants: Mapping[str, QuantizerDetail]) -> tuple[fl
 def _note(seen: SeenValues, variants: Mapping[str, QuantizerDetail]) -> str:
     worst = max(variants, key=lambda name: variants[name].clipped or 0.0)
     share = variants[worst].clipped or 0.0
-    clipped = "nothing clipped" if share == 0 else f"clipped at most {percent(share)} ({label(worst, 14)})"
+    of = f" at most ({label(worst, 14)})" if len(variants) > 1 else ""
+    clipped = "nothing clipped" if share == 0 else f"{percent(share)} clipped{of}"
     return f"{seen.low:.3g} to {seen.high:.3g}; {clipped}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from qzoo.report.html.blocks import Block, Cell, Column, Content, Mark, Section, Table, Text, number
 from qzoo.report.html.charts.bars import Bar, bar_chart
 from qzoo.report.html.sections.quantizers import quantizer_sections
@@ -34,10 +36,9 @@ def _title(report: ExportReport) -> str:
 
 def _about(report: ExportReport) -> str:
     share = report.bytes / max(report.float_bytes, 1)
-    return (
-        f"{report.file}: for {_title(report)}, opset {report.opset}, {report.bytes / 1e6:.2f} MB ({share:.2f} of the "
-        f"float weights), {report.quantized_layers} of {report.layers} layers quantized."
-    )
+    size = f"{report.bytes / 1e6:.2f} MB ({share:.2f} of the float weights)"
+    layers = f"{report.quantized_layers} of {report.layers} layers quantized"
+    return f"{Path(report.file).name}: for {_title(report)}, opset {report.opset}, {size}, {layers}."
 
 
 def _verdict(report: ExportReport) -> str:

@@ -18,6 +18,10 @@ COLUMNS = (
 )  # fmt: skip
 
 
+VARIANT = 1
+"""The place of its column."""
+
+
 def quantizer_sections(details: Details) -> list[Section]:
     """Returns the sections on noise and on ranges; sections without blocks where nothing was gathered."""
     noise = noise_charts(details.quantizers, details.compared)
@@ -32,7 +36,13 @@ def _ranges(details: Details) -> Iterator[Block]:
         yield Text(f"{left_out} more tensors, of which less is clipped, are in the table alone.")
     rows = [_row(variant, one) for variant, found in details.quantizers.items() for one in found]
     if rows:
-        yield Table("Every quantizer: what it saw, its range, and its noise", COLUMNS, rows[:MOST_ROWS])
+        # A column that says the same in each row says nothing.
+        shown = [place for place in range(len(COLUMNS)) if place != VARIANT or len(details.quantizers) > 1]
+        yield Table(
+            "Every quantizer: what it saw, its range, and its noise",
+            [COLUMNS[place] for place in shown],
+            [[row[place] for place in shown] for row in rows[:MOST_ROWS]],
+        )
     if len(rows) > MOST_ROWS:
         yield Text(f"The table shows {MOST_ROWS:,} of {len(rows):,} quantizers: those of the first variants.")
 

@@ -55,7 +55,9 @@ def _verdict(report: Report) -> str:
     if not variants:
         return f"The float model has {report.rows[0].top1:.2f} % top-1."
     worst = max(variants, key=report.drop)
-    loss = f"{worst.variant} loses most, {report.drop(worst):+.2f} points of top-1 against float"
+    loss = f"{worst.variant} loses most against float, {report.drop(worst):.2f} points of top-1"
+    if report.drop(worst) <= 0:
+        loss = "no variant has less top-1 than float"
     if report.partial:
         return f"Nothing is claimed, as these are not the images or settings of the published figures; {loss}."
     claimed = sum(row.verdict in ("pass", "own") for row in report.rows)

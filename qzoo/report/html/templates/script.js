@@ -60,3 +60,7 @@ for (const table of document.querySelectorAll("table")) {
   sortable(table);
   if (table.tBodies[0].rows.length >= MANY) filterable(table);
 }
+
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+});
