@@ -14,7 +14,7 @@ from qzoo.schema.datasets import dataset_named
 COLUMNS = [
     Column("name", code=True, whole=True),
     Column("dataset", whole=True),
-    Column("top-1, %", numeric=True),
+    Column("top-1", numeric=True),
     Column("figure"),
     Column("drop", numeric=True),
     Column("bits", numeric=True),
@@ -28,7 +28,7 @@ COLUMNS = [
 ]
 SOURCES = [Column("name", code=True, whole=True), Column("command", code=True, whole=True), Column("measured"), Column("published")]
 LEGEND = (
-    "Figure: “measured” on a whole split, with a receipt; “partial” on a part of it, of which only the drop compares; "
+    "Top-1 in percent. Figure: “measured” on a whole split, with a receipt; “partial” on a part of it, of which only the drop compares; "
     "“published” by others; “own”, an earlier run of ours that the recipe states. Drop: points of top-1 below float. "
     "Bits: of a weight, on average. MB: weights at their bits, a scale of 4 bytes for each channel, all else in "
     "float32; M params and G MACs are those of the base. On integers: share of the multiply-accumulates by weights "
