@@ -26,7 +26,12 @@ COLUMNS = [
     Column("ms", numeric=True),
     Column("ranges", whole=True),
 ]
-SOURCES = [Column("name", code=True, whole=True), Column("command", code=True, whole=True), Column("measured"), Column("published")]
+SOURCES = [
+    Column("name", code=True, whole=True),
+    Column("command", code=True, whole=True),
+    Column("measured"),
+    Column("published"),
+]
 LEGEND = (
     "Top-1 in percent. Figure: “measured” on a whole split, with a receipt; “partial” on a part of it, of which only the drop compares; "
     "“published” by others; “own”, an earlier run of ours that the recipe states. Drop: points of top-1 below float. "
