@@ -68,6 +68,17 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[str | Cell]]
 
+    def filled(self) -> Table:
+        """Returns the same without columns in which nothing stands."""
+        kept = [place for place in range(len(self.columns)) if any(_text(row[place]) for row in self.rows)]
+        return Table(
+            self.caption, [self.columns[place] for place in kept], [[row[place] for place in kept] for row in self.rows]
+        )
+
+
+def _text(cell: str | Cell) -> str:
+    return cell if isinstance(cell, str) else cell.text
+
 
 @dataclass(frozen=True)
 class Chart:

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from qzoo.errors import escaped
 from qzoo.redaction import redactor
-from qzoo.report.html.blocks import Block, Code, Content, Facts, Section
+from qzoo.report.html.blocks import Block, Code, Content, Facts
 from qzoo.results.details import Details
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def environment() -> Environment:
         loader=FileSystemLoader(TEMPLATES), autoescape=True, finalize=clean, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    made.filters |= {"anchor": _anchor, "data_uri": _data_uri, "prose": _prose(clean)}
+    made.filters |= {"data_uri": _data_uri, "prose": _prose(clean)}
     return made
 
 
@@ -64,10 +64,6 @@ def _prose(clean: Callable[[Any], Any]) -> Callable[[str], Markup]:
     return marked_up
 
 
-def _anchor(titled: Section | Content) -> str:
-    return "s-" + re.sub(r"[^a-z0-9]+", "-", titled.title.lower()).strip("-")
-
-
 def _data_uri(picture: bytes) -> str:
     return f"data:image/webp;base64,{base64.b64encode(picture).decode()}"
 
@@ -85,9 +81,9 @@ def rendered(kind: str, contents: Sequence[Content], details: Details) -> str:
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment().get_template("page.html").render(
-        kind=kind, title=", ".join(one.title for one in contents), contents=contents, rerun=_rerun(contents, details),
-        style=Markup(style), script=Markup(script), script_digest=digest, version=__version__,
-        date=datetime.date.today().isoformat(),
+        kind=kind, contents=contents, rerun=_rerun(contents, details), version=__version__,
+        title=", ".join(dict.fromkeys(one.title for one in contents)), date=datetime.date.today().isoformat(),
+        style=Markup(style), script=Markup(script), script_digest=digest,
     )  # fmt: skip
 
 

@@ -81,6 +81,8 @@ def html(result: Any, file: str | Path, details: Details | None = None, *, image
     if not found:
         raise ArgumentError("html() got no result; give one, or a list of some.")
     kinds, contents = zip(*found, strict=True)
+    if len(found) > 1:
+        contents = tuple(replace(content, title=f"{content.title}: {kind}") for kind, content in found)
     write_text(file, rendered(" and ".join(dict.fromkeys(kinds)), contents, shown))
     return Path(file)
 

@@ -32,7 +32,7 @@ class Bar(NamedTuple):
     @property
     def end(self) -> float:
         """How far the row reaches."""
-        return max((self.value, *(self.whiskers or ())))
+        return self.value if self.whiskers is None else max(self.value, *self.whiskers)
 
 
 def bar_chart(title: str, bars: Sequence[Bar], axis: str, note: str = "") -> Chart:
@@ -88,6 +88,9 @@ def pair_chart(title: str, pairs: Sequence[Pair], axis: str, names: tuple[str, s
             axes.plot(pair.second, place, "s", color=FIRST, markersize=5)
         if log:
             axes.set_xscale("log")
+            # As a power of ten it would be mathematics, which is not parsed.
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter("")
         axes.set_ylim(len(pairs) - 0.4, -0.6)
         axes.set_yticks(range(len(pairs)), [label(pair.name) for pair in pairs])
         axes.set_xlabel(axis)

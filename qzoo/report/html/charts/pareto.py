@@ -23,6 +23,7 @@ from qzoo.results.search import SearchPoint, SearchReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.patches import Patch
 
 COSTS = {
     "bits": "average bits of a weight", "size": "size, share of float", "macs_float": "share of MACs in float",
@@ -100,10 +101,8 @@ def choice_strip(report: SearchReport, points: Sequence[SearchPoint]) -> Chart:
                 color, hatch = looks.get(point.choice.get(group.name, ""), (PAPER, ""))
                 axes.barh(row, 0.92, left=place - 0.46, height=0.74, color=color, hatch=hatch or None, edgecolor=QUIET,
                           linewidth=0.5)  # fmt: skip
-        for name in names:
-            color, hatch = looks[name]
-            axes.barh(0, 0, color=color, hatch=hatch or None, edgecolor=QUIET, linewidth=0.5, label=label(name, 20))
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(names), 6), borderaxespad=0.1)
+        keys = [_key(name, *looks[name]) for name in names]
+        axes.legend(handles=keys, loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(names), 6), borderaxespad=0.1)
         axes.set_xlim(-0.6, len(groups) - 0.4)
         axes.set_ylim(len(points) - 0.5, -0.5)
         axes.set_yticks(range(len(points)), [label(one.name, 22) for one in points])
@@ -111,6 +110,12 @@ def choice_strip(report: SearchReport, points: Sequence[SearchPoint]) -> Chart:
         axes.set_xticks(range(len(groups)) if few else [], named, rotation=90, fontsize=7.5)
         quiet(axes, "left", "bottom")
         return finished(figure, "The choice for each group of layers", _words(points), STRIP_NOTE)
+
+
+def _key(name: str, color: str, hatch: str) -> Patch:
+    from matplotlib.patches import Patch
+
+    return Patch(facecolor=color, hatch=hatch or None, edgecolor=QUIET, linewidth=0.5, label=label(name, 20))
 
 
 def _words(points: Sequence[SearchPoint]) -> str:

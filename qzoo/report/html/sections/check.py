@@ -26,9 +26,7 @@ def content(report: CheckReport, details: Details) -> Content:
         f"({low:.1f} to {high:.1f}), SQNR {decibels(report.sqnr_db)}."
     )
     sections = [Section("Ranges found here", _ranges(report)), *quantizer_sections(details)]
-    return Content(
-        report.name, about, f"{report.verdict.capitalize()}: {report.sentence}", MARKS[report.verdict], sections
-    )
+    return Content(report.name, about, report.sentence, MARKS[report.verdict], sections)
 
 
 def _ranges(report: CheckReport) -> list[Block]:

@@ -85,7 +85,7 @@ def _parity(parity: Parity) -> list[Block]:
         )
         blocks += [
             bar_chart("Integers that differ from the model's, input to output", bars, "percent of the values", note),
-            Table("Every quantizer, in steps of its grid", NODES, [*map(_row, parity.nodes)]),
+            Table("Every quantizer, in steps of its grid", NODES, [*map(_row, parity.nodes)]).filled(),
         ]
     return blocks
 

@@ -77,17 +77,7 @@ def _measured(row: ReportRow) -> Measured:
 
 def _table(report: Report) -> Table:
     rows = [_row(report, row, is_float=place == 0) for place, row in enumerate(report.rows)]
-    empty = {place for place in range(len(COLUMNS)) if not any(_text(row[place]) for row in rows)}
-    kept = [place for place in range(len(COLUMNS)) if place not in empty]
-    return Table(
-        "Measured beside published; top-1, top-5 and agreement in percent",
-        [COLUMNS[place] for place in kept],
-        [[row[place] for place in kept] for row in rows],
-    )
-
-
-def _text(cell: str | Cell) -> str:
-    return cell if isinstance(cell, str) else cell.text
+    return Table("Measured beside published; top-1, top-5 and agreement in percent", COLUMNS, rows).filled()
 
 
 def _row(report: Report, row: ReportRow, is_float: bool) -> list[str | Cell]:

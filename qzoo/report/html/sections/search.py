@@ -64,7 +64,7 @@ def _verdict(report: SearchReport) -> str:
         lost = "" if found.agreement is None else f" agrees with float on {found.agreement:.1f} % of the images"
     else:
         low, high = found.drop_ci95 or (found.drop, found.drop)
-        lost = f" loses {found.drop:+.2f} points of top-1 ({low:+.2f} to {high:+.2f})"
+        lost = f" loses {found.drop:.2f} points of top-1 ({low:+.2f} to {high:+.2f})"
     return f"With {asked} the solution{lost or ' was not measured'}, at {costs}."
 
 
@@ -84,7 +84,7 @@ def _mark(report: SearchReport) -> Mark:
 
 
 def _points(report: SearchReport) -> Table:
-    return Table("Every measured point", POINTS, [*map(_point, report.points)])
+    return Table("Every measured point", POINTS, [*map(_point, report.points)]).filled()
 
 
 def _point(one: SearchPoint) -> list[str | Cell]:
