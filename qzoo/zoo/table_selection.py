@@ -106,5 +106,5 @@ def in_order(rows: Sequence[ZooRow], column: str | None) -> list[ZooRow]:
         return list(rows)
     by = COLUMNS[column]
     known = [row for row in rows if by.value(row) is not None]
-    ordered = sorted(known, key=by.value, reverse=by.largest_first)  # type: ignore[arg-type,return-value]
+    ordered = sorted(known, key=by.value, reverse=by.largest_first)  # type: ignore[arg-type]
     return [*ordered, *(row for row in rows if by.value(row) is None)]
