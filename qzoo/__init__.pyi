@@ -48,7 +48,7 @@ from .results.zoo import ZooRow
 from .runtimes.lint import LintReport
 from .schema.finetune import FinetuneSpec
 from .schema.optimize import OptimizeSpec
-from .schema.reading.recipe_files import FaultyRecipeWarning
+from .schema.reading.recipe_folders import FaultyRecipeWarning
 from .schema.recipe import Recipe, Scheme, Variant
 from .schema.resolution.percentiles import UnlikelyPercentileWarning
 from .schema.rule import Rule

@@ -16,7 +16,7 @@ from qzoo.errors import RecipeError
 from qzoo.files import write_text
 from qzoo.results.facts import RecipeFacts, ZooFacts
 from qzoo.schema.model import read_json_file
-from qzoo.schema.reading.recipe_files import SCHEMES, SETS, all_folders, recipe_stems, yaml_files
+from qzoo.schema.reading.recipe_folders import SCHEMES, SETS, all_folders, recipe_stems, yaml_files
 
 FILE = "facts.json"
 REMEDY = "Write it anew: python -m qzoo.zoo.recipe_facts"

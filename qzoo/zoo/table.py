@@ -12,8 +12,7 @@ from qzoo.errors import QzooError, RecipeError
 from qzoo.hub.index import released
 from qzoo.results.facts import RecipeFacts
 from qzoo.results.zoo import ZooRow
-from qzoo.schema.reading.recipe_files import FaultyRecipeWarning
-from qzoo.schema.reading.yaml_source import short_path
+from qzoo.schema.reading.recipe_folders import FaultyRecipeWarning
 from qzoo.weights.kinds import FOLDER
 from qzoo.zoo.facts import RecipeFiles, keep, known_facts, recipe_files
 from qzoo.zoo.table_row import Folder, base_row, variant_row
@@ -84,6 +83,8 @@ def _all_facts(files: Mapping[str, RecipeFiles], compute: bool) -> Iterator[tupl
         try:
             yield name, known_facts(name, state.digest) or _read(name, state, compute)
         except RecipeError as fault:
+            from qzoo.schema.reading.yaml_source import short_path
+
             file = short_path(state.paths[0])
             said = f"{file} is left out: `qzoo validate {file}` says what is wrong. {fault}"
             warnings.warn(said, FaultyRecipeWarning, stacklevel=2)

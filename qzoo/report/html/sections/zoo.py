@@ -33,11 +33,11 @@ SOURCES = [
     Column("published"),
 ]
 LEGEND = (
-    "Top-1 in percent. Figure: “measured” on a whole split, with a receipt; “partial” on a part of it, of which only the drop compares; "
-    "“published” by others; “own”, an earlier run of ours that the recipe states. Drop: points of top-1 below float. "
-    "Bits: of a weight, on average. MB: weights at their bits, a scale of 4 bytes for each channel, all else in "
-    "float32; M params and G MACs are those of the base. On integers: share of the multiply-accumulates by weights "
-    "whose two operands are quantized to integers. What is not known is empty."
+    "Top-1 in percent. Figure: “measured” on a whole split, with a receipt; “partial” on a part of it, of which "
+    "only the drop compares; “published” by others; “own”, an earlier run of ours that the recipe states. Drop: "
+    "points of top-1 below float. Bits: of a weight, on average. MB: weights at their bits, a scale of 4 bytes "
+    "for each channel, all else in float32; M params and G MACs are those of the base. On integers: share of the "
+    "multiply-accumulates by weights whose two operands are quantized to integers. What is not known is empty."
 )
 
 
