@@ -79,7 +79,7 @@ def test_tensors_are_drawn_once_with_the_range_of_each_variant() -> None:
     (chart,) = charts.charts
     assert (left_out, chart.title, chart.note) == (0, "a.input", "-0.5 to 1.5; 2.5 % clipped at most (w4a4)")
     assert {"int8", "w4a4"} <= set(texts(chart.svg))
-    assert charts.title == "Values of 1 tensors on 512 images, and the range of each variant"
+    assert charts.title == "Values of a tensor on 512 images, and the range of each variant"
     assert tensor_charts({}, "") == (None, 0)
 
 

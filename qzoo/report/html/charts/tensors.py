@@ -34,13 +34,17 @@ def tensor_charts(quantizers: Mapping[str, Sequence[QuantizerDetail]], seen_on: 
     chosen = _most_telling(by_path)
     if not chosen:
         return None, 0
-    title = f"Values of {len(chosen)} tensors on {seen_on}, and the range of each variant"
+    title = f"Values of {_count(len(chosen))} on {seen_on}, and the range of each variant"
     note = (
         "Bars: how many values, on a logarithmic scale. Lines below: from the smallest to the largest value that a "
         "variant represents; what lies beyond its ends is clipped, and one that runs out of "
         "the picture goes on. Ticks on the axis: smallest and largest value."
     )
     return Charts(title, [_chart(path, by_path[path]) for path in chosen], note), len(by_path) - len(chosen)
+
+
+def _count(tensors: int) -> str:
+    return "a tensor" if tensors == 1 else f"{tensors} tensors"
 
 
 def _most_telling(by_path: Mapping[str, Mapping[str, QuantizerDetail]]) -> list[str]:

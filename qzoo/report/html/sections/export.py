@@ -45,7 +45,8 @@ def _verdict(report: ExportReport) -> str:
     if report.fault:
         return report.fault
     if report.errors:
-        return f"It does not fit {_title(report)}: {len(report.errors)} rules are broken, {report.errors[0]}"
+        broken = "a rule is broken" if len(report.errors) == 1 else f"{len(report.errors)} rules are broken"
+        return f"It does not fit {_title(report)}: {broken}, {report.errors[0]}"
     if report.parity is None:
         return f"It fits {_title(report)}; it was not compared with the model."
     same = f"{report.parity.agreement:.1f} % of {report.parity.images} images"
