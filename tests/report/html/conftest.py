@@ -1,8 +1,9 @@
-"""Made-up results of every kind that a page shows, with names that may be anybody's."""
+"""Made-up results of every kind that a page shows, with names that may be anybody's; and a real browser."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from qzoo.results.verification import ExactAgreement, UsualAgreement, Verificati
 from qzoo.schema.finetune import FinetuneSpec
 from qzoo.schema.recipe import Claim
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ENVIRONMENT: dict[str, str | int] = {"torch": "2.15.0", "cpu": "a CPU", "threads": 2}
 PIXEL = bytes.fromhex("524946463c000000574542505650382030000000d001009d012a0100010002003425a00274ba01f80003b0")
 """The beginning of a WebP: pages hold pictures, and do not look into them."""
@@ -195,3 +197,16 @@ def made() -> dict[str, Callable[[str], Any]]:
 def gathered() -> Callable[..., Details]:
     """Makes details, of things that have a name."""
     return details
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Debian's chromium, headless."""
+    sync = pytest.importorskip("playwright.sync_api", reason="no playwright: install the development group")
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("no chromium: apt-get install chromium")
+    with sync.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
