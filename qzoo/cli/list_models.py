@@ -9,6 +9,7 @@ import typer
 
 from qzoo.cli.terminal.console import check_target, stderr, stdout, write_json
 from qzoo.cli.terminal.options import Json
+from qzoo.errors import some
 from qzoo.report.zoo_table import bases_table, legend, variants_table
 from qzoo.runtimes.registry import spelled
 from qzoo.zoo.table import zoo_table
@@ -63,6 +64,9 @@ def run(
         write_json(f"[{', '.join(row.model_dump_json() for row in rows)}]", json_file)
     if json_file != "-":
         _print(rows, whole=pattern == ALL and wanted.is_everything, width=None if wide else stdout.width)
+    unknown = sorted({row.base for row in rows if row.float_bytes is None})
+    if unknown and not facts:
+        stderr.print(f"Sizes and costs are not known yet: {some(unknown)}. --facts computes them.", soft_wrap=True)
     if not rows and json_file != "-":
         stdout.print(f"Nothing matches {_asked(pattern, wanted)}. `qzoo list` shows everything.", soft_wrap=True)
 
@@ -70,11 +74,8 @@ def run(
 def _print(rows: Sequence[ZooRow], *, whole: bool, width: int | None) -> None:
     for number, line in enumerate((bases_table if whole else variants_table)(rows, width) if rows else ()):
         stdout.print(line, style="" if number else "bold", soft_wrap=True)
-    for line in legend(rows):
+    for line in legend([row for row in rows if not whole or row.variant in (None, "int8")]):
         stdout.print(line)
-    unknown = {row.base for row in rows if row.float_bytes is None}
-    if unknown:
-        stderr.print(f"Sizes and costs are not known yet: {', '.join(sorted(unknown))}. --facts computes them.")
 
 
 def _asked(pattern: str, wanted: Selection) -> str:

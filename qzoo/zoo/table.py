@@ -18,9 +18,6 @@ from qzoo.zoo.facts import RecipeFiles, keep, known_facts, recipe_files
 from qzoo.zoo.table_row import Folder, base_row, variant_row
 from qzoo.zoo.table_selection import Selection, in_order, selected
 
-MADE_WITHOUT_IMAGES = "data-free"
-"""The folder among the artifacts of this machine with what `create` made of the weights alone."""
-
 
 @checked
 def zoo_table(
@@ -51,6 +48,7 @@ def zoo_table(
 
     Raises:
         UnknownNameError: there is no such dataset, runtime or column; with the nearest names.
+        ArgumentError: a limit is none that any model could be held against.
 
     Warns:
         FaultyRecipeWarning: a recipe can't be read; it is left out.
@@ -67,8 +65,8 @@ def zoo_table(
 
 
 def _rows(compute: bool) -> Iterator[ZooRow]:
-    kept, on_hub = environment.artifacts(), released()
-    elsewhere = [Folder(one, "at hand") for one in (environment.weights_dir(), kept, kept / MADE_WITHOUT_IMAGES) if one]
+    on_hub, own = released(), (environment.artifacts(), environment.made_without_images())
+    elsewhere = [Folder(one, "at hand") for one in (environment.weights_dir(), *own) if one]
     files = recipe_files()
     beside = {path.parent: Folder(path.parent / FOLDER, "shipped") for one in files.values() for path in one.paths}
     for name, facts in _all_facts(files, compute):
