@@ -30,6 +30,7 @@ style: $(READY)           ## rewrite: imports, format, generated files
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/python -m qzoo.schema.json_schema
+	$(BIN)/python -m qzoo.zoo.recipe_facts
 	$(BIN)/python -m qzoo.report.zoo_page > docs/zoo.md
 	$(BIN)/python -m qzoo.report.readme_table README.md
 	$(BIN)/python -m qzoo.report.training docs/finetune.md

@@ -1,6 +1,5 @@
 # Every public name, and where it lives. `__init__.py` reads this table and loads each name when it is first used.
 from . import compat, errors
-from .commands.calibrate import Calibrated
 from .commands.recommend import recommend
 from .commands.release.pull import pull
 from .commands.release.push import Pushed, push
@@ -33,9 +32,12 @@ from .models.shared_quantizers import LearnedApartWarning
 from .progress import Progress
 from .quant.calibration.collecting import ClippedNegativesWarning, DeadActivationWarning
 from .quant.quantizer import TensorQuantizer, UncalibratedWarning
+from .report.html.write import html
 from .results.benchmark import BenchmarkReport
+from .results.calibration import Calibrated
 from .results.check import CheckedQuantizer, CheckReport
 from .results.comparison import CompareRow, Comparison
+from .results.details import Details
 from .results.explanation import Explanation
 from .results.export import ExportReport, Finding, Parity
 from .results.optimization import Optimization
@@ -44,10 +46,12 @@ from .results.reproduce import Report, ReportRow
 from .results.search import SearchReport
 from .results.sensitivity import SensitivityReport
 from .results.training import TrainingReport
+from .results.verification import VerificationReport
+from .results.zoo import ZooRow
 from .runtimes.lint import LintReport
 from .schema.finetune import FinetuneSpec
 from .schema.optimize import OptimizeSpec
-from .schema.reading.recipe_files import FaultyRecipeWarning
+from .schema.reading.recipe_folders import FaultyRecipeWarning
 from .schema.recipe import Recipe, Scheme, Variant
 from .schema.resolution.percentiles import UnlikelyPercentileWarning
 from .schema.rule import Rule
@@ -63,6 +67,7 @@ from .zoo.create import create, list_models, quantize, recipe, transform
 from .zoo.data_free import DataFreeRangesWarning
 from .zoo.pretrained import OtherImagesWarning, UnpinnedWeightsWarning
 from .zoo.search_by_name import search
+from .zoo.table import zoo_table
 from .zoo.tasks_by_name import (
     benchmark,
     calibrate,
@@ -92,6 +97,7 @@ __all__ = [
     "DataFreeRangesWarning",
     "DeadActivationWarning",
     "DefaultTransformWarning",
+    "Details",
     "Evaluation",
     "Explanation",
     "ExportReport",
@@ -138,8 +144,10 @@ __all__ = [
     "UnsupportedError",
     "UntrainedStatisticsWarning",
     "Variant",
+    "VerificationReport",
     "Verified",
     "WeightsError",
+    "ZooRow",
     "benchmark",
     "calibrate",
     "check",
@@ -151,6 +159,7 @@ __all__ = [
     "explain",
     "export",
     "finetune",
+    "html",
     "lint",
     "list_models",
     "load",
@@ -169,4 +178,5 @@ __all__ = [
     "solve",
     "transform",
     "verify",
+    "zoo_table",
 ]

@@ -38,6 +38,11 @@ def artifacts() -> Path:
     return home() / "artifacts"
 
 
+def made_without_images() -> Path:
+    """Returns the folder of ranges that were made of weights alone: none of it is taken for what images gave."""
+    return artifacts() / "data-free"
+
+
 def runs() -> Path:
     """Returns the folder of trainings, one folder each, which may not exist yet."""
     return home() / "runs"

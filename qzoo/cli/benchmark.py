@@ -8,7 +8,8 @@ import typer
 from rich.table import Table
 
 from qzoo.cli.terminal.console import check_target, stdout, write_json
-from qzoo.cli.terminal.options import Adapt, Data, Json, ReduceRange
+from qzoo.cli.terminal.html_page import details_for, write_page
+from qzoo.cli.terminal.options import Adapt, Data, Html, Json, ReduceRange
 from qzoo.runtimes.registry import RUNTIMES, spelled
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def run(
     adapt: Adapt = False,
     reduce_range: ReduceRange = False,
     data: Data = None,
+    html: Html = None,
     json_file: Json = None,
 ) -> None:
     """Time a variant against its float base in the same runtime, side by side in one run.
@@ -49,11 +51,13 @@ def run(
     from qzoo.tasks.benchmark import benchmark
     from qzoo.tasks.inputs.calibration_images import calibration_images
     from qzoo.zoo.data_free import create_with_ranges
+    from qzoo.zoo.latency import keep_report
     from qzoo.zoo.name_lookup import find
 
     runnable_runtime(runtime)
     check_target(json_file)
     zoo_model = find(name)
+    details = details_for(html, zoo_model)
     resolved = zoo_model.resolved
     with phase(bar, f"loading {zoo_model.name}"):
         spec, adapt = resolved.calibration, adapt or reduce_range
@@ -64,10 +68,14 @@ def run(
         model, runtime, name=title, batches=batch or (1, 8), threads=threads,
         adapt_on=seen, reduce_range=reduce_range, progress=bar,
     )  # fmt: skip
+    kept = None if adapt else keep_report(zoo_model, report)
     if json_file:
         write_json(report.model_dump_json(indent=1), json_file)
     if json_file != "-":
         _print(report)
+        if kept:
+            stdout.print(f"Kept as {kept}: `qzoo list` shows it.", soft_wrap=True)
+    write_page(report, html, details)
 
 
 def _print(report: BenchmarkReport) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from qzoo.cli.terminal.console import stdout
-from qzoo.cli.terminal.options import BatchSize, CalibImages, CalibrationData, Device, Workers
+from qzoo.cli.terminal.html_page import details_for, write_page
+from qzoo.cli.terminal.options import BatchSize, CalibImages, CalibrationData, Device, Html, Workers
 from qzoo.schema.calibration import MADE_FROM
 
 
@@ -26,6 +27,7 @@ def run(
     batch_size: BatchSize = None,
     device: Device = "cpu",
     workers: Workers = None,
+    html: Html = None,
 ) -> None:
     """Calibrate a variant and save its ranges: a safetensors file of some KB.
 
@@ -45,9 +47,10 @@ def run(
     from qzoo.zoo.name_lookup import find
 
     zoo_model = find(name)
+    details = details_for(html, zoo_model, device)
     settings = Settings(data=data, calib_images=calib_images, batch_size=batch_size, device=device, workers=workers)
     variants = calibratable(zoo_model)
-    made = calibrate_variants(variants, settings, output=output, histograms=histograms, progress=bar)
+    made = calibrate_variants(variants, settings, output=output, histograms=histograms, details=details, progress=bar)
     for variant, one in zip(variants, made, strict=False):
         short = f" (all there are; the recipe wants {variant.resolved.calibration.images:,})" if one.short else ""
         stdout.print(
@@ -64,3 +67,4 @@ def run(
         stdout.print(
             f"Other ranges, without images: qzoo solve {made[0].histograms} --method mse", soft_wrap=True, markup=False
         )
+    write_page(made, html, details)

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from qzoo.cli.terminal.console import check_target, labelled, stdout, write_json
-from qzoo.cli.terminal.options import BatchSize, Device, Json, Ranges, Workers
+from qzoo.cli.terminal.html_page import details_for, write_page
+from qzoo.cli.terminal.options import BatchSize, Device, Html, Json, Ranges, Workers
 
 if TYPE_CHECKING:
     from qzoo.results.check import CheckReport
@@ -39,6 +40,7 @@ def run(
     batch_size: BatchSize = None,
     device: Device = "cpu",
     workers: Workers = None,
+    html: Html = None,
     json_file: Json = None,
 ) -> None:
     """Check the ranges of a variant on a few images: 64 of your own, without labels, before you ship it.
@@ -59,13 +61,15 @@ def run(
 
     check_target(json_file)
     zoo_model = find(name)
+    details = details_for(html, zoo_model, device)
     settings = Settings(data=data, batch_size=batch_size, device=device, workers=workers)
-    report = check_named(zoo_model, settings, images=images, seed=seed, ranges=ranges, progress=bar)
+    report = check_named(zoo_model, settings, images=images, seed=seed, ranges=ranges, details=details, progress=bar)
     if json_file:
         write_json(report.to_json(), json_file)
     if json_file != "-":
         for part in _parts(report, zoo_model, top):
             stdout.print(part, soft_wrap=True)
+    write_page(report, html, details)
     sys.exit(0 if report.verdict == "fine" else 1)
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qzoo.cli.terminal.console import check_target, labelled, stderr, stdout, write_json
-from qzoo.cli.terminal.options import Adapt, Data, Json, Ranges, ReduceRange, Runtime
+from qzoo.cli.terminal.html_page import details_for, write_page
+from qzoo.cli.terminal.options import Adapt, Data, Html, Json, Ranges, ReduceRange, Runtime
 from qzoo.errors import shown
 from qzoo.results.export import Dynamic, Rest
 from qzoo.runtimes.registry import REFERENCE, RUNTIMES, runtime_named, spelled
@@ -42,6 +43,7 @@ def run(
     dynamic: Annotated[
         Dynamic, typer.Option("--dynamic", help="What may be of any size: the batch; images too; nothing.")
     ] = "batch",
+    html: Html = None,
     json_file: Json = None,
 ) -> None:
     """Write a calibrated variant as an ONNX file with explicit quantization, checked and compared.
@@ -67,16 +69,19 @@ def run(
     title = runtime_named(runtime).title
     check_target(json_file)
     zoo_model = find(name)
+    details = details_for(html, zoo_model)
     target = output or Path(f"{zoo_model.resolved.name}.{runtime}.onnx")
     check_target(str(target), "--output")
     report, reason = export_named(
         zoo_model, target, runtime, data=data, images=images, ranges=ranges, dynamic=dynamic,
-        adapt=adapt or reduce_range, reduce_range=reduce_range, rest=rest, int4=int4, progress=bar,
+        adapt=adapt or reduce_range, reduce_range=reduce_range, rest=rest, int4=int4, details=details,
+        progress=bar,
     )  # fmt: skip
     if json_file:
         write_json(report.model_dump_json(indent=1), json_file)
     if json_file != "-":
         _print(report, title)
+    write_page(report, html, details)
     if report.parity is None:
         stderr.print(f"note: not compared with the model: {reason}", soft_wrap=True)
     if _tell_of_errors(report, title, zoo_model, adapted=adapt or reduce_range):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from qzoo.cli.terminal.console import check_target, stderr, stdout, write_json
-from qzoo.cli.terminal.options import CalibImages, Data, Device, EvalImages, Json, Workers
+from qzoo.cli.terminal.html_page import details_for, write_page
+from qzoo.cli.terminal.options import CalibImages, Data, Device, EvalImages, Html, Json, NoImages, Workers
 from qzoo.zoo.zoo_model import ZooModel
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def run(
     compile_model: Annotated[bool, typer.Option("--compile", help="Train through torch.compile.")] = False,
     device: Device = "cpu",
     workers: Workers = None,
+    html: Html = None,
+    no_images: NoImages = False,
     json_file: Json = None,
 ) -> None:
     """Train a variant with its quantizers on, after calibrating it; keep the full checkpoint, its curve and its report.
@@ -80,6 +83,7 @@ def run(
 
     check_target(json_file)
     zoo_model = find(name)
+    details = details_for(html, zoo_model, device)
     given: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": train_batch}
     said = {field: value for field, value in given.items() if value is not None} | parse_changes(changes or [])
     settings = Settings(data, calib_images, eval_images, None, device, workers)
@@ -89,12 +93,13 @@ def run(
     try:
         made, kept = finetune_named(
             zoo_model, settings, changes=said, train_images=train_images,
-            run=Run(output, resume, checkpoint_every, execution), progress=bar,
+            run=Run(output, resume, checkpoint_every, execution), details=details, progress=bar,
         )  # fmt: skip
     except KeyboardInterrupt as interrupt:
         if checkpoint.is_file():
             interrupt.add_note(f"The run is saved in {checkpoint}; the same command with --resume goes on from it.")
         raise
+    write_page(made, html, details, no_images=no_images)
     if json_file:
         write_json(made.report.model_dump_json(indent=1), json_file)
     if json_file != "-":

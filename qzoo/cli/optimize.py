@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from qzoo.cli.terminal.console import check_target, stdout, write_json
-from qzoo.cli.terminal.options import BatchSize, CalibImages, CalibrationData, Device, Json, Workers
+from qzoo.cli.terminal.html_page import details_for, write_page
+from qzoo.cli.terminal.options import BatchSize, CalibImages, CalibrationData, Device, Html, Json, Workers
 
 
 def run(
@@ -23,6 +24,7 @@ def run(
     batch_size: BatchSize = None,
     device: Device = "cpu",
     workers: Workers = None,
+    html: Html = None,
     json_file: Json = None,
 ) -> None:
     """Calibrate a variant, carry out the steps of its `optimize` block, and save what makes it of its float base.
@@ -46,8 +48,10 @@ def run(
     from qzoo.zoo.name_lookup import find
 
     check_target(json_file)
+    zoo_model = find(name)
+    details = details_for(html, zoo_model, device)
     settings = Settings(data=data, calib_images=calib_images, batch_size=batch_size, device=device, workers=workers)
-    made = optimize_variants(optimizable(find(name)), settings, output=output, progress=bar)
+    made = optimize_variants(optimizable(zoo_model), settings, output=output, details=details, progress=bar)
     if json_file:
         reports = {one.name: one.report.model_dump(mode="json") for one in made}
         write_json(json.dumps(reports, indent=1), json_file)
@@ -56,3 +60,4 @@ def run(
             stdout.print(part)
         size = one.path.stat().st_size / 1000
         stdout.print(f"{size:,.0f} kB, {one.seconds:.1f} s in all: {one.path}", highlight=False, soft_wrap=True)
+    write_page(made, html, details)

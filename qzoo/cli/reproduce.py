@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from qzoo.cli.terminal.console import check_target, stdout, write_json
-from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, EvalImages, Json, Workers
+from qzoo.cli.terminal.html_page import details_for, write_page
+from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, EvalImages, Html, Json, NoImages, Workers
 from qzoo.errors import UnknownNameError, did_you_mean
 
 
@@ -44,6 +45,8 @@ def run(
     batch_size: BatchSize = None,
     device: Device = "cpu",
     workers: Workers = None,
+    html: Html = None,
+    no_images: NoImages = False,
     json_file: Json = None,
 ) -> None:
     """Calibrate, train and evaluate the variants of a recipe, and compare with what was published.
@@ -63,11 +66,13 @@ def run(
     from qzoo.commands.settings import Settings
     from qzoo.report.table import report_table
     from qzoo.tasks.training_run import Run
+    from qzoo.zoo.name_lookup import find
 
     check_target(json_file)
     settings = Settings(data, calib_images, eval_images, batch_size, device, workers)
     if stage not in STAGES:
         raise UnknownNameError(f"Unknown stage '{stage}'. {did_you_mean(stage, STAGES)}")
+    details = details_for(html, find(name), device) if html else None
     only = [variant for part in only or () for variant in part.split(",")]
     report = reproduce(
         name,
@@ -76,6 +81,7 @@ def run(
         stage=stage,
         artifacts=artifacts,
         run=Run(runs, resume),
+        details=details,
         progress=bar,
     )
     if json_file:
@@ -83,4 +89,5 @@ def run(
     if json_file != "-":
         for part in report_table(report):
             stdout.print(part)
+    write_page(report, html, details, no_images=no_images)
     sys.exit(1 if any(row.verdict == "fail" for row in report.rows) else 0)

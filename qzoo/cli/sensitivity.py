@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qzoo.cli.terminal.console import check_target, fail, stdout, write_json
-from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, EvalImages, Json, Workers
+from qzoo.cli.terminal.html_page import details_for, write_page
+from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, EvalImages, Html, Json, Workers
 
 if TYPE_CHECKING:
     from qzoo.results.sensitivity import SensitivityReport
@@ -36,6 +37,7 @@ def run(
     batch_size: BatchSize = None,
     device: Device = "cpu",
     workers: Workers = None,
+    html: Html = None,
     json_file: Json = None,
 ) -> None:
     """Quantize one layer at a time, leave out one layer at a time, and rank the layers by what that does.
@@ -55,8 +57,9 @@ def run(
     check_target(json_file)
     _check_chart(chart)
     zoo_model = find(name)
+    details = details_for(html, zoo_model, device)
     settings = Settings(data, calib_images, eval_images, batch_size, device, workers)
-    report = sensitivity_named(zoo_model, settings, ranges=ranges, mend=mend, progress=bar)
+    report = sensitivity_named(zoo_model, settings, ranges=ranges, mend=mend, details=details, progress=bar)
     if json_file:
         write_json(report.to_json(), json_file)
     if chart:
@@ -67,6 +70,7 @@ def run(
         _print(report, zoo_model.variant, top)
         if chart:
             stdout.print(f"\nchart: {chart}", highlight=False, soft_wrap=True)
+    write_page(report, html, details)
 
 
 def _print(report: SensitivityReport, variant: str | None, top: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from qzoo.cli.terminal.command_line import note
 from qzoo.cli.terminal.own_code import with_own_code
 from qzoo.cli.terminal.processes import in_each_process
 from qzoo.cli.terminal.usage import plain_mistakes, with_json_file
@@ -40,6 +41,7 @@ class _Entry(NamedTuple):
 SECTIONS = {
     "Use": {
         "list": _Entry("list_models", "List the bases and variants of the zoo.", models=False),
+        "zoo": _Entry("zoo", "Write the zoo as one page to browse.", models=False),
         "show": _Entry("show", "Show a recipe, or what a variant comes to once it is resolved."),
         "explain": _Entry("explain", "Explain each quantizer of a variant by the rule that decided it."),
         "recommend": _Entry("recommend", "Recommend what to ship for a runtime on this machine, and why."),
@@ -136,6 +138,7 @@ class Subcommand(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], *more: Any, **options: Any) -> typer.Context:
         """Returns the context of the loaded command, which is the one that runs."""
+        note(str(self.name), args)
         words = with_json_file(args)
         spelled = [option for one in self.loaded.params for option in one.opts if option.startswith("--")]
         with plain_mistakes(words, spelled):

@@ -18,7 +18,7 @@ from qzoo.cli.terminal.options import Json
 from qzoo.errors import Fault, QzooError, readable, shown
 from qzoo.schema.reading.catalog import Catalog, RecipeEntry
 from qzoo.schema.reading.loading import load_set, validate
-from qzoo.schema.reading.recipe_files import SCHEMES, SETS, yaml_files
+from qzoo.schema.reading.recipe_folders import SCHEMES, SETS, yaml_files
 from qzoo.schema.reading.sources import OwnFile
 from qzoo.schema.reading.yaml_source import read_yaml, short_path
 from qzoo.schema.recipe import Recipe, Scheme

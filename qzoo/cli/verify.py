@@ -12,7 +12,8 @@ import typer
 from rich.text import Text
 
 from qzoo.cli.terminal.console import check_target, labelled, stdout, write_json
-from qzoo.cli.terminal.options import BatchSize, Data, Device, Json, Ranges, Workers
+from qzoo.cli.terminal.html_page import details_for, write_page
+from qzoo.cli.terminal.options import BatchSize, Data, Device, Html, Json, Ranges, Workers
 from qzoo.errors import shown
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def run(
     batch_size: BatchSize = None,
     device: Device = "cpu",
     workers: Workers = None,
+    html: Html = None,
     json_file: Json = None,
 ) -> None:
     """Check a claim image by image: recompute predictions and compare them with the receipt. Needs no labels.
@@ -48,15 +50,18 @@ def run(
     from qzoo.cli.terminal.progress_bar import bar
     from qzoo.commands.settings import Settings
     from qzoo.commands.verify import verify
+    from qzoo.zoo.name_lookup import find
 
     check_target(json_file)
+    details = details_for(html, find(name), device) if html else None
     settings = Settings(data=data, batch_size=batch_size, device=device, workers=workers)
-    result = verify(name, settings, images=images, receipt=receipt, ranges=ranges, progress=bar)
+    result = verify(name, settings, images=images, receipt=receipt, ranges=ranges, details=details, progress=bar)
     if json_file:
         write_json(json.dumps(_facts(result), indent=1), json_file)
     if json_file != "-":
         for line in _lines(result):
             stdout.print(line, soft_wrap=True)
+    write_page(result, html, details)
     sys.exit(0 if result.reproduced else 1)
 
 

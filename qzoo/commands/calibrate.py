@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from qzoo.commands.keep import keep_calibration
@@ -15,35 +14,12 @@ from qzoo.distributed import failing_together, meet, rank
 from qzoo.errors import UnsupportedError
 from qzoo.progress import Progress, silent
 from qzoo.quant.ranges import quantizers
-from qzoo.results.readable import Readable
-from qzoo.schema.calibration import Source
+from qzoo.results.calibration import Calibrated
+from qzoo.results.details import Details
+from qzoo.schema.calibration import MADE_FROM
+from qzoo.tasks.measuring.gather import gather_quantizers
 from qzoo.weights.kinds import RANGES, ROUNDING
 from qzoo.zoo.zoo_model import ZooModel
-
-
-@dataclass(frozen=True, repr=False)
-class Calibrated(Readable):
-    """What a calibration made.
-
-    Attributes:
-        name: full name of the variant.
-        path: the path of the ranges file.
-        histograms: the path of the histograms file; None where none was kept.
-        images: how many it saw.
-        quantizers: how many got a range.
-        seconds: wall time.
-        short: the recipe wanted more images than there are.
-        source: of the dataset, or made without data.
-    """
-
-    name: str
-    path: Path
-    histograms: Path | None
-    images: int
-    quantizers: int
-    seconds: float
-    short: bool
-    source: Source = "images"
 
 
 def calibrate_variants(
@@ -52,6 +28,7 @@ def calibrate_variants(
     *,
     output: Path | None = None,
     histograms: bool = True,
+    details: Details | None = None,
     progress: Progress = silent,
 ) -> list[Calibrated]:
     """Calibrates variants as their recipe says, all in one pass over the images, and writes the ranges of each.
@@ -62,6 +39,7 @@ def calibrate_variants(
         output: a ranges file for one variant, or a folder for several; default: in qzoo's cache, where
             `create(..., pretrained=True)` finds them.
         histograms: keep what was collected, beside the ranges: other ranges are solved from it without images.
+        details: filled in with what a page shows beside the figures, see `qzoo.html`.
         progress: shown the batches.
 
     Returns:
@@ -77,7 +55,7 @@ def calibrate_variants(
         settings = settings or Settings()
         paths = targets(variants, RANGES, output, settings)
         shared = shared_calibration(variants, settings, progress, keep_histograms=histograms)
-        made = [_calibrate_one(shared, variant, path) for variant, path in zip(variants, paths, strict=True)]
+        made = [_calibrate_one(shared, variant, path, details) for variant, path in zip(variants, paths, strict=True)]
         meet()  # in any process the files are there when this returns
     return [one for one in made if one is not None]
 
@@ -104,13 +82,18 @@ def calibratable(zoo_model: ZooModel) -> list[ZooModel]:
     return found
 
 
-def _calibrate_one(shared: SharedCalibration, variant: ZooModel, path: Path) -> Calibrated | None:
+def _calibrate_one(
+    shared: SharedCalibration, variant: ZooModel, path: Path, details: Details | None
+) -> Calibrated | None:
     start = time.perf_counter()
     model, images = shared.calibrated(variant.resolved)
     if rank() > 0:
         return None
     kept = keep_calibration(path, shared, variant, model)
     seconds = time.perf_counter() - start
+    seen_on = f"{len(images):,} {MADE_FROM[images.source]}"
+    seen = shared.histograms(variant.resolved)
+    gather_quantizers(details, variant.resolved.variant, model, images, seen, seen_on)
     return Calibrated(
         variant.name, path, kept, len(images), len(quantizers(model)), seconds, images.short, images.source
     )

@@ -16,10 +16,12 @@ from qzoo.errors import DataError
 from qzoo.models.bases import base_transform, input_format
 from qzoo.progress import Progress, phase, silent
 from qzoo.results.check import CheckReport
+from qzoo.results.details import Details
 from qzoo.schema.calibration import named_source
 from qzoo.tasks.check import FEW, check
 from qzoo.tasks.inputs.calibration_images import calibration_images
 from qzoo.tasks.inputs.images import LARGE_IMAGES_BATCH, SMALL_IMAGES_BATCH, Images
+from qzoo.tasks.measuring.gather import gather_quantizers
 from qzoo.zoo.data_free import create_with_ranges
 from qzoo.zoo.pretrained import float_reference
 from qzoo.zoo.zoo_model import ZooModel
@@ -32,6 +34,7 @@ def check_named(
     images: int | None = None,
     seed: int = 0,
     ranges: Path | None = None,
+    details: Details | None = None,
     progress: Progress = silent,
 ) -> CheckReport:
     """Returns how well the ranges of a variant fit images of a folder, or of the evaluation split of its dataset.
@@ -43,6 +46,7 @@ def check_named(
         seed: of the sample.
         ranges: a file of ranges, of a rounding, or of a full checkpoint; default: what `create(..., pretrained=True)`
             would take.
+        details: filled in with what a page shows beside the figures, see `qzoo.html`.
         progress: shown the images.
 
     Raises:
@@ -57,6 +61,7 @@ def check_named(
         model = create_with_ranges(zoo_model, {}) if ranges is None else quantized_model(resolved, Path(ranges))
     float_model = None if base is None else base.to(device)
     report = check(model.to(device), shown, float_model=float_model, progress=progress, count=len(shown))
+    gather_quantizers(details, resolved.variant, model, shown)
     return report.model_copy(update={"name": resolved.name})
 
 

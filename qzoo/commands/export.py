@@ -7,11 +7,13 @@ from pathlib import Path
 from qzoo.commands.evaluate import quantized_model
 from qzoo.errors import DataError
 from qzoo.progress import Progress, phase, silent
+from qzoo.results.details import Details
 from qzoo.results.export import Dynamic, ExportReport, Rest
 from qzoo.runtimes.registry import runtime_named
 from qzoo.tasks.export import export
 from qzoo.tasks.inputs.calibration_images import calibration_images
 from qzoo.tasks.inputs.images import Images, evaluation_images
+from qzoo.tasks.measuring.gather import gather_quantizers
 from qzoo.zoo.data_free import create_with_ranges
 from qzoo.zoo.zoo_model import ZooModel
 
@@ -22,7 +24,7 @@ COMPARED = 32
 def export_named(
     zoo_model: ZooModel, path: Path, runtime: str, *, data: Path | None = None, images: int = COMPARED,
     ranges: Path | None = None, dynamic: Dynamic = "batch", adapt: bool = False, reduce_range: bool = False,
-    rest: Rest = "fp32", int4: bool = False, progress: Progress = silent,
+    rest: Rest = "fp32", int4: bool = False, details: Details | None = None, progress: Progress = silent,
 ) -> tuple[ExportReport, str | None]:  # fmt: skip
     """Exports a variant; see `export`.
 
@@ -39,6 +41,7 @@ def export_named(
         reduce_range: with `adapt`: weights of 7 bits.
         rest: the type of what is not quantized.
         int4: store weights of 4 bits in 4.
+        details: filled in with what a page shows beside the figures, see `qzoo.html`.
         progress: shown the batches.
 
     Returns:
@@ -54,6 +57,8 @@ def export_named(
         model, path, runtime, images=compared, dynamic=dynamic, adapt_on=seen, reduce_range=reduce_range,
         rest=rest, int4=int4, progress=progress,
     )  # fmt: skip
+    if compared is not None:
+        gather_quantizers(details, resolved.variant, model, compared)
     return report, reason
 
 

@@ -17,11 +17,13 @@ from qzoo.errors import RecipeError, UnknownNameError, did_you_mean
 from qzoo.files import require_writable
 from qzoo.progress import Progress, phase, silent
 from qzoo.receipts.make import Receipts
+from qzoo.results.details import Details
 from qzoo.schema.finetune import FinetunePatch, FinetuneSpec
 from qzoo.schema.reading.yaml_source import parse_yaml
 from qzoo.schema.recipe import Variant
 from qzoo.tasks.evaluate import evaluate_images
 from qzoo.tasks.inputs.images import evaluation_images
+from qzoo.tasks.measuring.gather import gather_flips, gather_quantizers
 from qzoo.tasks.training_run import Run
 from qzoo.zoo.zoo_model import ZooModel
 
@@ -72,6 +74,7 @@ def finetune_named(
     changes: Mapping[str, Any] | None = None,
     train_images: int | None = None,
     run: Run | None = None,
+    details: Details | None = None,
     progress: Progress = silent,
 ) -> tuple[Finetuned, Kept]:
     """Calibrates a variant, trains it by its `finetune` block, evaluates it, and keeps what comes of it.
@@ -82,6 +85,7 @@ def finetune_named(
         changes: fields of the schedule that are not as the recipe says.
         train_images: how many to train on, a seeded sample; default all.
         run: where to keep the run, and how to carry it out; default: in qzoo's own folder, by name.
+        details: filled in with what a page shows beside the figures, see `qzoo.html`.
         progress: shown the batches.
 
     Raises:
@@ -109,6 +113,8 @@ def finetune_named(
         baseline = evaluate_images(shared.float_model, judged, progress=progress, what="evaluating float")
         made = train_variant(shared, resolved, images, judged, run=run, progress=progress)
         receipts = Receipts(shared.float_model, judged, baseline, settings.device, progress)
+        gather_quantizers(details, resolved.variant, made.model, judged)
+        gather_flips(details, judged, baseline, {resolved.variant: made.evaluation})
         return made, keep_trained(variant, made, receipts, by_name=as_said)
 
 

@@ -17,9 +17,11 @@ from qzoo.commands.targets import targets
 from qzoo.distributed import failing_together
 from qzoo.errors import UnsupportedError
 from qzoo.progress import Progress, silent
+from qzoo.results.details import Details
 from qzoo.results.optimization import Optimization
 from qzoo.results.readable import Readable
 from qzoo.schema.resolution.resolve import ResolvedVariant
+from qzoo.tasks.measuring.gather import gather_quantizers
 from qzoo.tasks.optimize import optimize
 from qzoo.tasks.saving import save
 from qzoo.weights.kinds import ROUNDING
@@ -48,6 +50,7 @@ def optimize_variants(
     settings: Settings | None = None,
     *,
     output: Path | None = None,
+    details: Details | None = None,
     progress: Progress = silent,
 ) -> list[Optimized]:
     """Calibrates and optimizes variants as their recipe says, and writes what makes each of its float base.
@@ -57,6 +60,7 @@ def optimize_variants(
         settings: data, device, and what to change of what the recipe says.
         output: a file for one variant, or a folder for several; default: in qzoo's cache, where
             `create(..., pretrained=True)` finds them.
+        details: filled in with what a page shows beside the figures, see `qzoo.html`.
         progress: shown the batches.
 
     Raises:
@@ -68,7 +72,7 @@ def optimize_variants(
         settings = settings or Settings()
         paths = targets(variants, ROUNDING, output, settings)
         shared = shared_calibration(variants, settings, progress)
-        return [_optimize_one(shared, one, path, progress) for one, path in zip(variants, paths, strict=True)]
+        return [_optimize_one(shared, one, path, details, progress) for one, path in zip(variants, paths, strict=True)]
 
 
 def optimizable(zoo_model: ZooModel) -> list[ZooModel]:
@@ -117,9 +121,12 @@ def optimized_variant(
     return model, report
 
 
-def _optimize_one(shared: SharedCalibration, variant: ZooModel, path: Path, progress: Progress) -> Optimized:
+def _optimize_one(
+    shared: SharedCalibration, variant: ZooModel, path: Path, details: Details | None, progress: Progress
+) -> Optimized:
     start, images = time.perf_counter(), shared.images_of(variant.resolved)
     model, report = optimized_variant(shared, variant.resolved, progress)
     save(model, path, images=len(images), sample_sha256=images.digest())
     keep_picture(path, images)
+    gather_quantizers(details, variant.name, model, images)
     return Optimized(variant.name, path, report, time.perf_counter() - start)

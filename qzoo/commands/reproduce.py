@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 from qzoo.arguments import checked
 from qzoo.commands.keep import keep_calibration, keep_trained
 from qzoo.commands.optimize import ptq_model
@@ -22,13 +24,15 @@ from qzoo.models.provenance import ranges_from
 from qzoo.progress import Progress, phase, silent
 from qzoo.receipts.make import Receipts
 from qzoo.results.claim_verdict import judge
+from qzoo.results.details import Details
 from qzoo.results.reproduce import CalibrationReport, Report, ReportRow
 from qzoo.results.training import TrainingReport
-from qzoo.schema.calibration import Source
+from qzoo.schema.calibration import MADE_FROM, Source
 from qzoo.schema.recipe import Claim
 from qzoo.schema.resolution.resolve import recipe_digest
 from qzoo.tasks.evaluate import Evaluation, evaluate_images, flips_between
 from qzoo.tasks.inputs.images import evaluation_images, is_complete
+from qzoo.tasks.measuring.gather import gather_flips, gather_quantizers
 from qzoo.tasks.measuring.machine import environment
 from qzoo.tasks.training_run import Run
 from qzoo.weights.kinds import RECEIPT
@@ -50,6 +54,7 @@ def reproduce(
     stage: Stage = "ptq",
     artifacts: Path | None = None,
     run: Run | None = None,
+    details: Details | None = None,
     progress: Progress = silent,
     **changes: Any,
 ) -> Report:
@@ -63,6 +68,7 @@ def reproduce(
             that; or `all`.
         artifacts: a folder that gets ranges, histograms and receipt of each calibrated variant; default: none are kept.
         run: how trainings are carried out; `run.folder` gets a folder for each, default: in qzoo's own folder.
+        details: filled in with what a page shows beside the figures, see `qzoo.html`.
         progress: shown the batches.
         changes: fields of `Settings`, by name: `reproduce("resnet8_digits", eval_images=100)`.
 
@@ -95,7 +101,7 @@ def reproduce(
         changed = replace(settings or Settings(), **changes)
         if artifacts is not None and rank() == 0:
             require_writable(artifacts)
-        return _Run(zoo_model, variants, changed, artifacts, run or Run(), progress).report(left_out)
+        return _Run(zoo_model, variants, changed, artifacts, run or Run(), details, progress).report(left_out)
 
 
 def runnable(
@@ -145,9 +151,10 @@ class _Measured:
 class _Run:
     def __init__(
         self, zoo_model: ZooModel, variants: list[ZooModel], settings: Settings, artifacts: Path | None,
-        run: Run, progress: Progress,
+        run: Run, details: Details | None, progress: Progress,
     ) -> None:  # fmt: skip
         self.entry, self.variants, self.artifacts, self.run = zoo_model.entry, variants, artifacts, run
+        self.details = details
         self.trainings: dict[str, TrainingReport] = {}
         self.settings, self.progress = settings, progress
         device, recipe = usable_device(settings.device), self.entry.recipe
@@ -163,13 +170,14 @@ class _Run:
                 check_hub_model(variant)
             warn_of_unpinned(zoo_model)
             self.float_model = create_base(recipe.base, pretrained=True).to(device)
-        keep = artifacts is not None
+        keep = artifacts is not None or details is not None
         self.shared = SharedCalibration(self.float_model, resolved, settings, progress, keep_histograms=keep)
 
     def report(self, left_out: dict[str, str]) -> Report:
         baseline = self._measure_float()
         receipts = Receipts(self.float_model, self.images, baseline.result, self.settings.device, self.progress)
         measured = [baseline, *(self._measure(variant, receipts) for variant in self.variants)]
+        gather_flips(self.details, self.images, baseline.result, {one.variant: one.result for one in measured[1:]})
         recipe = self.entry.recipe
         return Report(
             name=self.entry.name,
@@ -202,6 +210,7 @@ class _Run:
             file = self.artifacts / f"{variant.name}{zoo_model.made_by.suffix}"
             keep_calibration(file, self.shared, zoo_model, model)
             save_receipt(self.artifacts / f"{variant.name}{RECEIPT.suffix}", receipts.of(model, result))
+        self._gather(zoo_model, model)
         source = ranges_from(model)
         return _Measured(variant.variant, "ptq", variant.method, result, variant.published, seconds, source)
 
@@ -213,9 +222,19 @@ class _Run:
         made = train_variant(self.shared, variant, images, self.images, run=run, progress=self.progress)
         self.trainings[variant.variant] = made.report
         seconds = time.perf_counter() - start
+        self._gather(zoo_model, made.model)
         keep_trained(zoo_model, made, receipts, by_name=self.settings.calib_images is None)
         source = self.shared.images_of(variant).source
         return _Measured(variant.variant, "qat", variant.method, made.evaluation, variant.published, seconds, source)
+
+    def _gather(self, zoo_model: ZooModel, model: nn.Module) -> None:
+        if self.details is not None:
+            variant = zoo_model.resolved
+            images = self.shared.images_of(variant)
+            seen_on = f"{len(images):,} {MADE_FROM[images.source]}"
+            # Ranges that were optimized, or learned, are of tensors that calibration did not see.
+            seen = self.shared.histograms(variant) if variant.optimize is None and variant.finetune is None else None
+            gather_quantizers(self.details, variant.variant, model, self.images, seen, seen_on)
 
     def _evaluate(self, model: Any, what: str) -> Evaluation:
         return evaluate_images(model, self.images, progress=self.progress, what=f"evaluating {what}")

@@ -15,10 +15,12 @@ from qzoo.data import ArraySplit
 from qzoo.distributed import world_size
 from qzoo.errors import UnsupportedError
 from qzoo.progress import Progress, phase, silent
+from qzoo.results.details import Details
 from qzoo.results.reproduce import CalibrationReport
 from qzoo.results.sensitivity import SensitivityReport
 from qzoo.schema.resolution.resolve import ResolvedVariant, recipe_digest
 from qzoo.tasks.inputs.images import Images, evaluation_images
+from qzoo.tasks.measuring.gather import gather_quantizers
 from qzoo.tasks.measuring.machine import environment
 from qzoo.tasks.sensitivity import sensitivity
 from qzoo.zoo.pretrained import create_on_base, create_pretrained
@@ -34,6 +36,7 @@ def sensitivity_named(
     *,
     ranges: Path | None = None,
     mend: int = 3,
+    details: Details | None = None,
     progress: Progress = silent,
 ) -> SensitivityReport:
     """Returns the sensitivity of a variant's layers, with the ranges found for it or else calibrated for this.
@@ -44,6 +47,7 @@ def sensitivity_named(
         ranges: a ranges file; default: what `create(..., pretrained=True)` would take; if there is none, the model is
             calibrated as the recipe says, and its ranges are not kept.
         mend: how many of the worst layers to leave out together.
+        details: filled in with what a page shows beside the figures, see `qzoo.html`.
         progress: shown the batches.
 
     Raises:
@@ -58,6 +62,7 @@ def sensitivity_named(
     model, calibration = _model(zoo_model, settings, ranges, progress)
     model.to(usable_device(settings.device))
     report = sensitivity(model, images, mend=mend, progress=progress, count=len(images))
+    gather_quantizers(details, resolved.variant, model, images)
     return report.model_copy(
         update={
             "name": resolved.name,

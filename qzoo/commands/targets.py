@@ -12,7 +12,6 @@ from qzoo.errors import RecipeError
 from qzoo.files import require_writable
 from qzoo.schema.calibration import named_source
 from qzoo.weights.kinds import Kind
-from qzoo.zoo import data_free
 from qzoo.zoo.zoo_model import ZooModel
 
 
@@ -33,7 +32,7 @@ def targets(variants: Sequence[ZooModel], kind: Kind, output: Path | None, setti
         raise RecipeError(
             f"{variants[0].address} has {kind.name} of its own. Say where those of this run go: -o FOLDER."
         )
-    default = environment.artifacts() if named_source(settings.data) is None else data_free.folder()
+    default = environment.artifacts() if named_source(settings.data) is None else environment.made_without_images()
     paths = [_target(output or default, variant.name, kind, len(variants)) for variant in variants]
     if rank() == 0:
         require_writable(paths[0].parent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,11 +16,14 @@ from qzoo.models.bases import create_base
 from qzoo.progress import Progress, phase, silent
 from qzoo.receipts.compare import Chosen, Exact, Usual, compare_exact, compare_usual, find_images
 from qzoo.receipts.make import exact_margins
+from qzoo.results.details import Details
 from qzoo.results.readable import Readable
+from qzoo.results.verification import ExactAgreement, UsualAgreement, VerificationReport
 from qzoo.schema.datasets import dataset_named
 from qzoo.schema.resolution.resolve import ResolvedVariant
 from qzoo.tasks.evaluate import evaluate_images
 from qzoo.tasks.inputs.images import Images, evaluation_images
+from qzoo.tasks.measuring.gather import gather_quantizers
 from qzoo.weights.kinds import RECEIPT
 from qzoo.weights.receipt import Receipt, load_receipt
 from qzoo.zoo.name_lookup import find
@@ -54,6 +57,17 @@ class Verified(Readable):
         return not self.exact.alarm and not self.usual.alarm
 
     @property
+    def report(self) -> VerificationReport:
+        """What was found, without the predictions themselves."""
+        info = self.receipt.info
+        return VerificationReport(
+            name=self.name, reproduced=self.reproduced, cause=self.cause, dataset=info.dataset, split=info.split,
+            usual=UsualAgreement(**asdict(self.usual)), exact=ExactAgreement(**asdict(self.exact)),
+            receipt_images=len(self.receipt), claimed_top1=info.top1.get("quantized"), date=info.date,
+            environment=info.environment,
+        )  # fmt: skip
+
+    @property
     def cause(self) -> str | None:
         """Where to look, if the claim is not reproduced."""
         if self.reproduced:
@@ -77,6 +91,7 @@ def verify(
     receipt: Path | None = None,
     ranges: Path | None = None,
     model: nn.Module | None = None,
+    details: Details | None = None,
     progress: Progress = silent,
 ) -> Verified:
     """Recomputes predictions and compares them with a receipt, image by image. No labels are needed.
@@ -88,6 +103,7 @@ def verify(
         receipt: a file; default: what lies beside the variant's ranges.
         ranges: a file, to verify other ranges than those that are found by name.
         model: to verify instead: a float32 module, compiled or loaded by other means; it is run in float64 too.
+        details: filled in with what a page shows beside the figures, see `qzoo.html`.
         progress: shown the batches.
 
     Raises:
@@ -109,6 +125,7 @@ def verify(
     model = model.to(usable_device(settings.device))
     chosen = find_images(claim, _everything(resolved, settings), images, progress)
     found = evaluate_images(model, chosen.images, progress=progress, what=f"verifying {resolved.variant}")
+    gather_quantizers(details, resolved.variant, model, chosen.images)
     usual = compare_usual(claim.quantized.at(chosen.rows), found.predicted)
     exact = _exact(model, claim.exact.quantized, chosen, progress, "in float64")
     if not exact.alarm:

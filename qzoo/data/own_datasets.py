@@ -76,6 +76,11 @@ class PairSplit:
         image = self._pair(index)[0]
         return image.tobytes() if isinstance(image, Image.Image) else np.asarray(image).tobytes()
 
+    def image(self, index: int) -> Image.Image | None:
+        """Returns one image, RGB; None where the dataset gives what is no image to look at, such as a float tensor."""
+        image = self._pair(index)[0]
+        return image.convert("RGB") if isinstance(image, Image.Image) else None
+
     def _ready(self, index: int, transform: Any) -> Tensor:
         image = self._pair(index)[0]
         if isinstance(image, Tensor) and image.is_floating_point():

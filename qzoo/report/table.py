@@ -58,7 +58,8 @@ def _published_drop(report: Report, row: ReportRow) -> str:
     return "" if drop is None else f"{drop:+.2f}"
 
 
-def _method(row: ReportRow) -> str:
+def method_of(row: ReportRow) -> str:
+    """Returns how ranges were found, and from what, where that is not images of the dataset."""
     # What was calibrated without data is never to be taken for what was calibrated on images.
     return f"{row.method or ''}{'' if row.source in (None, 'images') else f', {row.source}'}"
 
@@ -73,7 +74,7 @@ def _rounded(p: float) -> str:
 
 
 VARIANT = _Column("variant", lambda _, row: row.variant, left=True)
-METHOD = _Column("method", lambda _, row: _method(row), left=True)
+METHOD = _Column("method", lambda _, row: method_of(row), left=True)
 TOP1 = _Column("top-1", lambda _, row: f"{row.top1:.2f}")
 INTERVAL = _Column("95%", lambda _, row: f"{row.ci95[0]:.1f}–{row.ci95[1]:.1f}")
 TOP5 = _Column("top-5", lambda _, row: f"{row.top5:.2f}")

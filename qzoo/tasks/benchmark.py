@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,6 +103,7 @@ def benchmark(
         float_operators=left,
         cpu_flags=cpu_flags(),
         environment={**environment("cpu"), **versions()},
+        date=time.strftime("%Y-%m-%d"),
     )
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qzoo.schema.model import LARGEST_TEXT
-from qzoo.schema.reading.catalog import RecipeEntry
+
+if TYPE_CHECKING:
+    from qzoo.schema.reading.catalog import RecipeEntry
 
 FOLDER = "artifacts"
 """Beside the recipes of a folder."""

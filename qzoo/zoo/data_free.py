@@ -30,17 +30,9 @@ from qzoo.zoo.name_lookup import find
 from qzoo.zoo.pretrained import check_hub_model, create_on_base, create_pretrained, warn_of_unpinned
 from qzoo.zoo.zoo_model import ZooModel
 
-FOLDER = "data-free"
-"""In qzoo's folder of artifacts: nothing there is ever taken for what was calibrated on images."""
-
 
 class DataFreeRangesWarning(UserWarning):
     """The ranges of a model were made without an image of what it is for, since none were calibrated."""
-
-
-def folder() -> Path:
-    """Returns the folder of ranges that were made without data, which may not exist yet."""
-    return environment.artifacts() / FOLDER
 
 
 def create_with_ranges(zoo_model: ZooModel, keywords: dict[str, Any]) -> nn.Module:
@@ -89,7 +81,7 @@ def _has_artifacts(zoo_model: ZooModel) -> bool:
 
 
 def _file(zoo_model: ZooModel) -> Path:
-    return folder() / f"{zoo_model.name}{zoo_model.made_by.suffix}"
+    return environment.made_without_images() / f"{zoo_model.name}{zoo_model.made_by.suffix}"
 
 
 def _made(zoo_model: ZooModel, file: Path, keywords: dict[str, Any]) -> tuple[nn.Module, str]:

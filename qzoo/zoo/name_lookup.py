@@ -13,7 +13,7 @@ from qzoo.hub.client import fetch, is_hub_name, parse_address
 from qzoo.hub.manifest import RECIPE
 from qzoo.hub.released_model import is_hub_folder, open_folder
 from qzoo.schema.reading.catalog import Catalog
-from qzoo.schema.reading.recipe_files import FaultyRecipeWarning
+from qzoo.schema.reading.recipe_folders import FaultyRecipeWarning
 from qzoo.schema.reading.yaml_source import Lines
 from qzoo.schema.resolution.precedence import origin_of
 from qzoo.zoo.zoo_model import ZooModel

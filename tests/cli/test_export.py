@@ -202,3 +202,6 @@ def test_a_benchmark_shows_float_beside_quantized(tmp_path: Path) -> None:
     share = f"{100 * report['integer_macs']:.1f} % of the multiply-accumulates"
     assert f"On integers: {share}, 0 of 3 additions" in plain(result)
     assert "in float: layer1/Add (" in plain(result)
+    (row,) = json.loads(qzoo("list", "resnet8_digits_int8", "--json", "-").output)
+    assert [one["ms"] for one in row["latency"]] == [report["timings"][0]["quantized_ms"][1]]
+    assert "`qzoo list` shows it." in plain(result)

@@ -45,7 +45,7 @@ def test_a_slip_is_told_with_the_nearest_name() -> None:
 
 def test_all_that_take_the_name_of_a_model_take_the_code_of_ones_own() -> None:
     names = {name for name, entry in SUBCOMMANDS.items() if entry.models}
-    assert set(SUBCOMMANDS) - names == {"list", "doctor", "lint", "pull"}
+    assert set(SUBCOMMANDS) - names == {"list", "zoo", "doctor", "lint", "pull"}
     for name in SUBCOMMANDS:
         options = {option for one in typer.main.get_command(app).commands[name].loaded.params for option in one.opts}  # type: ignore[attr-defined]
         assert ("--model" in options) == (name in names), name

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 import qzoo
+from qzoo import environment
 from qzoo.errors import WeightsError
 from qzoo.models.on_base import info_of
 from qzoo.models.provenance import ranges_from
 from qzoo.quant.ranges import get_ranges
-from qzoo.zoo.data_free import DataFreeRangesWarning, folder, origin
+from qzoo.zoo.data_free import DataFreeRangesWarning, origin
 
 RECIPE = """
 base: {source: qzoo, architecture: resnet8_digits, weights: digits}
@@ -66,7 +67,7 @@ def test_exact_refuses_a_file_made_without_images_where_others_are_looked_for(
 ) -> None:
     with pytest.warns(DataFreeRangesWarning):
         qzoo.create(recipe, pretrained=True)
-    monkeypatch.setenv("QZOO_WEIGHTS_DIR", str(folder()))
+    monkeypatch.setenv("QZOO_WEIGHTS_DIR", str(environment.made_without_images()))
     with pytest.raises(WeightsError, match="are of synthetic images, scaled to batch norm's statistics, not as"):
         qzoo.create(recipe, pretrained="exact")
 
@@ -89,7 +90,7 @@ def test_what_was_made_lies_apart_with_a_picture(recipe: str) -> None:
     from qzoo.zoo.name_lookup import find
 
     made = calibrate_variants([find(recipe)], Settings(data=Path("synthetic"), calib_images=20))[0]
-    assert made.path.parent == folder()
+    assert made.path.parent == environment.made_without_images()
     assert info_of(made.path).calibration_source == "synthetic"
     assert (made.path.parent / "mine_int8.images.png").read_bytes().startswith(b"\x89PNG")
 
@@ -97,7 +98,7 @@ def test_what_was_made_lies_apart_with_a_picture(recipe: str) -> None:
 def test_a_damaged_file_is_made_anew(recipe: str) -> None:
     with pytest.warns(DataFreeRangesWarning):
         qzoo.create(recipe, pretrained=True)
-    file = next(folder().glob("*.safetensors"))
+    file = next(environment.made_without_images().glob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:100])
     with pytest.warns(DataFreeRangesWarning, match="made in"):
         qzoo.create(recipe, pretrained=True)
@@ -147,6 +148,6 @@ def test_copies_of_the_folder_are_no_calibration(recipe: str, tmp_path: Path) ->
     with pytest.warns(DataFreeRangesWarning):
         qzoo.create(recipe, pretrained=True)
     (tmp_path / "artifacts").mkdir()
-    shutil.copy(next(folder().glob("*.safetensors")), tmp_path / "artifacts")
+    shutil.copy(next(environment.made_without_images().glob("*.safetensors")), tmp_path / "artifacts")
     with pytest.warns(DataFreeRangesWarning, match="on no image of digits"):
         qzoo.create(recipe, pretrained=True)

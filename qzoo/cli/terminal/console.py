@@ -43,9 +43,17 @@ class _Console(Console):
         return super().render_str(escaped(text, WHITE), **options)
 
 
+def _width() -> int | None:
+    """Returns the signs of a line: as `COLUMNS` says; else what the terminal has, and 150 where there is none."""
+    said = os.environ.get("COLUMNS", "")
+    if said.isdecimal() and int(said) > 0:
+        return int(said)
+    return None if sys.stdout.isatty() else 150
+
+
 closed_streams = open_closed_streams()
 # Without emoji: the table of their names costs more than printing, and `:int8:` is no picture.
-stdout = _Console(width=None if sys.stdout.isatty() else 150, emoji=False, highlight=False, markup=False)
+stdout = _Console(width=_width(), emoji=False, highlight=False, markup=False)
 stderr = _Console(stderr=True, emoji=False, highlight=False, markup=False)
 _quiet: list[bool] = []
 

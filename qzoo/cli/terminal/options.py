@@ -58,5 +58,13 @@ ReduceRange = Annotated[
     bool, typer.Option("--reduce-range", help="Adapt, with weights of 7 bits: for CPUs without VNNI.")
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps.")]
+Html = Annotated[
+    Path | None,
+    typer.Option(
+        "--html", help="Write a report as one HTML FILE: charts, tables, what to rerun.", metavar="FILE",
+        show_default=False,
+    ),
+]  # fmt: skip
+NoImages = Annotated[bool, typer.Option("--no-images", help="Leave pictures of images out of the HTML file.")]
 Json = Annotated[str | None, typer.Option("--json", help="Print the result as JSON; or write it to FILE.json.",
                                           metavar="[FILE]", show_default=False)]  # fmt: skip

@@ -19,15 +19,8 @@ from qzoo.errors import RecipeError, UnknownNameError, did_you_mean, shown
 from qzoo.files import stamp
 from qzoo.schema.reading.including import SetEntry
 from qzoo.schema.reading.loading import load_recipe, load_set, validate, with_sets
-from qzoo.schema.reading.recipe_files import (
-    Stored,
-    all_folders,
-    recipe_stems,
-    scheme_stems,
-    set_stems,
-    summaries,
-    yaml_files,
-)
+from qzoo.schema.reading.recipe_files import Stored, summaries
+from qzoo.schema.reading.recipe_folders import all_folders, recipe_stems, scheme_stems, set_stems, yaml_files
 from qzoo.schema.reading.sources import (
     RESIDUAL_VARIANT,
     HubModel,

@@ -52,7 +52,7 @@ def test_a_log_tells_of_images_that_are_long_in_coming(
     batches = (time.sleep(0.2) or ("x",) for _ in range(2))
     assert len(list(bar(batches, 2, "evaluating int8"))) == 2
     first, last = capsys.readouterr().err.splitlines()
-    assert first == "evaluating int8: waiting for the first images"
+    assert first == "evaluating int8: waiting for the first"
     assert last.startswith("evaluating int8: 2 images, ")
 
 

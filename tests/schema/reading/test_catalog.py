@@ -12,7 +12,7 @@ from qzoo import environment
 from qzoo.errors import QzooError, RecipeError, UnknownNameError
 from qzoo.schema.reading import yaml_source
 from qzoo.schema.reading.catalog import Catalog, RecipeEntry
-from qzoo.schema.reading.recipe_files import FaultyRecipeWarning
+from qzoo.schema.reading.recipe_folders import FaultyRecipeWarning
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolution.resolve import resolve
 

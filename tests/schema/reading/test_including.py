@@ -15,7 +15,7 @@ from qzoo.schema.named_sources import with_sources
 from qzoo.schema.reading.catalog import Catalog, RecipeEntry
 from qzoo.schema.reading.including import SetEntry, include
 from qzoo.schema.reading.loading import dump_json, dump_yaml, load_recipe, parse_recipe
-from qzoo.schema.reading.recipe_files import FaultyRecipeWarning
+from qzoo.schema.reading.recipe_folders import FaultyRecipeWarning
 from qzoo.schema.recipe import Recipe
 from qzoo.schema.resolution.binding import bind
 from qzoo.schema.resolution.plan import Layer
