@@ -88,6 +88,14 @@ class FlippedImage:
     answers: tuple[Answer, ...]
     picture: bytes = b""
 
+    @property
+    def by_class(self) -> list[tuple[list[Answer], LabelledAs]]:
+        """The answers, those of one class together, with what they mean."""
+        found: dict[str, list[Answer]] = {}
+        for answer in self.answers:
+            found.setdefault(answer.predicted, []).append(answer)
+        return [(alike, self.kind(alike[0])) for alike in found.values()]
+
     def kind(self, answer: Answer) -> LabelledAs:
         """Returns what an answer means: an image lost, gained, or wrong before and after."""
         if self.label is None:

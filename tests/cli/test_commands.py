@@ -19,8 +19,8 @@ from tests.each import for_each
 
 COMMANDS = [
     "benchmark", "calibrate", "check", "doctor", "evaluate", "explain", "export", "finetune", "lint", "list", "new",
-    "optimize", "pull", "push", "recommend", "reproduce", "search", "sensitivity", "show", "solve", "validate", "verify",
-    "zoo",
+    "optimize", "pull", "push", "recommend", "reproduce", "search", "sensitivity", "show", "solve", "validate",
+    "verify", "zoo",
 ]  # fmt: skip
 MINE = """\
 version: 1

@@ -56,11 +56,20 @@ def test_no_error_no_request_and_no_sideways_scrolling(opened: Callable[..., Any
         assert wide <= window, f"{kind} is {wide} pixels wide in a window of {window}"
 
 
-def test_a_page_opens_in_less_than_a_second(opened: Callable[..., Any]) -> None:
-    opened("reproduce")  # the first page of a browser waits for the browser
-    page = opened("reproduce")
-    took = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
-    assert 0 < took < SECOND
+def test_a_large_page_opens_in_less_than_a_second(
+    browser: Any, made: dict[str, Callable[[str], Any]], gathered: Callable[..., Details], tmp_path: Path
+) -> None:
+    details = gathered("int8", 60)
+    details.quantizers |= {f"int8_{n}": details.quantizers["int8"] for n in range(4)}
+    file = html(made["reproduce"]("int8"), tmp_path / "a.html", details)
+    page = browser.new_page()
+    tools = page.context.new_cdp_session(page)
+    # Of the time of the processor, which other processes may have too.
+    tools.send("Performance.enable", {"timeDomain": "threadTicks"})
+    page.goto(file.as_uri())
+    measured = {one["name"]: one["value"] for one in tools.send("Performance.getMetrics")["metrics"]}
+    assert 0 < measured["TaskDuration"] < 1.0
+    page.close()
 
 
 def cells(page: Any, column: int) -> list[str]:

@@ -86,10 +86,16 @@ def _draw(axes: Axes, details: Sequence[QuantizerDetail]) -> None:
             axes.plot(*zip(*own, strict=True), marker, color=color, markerfacecolor="none", markersize=3.6, zorder=1)
     if line:
         place, worst = min(line, key=lambda point: point[1])
+        side = _side(place, len(details))
         axes.annotate(
-            f"{worst:.1f}", (place, worst), xytext=(0, -4), textcoords="offset points", ha="center", va="top",
+            f"{worst:.1f}", (place, worst), xytext=(0, -4), textcoords="offset points", ha=side, va="top",
             fontsize=8.5, color=INK, fontweight="bold",
         )  # fmt: skip
+
+
+def _side(place: int, places: int) -> str:
+    """Returns where a label hangs, so that it stays inside the picture."""
+    return "left" if place < places / 10 else "right" if place > 0.9 * places else "center"
 
 
 def _worst(details: Sequence[QuantizerDetail]) -> str:
