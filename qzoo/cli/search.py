@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qzoo.cli.terminal.console import check_target, stdout, write_json
-from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, EvalImages, Json, Workers
+from qzoo.cli.terminal.html_page import details_for, write_page
+from qzoo.cli.terminal.options import BatchSize, CalibImages, Data, Device, EvalImages, Html, Json, Workers
 from qzoo.runtimes.registry import spelled
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def run(
     batch_size: BatchSize = None,
     device: Device = "cpu",
     workers: Workers = None,
+    html: Html = None,
     json_file: Json = None,
 ) -> None:
     """Choose how each layer is quantized, under a budget; measure the choice, and write it as a recipe.
@@ -74,12 +76,15 @@ def run(
     - `qzoo search resnet8_digits_int8.search.json --size 0.15`
     """  # noqa: D412
     check_target(json_file)
+    check_target(None if html is None else str(html), "--html")
     check_target(None if output is None else str(output), "-o")
     if apply:
         from qzoo.commands.searched_recipe import own_folder
 
         own_folder()
     budget = {"max_drop": max_drop, "bits": bits, "size": size, "macs_int": macs_int, "latency": latency}
+    from qzoo.commands.searched_recipe import solution_of
+
     if name.endswith(".json"):
         from qzoo.commands.search_again import search_again
 
@@ -98,6 +103,7 @@ def run(
         )  # fmt: skip
     if json_file:
         write_json(report.to_json(), json_file)
+    write_page(report, html, details_for(html, solution_of(start, report), device))
     _finish(start, report, output, apply, quiet=json_file == "-")
     sys.exit(0 if report.is_met else 1)
 

@@ -39,6 +39,11 @@ def searched_entry(start: ZooModel, report: SearchReport) -> tuple[RecipeEntry, 
     return start.entry.with_variant(name, Variant.model_validate(content)), name
 
 
+def solution_of(start: ZooModel, report: SearchReport) -> ZooModel:
+    """Returns the variant that was found."""
+    return ZooModel(*searched_entry(start, report))
+
+
 def write_recipe(start: ZooModel, report: SearchReport, file: Path) -> str:
     """Writes a recipe of the variant that was found; returns what to type for it: `mixed.yaml:int8_bits4`.
 
