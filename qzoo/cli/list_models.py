@@ -62,12 +62,13 @@ def run(
     )  # fmt: skip
     if json_file:
         write_json(f"[{', '.join(row.model_dump_json() for row in rows)}]", json_file)
-    if json_file != "-":
-        _print(rows, whole=pattern == ALL and wanted.is_everything, width=None if wide else stdout.width)
+    if json_file == "-":
+        return
+    _print(rows, whole=pattern == ALL and wanted.is_everything, width=None if wide else stdout.width)
     unknown = sorted({row.base for row in rows if row.float_bytes is None})
     if unknown and not facts:
         stderr.print(f"Sizes and costs are not known yet: {some(unknown)}. --facts computes them.", soft_wrap=True)
-    if not rows and json_file != "-":
+    if not rows:
         stdout.print(f"Nothing matches {_asked(pattern, wanted)}. `qzoo list` shows everything.", soft_wrap=True)
 
 
