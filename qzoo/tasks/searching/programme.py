@@ -118,7 +118,7 @@ def solve(
         constraints.append(LinearConstraint(row / scale, -np.inf, (most - problem.rest.get(name, 0.0)) / scale + TIGHT))
     for choice in excluded:
         constraints.append(LinearConstraint(table.chosen(choice), -np.inf, len(problem.groups) - 1))
-    options = {"mip_rel_gap": 0.0, "time_limit": 30.0}
+    options = {"mip_rel_gap": 0.0, "time_limit": 30.0, "presolve": False}
     found = milp(
         table.objective(minimize), constraints=constraints, integrality=np.ones(table.width), bounds=Bounds(0, 1),
         options=options,

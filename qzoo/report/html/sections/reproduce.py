@@ -16,10 +16,9 @@ from qzoo.schema.datasets import dataset_named
 
 MARKS: dict[str, Mark] = {"pass": "good", "own": "good", "fail": "bad", "partial": "open", "unpublished": "open"}
 COLUMNS = (
-    Column("variant", code=True), Column("method"), Column("top-1", True), Column("95 %", True),
-    Column("top-5", True), Column("drop", True), Column("published drop", True), Column("lost", True),
-    Column("gained", True), Column("p", True), Column("agree", True), Column("published", True), Column("verdict"),
-    Column("seconds", True),
+    Column("variant", code=True), Column("verdict"), Column("method"), Column("top-1", True), Column("95 %", True),
+    Column("top-5", True), Column("drop", True), Column("published drop", True), Column("flips", True),
+    Column("p", True), Column("agree", True), Column("published", True), Column("seconds", True),
 )  # fmt: skip
 
 
@@ -61,9 +60,9 @@ def _verdict(report: Report) -> str:
     if report.partial:
         return f"Nothing is claimed, as these are not the images or settings of the published figures; {loss}."
     claimed = sum(row.verdict in ("pass", "own") for row in report.rows)
-    return (
-        f"All {claimed} figures are as published or as measured before; {loss}." if claimed else f"{loss.capitalize()}."
-    )
+    if claimed:
+        return f"All {claimed} figures are as published or as measured before; {loss}."
+    return f"Nothing is published of these variants; {loss}."
 
 
 def _measured(row: ReportRow) -> Measured:
@@ -82,29 +81,34 @@ def _table(report: Report) -> Table:
 
 def _row(report: Report, row: ReportRow, is_float: bool) -> list[str | Cell]:
     low, high = row.ci95
+    drops = (None, None) if is_float else (report.drop(row), report.published_drop(row))
     return [
         row.variant,
+        Cell(row.verdict, None, MARKS[row.verdict]),
         method_of(row),
         number(row.top1),
         Cell(f"{low:.1f}–{high:.1f}", low),
         number(row.top5),
-        number(None if is_float else report.drop(row), "+.2f"),
-        number(None if is_float else report.published_drop(row), "+.2f"),
-        number(row.lost, ",.0f"),
-        number(row.gained, ",.0f"),
+        *(number(drop, "+.2f") for drop in drops),
+        _flips(row),
         number(row.mcnemar_p, ".2g"),
         number(None if is_float else row.agreement_with_float),
         row.published_text(),
-        Cell(row.verdict, None, MARKS[row.verdict]),
         number(row.seconds, ".1f"),
     ]
+
+
+def _flips(row: ReportRow) -> Cell:
+    if row.lost is None or row.gained is None:
+        return Cell("")
+    return Cell(f"-{row.lost} +{row.gained}", row.lost + row.gained)
 
 
 def _remarks(report: Report) -> list[Text]:
     remarks = [
         Text(
-            "Drop, lost and gained images and agreement are against float, on the same images, so they are surer than "
-            "top-1; p is that of McNemar's exact test, whether lost and gained could be chance."
+            "Drop, flips and agreement are against float, on the same images, so they are surer than top-1. Flips are "
+            "images lost and gained; p is that of McNemar's exact test, whether these could be chance."
         )
     ]
     if report.calibration is not None and report.calibration.allow_leak:
