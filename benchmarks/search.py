@@ -20,6 +20,7 @@ from qzoo.cli.terminal.progress_bar import bar
 from qzoo.commands.search import looked_at, starting_variant
 from qzoo.commands.settings import Settings
 from qzoo.models.bases import create_base
+from qzoo.report.markdown import table
 from qzoo.results.search import SearchPoint
 from qzoo.schema.candidates import USUAL, candidates
 from qzoo.tasks.evaluate import Evaluation, evaluate_images, flips_between
@@ -81,14 +82,17 @@ def rank_correlation(search: Search) -> str:
         mixture = search.space.mixture
         with torch.no_grad():
             losses = losses_of(mixture, [one.choice for one in points], batches, None, bar, "losses of assignments")
-    predicted = [point.predicted_loss for point in points]
     drops, flips = [point.lost for point in points], [-(point.agreement or 0.0) for point in points]
-    of_drop, of_loss, of_flips = (spearmanr(predicted, measured).statistic for measured in (drops, losses, flips))
-    return (
-        f"Spearman's rank correlation of the predicted loss of {ASSIGNMENTS} random assignments with measured drops, "
-        f"{min(drops):.1f} to {max(drops):.1f} points: {of_drop:.3f}; with agreement: {of_flips:.3f}; with losses: "
-        f"{of_loss:.3f}"
+    rows = [["predicted", "drop", "agreement", "loss"]]
+    for what in ("predicted_deviation", "predicted_loss"):
+        predicted = [getattr(point, what) for point in points]
+        ranks = (spearmanr(predicted, measured).statistic for measured in (drops, flips, losses))
+        rows.append([what.replace("_", " "), *(f"{rank:.3f}" for rank in ranks)])
+    head = (
+        f"Spearman's rank correlation with what {ASSIGNMENTS} random assignments were measured to be, drops of "
+        f"{min(drops):.1f} to {max(drops):.1f} points:\n\n"
     )
+    return head + table(rows[0], rows[1:])
 
 
 def main() -> None:

@@ -58,7 +58,10 @@ class SearchPoint(Readable, StrictModel):
     choice: dict[str, str]
     """By group, the name of its candidate."""
     predicted_loss: float
-    """The sum of the groups' losses, in nats."""
+    """The sum of the groups' losses, in nats: what is made small under a budget."""
+    predicted_deviation: float
+    """The sum of the roots of the groups' losses. Where choices differ much, it ranks them as their measured drops do:
+    large deviations add up rather than their squares."""
     cost: dict[str, float]
     """By cost."""
     measured: Deviation | None = None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from qzoo.errors import ArgumentError
 from qzoo.results.search import SearchPoint, SearchReport
+from qzoo.tasks.searching.curve import point_of
 from qzoo.tasks.searching.limits import checked_budget, limits_of
 from qzoo.tasks.searching.programme import Problem, solve
 
@@ -43,9 +44,7 @@ def solved_again(report: SearchReport, budget: Mapping[str, float | None]) -> Se
     else:
         choice = solve(problem, limits)
         known = next((point for point in report.points if point.choice == choice), None)
-        solution = known or SearchPoint(
-            name="solution", choice=choice, predicted_loss=problem.loss_of(choice), cost=problem.costs_of(choice)
-        )
+        solution = known or point_of(problem, choice, "solution")
     others = [point for point in report.points if point.choice != solution.choice and point.name != "solution"]
     solution = solution.model_copy(update={"name": "solution"})
     return report.model_copy(update={"budget": said, "points": [solution, *others]})

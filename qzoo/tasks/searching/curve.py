@@ -48,7 +48,11 @@ def _uniform(problem: Problem, name: str) -> SearchPoint:
 def point_of(problem: Problem, choice: Mapping[str, str], name: str) -> SearchPoint:
     """Returns a point that nobody measured yet."""
     return SearchPoint(
-        name=name, choice=dict(choice), predicted_loss=problem.loss_of(choice), cost=problem.costs_of(choice)
+        name=name,
+        choice=dict(choice),
+        predicted_loss=problem.loss_of(choice),
+        predicted_deviation=problem.deviation_of(choice),
+        cost=problem.costs_of(choice),
     )
 
 

@@ -6,8 +6,12 @@ Knows numbers alone, so that another budget is solved from kept scores without a
 from __future__ import annotations
 
 import itertools
+import math
+import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -55,6 +59,18 @@ class Problem:
     def loss_of(self, choice: Mapping[str, str]) -> float:
         """Returns the predicted loss of a choice: the sum over groups."""
         return sum(self.loss[group][choice[group]] for group in self.groups)
+
+    def deviation_of(self, choice: Mapping[str, str]) -> float:
+        """Returns how far a choice is from the float model if deviations add up: the sum of the roots of losses."""
+        return sum(math.sqrt(max(self.loss[group][choice[group]], 0.0)) for group in self.groups)
+
+    def with_deviations(self) -> Problem:
+        """Returns the problem with the roots of losses in their place: of two large losses both count in full."""
+        roots = {
+            group: {name: math.sqrt(max(loss, 0.0)) for name, loss in of_group.items()}
+            for group, of_group in self.loss.items()
+        }
+        return replace(self, loss=roots)
 
     def costs_of(self, choice: Mapping[str, str]) -> dict[str, float]:
         """Returns every cost of a choice."""
@@ -118,14 +134,29 @@ def solve(
         constraints.append(LinearConstraint(row / scale, -np.inf, (most - problem.rest.get(name, 0.0)) / scale + TIGHT))
     for choice in excluded:
         constraints.append(LinearConstraint(table.chosen(choice), -np.inf, len(problem.groups) - 1))
-    options = {"mip_rel_gap": 0.0, "time_limit": 30.0, "presolve": False}
-    found = milp(
-        table.objective(minimize), constraints=constraints, integrality=np.ones(table.width), bounds=Bounds(0, 1),
-        options=options,
-    )  # fmt: skip
+    options = {"mip_rel_gap": 0.0, "time_limit": 30.0}
+    with _silenced():
+        found = milp(
+            table.objective(minimize), constraints=constraints, integrality=np.ones(table.width), bounds=Bounds(0, 1),
+            options=options,
+        )  # fmt: skip
     if found.x is None:
         raise UnsupportedError(_impossible(problem, limits))
     return {group: name for (group, name), one in zip(table.columns, found.x, strict=False) if one > 0.5}
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Sends what native code writes to standard output nowhere: HiGHS does, though told not to, and results go there."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 class _Table:

@@ -141,7 +141,8 @@ class Search:
             most = self.question.neighbours
             beside = list(neighbours(problem, choice, limits, most))
             if number == 0:  # which are near in what they are predicted to lose, though not in what they choose
-                beside += [one for one in next_best(problem, limits, choice, most) if one not in beside]
+                others = [*next_best(problem, limits, choice, most), solve(problem.with_deviations(), limits)]
+                beside += [one for one in others if one not in beside and one != choice]
             losses = self._losses([choice, *beside], batches, f"neighbours, round {number + 1}")
             self.tried += len(beside)
             best = min(range(len(losses)), key=losses.__getitem__)

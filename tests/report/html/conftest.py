@@ -79,7 +79,7 @@ def searched(name: str) -> SearchReport:
 
     def point(called: str, candidate: str, bits: float, drop: float, front: bool) -> SearchPoint:
         return SearchPoint(
-            name=called, choice={group.name: candidate for group in groups}, predicted_loss=0.02, cost={"bits": bits},
+            name=called, choice={group.name: candidate for group in groups}, predicted_loss=0.02, predicted_deviation=0.3, cost={"bits": bits},
             measured=Deviation(sqnr_db=18.0, top1=74.0, flips=9), agreement=97.0, drop=drop,
             drop_ci95=(drop - 0.4, drop + 0.4), latency_ms=1.5, on_front=front,
         )  # fmt: skip

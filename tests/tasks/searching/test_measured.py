@@ -30,7 +30,7 @@ class Swaps(nn.Module):
 
 
 def point(name: str) -> SearchPoint:
-    return SearchPoint(name=name, choice={"g": name}, predicted_loss=0.0, cost={"bits": 8.0})
+    return SearchPoint(name=name, choice={"g": name}, predicted_loss=0.0, predicted_deviation=0.0, cost={"bits": 8.0})
 
 
 def test_drop_and_agreement_by_hand() -> None:
