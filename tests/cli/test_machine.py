@@ -73,10 +73,10 @@ class TestAHomeThatIsNone:
 
 @pytest.mark.parametrize("option", ["--json", "--data", "--receipt"])
 def test_the_home_of_nobody(option: str) -> None:
-    done = CliRunner().invoke(app, ["verify", "resnet8_digits_int8", option, "~no-such-user/a"])
+    done = CliRunner().invoke(app, ["verify", "resnet8_digits_int8", option, "~no-such-user/a.json"])
     assert done.exit_code == 2
     assert f"The {option[2:]}" in done.output
-    assert "is '~no-such-user/a': there is no user 'no-such-user'" in " ".join(done.output.split())
+    assert "is '~no-such-user/a.json': there is no user 'no-such-user'" in " ".join(done.output.split())
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root becomes somebody else")

@@ -72,7 +72,7 @@ def test_json_alone_prints_nothing_else(arguments: list[str]) -> None:
     "arguments",
     [
         ["evaluate", NAME, "--eval-images", "8"],
-        ["check", NAME, "--images", "8"],
+        ["check", NAME, "--images", "16"],
         ["sensitivity", NAME, "--eval-images", "8", "--calib-images", "8"],
         ["optimize", "resnet8_digits_w2a2_opt", "--calib-images", "8"],
         ["reproduce", "resnet8_digits", "--only", "int8", "--eval-images", "8", "--calib-images", "8"],
