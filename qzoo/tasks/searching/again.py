@@ -8,7 +8,8 @@ from qzoo.errors import ArgumentError
 from qzoo.results.search import SearchPoint, SearchReport
 from qzoo.tasks.searching.curve import point_of
 from qzoo.tasks.searching.limits import checked_budget, limits_of
-from qzoo.tasks.searching.programme import Problem, solve
+from qzoo.tasks.searching.problem import Problem
+from qzoo.tasks.searching.programme import solve
 
 
 def problem_of(report: SearchReport) -> Problem:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from qzoo.errors import UnsupportedError
 from qzoo.results.search import Cost, SearchPoint
 from qzoo.schema.candidates import FLOAT
-from qzoo.tasks.searching.programme import Problem, solve
+from qzoo.tasks.searching.problem import Problem
+from qzoo.tasks.searching.programme import solve
 
 OF_STORAGE = ("bits", "size")
 """Costs of which the float model has so much that a curve up to it would show little else."""

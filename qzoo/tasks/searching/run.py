@@ -20,7 +20,9 @@ from qzoo.tasks.measuring.running import measuring
 from qzoo.tasks.searching.curve import curve, point_of, with_front, without_doubles
 from qzoo.tasks.searching.latencies import Latencies
 from qzoo.tasks.searching.measured import measure
-from qzoo.tasks.searching.programme import Problem, neighbours, next_best, solve
+from qzoo.tasks.searching.neighbours import neighbours
+from qzoo.tasks.searching.problem import Problem
+from qzoo.tasks.searching.programme import next_best, solve
 from qzoo.tasks.searching.question import Question, SearchImages
 from qzoo.tasks.searching.resume import begun, key_of
 from qzoo.tasks.searching.scoring import losses_of, score

@@ -71,6 +71,7 @@ def searched(name: str) -> SearchReport:
     groups = [
         SearchGroup(
             name=f"{name}.{n}", layers=[f"{name}.{n}"], weights=1000 * (n + 1), macs=10_000, rules=[],
+            unchanged=["int8"],
             loss={"int8": 0.001, "w4a8": 0.01 * n, "float": 0.0},
             cost={"bits": {"int8": 8.0, "w4a8": 4.0, "float": 32.0}},
         )
@@ -79,7 +80,8 @@ def searched(name: str) -> SearchReport:
 
     def point(called: str, candidate: str, bits: float, drop: float, front: bool) -> SearchPoint:
         return SearchPoint(
-            name=called, choice={group.name: candidate for group in groups}, predicted_loss=0.02, predicted_deviation=0.3, cost={"bits": bits},
+            name=called, choice={group.name: candidate for group in groups}, cost={"bits": bits},
+            predicted_loss=0.02, predicted_deviation=0.3,
             measured=Deviation(sqnr_db=18.0, top1=74.0, flips=9), agreement=97.0, drop=drop,
             drop_ci95=(drop - 0.4, drop + 0.4), latency_ms=1.5, on_front=front,
         )  # fmt: skip

@@ -5,7 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qzoo.errors import UnsupportedError
-from qzoo.tasks.searching.programme import Problem, neighbours, next_best, solve
+from qzoo.tasks.searching.neighbours import neighbours
+from qzoo.tasks.searching.problem import Problem
+from qzoo.tasks.searching.programme import next_best, solve
 
 NAMES = ("w8", "w4", "w2")
 BITS = {"w8": 8.0, "w4": 4.0, "w2": 2.0}
