@@ -92,7 +92,7 @@ def _calibrate_one(
     kept = keep_calibration(path, shared, variant, model)
     seconds = time.perf_counter() - start
     seen_on = f"{len(images):,} {MADE_FROM[images.source]}"
-    seen = shared.histograms(variant.resolved)
+    seen = None if details is None else shared.histograms(variant.resolved)
     gather_quantizers(details, variant.resolved.variant, model, images, seen, seen_on)
     return Calibrated(
         variant.name, path, kept, len(images), len(quantizers(model)), seconds, images.short, images.source

@@ -26,7 +26,8 @@ def details_for(html: Path | None, zoo_model: ZooModel, device: str = "cpu") -> 
     Raises:
         OSError: the page can't be written.
     """
-    if html is None or muted():
+    # Of several processes each has one: they have to collect the same.
+    if html is None:
         return None
     check_target(str(html), "--html")
     from qzoo.results.details import Details
@@ -35,14 +36,12 @@ def details_for(html: Path | None, zoo_model: ZooModel, device: str = "cpu") -> 
 
     entry, variant = zoo_model.entry, zoo_model.variant
     recipe = entry.recipe if variant is None else entry.self_contained(variant)
-    return Details(
-        name=zoo_model.name, command=typed(), recipe=dump_yaml(recipe), environment=environment(device)
-    )  # fmt: skip
+    return Details(name=zoo_model.name, command=typed(), recipe=dump_yaml(recipe), environment=environment(device))
 
 
 def write_page(result: Any, html: Path | None, details: Details | None, *, no_images: bool = False) -> None:
     """Writes the page that was asked for, and says where it is; without a demand nothing is done."""
-    if html is None or details is None:
+    if html is None or details is None or muted():
         return
     from qzoo.report.html.write import html as write
 

@@ -164,7 +164,7 @@ def test_what_to_rerun(pages: dict[str, str]) -> None:
 def test_flipped_images_have_both_answers_and_are_counted(pages: dict[str, str]) -> None:
     (gallery,) = [one for one in read(pages["reproduce"]).all("ul") if one.attributes.get("class") == "gallery"]
     words = " ".join(gallery.text.split())
-    assert words == "no. 7, label cat float cat 2.5 int8 dog 0.5, lostw4a4 int8 1.5, lost"
+    assert words == "no. 7, label cat float cat 2.5 int8 dog 0.5, lost w4a4 int8 1.5, lost"
     assert "3 more, whose answers lie closer together, are left out." in pages["reproduce"]
 
 
