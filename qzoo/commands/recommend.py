@@ -16,6 +16,7 @@ import torch
 
 from qzoo import environment
 from qzoo.arguments import checked
+from qzoo.commands.search import kept_at, starting_variant
 from qzoo.errors import WeightsError
 from qzoo.results.benchmark import BenchmarkReport
 from qzoo.results.recommendation import KnownFigure, Quantity, Recommendation
@@ -34,8 +35,6 @@ from qzoo.zoo.name_lookup import find
 from qzoo.zoo.zoo_model import ZooModel
 
 M = TypeVar("M", bound=StrictModel)
-SEARCH = ".search.json"
-"""Ends the name of what a search of a variant found, in qzoo's folder of artifacts."""
 
 
 @checked
@@ -63,7 +62,7 @@ def recommend(name: str | Path, target: str | None = None, *, max_drop: float | 
     zoo_model = find(name)
     variants = zoo_model.variants if zoo_model.variant is None else [zoo_model]
     candidates = [_candidate(one, runtime) for one in variants]
-    points = [point for one in variants for point in _points(one, runtime)]
+    points = [point for one in _searched(zoo_model, runtime) for point in _points(one, runtime)]
     machine = this_machine(runtime)
     return recommended(zoo_model.address, [*candidates, *points], runtime, machine, max_drop=max_drop)
 
@@ -150,9 +149,18 @@ def _said_by(claim: Claim) -> str:
     return f"{'an earlier run of ours' if claim.own else 'published'}: {claim.source}"
 
 
+def _searched(zoo_model: ZooModel, runtime: Runtime) -> list[ZooModel]:
+    """Returns the variants that may have been searched from: of a base, that of the runtime's scheme too."""
+    if zoo_model.variant is not None:
+        return [zoo_model]
+    start = starting_variant(zoo_model, runtime)
+    known = {one.name for one in zoo_model.variants}
+    return zoo_model.variants if start.name in known else [*zoo_model.variants, start]
+
+
 def _points(zoo_model: ZooModel, runtime: Runtime) -> Iterator[Candidate]:
     """Yields the points of the variant's search that were measured for this runtime, the solution first."""
-    path = environment.artifacts() / f"{zoo_model.name}{SEARCH}"
+    path = kept_at(zoo_model.name)
     report = _read(path, SearchReport)
     current = (None, zoo_model.resolved.digest, recipe_digest(zoo_model.entry))
     if report is None or report.target != runtime.name or report.recipe_sha256 not in current:

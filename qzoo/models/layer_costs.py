@@ -34,6 +34,7 @@ def layer_costs(model: nn.Module, seen: Survey) -> dict[str, LayerCost]:
         seen: its survey, see `qzoo.models.survey.survey`; the example that it ran on has one image.
 
     Example:
+        >>> import torch
         >>> from qzoo.models.survey import survey
         >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Flatten(), nn.Linear(8 * 32 * 32, 10))
         >>> layer_costs(model, survey(model, torch.zeros(1, 3, 32, 32)))["0"]

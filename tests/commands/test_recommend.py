@@ -167,13 +167,30 @@ def test_latencies_are_those_that_were_measured_on_this_machine() -> None:
 
 def search_report(**changes: Any) -> SearchReport:
     group = SearchGroup(
-        name="conv1", layers=["conv1"], weights=1, macs=1, rules=[], loss={"float": 0.0, "int8": 0.1},
+        name="conv1", layers=["conv1"], weights=1, macs=1, rules=[], unchanged=["int8"], loss={"float": 0.0, "int8": 0.1},
         cost={"bits": {"float": 32.0, "int8": 8.0}},
     )  # fmt: skip
     points = [
-        SearchPoint(name="solution", choice={"conv1": "int8"}, predicted_loss=0.1, cost={}, drop=0.4, latency_ms=0.25),
-        SearchPoint(name="uniform float", choice={"conv1": "float"}, predicted_loss=0.0, cost={}, drop=0.0),
-        SearchPoint(name="never measured", choice={"conv1": "int8"}, predicted_loss=0.0, cost={}),
+        SearchPoint(
+            name="solution",
+            choice={"conv1": "int8"},
+            predicted_loss=0.1,
+            predicted_deviation=0.1,
+            cost={},
+            drop=0.4,
+            latency_ms=0.25,
+        ),
+        SearchPoint(
+            name="uniform float",
+            choice={"conv1": "float"},
+            predicted_loss=0.0,
+            predicted_deviation=0.0,
+            cost={},
+            drop=0.0,
+        ),
+        SearchPoint(
+            name="never measured", choice={"conv1": "int8"}, predicted_loss=0.0, predicted_deviation=0.0, cost={}
+        ),
     ]
     facts: dict[str, Any] = {
         "name": "resnet18_int8", "dataset": "imagenet-1k", "split": "val", "target": "onnxruntime",

@@ -23,6 +23,18 @@ def calibrated(amax: float = 1.0, **spec: object) -> TensorQuantizer:
     return quantizer
 
 
+def test_it_becomes_another_and_back() -> None:
+    one, other = calibrated(1.0), calibrated(3.0, bits=4, unsigned="auto", calibrator=Calibrator(method="mse"))
+    before = one(X).clone()
+    kept = copy.deepcopy(one)
+    one.become(other)
+    assert torch.equal(one(X), other(X))
+    assert (one.spec, one.state, one.grid) == (other.spec, "quantizing", other.grid)
+    one.become(kept)
+    assert torch.equal(one(X), before)
+    assert one.unsigned is None
+
+
 def test_off_passes() -> None:
     quantizer = TensorQuantizer(QuantizerSpec())
     assert quantizer.state == "off"
