@@ -28,6 +28,7 @@ settings.load_profile("qzoo")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.pop("COLUMNS", None)  # which some runners of tests set: what is printed would be as narrow
 
 
 YAML_READ = pytest.StashKey[list[str]]()

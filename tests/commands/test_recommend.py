@@ -167,8 +167,8 @@ def test_latencies_are_those_that_were_measured_on_this_machine() -> None:
 
 def search_report(**changes: Any) -> SearchReport:
     group = SearchGroup(
-        name="conv1", layers=["conv1"], weights=1, macs=1, rules=[], unchanged=["int8"], loss={"float": 0.0, "int8": 0.1},
-        cost={"bits": {"float": 32.0, "int8": 8.0}},
+        name="conv1", layers=["conv1"], weights=1, macs=1, rules=[], unchanged=["int8"],
+        loss={"float": 0.0, "int8": 0.1}, cost={"bits": {"float": 32.0, "int8": 8.0}},
     )  # fmt: skip
     points = [
         SearchPoint(

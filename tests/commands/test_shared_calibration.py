@@ -43,7 +43,7 @@ class Counting:
         self.passes: list[int | None] = []
 
     def __call__(self, items: Iterable[Any], images: int | None, what: str) -> Iterable[Any]:
-        self.passes.append(images)
+        self.passes += [images] if images else []  # of none is a phase of other work
         return items
 
 

@@ -12,12 +12,12 @@ from torch import nn
 
 import qzoo
 from qzoo import environment
-from qzoo.commands import latency_table as command
 from qzoo.errors import UnsupportedError, WeightsError
 from qzoo.results.latency_table import GroupLatency, LatencyTable
 from qzoo.tasks.export import versions
 from qzoo.tasks.latency_table import measured_of
 from qzoo.tasks.measuring.machine import cpu_flags, cpu_name
+from qzoo.zoo import latency_tables as command
 from qzoo.zoo.latency_tables import FoundTable, kept_or_measured
 from tests.each import for_each
 

@@ -71,7 +71,7 @@ def paired_interval(lost: int, gained: int, images: int) -> tuple[float, float]:
 
     Example:
         >>> paired_interval(10, 4, 1000)
-        (-0.17, 1.37)
+        (-0.16, 1.36)
     """
     lost_more, gained_more, count = lost + 0.5, gained + 0.5, images + 2
     mean = (lost_more - gained_more) / count

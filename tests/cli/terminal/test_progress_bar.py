@@ -31,7 +31,7 @@ def test_a_log_has_lines_while_the_work_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress_bar, "PAUSE", 0.0)
-    batches = [("x" * 10,), ("x" * 10,), ("x" * 5,)]
+    batches = [(["x"] * 10,), (["x"] * 10,), (["x"] * 5,)]
     assert list(bar(batches, 25, "evaluating int8")) == batches
     lines = capsys.readouterr().err.splitlines()
     assert lines[:3] == [f"evaluating int8: {n} of 25 images" for n in (10, 20, 25)]
@@ -39,8 +39,16 @@ def test_a_log_has_lines_while_the_work_goes_on(
     assert len(lines) == 4
 
 
+def test_what_holds_no_images_is_counted_in_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    list(bar([("float", 12), ("int8", 7)], 2, "timing"))
+    list(bar([1.5, 2.5, 3.5], 3, "timing groups"))
+    timing, groups = capsys.readouterr().err.splitlines()
+    assert timing.startswith("timing: 2 steps, ")
+    assert groups.startswith("timing groups: 3 steps, ")
+
+
 def test_short_work_has_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    list(bar([("x",)], None, lambda: "collecting"))
+    list(bar([(["x"],)], None, lambda: "collecting"))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("collecting: 1 images, ")
 
@@ -49,7 +57,7 @@ def test_a_log_tells_of_images_that_are_long_in_coming(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress_bar, "PATIENCE", 0.05)
-    batches = (time.sleep(0.2) or ("x",) for _ in range(2))
+    batches = (time.sleep(0.2) or (["x"],) for _ in range(2))
     assert len(list(bar(batches, 2, "evaluating int8"))) == 2
     first, last = capsys.readouterr().err.splitlines()
     assert first == "evaluating int8: waiting for the first"

@@ -68,7 +68,7 @@ def test_more_streams(command: str, code: int, message: str) -> None:
 def test_a_file_does_not_take_the_place_of_a_closed_stream(tmp_path: Path) -> None:
     done = shell(f"$Q list --json {tmp_path}/a.json <&- 2>&- >/dev/null")
     assert done.returncode == 0
-    assert (tmp_path / "a.json").read_text().startswith("{")
+    assert (tmp_path / "a.json").read_text().startswith("[{")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("a")] == ["a.json"]
 
 
