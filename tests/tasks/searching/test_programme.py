@@ -96,3 +96,41 @@ def test_what_can_not_be_had_is_told_with_what_can() -> None:
         "No choice keeps to the budget: bits 1.5 was asked for, and these candidates reach 2 to 8. Add candidates that "
         "cost less, with --candidates, or raise the budget."
     )
+
+
+@given(
+    added=st.lists(st.integers(-5, 20), min_size=2, max_size=5),
+    saved=st.lists(st.integers(-4, 6), min_size=4, max_size=4),
+    losses=st.lists(st.integers(1, 50), min_size=5, max_size=5, unique=True),
+    share=st.floats(0, 1),
+)
+def test_what_neighbours_in_float_save_counts(
+    added: list[int], saved: list[int], losses: list[int], share: float
+) -> None:
+    groups = [f"g{n}" for n in range(len(added))]
+    loss = {group: {"int8": float(one), "float": 0.0} for group, one in zip(groups, losses, strict=False)}
+    cost = {group: {"int8": 0.0, "float": float(one)} for group, one in zip(groups, added, strict=True)}
+    pairs = {pair: float(one) for pair, one in zip(itertools.pairwise(groups), saved, strict=False)}
+    problem = Problem(groups, loss, {"latency": cost}, {"latency": 3.0}, {"latency": pairs})
+
+    def latency(choice: dict[str, str]) -> float:
+        both = sum(one for (a, b), one in pairs.items() if choice[a] == choice[b] == "float")
+        return 3.0 + sum(cost[group][choice[group]] for group in groups) - both
+
+    every = [
+        dict(zip(groups, names, strict=True)) for names in itertools.product(["int8", "float"], repeat=len(groups))
+    ]
+    assert all(problem.costs_of(one)["latency"] == pytest.approx(latency(one)) for one in every)
+    low, high = min(map(latency, every)), max(map(latency, every))
+    most = low + share * (high - low)
+    found = solve(problem, {"latency": most})
+    assert latency(found) <= most + 1e-6
+    assert problem.loss_of(found) == min(problem.loss_of(one) for one in every if latency(one) <= most + 1e-9)
+    assert latency(solve(problem, {}, "latency")) == pytest.approx(low)
+    assert all(latency(one) <= most + 1e-6 for one in neighbours(problem, found, {"latency": most}, 50))
+
+
+def test_nothing_is_written_where_results_go(capfd: pytest.CaptureFixture[str]) -> None:
+    problem = problem_of([[0, 1, 5], [0, 2, 8], [1, 3, 7]], [1, 2, 3])
+    next_best(problem, {"bits": 30.0}, solve(problem, {"bits": 30.0}), 10)
+    assert capfd.readouterr().out == ""
