@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 
@@ -39,6 +40,19 @@ def is_of_weight(path: str) -> bool:
         (True, False)
     """
     return path.endswith("weight_quantizer")
+
+
+@contextmanager
+def switched_off(found: Iterable[TensorQuantizer]) -> Iterator[None]:
+    """Switches quantizers off; when the context ends, each has its state back."""
+    states = {quantizer: quantizer.state for quantizer in found}
+    try:
+        for quantizer in states:
+            quantizer.state = "off"
+        yield
+    finally:
+        for quantizer, state in states.items():
+            quantizer.state = state
 
 
 def uncalibrated(model: nn.Module) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from qzoo.optimization.closed_form.matrix_form import Form, as_matrices, as_weig
 from qzoo.optimization.closed_form.moments import Moments, Products
 from qzoo.optimization.closed_form.products import Part, Product, watching
 from qzoo.quant.inputs import run, with_images
+from qzoo.quant.ranges import switched_off
 from qzoo.quant.weights import QuantizedWeight
 
 MEMORY = 2**29
@@ -153,7 +153,7 @@ def gather(
         if product.read in found:
             _add(*found[product.read], product, thinning(found[product.read][0], images))
 
-    with _in_float(weights):
+    with switched_off(one.quantizer for one in weights.values()):
         for batch in batches:
             with watching(model, weights, see):
                 run(model, batch)
@@ -165,18 +165,6 @@ def _moments(read: Read, weight: QuantizedWeight, products: bool) -> Moments:
     if not products:
         return Moments()
     return Products(read.matrices(weight.values.detach()), "its inputs are not quantized, or changed after that")
-
-
-@contextmanager
-def _in_float(weights: Mapping[str, QuantizedWeight]) -> Iterator[None]:
-    states = {one.quantizer: one.quantizer.state for one in weights.values()}
-    try:
-        for quantizer in states:
-            quantizer.state = "off"
-        yield
-    finally:
-        for quantizer, state in states.items():
-            quantizer.state = state
 
 
 def _add(read: Read, moments: Moments, product: Product, step: int) -> None:

@@ -16,7 +16,7 @@ from qzoo.quant.calibration.histogram import Histogram
 from qzoo.quant.fake_quant import fake_quantize, represented
 from qzoo.quant.grouped import along_weight
 from qzoo.quant.quantizer import TensorQuantizer
-from qzoo.quant.ranges import quantizers, require_calibrated
+from qzoo.quant.ranges import quantizers, require_calibrated, switched_off
 from qzoo.quant.weights import QuantizedWeight, quantized_weights
 from qzoo.results.details import QuantizerDetail
 from qzoo.tasks.inputs.batches import Batch
@@ -82,7 +82,8 @@ class _Watch:
 
     def compare(self, batch: Batch) -> None:
         calls: dict[str, list[Tensor]] = {path: [] for path in self.quantizers}
-        with _hooked(self.quantizers, lambda path, x, y: calls[path].append(x.clone())), _off(self.model):
+        noted = _hooked(self.quantizers, lambda path, x, y: calls[path].append(x.clone()))
+        with noted, switched_off(quantizers(self.model).values()):
             self.runner(batch)
         for path, collector in self.collectors.items():
             for x in calls[path]:
@@ -110,18 +111,6 @@ def _hooked(watched: Mapping[str, TensorQuantizer], see: Callable[[str, Tensor, 
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextmanager
-def _off(model: nn.Module) -> Iterator[None]:
-    states = {one: one.state for one in quantizers(model).values()}
-    try:
-        for quantizer in states:
-            quantizer.state = "off"
-        yield
-    finally:
-        for quantizer, state in states.items():
-            quantizer.state = state
 
 
 def _activation(path: str, quantizer: TensorQuantizer, noise: _Noise, seen: Mapping[str, Histogram]) -> QuantizerDetail:
