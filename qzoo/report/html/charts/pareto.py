@@ -29,11 +29,14 @@ COSTS = {
     "bits": "average bits of a weight", "size": "size, share of float", "macs_float": "share of MACs in float",
     "latency": "latency, share of float",
 }  # fmt: skip
-FILLS = ((FIRST, ""), (FILL, ""), (PAPER, ""), (FILL, "////"), (PAPER, "...."), (FIRST, "////"), (FILL, "xxxx"))
-"""Colour and hatch of a candidate; the strip has its name besides."""
+FILLS = ((FIRST, ""), (FIRST, "...."), (FIRST, "////"), (FILL, ""), (FILL, "////"), (FILL, "xxxx"), (PAPER, ""))
+"""Colour and hatch of a candidate, dark ones first; hatches have the colour of paper."""
+LEAST_SHOWN = 2.0
+"""Points of top-1 that the axis reaches at least."""
 POINTS_NOTE = (
     "Each point is measured. Star: the solution; circles: the curve; squares: every group alike. Lines: the paired 95 "
-    "% interval, on the same images as float. Joined: points that no other measured point beats in both."
+    "% interval, on the same images as float. Joined: points that no other measured point beats in both. Triangles: "
+    "points that lose more than the chart reaches."
 )
 STRIP_NOTE = "From input to output; each row is a way of quantizing, each column a group of layers that move together."
 
@@ -45,12 +48,15 @@ def pareto_chart(report: SearchReport, cost: str) -> Chart | None:
         return None
     with drawing(9.2, 4.4) as figure:
         axes = figure.subplots()
+        most = _reach(points)
         front = sorted((one for one in points if one.on_front), key=lambda one: one.cost[cost])
         joined = [(one.cost[cost], _loss(one) or 0.0) for one in front]
         if joined:
             axes.plot(*zip(*joined, strict=True), color=LINE, linewidth=2, zorder=1)
         for place, one in enumerate(points):
-            _draw(axes, one, cost, is_solution=one is report.points[0], below=place % 2 == 0)
+            _draw(axes, one, cost, most, is_solution=one is report.points[0], below=place % 2 == 0)
+        lowest = min(one.drop_ci95[0] if one.drop_ci95 else _loss(one) or 0.0 for one in points)
+        axes.set_ylim(min(lowest, 0.0) - 0.08 * most, most * 1.08)
         axes.set_xlabel(COSTS.get(cost, cost))
         axes.set_ylabel(_axis(report))
         axes.grid(color=LINE)
@@ -65,6 +71,13 @@ def pareto_chart(report: SearchReport, cost: str) -> Chart | None:
         )
 
 
+def _reach(points: Sequence[SearchPoint]) -> float:
+    """Returns the loss up to which the chart reaches: a point that loses nearly all would hide how others differ."""
+    losses = sorted(_loss(one) or 0.0 for one in points)
+    usual = 3 * losses[len(losses) // 2]
+    return max(LEAST_SHOWN, 1.2 * max((one for one in losses if one <= max(usual, LEAST_SHOWN)), default=0.0))
+
+
 def _loss(point: SearchPoint) -> float | None:
     if point.drop is not None:
         return point.drop
@@ -75,16 +88,18 @@ def _axis(report: SearchReport) -> str:
     return "points of top-1 lost" if report.float_top1 is not None else "images that flip, percent"
 
 
-def _draw(axes: Axes, point: SearchPoint, cost: str, *, is_solution: bool, below: bool) -> None:
-    x, y = point.cost[cost], _loss(point) or 0.0
-    marker = "*" if is_solution else "s" if point.name.startswith("uniform") else "o"
+def _draw(axes: Axes, point: SearchPoint, cost: str, most: float, *, is_solution: bool, below: bool) -> None:
+    x, loss = point.cost[cost], _loss(point) or 0.0
+    y, beyond = min(loss, most), loss > most
+    marker = "*" if is_solution else "^" if beyond else "s" if point.name.startswith("uniform") else "o"
     color = SECOND if is_solution else FIRST if point.on_front else QUIET
-    if point.drop_ci95 is not None:
+    if point.drop_ci95 is not None and not beyond:
         axes.vlines(x, *point.drop_ci95, color=color, linewidth=1)
     filled = color if point.on_front or is_solution else PAPER
     axes.plot(x, y, marker, color=color, markerfacecolor=filled, markersize=13 if is_solution else 6, zorder=3)
+    said = label(point.name, 24) + (f": {loss:.3g}" if beyond else "")
     axes.annotate(
-        label(point.name, 24), (x, y), xytext=(8, -11 if below else 5), textcoords="offset points", fontsize=8.5,
+        said, (x, y), xytext=(8, -11 if below else 5), textcoords="offset points", fontsize=8.5,
         color=INK if is_solution else QUIET,
     )  # fmt: skip
 
