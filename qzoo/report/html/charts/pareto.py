@@ -97,7 +97,9 @@ def _draw(axes: Axes, point: SearchPoint, cost: str, most: float, *, is_solution
         axes.vlines(x, *point.drop_ci95, color=color, linewidth=1)
     filled = color if point.on_front or is_solution else PAPER
     axes.plot(x, y, marker, color=color, markerfacecolor=filled, markersize=13 if is_solution else 6, zorder=3)
-    said = label(point.name, 24) + (f": {loss:.3g}" if beyond else "")
+    # The points of the curve are named by where they stand, and many stand close together.
+    name = label(point.name, 24) if is_solution or point.name.startswith("uniform") else ""
+    said = f"{name}{f' {loss:.3g}' if beyond else ''}".strip()
     axes.annotate(
         said, (x, y), xytext=(8, -11 if below else 5), textcoords="offset points", fontsize=8.5,
         color=INK if is_solution else QUIET,
