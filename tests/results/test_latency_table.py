@@ -52,3 +52,23 @@ def test_a_group_that_is_none_is_refused_with_the_nearest() -> None:
 def test_a_table_is_read_as_it_was_written() -> None:
     found = table({"a": 4.0, "b": 2.0}, {("a", "b"): 1.0}, 16.0)
     assert LatencyTable.model_validate_json(found.model_dump_json()) == found
+
+
+def test_of_a_noisy_table_only_what_is_certain_counts() -> None:
+    def group(name: str, low: float, high: float) -> GroupLatency:
+        return GroupLatency(name=name, left_in_float_ms=(low + high) / 2, interval_ms=(low, high))
+
+    table = LatencyTable(
+        runtime="onnxruntime", threads=1, batch=1, float_ms=(9.0, 9.0, 9.0), quantized_ms=(5.0, 5.0, 5.0),
+        groups=[group("a", 1.0, 3.0), group("b", -4.0, 1.0), group("c", -2.0, -0.5), group("d", 0.5, 9.0)],
+        neighbours=[
+            NeighbourLatency(groups=("a", "d"), saved_ms=6.0, interval_ms=(4.0, 8.0)),
+            NeighbourLatency(groups=("a", "b"), saved_ms=6.0, interval_ms=(4.0, 8.0)),
+            NeighbourLatency(groups=("c", "d"), saved_ms=-0.3, interval_ms=(-0.5, -0.1)),
+        ],
+    )  # fmt: skip
+    certain = table.certain()
+    assert [one.left_in_float_ms for one in certain.groups] == [1.0, 0.0, -0.5, 0.5]
+    assert [one.saved_ms for one in certain.neighbours] == [0.5, 0.0, -0.1]
+    assert certain.of_choice([]) == 5.0
+    assert certain.of_choice(["a", "b", "c", "d"]) == pytest.approx(9.0)

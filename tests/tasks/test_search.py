@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import qzoo
 from qzoo.errors import ArgumentError, CalibrationError, UnknownNameError, UnsupportedError
 from qzoo.models.bases import create_base
 from qzoo.progress import silent
+from qzoo.results.latency_table import GroupLatency, LatencyTable
 from qzoo.results.search import SearchReport
+from qzoo.runtimes.registry import runtime_named
 from qzoo.schema.candidates import candidates
 from qzoo.tasks.inputs.calibration_images import calibration_images
 from qzoo.tasks.inputs.images import evaluation_images
@@ -177,3 +180,27 @@ def test_a_report_survives_its_json(tmp_path: Path) -> None:
     from qzoo.commands.search_again import load_search
 
     assert load_search(file) == report
+
+
+def test_a_choice_that_is_measured_to_be_slower_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def table(model: nn.Module, groups: Mapping[str, Sequence[str]]) -> tuple[LatencyTable, Path]:
+        found = [GroupLatency(name=name, left_in_float_ms=-1.0, interval_ms=(-1.2, -0.8)) for name in groups]
+        times = {"float_ms": (9.0, 10.0, 11.0), "quantized_ms": (19.0, 20.0, 21.0)}
+        return LatencyTable(runtime="onnxruntime", threads=1, batch=1, groups=found, **times), Path("table.json")
+
+    def timed(models: Mapping[str, nn.Module], *_: object) -> dict[str, float]:
+        return {"float": 1.0, **{name: 0.5 if name.startswith("uniform") else 2.0 for name in models}}
+
+    monkeypatch.setattr("qzoo.tasks.search.timed", timed)
+    model = find("resnet8_digits_int8")
+    calibration = calibration_images(model.base, model.dataset, model.resolved.calibration, images=64)
+    looked_at = SearchImages(calibration, evaluation_images(model.base, model.dataset, images=100))
+    question = Question({"max_drop": 5.0}, candidates(["int8", "float"]), minimize="latency", score_images=16, points=2)
+    report = search_variant(
+        create_base(model.base, pretrained=True), model.resolved, looked_at, question,
+        target=runtime_named("onnxruntime"), tabled=table,
+    )  # fmt: skip
+    solution, predicted = report.points[:2]
+    assert (solution.name, set(solution.choice.values()), solution.latency_ms) == ("solution", {"int8"}, 0.5)
+    assert (predicted.name, set(predicted.choice.values()) - {"int8"}) == ("predicted to be faster", {"float"})
+    assert predicted.cost["latency"] < solution.cost["latency"]

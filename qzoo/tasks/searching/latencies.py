@@ -27,7 +27,8 @@ Tabled = Callable[[nn.Module, Mapping[str, Sequence[str]]], tuple[LatencyTable, 
 class Latencies:
     """What groups add to the latency where they are left in float, in shares of the float model's.
 
-    Integer kernels of 8 bits take equally long, however ranges were found.
+    Integer kernels of 8 bits take equally long, however ranges were found. Of the table only what is certain counts,
+    see `LatencyTable.certain`.
 
     Attributes:
         table: measured in the runtime.
@@ -45,7 +46,7 @@ class Latencies:
         """
         return {
             group: {name: added / self.table.float_ms[1] if name == FLOAT else 0.0 for name in names}
-            for group, added in self.table.added_ms().items()
+            for group, added in self.table.certain().added_ms().items()
         }
 
     @property
@@ -56,7 +57,8 @@ class Latencies:
     @property
     def saved(self) -> dict[tuple[str, str], float]:
         """What two groups in float save of the sum of what both add."""
-        return {pair.groups: pair.saved_ms / self.table.float_ms[1] for pair in self.table.neighbours}
+        certain = self.table.certain().neighbours
+        return {pair.groups: pair.saved_ms / self.table.float_ms[1] for pair in certain}
 
     @property
     def source(self) -> LatencySource:

@@ -8,12 +8,13 @@ from typing import Any
 
 from qzoo.errors import ArgumentError
 from qzoo.quant.outputs import Logits
-from qzoo.results.search import Budget, Cost
+from qzoo.results.search import Budget, Cost, SearchPoint
 from qzoo.runtimes.runtime import Runtime
 from qzoo.schema.candidates import FLOAT, INTEGER_KERNELS, USUAL, Changes
 from qzoo.schema.candidates import candidates as candidates_named
 from qzoo.tasks.inputs.batches import ToInputs
 from qzoo.tasks.searching.limits import LIMITED, checked_budget, limits_of
+from qzoo.tasks.searching.problem import TIGHT
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Question:
     def limits(self) -> dict[str, float]:
         """The most that costs may be."""
         return limits_of(self.budget)
+
+    def keeps(self, point: SearchPoint) -> bool:
+        """Whether a measured point keeps to the budget."""
+        costs = all(point.cost[name] <= most + TIGHT for name, most in self.limits.items())
+        return costs and point.lost <= self.budget.get("max_drop", 100.0)
 
     @property
     def needs_latency(self) -> bool:

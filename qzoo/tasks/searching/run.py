@@ -105,7 +105,7 @@ class Search:
         if most is None:
             choice = self.best(problem, limits, batches)
             return self.measure([point_of(problem, choice, "solution")])[0]
-        cheapest = self._within(problem, most)
+        cheapest = self._within(problem)
         limits[question.cost] = cheapest.cost[question.cost]
         choice = self._improved(problem, cheapest.choice, limits, batches)
         better = self.measure([point_of(problem, choice, "solution")])[0]
@@ -113,26 +113,22 @@ class Search:
         chosen = better if better.lost <= max(most, cheapest.lost) else cheapest
         return chosen.model_copy(update={"name": "solution"})
 
-    def _within(self, problem: Problem, most: float) -> SearchPoint:
+    def _within(self, problem: Problem) -> SearchPoint:
         """Returns the cheapest measured point that loses no more than it may; if there is none, what loses least."""
         cost = self.question.cost
         for _ in range(REFINEMENTS):
-            best = self._cheapest(most)
+            best = self._cheapest()
             below = [point.cost[cost] for point in self.measured if best and point.cost[cost] < best.cost[cost]]
             if best is None or not below:
                 break
             middle = (max(below) + best.cost[cost]) / 2
             choice = solve(problem, {**self.question.limits, cost: middle})
             self.measure([point_of(problem, choice, f"{cost} {middle:.3g}")])
-        return self._cheapest(most) or min(self.measured, key=lambda point: point.lost)
+        return self._cheapest() or min(self.measured, key=lambda point: point.lost)
 
-    def _cheapest(self, most: float) -> SearchPoint | None:
-        cost, limits = self.question.cost, self.question.limits
-        good = [
-            point
-            for point in self.measured
-            if point.lost <= most and all(point.cost[name] <= limit + 1e-9 for name, limit in limits.items())
-        ]
+    def _cheapest(self) -> SearchPoint | None:
+        cost = self.question.cost
+        good = [point for point in self.measured if self.question.keeps(point)]
         return min(good, key=lambda point: (point.cost[cost], point.lost), default=None)
 
     def _improved(

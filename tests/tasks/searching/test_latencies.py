@@ -23,7 +23,7 @@ def test_costs_of_a_choice_are_what_the_table_predicts() -> None:
         choice = dict(zip("abc", names, strict=True))
         in_float = [group for group, name in choice.items() if name == "float"]
         # In shares of the float model's 10 ms.
-        assert problem.costs_of(choice)["latency"] == pytest.approx(TABLE.of_choice(in_float) / 10)
+        assert problem.costs_of(choice)["latency"] == pytest.approx(TABLE.certain().of_choice(in_float) / 10)
     assert problem.costs_of(dict.fromkeys("abc", "float"))["latency"] == pytest.approx(1)
     assert problem.costs_of(dict.fromkeys("abc", "int8"))["latency"] == pytest.approx(0.4)
 
