@@ -86,7 +86,8 @@ def test_ctrl_c_ends_the_workers_too(recipe: str) -> None:
         start_new_session=True,
     )  # fmt: skip
     assert process.stderr is not None
-    assert process.stderr.readline().startswith("evaluating float: 4 images, ")
+    # On a busy machine lines of what takes long come first, such as loading torch.
+    assert any(line.startswith("evaluating float: 4 images, ") for line in iter(process.stderr.readline, ""))
     time.sleep(1)  # the thousand images of the calibration are being decoded
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=60)

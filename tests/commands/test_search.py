@@ -106,10 +106,13 @@ def test_it_is_added_to_ones_own_recipes(
 def test_another_budget_needs_no_images(found: tuple[ZooModel, SearchReport], tmp_path: Path) -> None:
     file = tmp_path / "search.json"
     file.write_text(found[1].to_json())
-    start, report = search_again(file, {"bits": 4.6, "size": None})
-    assert start.name == "resnet8_digits_int8"
-    assert 4 < report.solution.cost["bits"] <= 4.6
-    assert report.solution.measured is None
+    measured = [point.choice for point in found[1].points]
+    again = [search_again(file, {"bits": tenths / 10, "size": None}) for tenths in range(21, 80, 4)]
+    new = [report.solution for _, report in again if report.solution.choice not in measured]
+    assert new
+    assert all(point.measured is None and point.drop is None for point in new)
+    assert all(report.solution.cost["bits"] <= report.budget["bits"] for _, report in again)
+    assert {start.name for start, _ in again} == {"resnet8_digits_int8"}
     _, report = search_again(file, {"bits": 2.0})
     assert report.solution.agreement is not None, "which was measured before, as a uniform choice"
     _, report = search_again(file, {"max_drop": 100.0})
