@@ -88,10 +88,11 @@ class LatencyTable(Readable, StrictModel):
         return [group.name for group in self.groups]
 
     def certain(self) -> LatencyTable:
-        """Returns the table with only what is certain of each group: the end of its interval that is nearest to 0.
+        """Returns the table without what may be noise: of each interval the value that is nearest to an even share.
 
-        What is within the noise becomes 0, and two neighbours save no more than either adds. Who looks for the choice
-        of least latency would otherwise find the one whose errors add up to the most.
+        An even share of the difference between float and quantized is what is known of a group before it is measured.
+        Two neighbours save what is nearest to nothing, and no more than either adds. Who looks for the choice of least
+        latency would otherwise find the one whose errors add up to the most.
 
         Example:
             >>> groups = [GroupLatency(name="a", left_in_float_ms=2.0, interval_ms=(1.5, 2.5))]
@@ -101,13 +102,14 @@ class LatencyTable(Readable, StrictModel):
             ...     groups=groups,
             ... )
             >>> [group.left_in_float_ms for group in table.certain().groups]
-            [1.5, 0.0]
+            [2.0, 1.0]
         """
-        groups = [one.model_copy(update={"left_in_float_ms": _nearest_zero(one.interval_ms)}) for one in self.groups]
+        even = (self.float_ms[1] - self.quantized_ms[1]) / len(self.groups)
+        groups = [one.model_copy(update={"left_in_float_ms": _nearest(even, one.interval_ms)}) for one in self.groups]
         added = {group.name: abs(group.left_in_float_ms) for group in groups}
         neighbours = []
         for pair in self.neighbours:
-            most, saved = min(added[name] for name in pair.groups), _nearest_zero(pair.interval_ms)
+            most, saved = min(added[name] for name in pair.groups), _nearest(0.0, pair.interval_ms)
             neighbours.append(pair.model_copy(update={"saved_ms": min(max(saved, -most), most)}))
         return self.model_copy(update={"groups": groups, "neighbours": neighbours})
 
@@ -148,6 +150,6 @@ class LatencyTable(Readable, StrictModel):
         return self.float_ms[1] - self.quantized_ms[1] - (alone - saved)
 
 
-def _nearest_zero(interval: tuple[float, float]) -> float:
+def _nearest(value: float, interval: tuple[float, float]) -> float:
     low, high = interval
-    return low if low > 0 else high if high < 0 else 0.0
+    return min(max(value, low), high)

@@ -54,7 +54,7 @@ def test_a_table_is_read_as_it_was_written() -> None:
     assert LatencyTable.model_validate_json(found.model_dump_json()) == found
 
 
-def test_of_a_noisy_table_only_what_is_certain_counts() -> None:
+def test_of_a_noisy_table_an_even_share_counts_as_far_as_it_may() -> None:
     def group(name: str, low: float, high: float) -> GroupLatency:
         return GroupLatency(name=name, left_in_float_ms=(low + high) / 2, interval_ms=(low, high))
 
@@ -68,7 +68,7 @@ def test_of_a_noisy_table_only_what_is_certain_counts() -> None:
         ],
     )  # fmt: skip
     certain = table.certain()
-    assert [one.left_in_float_ms for one in certain.groups] == [1.0, 0.0, -0.5, 0.5]
-    assert [one.saved_ms for one in certain.neighbours] == [0.5, 0.0, -0.1]
+    assert [one.left_in_float_ms for one in certain.groups] == [1.0, 1.0, -0.5, 1.0]
+    assert [one.saved_ms for one in certain.neighbours] == [1.0, 1.0, -0.1]
     assert certain.of_choice([]) == 5.0
     assert certain.of_choice(["a", "b", "c", "d"]) == pytest.approx(9.0)

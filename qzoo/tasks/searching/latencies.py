@@ -27,8 +27,8 @@ Tabled = Callable[[nn.Module, Mapping[str, Sequence[str]]], tuple[LatencyTable, 
 class Latencies:
     """What groups add to the latency where they are left in float, in shares of the float model's.
 
-    Integer kernels of 8 bits take equally long, however ranges were found. Of the table only what is certain counts,
-    see `LatencyTable.certain`.
+    Integer kernels of 8 bits take equally long, however ranges were found. What may be noise in the table does not
+    count, see `LatencyTable.certain`.
 
     Attributes:
         table: measured in the runtime.

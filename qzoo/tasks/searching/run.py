@@ -108,7 +108,7 @@ class Search:
         cheapest = self._within(problem)
         limits[question.cost] = cheapest.cost[question.cost]
         choice = self._improved(problem, cheapest.choice, limits, batches)
-        better = self.measure([point_of(problem, choice, "solution")])[0]
+        better = self.measure([point_of(problem, choice, "neighbour of the cheapest")])[0]
         # Neighbours lose less on the images that were scored; those that were not have the last word.
         chosen = better if better.lost <= max(most, cheapest.lost) else cheapest
         return chosen.model_copy(update={"name": "solution"})
