@@ -106,7 +106,7 @@ def measure(
     for first in range(0, len(points), at_a_time):
         chosen = points[first : first + at_a_time]
         models = {point.name: make(point) for point in chosen}
-        what = f"measuring {len(points)} choices" if at_a_time >= len(points) else f"measuring from choice {first + 1}"
+        what = f"measuring choices {first + 1} to {first + len(chosen)} of {len(points)}"
         of_float, beside = _passed(
             float_model, models, images, to_inputs=to_inputs, logits=logits, progress=progress, count=count, what=what
         )
